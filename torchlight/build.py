@@ -1,0 +1,102 @@
+"""From a configuration to objects, and every mistake found on the way in one list."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchlight.config import Config, ConfigError
+from torchlight.imports import check_arguments, import_object
+
+log = logging.getLogger("torchlight")
+
+
+def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
+    """Resolve the classes that a phase needs and bind their arguments, without reading data or touching files.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
+    problems: list[str] = []
+    classes: dict[str, Callable] = {}
+    for key in needs:
+        path = getattr(config, key)
+        if path is None:
+            problems.append(f"{key}: missing; a dotted path is needed")
+            continue
+        try:
+            classes[key] = import_object(path)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+            continue
+        sources = ("train_feeder_args", "test_feeder_args") if key == "feeder" else (f"{key}_args",)
+        for source in sources:
+            arguments = getattr(config, source)
+            if key == "feeder":
+                taken = sorted(set(arguments) & {"part", "modality", "seed"})
+                problems += [f"{source}.{name}: is set by the framework; use the option {name} or leave it out" for name in taken]
+                arguments = {**arguments, **feeder_extras(config, "train")}
+            problems += [f"{source}.{problem}" for problem in check_arguments(classes[key], arguments)]
+    if problems:
+        raise ConfigError(problems)
+    return classes
+
+
+def feeder_extras(config: Config, part: str) -> dict[str, Any]:
+    """What the framework itself tells a feeder."""
+    return {"part": part, "modality": config.modality, "seed": config.seed}
+
+
+def build_feeder(config: Config, feeder: Callable, part: str) -> Any:
+    """The feeder of the `train` or `test` part."""
+    arguments = config.train_feeder_args if part == "train" else config.test_feeder_args
+    try:
+        return feeder(**arguments, **feeder_extras(config, part))
+    except ValueError as error:
+        raise ConfigError([f"{part}_feeder_args: {error}"]) from error
+
+
+def build_model(config: Config, model: Callable) -> nn.Module:
+    """The network, with its random initial weights."""
+    try:
+        return model(**config.model_args)
+    except (ValueError, TypeError) as error:
+        raise ConfigError([f"model_args: {error}"]) from error
+
+
+def check_fit(config: Config, feeder: Any) -> None:
+    """Compare what the data holds with what the network was told.
+
+    Raises:
+        ConfigError: every disagreement, before any training.
+    """
+    problems = []
+    for argument, attribute, what in (
+        ("num_class", "num_class", "classes"),
+        ("num_point", "num_point", "joints"),
+        ("num_person", "num_person", "persons"),
+        ("in_channels", "channels", "channels"),
+    ):
+        told, found = config.model_args.get(argument), getattr(feeder, attribute)
+        if told is not None and told != found:
+            problems.append(f"model_args.{argument}: found {told}; the data has {found} {what}; set it to {found} or use other data")
+    if problems:
+        raise ConfigError(problems)
+
+
+def choose_device(config: Config) -> torch.device:
+    """The device of this process; a GPU that is asked for and not there is replaced by the CPU, and said."""
+    wanted = config.device
+    if wanted == ["cpu"]:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        log.warning(
+            "no GPU here%s: running on the CPU (%d threads)", f" (asked for: {' '.join(wanted)})" if wanted else "", torch.get_num_threads()
+        )
+        return torch.device("cpu")
+    number = wanted[0] if wanted else "0"
+    if not number.isdigit() or int(number) >= torch.cuda.device_count():
+        raise ConfigError([f"device: found {' '.join(wanted)}; allowed: cpu, or GPU numbers below {torch.cuda.device_count()}"])
+    return torch.device("cuda", int(number))

@@ -1,0 +1,87 @@
+"""Checkpoints and weights: saving whole, loading strictly and safely."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchlight.files import atomic
+
+log = logging.getLogger("torchlight")
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint of plain values and tensors, whole or not at all."""
+    with atomic(path) as file:
+        torch.save(content, file)
+
+
+def load(path: str | Path) -> Any:
+    """The content of a checkpoint, on the CPU, tensors and plain values only.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds anything that would have to run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error}); give the path of a weights file") from error
+    except Exception as error:  # torch.load raises whatever a damaged file provokes
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run") from error
+
+
+def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dict[str, torch.Tensor]:
+    """The state dict inside any of the field's wrappings: flat, {'state_dict': ...}, {'model': ..., 'model_ema': ...}, a leading `module.`."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: found {type(content).__name__}; a state dict is needed")
+    nested = [k for k, v in content.items() if isinstance(v, dict) and v and all(isinstance(t, torch.Tensor) for t in v.values())]
+    if key is not None and key not in nested:
+        raise ValueError(f"{path}: weights_key: found {key!r}; the file has {', '.join(nested) or 'a flat state dict and needs no key'}")
+    key = key or next((k for k in ("model", "state_dict") if k in nested), None)
+    state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not state:
+        raise ValueError(f"{path}: found no weights (keys: {', '.join(map(str, list(content)[:8]))}); a state dict is needed")
+    return {name.rpartition("module.")[2]: value for name, value in state.items()}
+
+
+def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ignore: tuple[str, ...] | list[str] = ()) -> None:
+    """Load weights strictly; `ignore` leaves out the entries whose names begin so, and says which.
+
+    Batch counters that very old files lack keep their value.
+
+    Raises:
+        ValueError: entries are missing, unknown or of another shape; the message names them.
+    """
+    state = state_dict_of(load(path), path, key)
+    own = model.state_dict()
+    ignored = [name for name in own if name.startswith(tuple(ignore))] if ignore else []
+    if ignored:
+        log.warning("%s: not loaded, as asked: %s", path, ", ".join(ignored))
+    for name in ignored:
+        state[name] = own[name]
+    for name in own:
+        if name.endswith("num_batches_tracked"):
+            state.setdefault(name, own[name])
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own and not name.startswith(tuple(ignore) or ("\0",))]
+    shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
+    if missing or unknown or shapes:
+        raise ValueError(f"{path}: these are the weights of another network: " + explain(own, state, missing, unknown, shapes))
+    model.load_state_dict({name: state[name] for name in own})
+
+
+def explain(own: dict, state: dict, missing: list[str], unknown: list[str], shapes: list[str]) -> str:
+    """One line on how two state dicts differ, with the way out where the classifier alone does."""
+    parts = [f"{len(names)} {what} (first: {names[0]})" for names, what in ((missing, "entries missing"), (unknown, "unknown")) if names]
+    if shapes:
+        first = shapes[0]
+        parts.append(
+            f"{len(shapes)} of another shape (first: {first}: found {tuple(state[first].shape)}, the network has {tuple(own[first].shape)})"
+        )
+    classifier = list(own)[-1].rpartition(".")[0]
+    if shapes and not missing and not unknown and all(name.startswith(classifier) for name in shapes):
+        parts.append(f"only the classifier differs: for another class count give --ignore-weights {classifier}")
+    return "; ".join(parts)

@@ -1,0 +1,105 @@
+"""The command line of main.py: flags derived from the configuration's fields."""
+
+import argparse
+import logging
+import re
+import sys
+import typing
+from typing import Any
+
+import yaml
+
+from torchlight.config import FIELDS, TYPES, ConfigError, load_config, nearest
+from torchlight.processor import Processor
+from torchlight.record import set_up_logging
+
+log = logging.getLogger("torchlight")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are configuration errors."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise ConfigError([f"command line: {message}; see python main.py --help"])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One flag per field: --base-lr or --base_lr; mappings take KEY=VALUE pairs or --train-feeder-args.window_size 64."""
+    parser = Parser(prog="main.py", description="Train and test skeleton-based action recognition.", allow_abbrev=False)
+    for name, field in FIELDS.items():
+        flags = sorted({f"--{name}", f"--{name.replace('_', '-')}"}, reverse=True)
+        kind = TYPES[name]
+        settings: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": field.metadata["help"].replace("%", "%%")}
+        if kind is dict:
+            settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE", "type": key_value}
+        elif typing.get_origin(kind) is list:
+            settings |= {"nargs": "*", "metavar": name.upper()}
+        elif kind is bool:
+            settings |= {"nargs": "?", "const": "true", "metavar": "true|false"}
+        elif typing.get_origin(kind) is typing.Literal:
+            settings |= {"metavar": "|".join(typing.get_args(kind))}
+        parser.add_argument(*flags, **settings)
+    return parser
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """'drop_out=0.5' -> ('drop_out', 0.5), the value read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"found {text!r}; KEY=VALUE is needed")
+    return key, yaml.safe_load(value)
+
+
+def parse(argv: list[str]) -> dict[str, Any]:
+    """The options given on a command line, by field name.
+
+    Raises:
+        ConfigError: unknown flags (with the nearest known one) and malformed ones.
+    """
+    words: list[str] = []
+    for word in argv:
+        nested = re.fullmatch(r"--([\w-]+)\.([\w.]+)(?:=(.*))?", word)
+        if nested and TYPES.get(nested[1].replace("-", "_")) is dict:
+            words += [f"--{nested[1]}", nested[2] + "=" + (nested[3] or "")]
+        elif words and re.fullmatch(r"[\w.]+=", words[-1]) and len(words) > 1 and words[-2].startswith("--"):
+            words[-1] += word
+        else:
+            words.append(word)
+    known, unknown = build_parser().parse_known_args(words)
+    flags = [f"--{name.replace('_', '-')}" for name in FIELDS]
+    problems = [f"command line: {word}: unknown flag; {nearest(word.replace('_', '-'), flags)}" for word in unknown]
+    if problems:
+        raise ConfigError(problems)
+    options = vars(known)
+    for name, value in options.items():
+        if TYPES[name] is dict:
+            options[name] = {}
+            for key, item in value:
+                target = options[name]
+                *parents, leaf = key.split(".")
+                for parent in parents:
+                    target = target.setdefault(parent, {})
+                target[leaf] = item
+        elif isinstance(value, str) and TYPES[name] not in (str, str | None):
+            options[name] = yaml.safe_load(value)
+        elif isinstance(value, list) and TYPES[name] != list[str]:
+            options[name] = [yaml.safe_load(item) for item in value]
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; 0: done, 2: a mistake in what was given, 130: interrupted."""
+    set_up_logging()
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+        config = load_config(options.pop("config", None), options)
+        with Processor(config) as processor:
+            processor.run()
+    except ValueError as error:
+        log.debug("", exc_info=True)
+        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; --resume true goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,224 @@
+"""Configuration: flat YAML and flags into one typed, documented dataclass.
+
+Command line > file > `base:` of the file > default. Every problem of a configuration is collected and raised together.
+"""
+
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
+
+
+class ConfigError(ValueError):
+    """One or more mistakes in a configuration, each a line `key: what was found; what is allowed; what to do`."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A documented dataclass field; mutable defaults are copied."""
+    metadata["help"] = help
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What to do, where and with what; `invocation` options belong to one call and are not kept with the run."""
+
+    phase: Literal["train", "test", "model_size"] = option("train", "what to do", invocation=True)
+    config: str | None = option(None, "YAML file of the experiment", invocation=True)
+    resume: bool = option(False, "go on with the run in work_dir", invocation=True)
+    overwrite: bool = option(False, "replace the run in work_dir", invocation=True)
+    weights: str | None = option(None, "checkpoint to test or to start from", invocation=True)
+    weights_key: str | None = option(None, "which state dict of the weights file, for files that hold several", invocation=True)
+    ignore_weights: list[str] = option([], "leave out weights whose names begin with one of these (fc: a new classifier)", invocation=True)
+    save_score: bool = option(False, "write epoch1_test_score.pkl {sample name: logits} after --phase test", invocation=True)
+    work_dir: str | None = option(None, "where the run lives; default work_dir/<dataset>/<split>/<model>/<modality>")
+    device: list[str] = option([], "GPU numbers or cpu; default: GPU 0 where there is one")
+    seed: int = option(1, "a run is a function of (config, seed, data)")
+    num_worker: int = option(2, "data loading processes per device; results do not depend on it")
+
+
+@dataclass(kw_only=True)
+class Data:
+    """The clips: a feeder class and its arguments."""
+
+    feeder: str | None = option(None, "dotted path of the feeder class")
+    train_feeder_args: dict = option({}, "arguments of the training feeder")
+    test_feeder_args: dict = option({}, "arguments of the test feeder")
+    modality: Modality = option("joint", "the stream: joint, bone, joint_motion or bone_motion")
+    batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps")
+    test_batch_size: int = option(64, "clips per evaluation step and device")
+
+
+@dataclass(kw_only=True)
+class Network:
+    """The network and the loss."""
+
+    model: str | None = option(None, "dotted path of the model class")
+    model_args: dict = option({}, "arguments of the model")
+    objective: str = option("torchlight.objective.Classification", "dotted path of the objective class")
+    objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha ...)")
+
+
+@dataclass(kw_only=True)
+class Optimization:
+    """The recipe."""
+
+    optimizer: Literal["SGD", "Adam", "AdamW"] = option("SGD", "optimizer")
+    base_lr: float = option(0.1, "learning rate for the whole batch_size, after the warm-up")
+    momentum: float = option(0.9, "momentum of SGD")
+    nesterov: bool = option(True, "Nesterov momentum of SGD")
+    weight_decay: float = option(0.0001, "weight decay")
+    num_epoch: int = option(65, "epochs")
+    step: list[int] = option([], "epochs (from 0) at which the learning rate is multiplied by lr_decay_rate")
+    lr_decay_rate: float = option(0.1, "factor at each step")
+    warm_up_epoch: int = option(0, "epochs of linear warm-up")
+    eval_interval: int = option(1, "evaluate every so many epochs, and after the last")
+    save_interval: int = option(1, "write last.pt every so many epochs, and after the last")
+    log_interval: int = option(100, "optimizer steps between two looks at the loss (each waits for the device)")
+
+
+@dataclass(kw_only=True)
+class Config(Run, Data, Network, Optimization):
+    """A resolved experiment: every option of the four sections, flat as in the YAML files."""
+
+    def to_yaml(self) -> str:
+        """The experiment as YAML that loads to an equal configuration (options of one call left out)."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("invocation")}
+        return yaml.safe_dump({k: v for k, v in kept.items() if v is not None}, sort_keys=False, width=140)
+
+
+FIELDS = {f.name: f for f in fields(Config)}
+TYPES = typing.get_type_hints(Config)
+
+
+def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
+    """Defaults, then the file's base, then the file, then `overrides` (nested options merge key by key).
+
+    Raises:
+        ConfigError: all unknown keys, wrong types and wrong values at once.
+    """
+    problems: list[str] = []
+    layers = read_layers(Path(file), problems) if file else []
+    values: dict[str, Any] = {}
+    for origin, layer in [*layers, ("command line", overrides or {})]:
+        for key, value in layer.items():
+            if key not in FIELDS:
+                problems.append(f"{origin}: {key}: unknown option; {nearest(key, FIELDS)}")
+                continue
+            try:
+                value = coerce(value, TYPES[key])
+            except ValueError as error:
+                problems.append(f"{origin}: {key}: {error}")
+                continue
+            if isinstance(value, dict):
+                value = merge(values.get(key, {}), value)
+            values[key] = value
+    config = replace(Config(), **values, config=str(file) if file else None)
+    problems += check_values(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read_layers(file: Path, problems: list[str]) -> list[tuple[str, dict]]:
+    """[(origin, options)] of a YAML file, its base first. A base has no base."""
+    options = read_yaml(file, problems)
+    base = options.pop("base", None)
+    if base is None:
+        return [(str(file), options)]
+    base_file = file.parent / base
+    base_options = read_yaml(base_file, problems)
+    if "base" in base_options:
+        problems.append(
+            f"{base_file}: base: found a base of a base; one level is allowed; name {base_options.pop('base')} in {file} instead"
+        )
+    return [(str(base_file), base_options), (str(file), options)]
+
+
+def read_yaml(file: Path, problems: list[str]) -> dict:
+    """The mapping in a YAML file; a missing or malformed file becomes a problem and an empty mapping."""
+    try:
+        options = yaml.safe_load(file.read_text())
+    except OSError as error:
+        problems.append(f"{file}: cannot be read ({error.strerror}); give the path of a YAML file, e.g. config/NW-UCLA/ctrgcn.yaml")
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problems.append(f"{file}: not valid YAML: {' '.join(str(error).split())}")
+        return {}
+    if not isinstance(options, dict):
+        problems.append(f"{file}: found {type(options).__name__}; a mapping of options is needed")
+        return {}
+    return options
+
+
+def merge(old: dict, new: dict) -> dict:
+    """`new` over `old`, nested mappings key by key."""
+    out = dict(old)
+    for key, value in new.items():
+        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """'did you mean ...?' or the list of what is known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def coerce(value: Any, kind: Any) -> Any:
+    """`value` as the annotated type; only conversions that lose nothing (1 -> 1.0, "1e-4" -> 0.0001, 5 -> [5]).
+
+    Raises:
+        ValueError: what was found and what is allowed.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(f"found {value!r}; allowed: {', '.join(map(str, args))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else coerce(value, next(a for a in args if a is not type(None)))
+    if origin is list:
+        items = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        return [coerce(item, args[0]) for item in items]
+    if kind is dict and isinstance(value, dict | None):
+        return value or {}
+    if kind is float and not isinstance(value, bool):
+        try:  # YAML reads 1e-4 as text
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if kind is str and isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ValueError(f"found {value!r}; {kind.__name__} is needed")
+
+
+def check_values(config: Config) -> list[str]:
+    """Problems that types do not show."""
+    problems = []
+    for key in ("batch_size", "test_batch_size", "num_epoch", "eval_interval", "save_interval", "log_interval"):
+        if getattr(config, key) < 1:
+            problems.append(f"{key}: found {getattr(config, key)}; at least 1 is needed")
+    for key in ("base_lr", "weight_decay", "momentum", "num_worker", "warm_up_epoch", "seed"):
+        if not 0 <= getattr(config, key) < float("inf"):
+            problems.append(f"{key}: found {getattr(config, key)}; 0 or more is needed")
+    if sorted(config.step) != config.step:
+        problems.append(f"step: found {config.step}; epochs in rising order are needed")
+    if config.resume and config.overwrite:
+        problems.append("resume and overwrite: found both; choose one")
+    return problems

@@ -1,0 +1,163 @@
+"""The run directory: what a run leaves, and how it is protected.
+
+config.yaml        the resolved experiment; loads again to an equal configuration
+environment.json   versions, device, git commit, hashes of the data, seed, command line
+log.txt            what the terminal showed
+metrics.jsonl      one JSON object per epoch
+events.out.*       the same curves for TensorBoard
+last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set
+epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
+"""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensorboardX import SummaryWriter
+
+from torchlight import distributed
+from torchlight.config import Config
+from torchlight.files import atomic
+from torchlight.imports import ROOT
+
+log = logging.getLogger("torchlight")
+LAST, BEST, CONFIG, METRICS, ENVIRONMENT = "last.pt", "best.pt", "config.yaml", "metrics.jsonl", "environment.json"
+TRACES = (LAST, BEST, METRICS)
+
+
+def set_up_logging(file: Path | None = None) -> None:
+    """Rank 0 to the terminal, and to `file` once there is one."""
+    log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
+    log.propagate = False
+    if not log.handlers:
+        terminal = logging.StreamHandler(sys.stdout)
+        terminal.setLevel(logging.INFO)
+        terminal.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(terminal)
+    if file is not None and distributed.rank() == 0:
+        handler = logging.FileHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+
+
+def close_logging() -> None:
+    """Close the log files; the terminal stays."""
+    for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
+        handler.close()
+        log.removeHandler(handler)
+
+
+def default_work_dir(config: Config) -> Path | None:
+    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/; None for any other file."""
+    try:
+        inside = Path(config.config or "").resolve().relative_to(ROOT / "config")
+    except ValueError:
+        return None
+    return Path("work_dir") / inside.with_suffix("") / config.modality
+
+
+class RunDirectory:
+    """The files of one run; rank 0 writes, the others do nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.writer: SummaryWriter | None = None
+        self.main = distributed.rank() == 0
+
+    def refuse_existing(self) -> None:
+        """Raise if a run lives here.
+
+        Raises:
+            ValueError: traces of a run are here.
+        """
+        found = [name for name in TRACES if (self.path / name).exists()]
+        if found:
+            raise ValueError(
+                f"work_dir: found a run in {self.path} ({', '.join(found)}); nothing was changed; "
+                "give --resume true to go on with it, --overwrite true to replace it, or another --work-dir"
+            )
+
+    def clear(self) -> None:
+        """Remove what an earlier run left here, and nothing else."""
+        for pattern in (
+            "*.pt",
+            METRICS,
+            CONFIG,
+            ENVIRONMENT,
+            "log.txt",
+            "events.out.*",
+            "*_test_*score.pkl",
+            "*class_acc.csv",
+            "confusion_matrix.*",
+        ):
+            for file in self.path.glob(pattern) if self.main else ():
+                file.unlink()
+
+    def open(self, config: Config, facts: dict[str, Any], first_epoch: int = 0) -> None:
+        """Create the folder, the log and, for training, the records of a new run or the shortened ones of a resumed one."""
+        if not self.main:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            set_up_logging(self.path / "log.txt")
+        except OSError as error:
+            raise ValueError(f"work_dir: {self.path} cannot be written ({error.strerror}); give another --work-dir") from error
+        if config.phase != "train":
+            return
+        with atomic(self.path / CONFIG, "w") as file:
+            file.write(config.to_yaml())
+        with atomic(self.path / ENVIRONMENT, "w") as file:
+            json.dump(environment(config, facts), file, indent=1)
+        kept = [line for line in self.read_metrics() if line["epoch"] <= first_epoch]
+        with atomic(self.path / METRICS, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+        self.writer = SummaryWriter(str(self.path), purge_step=first_epoch + 1)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The records of the epochs so far; a last line cut off by a crash is left out."""
+        file = self.path / METRICS
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def add_metrics(self, line: dict[str, Any]) -> None:
+        """Append one epoch (numbered from 1) to metrics.jsonl and TensorBoard."""
+        if not self.main:
+            return
+        with open(self.path / METRICS, "a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        for key, value in line.items():
+            if key != "epoch" and value is not None:
+                self.writer.add_scalar(key, value, line["epoch"])
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self.writer is not None:
+            self.writer.close()
+        close_logging()
+
+
+def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a figure depends on beside the configuration."""
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "command": " ".join(sys.argv),
+        "git_commit": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        "devices": distributed.world_size(),
+        "cuda": torch.version.cuda,
+        "seed": config.seed,
+        **facts,
+    }

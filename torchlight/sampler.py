@@ -1,0 +1,63 @@
+"""Which clips a device sees, in which order: functions of (seed, epoch), split over ranks and accumulation steps."""
+
+from collections.abc import Iterator
+
+import torch
+
+
+class TrainBatches:
+    """Shuffled lists of clip numbers, the incomplete last batch dropped.
+
+    Every optimizer step takes the next `batch_size` numbers of one shuffle that all ranks share; each rank and accumulation step
+    takes its even part of them, so the batch of a step is the same however it is divided.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, update_freq: int = 1):
+        parts = world_size * update_freq
+        if batch_size % parts:
+            raise ValueError(
+                f"batch_size: found {batch_size}; {world_size} devices x {update_freq} accumulation steps must divide it evenly"
+            )
+        if length < batch_size:
+            raise ValueError(f"batch_size: found {batch_size} for {length} training clips; at most the number of clips is needed")
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.world_size, self.update_freq = rank, world_size, update_freq
+        self.epoch = self.first_step = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return self.length // self.batch_size
+
+    def set(self, epoch: int, first_step: int = 0) -> None:
+        """Begin the next pass at `first_step` of `epoch`."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.update_freq
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator).tolist()
+        share = self.batch_size // (self.world_size * self.update_freq)
+        for step in range(self.first_step, self.steps):
+            for micro in range(self.update_freq):
+                begin = step * self.batch_size + (micro * self.world_size + self.rank) * share
+                yield order[begin : begin + share]
+
+
+class TestBatches:
+    """Lists of clip numbers in order, each clip on exactly one rank."""
+
+    __test__ = False  # its name is no pytest class
+
+    def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1):
+        self.indices = list(range(rank, length, world_size))
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for begin in range(0, len(self.indices), self.batch_size):
+            yield self.indices[begin : begin + self.batch_size]

@@ -1,0 +1,37 @@
+"""Parameters, multiply-adds and activation memory of a network."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
+    """What one clip (C, T, V, M) costs.
+
+    Multiply-adds are those of convolutions and matrix products in eval mode (PyTorch's counter); activation memory is what the
+    backward pass keeps, float32, the parameters not counted.
+    """
+    data = torch.zeros(1, *shape)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parameters = sum(p.numel() for p in model.parameters())
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.eval()(data)
+    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model.train()(data)
+    del output
+    return {
+        "input (C, T, V, M)": str(tuple(shape)),
+        "parameters": f"{parameters:,}" + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
+        "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
+        "activation memory of one clip in training": f"{sum(kept.values()) / 2**20:.1f} MiB",
+    }
