@@ -1,6 +1,7 @@
 """From a configuration to objects, and every mistake found on the way in one list."""
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -86,17 +87,33 @@ def check_fit(config: Config, feeder: Any) -> None:
         raise ConfigError(problems)
 
 
+def build_objective(config: Config, objective: Callable) -> nn.Module:
+    """The loss."""
+    try:
+        return objective(**config.objective_args)
+    except ValueError as error:
+        raise ConfigError([f"objective_args.{error}"]) from error
+
+
 def choose_device(config: Config) -> torch.device:
     """The device of this process; a GPU that is asked for and not there is replaced by the CPU, and said."""
-    wanted = config.device
-    if wanted == ["cpu"]:
+    wanted, local_rank = config.device, int(os.environ.get("LOCAL_RANK", 0))
+    if set(wanted) == {"cpu"}:
+        problems = ["sync_bn: found true on the CPU; PyTorch has it on GPUs only"] if config.sync_bn else []
+        if problems:
+            raise ConfigError(problems)
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        log.warning(
-            "no GPU here%s: running on the CPU (%d threads)", f" (asked for: {' '.join(wanted)})" if wanted else "", torch.get_num_threads()
-        )
+        asked = f" (asked for: {' '.join(wanted)})" if wanted else ""
+        log.warning("no GPU here%s: running on the CPU (%d threads)", asked, torch.get_num_threads())
         return torch.device("cpu")
-    number = wanted[0] if wanted else "0"
+    number = wanted[local_rank] if local_rank < len(wanted) else str(local_rank)
     if not number.isdigit() or int(number) >= torch.cuda.device_count():
         raise ConfigError([f"device: found {' '.join(wanted)}; allowed: cpu, or GPU numbers below {torch.cuda.device_count()}"])
-    return torch.device("cuda", int(number))
+    device = torch.device("cuda", int(number))
+    torch.cuda.set_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    return device

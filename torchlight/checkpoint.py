@@ -1,21 +1,68 @@
 """Checkpoints and weights: saving whole, loading strictly and safely."""
 
+import io
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
+from torchlight.config import Config
 from torchlight.files import atomic
 
 log = logging.getLogger("torchlight")
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint of plain values and tensors, whole or not at all."""
+    """Write a checkpoint of plain values and tensors, whole or not at all; raises OSError."""
+    buffer = io.BytesIO()  # torch.save to a full disk raises its own riddles instead of OSError
+    torch.save(content, buffer)
     with atomic(path) as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
+
+
+def keep_latest(last: Path, epoch: int, keep: int) -> None:
+    """Keep the `keep` latest checkpoints as epoch_<n>.pt: another name of last.pt now, a file of its own after the next save."""
+    if keep:
+        name = last.with_name(f"epoch_{epoch}.pt")
+        name.unlink(missing_ok=True)
+        os.link(last, name)
+        for old in numbered(last)[keep:]:
+            old.unlink()
+
+
+def numbered(last: Path) -> list[Path]:
+    """The epoch_<n>.pt beside last.pt, the latest first."""
+    files = [path for path in last.parent.glob("epoch_*.pt") if path.stem[6:].isdigit()]
+    return sorted(files, key=lambda path: -int(path.stem[6:]))
+
+
+def resume_candidates(last: Path) -> list[Path]:
+    """Where a run could go on from, the best choice first."""
+    return [path for path in (last, *numbered(last)) if path.exists()]
+
+
+FREE_TO_CHANGE = ("work_dir", "device", "num_worker", "log_interval", "eval_interval", "save_interval", "save_every_steps", "keep")
+
+
+def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -> None:
+    """Compare the configuration of a checkpoint with the one that is to go on.
+
+    Raises:
+        ValueError: it is no training checkpoint, or something that the result depends on differs; num_epoch may, with a warning.
+    """
+    if "optimizer" not in content or "config" not in content:
+        raise ValueError(f"resume: {path} holds weights only; start a new run from it with --weights {path}")
+    old, new = yaml.safe_load(content["config"]), yaml.safe_load(config.to_yaml())
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and key not in FREE_TO_CHANGE]
+    if changed == ["num_epoch"]:
+        log.warning("resume: num_epoch was %s and is %s now", old["num_epoch"], new["num_epoch"])
+    elif changed:
+        lines = ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed)
+        raise ValueError(f"resume: {path} belongs to another experiment ({lines}); give the options it was started with")
 
 
 def load(path: str | Path) -> Any:
@@ -34,7 +81,10 @@ def load(path: str | Path) -> Any:
 
 
 def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dict[str, torch.Tensor]:
-    """The state dict inside any of the field's wrappings: flat, {'state_dict': ...}, {'model': ..., 'model_ema': ...}, a leading `module.`."""
+    """The state dict inside any of the field's wrappings.
+
+    Flat, {'state_dict': ...}, {'model': ..., 'model_ema': ...}, and a leading `module.` on every name.
+    """
     if not isinstance(content, dict):
         raise ValueError(f"{path}: found {type(content).__name__}; a state dict is needed")
     nested = [k for k, v in content.items() if isinstance(v, dict) and v and all(isinstance(t, torch.Tensor) for t in v.values())]

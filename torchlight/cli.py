@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 import typing
@@ -9,9 +10,11 @@ from typing import Any
 
 import yaml
 
+from torchlight import distributed
 from torchlight.config import FIELDS, TYPES, ConfigError, load_config, nearest
 from torchlight.processor import Processor
 from torchlight.record import set_up_logging
+from torchlight.trainer import RunError, Terminated
 
 log = logging.getLogger("torchlight")
 
@@ -87,19 +90,43 @@ def parse(argv: list[str]) -> dict[str, Any]:
     return options
 
 
+def launch(argv: list[str], processes: int) -> int:
+    """Start this command line once per device, with PyTorch's own launcher."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    settings = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="main", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
+    )
+    codes = elastic_launch(settings, main)(argv)
+    return max(codes.values())
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line; 0: done, 2: a mistake in what was given, 130: interrupted."""
+    """Run one command line; 0: done, 1: the run broke off, 2: a mistake in what was given, 130: interrupted, 143: terminated."""
+    argv = sys.argv[1:] if argv is None else argv
     set_up_logging()
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
+        options = parse(argv)
         config = load_config(options.pop("config", None), options)
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+            config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
+        if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
+            return launch(argv, len(config.device))
         with Processor(config) as processor:
             processor.run()
     except ValueError as error:
-        log.debug("", exc_info=True)
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        return 2
+        return complain(error, 2)
+    except RunError as error:
+        return complain(error, 1)
+    except Terminated as error:
+        return complain(error, 143)
     except KeyboardInterrupt:
-        print("interrupted; --resume true goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return complain("interrupted; --resume true goes on from the last checkpoint", 130)
     return 0
+
+
+def complain(error: object, code: int) -> int:
+    """Say what is wrong, line by line, on the terminal and in the log; the exit code."""
+    if distributed.rank() == 0:
+        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+    return code

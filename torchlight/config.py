@@ -35,7 +35,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 class Run:
     """What to do, where and with what; `invocation` options belong to one call and are not kept with the run."""
 
-    phase: Literal["train", "test", "model_size"] = option("train", "what to do", invocation=True)
+    phase: Literal["train", "test", "model_size", "show", "report", "export-weights"] = option("train", "what to do", invocation=True)
     config: str | None = option(None, "YAML file of the experiment", invocation=True)
     resume: bool = option(False, "go on with the run in work_dir", invocation=True)
     overwrite: bool = option(False, "replace the run in work_dir", invocation=True)
@@ -43,9 +43,12 @@ class Run:
     weights_key: str | None = option(None, "which state dict of the weights file, for files that hold several", invocation=True)
     ignore_weights: list[str] = option([], "leave out weights whose names begin with one of these (fc: a new classifier)", invocation=True)
     save_score: bool = option(False, "write epoch1_test_score.pkl {sample name: logits} after --phase test", invocation=True)
+    save_feature: bool = option(False, "write epoch1_test_feature.pkl {sample name: pooled features} after --phase test", invocation=True)
+    ema: bool = option(False, "test the moving average of the weights (model_ema of the file)", invocation=True)
     work_dir: str | None = option(None, "where the run lives; default work_dir/<dataset>/<split>/<model>/<modality>")
-    device: list[str] = option([], "GPU numbers or cpu; default: GPU 0 where there is one")
+    device: list[str] = option([], "GPU numbers or cpu, several for several processes; default: GPU 0 where there is one")
     seed: int = option(1, "a run is a function of (config, seed, data)")
+    deterministic: bool = option(False, "on a GPU: only repeatable kernels, slower (the CPU always repeats)")
     num_worker: int = option(2, "data loading processes per device; results do not depend on it")
 
 
@@ -80,18 +83,46 @@ class Optimization:
     momentum: float = option(0.9, "momentum of SGD")
     nesterov: bool = option(True, "Nesterov momentum of SGD")
     weight_decay: float = option(0.0001, "weight decay")
+    weight_decay_end: float | None = option(None, "weight decay at the end of a cosine; default: constant")
+    decay_all: bool = option(True, "weight decay on every parameter; false: not on vectors and biases")
     num_epoch: int = option(65, "epochs")
+    lr_schedule: Literal["step", "cosine"] = option("step", "course of the learning rate after the warm-up")
+    lr_interval: Literal["epoch", "step"] = option("epoch", "when the learning rate changes: every epoch or every optimizer step")
     step: list[int] = option([], "epochs (from 0) at which the learning rate is multiplied by lr_decay_rate")
     lr_decay_rate: float = option(0.1, "factor at each step")
+    min_lr: float = option(0.0, "where the cosine ends")
     warm_up_epoch: int = option(0, "epochs of linear warm-up")
+    update_freq: int = option(1, "backward passes per optimizer step; batch_size is divided by it")
+    clip_grad: float = option(0.0, "largest norm of the gradient; 0: no clipping")
+    freeze: list[str] = option([], "parameters whose name contains one of these are not trained in the first freeze_epoch epochs")
+    freeze_epoch: int = option(0, "how many epochs freeze lasts")
+    ema_decay: float = option(0.0, "decay of the moving average of the weights (model_ema); 0: none")
+    precision: Literal["float32", "bfloat16", "float16"] = option("float32", "arithmetic of the forward pass (autocast)")
+    tf32: bool = option(False, "TF32 matrix products on GPUs: faster, 10 bits of mantissa")
+    compile: bool = option(False, "torch.compile the network for training")
+    sync_bn: bool = option(False, "batch norm over all GPUs instead of each one's share")
+
+
+@dataclass(kw_only=True)
+class Records:
+    """Evaluation, checkpoints and logs."""
+
     eval_interval: int = option(1, "evaluate every so many epochs, and after the last")
     save_interval: int = option(1, "write last.pt every so many epochs, and after the last")
+    save_every_steps: int = option(0, "write last.pt also every so many optimizer steps within an epoch; 0: no")
+    keep: int = option(0, "how many of the latest checkpoints stay as epoch_<n>.pt beside last.pt")
     log_interval: int = option(100, "optimizer steps between two looks at the loss (each waits for the device)")
 
 
 @dataclass(kw_only=True)
-class Config(Run, Data, Network, Optimization):
-    """A resolved experiment: every option of the four sections, flat as in the YAML files."""
+class Config(Records, Optimization, Network, Data, Run):
+    """A resolved experiment: every option of the five sections, flat as in the YAML files.
+
+    `origins` tells where each option that is not a default comes from.
+    """
+
+    def __post_init__(self) -> None:
+        self.origins: dict[str, str] = {}
 
     def to_yaml(self) -> str:
         """The experiment as YAML that loads to an equal configuration (options of one call left out)."""
@@ -112,7 +143,8 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     problems: list[str] = []
     layers = read_layers(Path(file), problems) if file else []
     values: dict[str, Any] = {}
-    for origin, layer in [*layers, ("command line", overrides or {})]:
+    layers.append(("command line", overrides or {}))
+    for origin, layer in layers:
         for key, value in layer.items():
             if key not in FIELDS:
                 problems.append(f"{origin}: {key}: unknown option; {nearest(key, FIELDS)}")
@@ -129,6 +161,7 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     problems += check_values(config)
     if problems:
         raise ConfigError(problems)
+    config.origins = {key: origin for origin, layer in layers for key in layer}
     return config
 
 
@@ -211,14 +244,23 @@ def coerce(value: Any, kind: Any) -> Any:
 def check_values(config: Config) -> list[str]:
     """Problems that types do not show."""
     problems = []
-    for key in ("batch_size", "test_batch_size", "num_epoch", "eval_interval", "save_interval", "log_interval"):
+    for key in ("batch_size", "test_batch_size", "num_epoch", "eval_interval", "save_interval", "log_interval", "update_freq"):
         if getattr(config, key) < 1:
             problems.append(f"{key}: found {getattr(config, key)}; at least 1 is needed")
-    for key in ("base_lr", "weight_decay", "momentum", "num_worker", "warm_up_epoch", "seed"):
+    not_negative = ("base_lr", "min_lr", "weight_decay", "momentum", "clip_grad", "num_worker", "warm_up_epoch", "freeze_epoch", "seed")
+    for key in (*not_negative, "save_every_steps", "keep"):
         if not 0 <= getattr(config, key) < float("inf"):
             problems.append(f"{key}: found {getattr(config, key)}; 0 or more is needed")
     if sorted(config.step) != config.step:
         problems.append(f"step: found {config.step}; epochs in rising order are needed")
+    if not 0 <= config.ema_decay < 1:
+        problems.append(f"ema_decay: found {config.ema_decay}; 0 <= ema_decay < 1 is needed")
+    if bool(config.freeze) != bool(config.freeze_epoch):
+        problems.append(f"freeze and freeze_epoch: found {config.freeze} and {config.freeze_epoch}; one needs the other")
+    if config.step and config.lr_schedule == "cosine":
+        problems.append(f"step: found {config.step} with lr_schedule cosine, where it has no effect; leave one of them out")
+    if config.nesterov and not config.momentum and config.optimizer == "SGD":
+        problems.append("nesterov: found true with momentum 0; set nesterov false or a momentum")
     if config.resume and config.overwrite:
         problems.append("resume and overwrite: found both; choose one")
     return problems

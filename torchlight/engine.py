@@ -72,11 +72,16 @@ def train_one_epoch(
     device: torch.device,
     meter: Meter,
     clock: Clock,
-    update_freq: int = 1,
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
-    after_step: Callable[[], None] = lambda: None,
+    update_freq: int,
+    clip_grad: float,
+    autocast: Callable[[], AbstractContextManager],
+    scaler: torch.amp.GradScaler,
+    after_step: Callable[[], None],
 ) -> None:
-    """Train on every batch; `update_freq` batches make an optimizer step, after which `after_step` is called."""
+    """Train on every batch; `update_freq` batches make an optimizer step, after which `after_step` is called.
+
+    clip_grad is the largest norm of the gradient, 0: no clipping. The scaler (float16) skips steps whose gradient overflowed.
+    """
     network.train()
     optimizer.zero_grad(set_to_none=True)
     for number, batch in enumerate(clock.wait(batches), start=1):
@@ -85,11 +90,15 @@ def train_one_epoch(
         with nullcontext() if last or not hasattr(network, "no_sync") else network.no_sync():
             with autocast():
                 loss, logits, terms = objective(network, batch)
-            (loss / update_freq).backward()
+            scaler.scale(loss / update_freq).backward()
         correct = (logits.detach().argmax(1) == batch["label"]).double().mean()
         meter.add(len(batch["label"]), loss=loss, top1=100 * correct, **terms)
         if last:
-            optimizer.step()
+            if clip_grad:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(network.parameters(), clip_grad)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad(set_to_none=True)
             after_step()
 

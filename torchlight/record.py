@@ -29,13 +29,26 @@ from torchlight.imports import ROOT
 
 log = logging.getLogger("torchlight")
 LAST, BEST, CONFIG, METRICS, ENVIRONMENT = "last.pt", "best.pt", "config.yaml", "metrics.jsonl", "environment.json"
+FEATURE_FILE = "epoch1_test_feature.pkl"
 TRACES = (LAST, BEST, METRICS)
+LEFT_BY_A_RUN = (
+    "*.pt",
+    METRICS,
+    CONFIG,
+    ENVIRONMENT,
+    "log.txt",
+    "events.out.*",
+    "epoch1_test_*",
+    "each_class_acc.csv",
+    "confusion_matrix.*",
+)
 
 
 def set_up_logging(file: Path | None = None) -> None:
     """Rank 0 to the terminal, and to `file` once there is one."""
     log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
     log.propagate = False
+    logging.raiseExceptions = False  # a full disk or a closed pipe must not bury its own message under tracebacks
     if not log.handlers:
         terminal = logging.StreamHandler(sys.stdout)
         terminal.setLevel(logging.INFO)
@@ -69,7 +82,11 @@ class RunDirectory:
     def __init__(self, path: Path):
         self.path = path
         self.writer: SummaryWriter | None = None
-        self.main = distributed.rank() == 0
+        self.main, self.world_size = True, 1
+
+    def join(self, rank: int, world_size: int) -> None:
+        """Take part as one of several processes."""
+        self.main, self.world_size = rank == 0, world_size
 
     def refuse_existing(self) -> None:
         """Raise if a run lives here.

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from torchlight.files import atomic, read_pickle
 
 log = logging.getLogger("torchlight")
-SCORE_FILE = "epoch1_test_score.pkl"
+SCORE_FILE, EMA_SCORE_FILE = "epoch1_test_score.pkl", "epoch1_test_ema_score.pkl"
+POSITION = re.compile(r"test_\d+")
 
 
 def write_scores(path: Path, names: np.ndarray, scores: np.ndarray) -> None:
@@ -30,6 +32,8 @@ def read_scores(path: str | Path) -> dict[str | int, np.ndarray]:
         raise ValueError(f"{path}: found {type(scores).__name__}; a non-empty dict {{sample name: scores}} is needed")
     out: dict[str | int, np.ndarray] = {}
     for key, row in scores.items():
+        if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
+            raise ValueError(f"{path}: found the key {key!r} ({type(key).__name__}); sample names or positions are needed")
         row = np.asarray(row)
         if row.dtype.kind not in "fiu" or row.ndim != 1 or not np.isfinite(row).all():
             raise ValueError(f"{path}: sample {key!r}: found {row.dtype} of shape {row.shape}; a vector of finite numbers is needed")
@@ -44,26 +48,37 @@ def align(scores: dict[str | int, np.ndarray], names: np.ndarray, num_class: int
     """Scores in the order of `names`: (n, num_class). Number keys and `test_<i>` count as positions in that order.
 
     Raises:
-        ValueError: samples are missing or unknown, or the number of classes differs.
+        ValueError: samples are missing, unknown or there twice, or the number of classes differs; all of it in one message.
     """
-    length = len(next(iter(scores.values())))
-    if length != num_class:
-        raise ValueError(f"{origin}: found scores of {length} classes; the data has {num_class}")
-    names = [str(name) for name in names]
-    if not set(names) & set(scores) and all(isinstance(k, int) or re.fullmatch(r"test_\d+", k) for k in scores):
+    length, names = len(next(iter(scores.values()))), [str(name) for name in names]
+    problems = [] if length == num_class else [f"found scores of {length} classes; the data has {num_class}; give scores of this benchmark"]
+    if not set(names) & set(scores) and all(isinstance(key, int) or POSITION.fullmatch(key) for key in scores):
         log.warning("%s: the keys are positions, not names; they are taken as the published test order of the benchmark", origin)
-        numbers = [k if isinstance(k, int) else int(k[5:]) for k in scores]
-        scores = {names[i] if 0 <= i < len(names) else f"position {i}": row for i, row in zip(numbers, scores.values(), strict=True)}
-        if len(scores) < len(numbers):
-            raise ValueError(f"{origin}: found the same position under two keys; each sample must appear once")
-    missing, extra = sorted(set(names) - set(scores)), sorted(map(str, set(scores) - set(names)))
-    if missing or extra:
-        parts = [f"{len(s)} {what} (first: {s[0]})" for what, s in (("missing", missing), ("not in the test set", extra)) if s]
-        raise ValueError(f"{origin}: {' and '.join(parts)} of {len(names)} samples; scores of exactly this test set are needed")
+        numbers = [key if isinstance(key, int) else int(key[5:]) for key in scores]
+        rows = {names[i] if 0 <= i < len(names) else f"position {i}": row for i, row in zip(numbers, scores.values(), strict=True)}
+        if len(rows) < len(scores):
+            problems.append("found the same position under two keys; each sample must appear once; write the file again")
+        scores = rows
+    found = (
+        ("missing", set(names) - set(scores)),
+        ("not in the test set", set(map(str, set(scores) - set(names)))),
+        ("twice in the data", {name for name, count in Counter(names).items() if count > 1}),
+    )
+    parts = [f"{len(some)} {what} (first: {min(some)})" for what, some in found if some]
+    if parts:
+        problems.append(
+            f"found {' and '.join(parts)} of {len(names)} samples; scores of exactly this test set are needed; test the run again"
+        )
+    if problems:
+        raise ValueError("\n".join(f"{origin}: {problem}" for problem in problems))
     return np.stack([scores[name] for name in names])
 
 
+def is_correct(scores: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
+    """Whether the label is among the k highest scores: (n, num_class), (n,) -> (n,) bool. Ties count against the label."""
+    return (scores >= scores[np.arange(len(label)), label][:, None]).sum(1) <= k
+
+
 def top_k(scores: np.ndarray, label: np.ndarray, k: int) -> float:
-    """Share of samples (in percent) whose label is among the k highest scores; (n, num_class), (n,). Ties count against the label."""
-    own = scores[np.arange(len(label)), label][:, None]
-    return 100.0 * float(((scores >= own).sum(1) <= k).mean())
+    """Share of samples (in percent) whose label is among the k highest scores; (n, num_class), (n,)."""
+    return 100.0 * float(is_correct(scores, label, k).mean())
