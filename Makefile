@@ -1,0 +1,28 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO := config/demo/ctrgcn.yaml
+
+.PHONY: demo test lint clean-demo
+
+demo: $(VENV)/ready  ## raw files -> clip store -> two trained streams -> scores -> fusion -> report
+	$(PY) data/demo/make.py --out data/demo/raw
+	$(PY) data/ntu/prepare.py --raw data/demo/raw --out data/demo/ctrgcn.clips --classes data/demo/classes.txt --overwrite
+	$(PY) main.py --config $(DEMO) --modality joint --phase train --overwrite true
+	$(PY) main.py --config $(DEMO) --modality bone --phase train --overwrite true
+	$(PY) main.py --config $(DEMO) --modality joint --phase test --weights work_dir/demo/ctrgcn/joint/last.pt --save-score true
+	$(PY) main.py --config $(DEMO) --modality bone --phase test --weights work_dir/demo/ctrgcn/bone/last.pt --save-score true
+	$(PY) ensemble.py --dataset demo
+	$(PY) main.py --config $(DEMO) --modality joint --phase report
+	@find work_dir/demo -type f | sort
+
+test: $(VENV)/ready  ## lint, then every test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+$(VENV)/ready: requirements.txt tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
