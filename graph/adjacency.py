@@ -1,0 +1,116 @@
+"""Adjacency tensors of skeleton graphs, in NumPy and float64.
+
+An edge is a pair (child, parent). `edge_matrix` puts it in row parent, column child; reversed edges give the transpose.
+Subsets are stacked along the first axis: (K, V, V).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+Edges = Iterable[tuple[int, int]]
+
+LABELING_MODES = ("spatial", "stgcn_spatial", "distance", "uniform", "binary")
+
+
+def build(inward: Edges, num_node: int, centre: int, labeling_mode: str, max_hop: int, dilation: int) -> np.ndarray:
+    """The tensor of one labeling mode, (K, V, V). Raises ValueError for an unknown mode or arguments that the mode does not use."""
+    inward = list(inward)
+    if labeling_mode not in LABELING_MODES:
+        raise ValueError(f"labeling_mode: found {labeling_mode!r}; allowed are {', '.join(LABELING_MODES)}; choose one of them")
+    if max_hop < 1 or dilation < 1:
+        raise ValueError(f"max_hop, dilation: found {max_hop}, {dilation}; both are whole numbers from 1 on; raise them")
+    if labeling_mode in ("spatial", "binary"):
+        if (max_hop, dilation) != (1, 1):
+            raise ValueError(
+                f"max_hop, dilation: found {max_hop}, {dilation} with labeling_mode {labeling_mode!r}, where they have no effect; "
+                "they belong to stgcn_spatial, distance and uniform; leave them out or change the mode"
+            )
+        return spatial(inward, num_node) if labeling_mode == "spatial" else binary(inward, num_node)[None]
+    hop = hop_distance(inward, num_node, max_hop)
+    hops = range(0, max_hop + 1, dilation)
+    if labeling_mode == "uniform":
+        return uniform(hop, hops)
+    return distance(hop, hops) if labeling_mode == "distance" else stgcn_spatial(hop, hops, centre)
+
+
+def edge_matrix(edges: Edges, num_node: int) -> np.ndarray:
+    """(V, V) with a 1 at [parent, child] of every edge."""
+    M = np.zeros((num_node, num_node))
+    for child, parent in edges:
+        M[parent, child] = 1
+    return M
+
+
+def normalize_columns(M: np.ndarray) -> np.ndarray:
+    """Every column divided by its sum; empty columns stay empty."""
+    total = M.sum(axis=-2, keepdims=True)
+    return np.divide(M, total, out=np.zeros_like(M), where=total > 0)
+
+
+def spatial(inward: Edges, num_node: int) -> np.ndarray:
+    """Identity, inward, outward: the three subsets of 2s-AGCN, CTR-GCN, ST-GCN++ and TSGCNeXt, (3, V, V)."""
+    M = edge_matrix(inward, num_node)
+    return np.stack([np.eye(num_node), normalize_columns(M), normalize_columns(M.T)])
+
+
+def binary(inward: Edges, num_node: int) -> np.ndarray:
+    """Symmetric 0/1 matrix without self loops, (V, V)."""
+    M = edge_matrix(inward, num_node)
+    return np.maximum(M, M.T)
+
+
+def hop_distance(inward: Edges, num_node: int, max_hop: int) -> np.ndarray:
+    """Steps between two joints up to `max_hop`, infinite beyond, (V, V)."""
+    step = binary(inward, num_node) + np.eye(num_node)
+    hop = np.full((num_node, num_node), np.inf)
+    for d in range(max_hop, -1, -1):
+        hop[np.linalg.matrix_power(step, d) > 0] = d
+    return hop
+
+
+def uniform(hop: np.ndarray, hops: Iterable[int]) -> np.ndarray:
+    """All used hops in one subset, (1, V, V) (ST-GCN, "uni-labeling")."""
+    return normalize_columns(np.isin(hop, list(hops)).astype(float))[None]
+
+
+def distance(hop: np.ndarray, hops: Iterable[int]) -> np.ndarray:
+    """One subset per hop, normalised together, (number of hops, V, V) (ST-GCN, "distance partitioning")."""
+    N = uniform(hop, hops)[0]
+    return np.stack([np.where(hop == h, N, 0) for h in hops])
+
+
+def stgcn_spatial(hop: np.ndarray, hops: Iterable[int], centre: int) -> np.ndarray:
+    """The diagonal, then for every further hop the sources not closer and those closer to the centre, (2 * hops - 1, V, V).
+
+    The way to the centre is truncated at max_hop too, and two infinite ways are equal: with max_hop 1 nearly all edges fall
+    into the second subset. Published ST-GCN weights depend on it (ST-GCN, "spatial configuration partitioning").
+    """
+    to_centre = hop[:, centre]
+    closer = to_centre[:, None] < to_centre[None, :]
+    diagonal, *further = distance(hop, hops)
+    subsets = [diagonal]
+    for N in further:
+        subsets += [np.where(closer, 0, N), np.where(closer, N, 0)]
+    return np.stack(subsets)
+
+
+def k_adjacency(A: np.ndarray, k: int) -> np.ndarray:
+    """1 for the pairs at distance exactly k and on the diagonal, (V, V) (MS-G3D)."""
+    eye = np.eye(len(A))
+    if k == 0:
+        return eye
+    within = [np.minimum(np.linalg.matrix_power(A + eye, d), 1) for d in (k, k - 1)]
+    return within[0] - within[1] + eye
+
+
+def disentangled(A: np.ndarray, num_scales: int) -> np.ndarray:
+    """k_adjacency for k = 0 .. num_scales - 1, each divided by the root of its row and column sums, (num_scales, V, V)."""
+    scales = np.stack([k_adjacency(A, k) for k in range(num_scales)])
+    degree = scales.sum(axis=-1)
+    return scales / np.sqrt(degree[:, :, None] * degree[:, None, :])
+
+
+def windowed(A: np.ndarray, window: int) -> np.ndarray:
+    """Joints of `window` frames as one graph, each joined to its neighbourhood in every frame, (window * V, window * V) (MS-G3D)."""
+    return np.tile(A + np.eye(len(A)), (window, window))

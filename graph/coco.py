@@ -1,0 +1,45 @@
+"""COCO: 17 joints, as 2-D pose estimators such as HRNet give them."""
+
+from graph.skeleton import BodyGraph, Skeleton
+
+JOINTS, PARENTS, BONE_PARENTS = zip(
+    # joint, parent, bone parent
+    ("nose", 0, 0),
+    ("left eye", 0, 0),
+    ("right eye", 0, 0),
+    ("left ear", 1, 1),
+    ("right ear", 2, 2),
+    ("left shoulder", 0, 0),
+    ("right shoulder", 0, 0),
+    ("left elbow", 5, 5),
+    ("right elbow", 6, 6),
+    ("left wrist", 7, 7),
+    ("right wrist", 8, 8),
+    ("left hip", 5, 0),
+    ("right hip", 6, 0),
+    ("left knee", 11, 11),
+    ("right knee", 12, 12),
+    ("left ankle", 13, 13),
+    ("right ankle", 14, 14),
+    strict=True,
+)
+
+# TSGCNeXt's 2-D data starts the bones of the hips at the shoulders, like the graph; the column above is pyskl's.
+BONE_PARENTS_TSGCNEXT = PARENTS
+
+SKELETON = Skeleton(
+    name="coco",
+    joints=JOINTS,
+    parents=PARENTS,
+    bone_parents=BONE_PARENTS,
+    centre=0,
+    left=(1, 3, 5, 7, 9, 11, 13, 15),
+    right=(2, 4, 6, 8, 10, 12, 14, 16),
+)
+
+# The 13 joints that NTU RGB+D has too, in the same order as there (TSGCNeXt, "unify").
+COMMON_JOINTS = (0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+
+
+class Graph(BodyGraph):
+    skeleton = SKELETON

@@ -1,0 +1,19 @@
+"""A body of your own: joints and bones in a YAML file.
+
+joints: [head, neck, left hand, right hand]
+bones: [[head, neck], [left hand, neck], [right hand, neck]]
+left: [left hand]
+right: [right hand]
+"""
+
+from pathlib import Path
+
+from graph.skeleton import BodyGraph, Skeleton
+
+
+class Graph(BodyGraph):
+    """`skeleton` is the path of the file; see `Skeleton.from_yaml` for its keys."""
+
+    def __init__(self, skeleton: str | Path, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1):
+        self.skeleton = Skeleton.from_yaml(skeleton)
+        super().__init__(labeling_mode, max_hop, dilation)

@@ -1,0 +1,53 @@
+"""NTU RGB+D 60 and 120: 25 joints of Kinect v2.
+
+The tip of a hand hangs on the thumb, which is odd anatomy; all published weights of these networks were trained with it.
+"""
+
+from graph.skeleton import BodyGraph, Skeleton
+
+JOINTS, PARENTS = zip(
+    # joint, parent
+    ("base of spine", 1),
+    ("middle of spine", 20),
+    ("neck", 20),
+    ("head", 2),
+    ("left shoulder", 20),
+    ("left elbow", 4),
+    ("left wrist", 5),
+    ("left hand", 6),
+    ("right shoulder", 20),
+    ("right elbow", 8),
+    ("right wrist", 9),
+    ("right hand", 10),
+    ("left hip", 0),
+    ("left knee", 12),
+    ("left ankle", 13),
+    ("left foot", 14),
+    ("right hip", 0),
+    ("right knee", 16),
+    ("right ankle", 17),
+    ("right foot", 18),
+    ("spine at shoulders", 20),
+    ("tip of left hand", 22),
+    ("left thumb", 7),
+    ("tip of right hand", 24),
+    ("right thumb", 11),
+    strict=True,
+)
+
+SKELETON = Skeleton(
+    name="ntu_rgb_d",
+    joints=JOINTS,
+    parents=PARENTS,
+    bone_parents=PARENTS,
+    centre=20,
+    left=(4, 5, 6, 7, 12, 13, 14, 15, 21, 22),
+    right=(8, 9, 10, 11, 16, 17, 18, 19, 23, 24),
+)
+
+# The 13 joints that COCO has too, in the same order as there (TSGCNeXt, "unify").
+COMMON_JOINTS = (3, 4, 8, 5, 9, 6, 10, 12, 16, 13, 17, 14, 18)
+
+
+class Graph(BodyGraph):
+    skeleton = SKELETON

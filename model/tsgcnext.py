@@ -1,0 +1,162 @@
+"""TSGCNeXt: Dynamic-Static Multi-Graph Convolution for Efficient Skeleton-Based Action Recognition with Long-term Learning Potential.
+
+Dongjingdian Liu, Pengpeng Chen, Miao Yao, Yijing Lu, Zijie Cai, Yuxin Tian. arXiv 2304.11631, 2023.
+
+Equals the published code. The graphs are learned and the same for every clip. The hidden channels of a block are dealt out to the four
+groups in turn (channel modulo 4), not in quarters, and the strided convolution of a stage follows its norm, other than in the figure.
+`drop_out` is the highest rate of the drop paths, its name in the published configurations. Dead: `gamma` and `alpha` of the blocks.
+
+Feature maps keep the channels last. Shapes, 256 frames of NTU RGB+D, depths 2, 5, 2:
+(N, 3, 256, 25, 2) -> (2N, 64, 25, 96) -> (2N, 32, 25, 192) -> (2N, 16, 25, 384) -> (N, 60)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graph import coco, ntu_rgb_d
+from model import blocks
+
+UNIFIED = {"coco": coco, "ntu": ntu_rgb_d}
+
+
+class FrameConv(nn.Conv2d):
+    """Convolution over time on channels-last maps: (N, T, V, C_in) -> (N, T', V, C_out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, T', V, C_out)
+
+
+def layer_norm(channels: int) -> nn.LayerNorm:
+    return nn.LayerNorm(channels, eps=1e-6)
+
+
+class DropPath(nn.Module):
+    """Drops whole rows, so persons, in training and scales up the others: shape stays."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * (torch.rand(len(x), 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
+
+
+class Block(nn.Module):
+    """ConvNeXt block whose hidden channels are mixed over the joints: (N, T, V, C_in) -> (N, T', V, C_out).
+
+    Of four groups of hidden channels three pass a learned graph each (row target, column source) and one passes none.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, A: Tensor, drop_path: float):
+        super().__init__()
+        self.PA = nn.Parameter(A.clone())
+        self.gamma = nn.Parameter(torch.full((in_channels,), 1e-6), requires_grad=False)
+        self.alpha = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.dwconv = FrameConv(in_channels, in_channels, (3, 1), padding=(1, 0), groups=in_channels)
+        self.norm = layer_norm(in_channels)
+        self.pwconv1 = nn.Linear(in_channels, 4 * in_channels)
+        self.pwconv2 = nn.Linear(4 * in_channels, in_channels)
+        self.drop_path = DropPath(drop_path)
+        self.down = nn.Identity()
+        if in_channels != out_channels:
+            self.down = nn.Sequential(layer_norm(in_channels), FrameConv(in_channels, out_channels, (2, 1), (2, 1)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def mix(self, u: Tensor) -> Tensor:
+        """Widen, mix each group over the joints, narrow. One group at a time, so that no map is rearranged: shape stays."""
+        widen, bias = self.pwconv1.weight.unflatten(0, (-1, 4)), self.pwconv1.bias.unflatten(0, (-1, 4))
+        narrow = self.pwconv2.weight.unflatten(1, (-1, 4))
+        y = self.pwconv2.bias
+        for i in range(4):
+            h = F.linear(u, widen[:, i], bias[:, i])
+            if i < 3:
+                h = self.PA[i] @ h
+            y = y + F.linear(F.gelu(h), narrow[:, :, i])
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(x + self.drop_path(self.mix(self.norm(self.dwconv(x)))))
+
+
+class Model(nn.Module):
+    """TSGCNeXt. (N, C, T, V, M) or, for one person, (N, T, V * C) -> (N, num_class).
+
+    depths: blocks of each width; the published networks are (2, 5, 2) and (4, 3, 2). base_channels: the first width, doubled from stage to
+    stage. in_channels: with 2, further channels of the data are left out. unify: `coco` or `ntu` takes the 13 joints that both have.
+
+    >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
+    >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
+    torch.Size([1, 60])
+    """
+
+    dead_parameters: tuple[str, ...] = ("*.gamma", "*.alpha")
+
+    def __init__(
+        self,
+        num_class: int,
+        num_point: int,
+        num_person: int,
+        graph: str,
+        graph_args: dict[str, Any] | None = None,
+        in_channels: int = 3,
+        drop_out: float = 0,
+        depths: Sequence[int] = (2, 5, 2),
+        base_channels: int = 96,
+        unify: str | None = None,
+    ):
+        super().__init__()
+        if not depths or min(depths) < 1:
+            raise ValueError(f"depths: found {list(depths)}; allowed are whole numbers from 1 on, one for each width; correct the list")
+        if not 0 <= drop_out < 1:
+            raise ValueError(f"drop_out: found {drop_out}; allowed are rates from 0 to below 1; lower it")
+        A = load_graph(graph, graph_args, num_point, unify)
+        self.in_channels, self.num_point, self.num_person = in_channels, num_point, num_person
+        min_frames = 4 * 2 ** (len(depths) - 1)
+        self.data_bn = blocks.DataNorm(in_channels, num_point, num_person, per_person=True, min_frames=min_frames)
+        self.l1 = nn.Sequential(FrameConv(in_channels, base_channels, (4, 1), (4, 1)), layer_norm(base_channels))
+        widths = [base_channels * 2**stage for stage, depth in enumerate(depths) for _ in range(depth)]
+        rates = torch.linspace(0, drop_out, len(widths)).tolist()
+        self.num_layers = 1 + len(widths)
+        for i, (C_in, C_out, rate) in enumerate(zip(widths, [*widths[1:], widths[-1]], rates, strict=True), start=2):
+            self.add_module(f"l{i}", Block(C_in, C_out, A, rate))
+        self.norm = layer_norm(widths[-1])
+        self.fc = nn.Linear(widths[-1], num_class)
+        nn.init.normal_(self.fc.weight, 0, (2 / num_class) ** 0.5)
+
+    def features(self, data: Tensor) -> Tensor:
+        """Output of the last block: (N, C, T, V, M) -> (N, 384, T // 16, V, M)."""
+        if data.dim() == 3:
+            data = blocks.unroll_joints(data, self.num_point)
+        x = self.data_bn(data[:, :2] if self.in_channels == 2 else data).permute(0, 2, 3, 1)  # (N * M, T, V, C)
+        for i in range(1, self.num_layers + 1):
+            x = self.get_submodule(f"l{i}")(x)
+        return blocks.split_persons(x.permute(0, 3, 1, 2), self.num_person)  # (N, C, T, V, M)
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.fc(self.norm(blocks.pool(self.features(data))))
+
+
+def load_graph(graph: str, graph_args: dict[str, Any] | None, num_point: int, unify: str | None) -> Tensor:
+    """The three subsets, (3, V, V); with `unify` rows and columns of the common joints, not normalised again. Raises ValueError."""
+    if unify is None:
+        A = blocks.load_graph(graph, graph_args, num_point)
+    elif unify not in UNIFIED:
+        raise ValueError(f"unify: found {unify!r}; allowed are {', '.join(UNIFIED)} or nothing; name the layout of the data")
+    else:
+        joints = UNIFIED[unify].COMMON_JOINTS
+        if num_point != len(joints):
+            raise ValueError(f"num_point: found {num_point} with unify {unify!r}; allowed is {len(joints)}; set it, in the feeder too")
+        A = blocks.load_graph(graph, graph_args, UNIFIED[unify].SKELETON.num_joint)[:, joints][:, :, joints]
+    if len(A) != 3:
+        raise ValueError(f"graph_args: found a graph of {len(A)} subsets; allowed are 3; set labeling_mode to spatial")
+    return A
