@@ -1,0 +1,147 @@
+"""Transforms of whole batches: pure functions of tensors, on any device; random numbers come in as arguments.
+
+Whatever picks frames (crop, shift, choose, pad, sample) is a map `time` (N, T) of frame numbers, -1 for an empty frame; clips are read
+through it once. Whatever changes coordinates works on (N, C, T, V, M).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+MIN_CROP = 64  # frames; CTR-GCN crops no clip below this length, whatever the window is
+
+
+def crop_centre(valid: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """The middle share p of the valid frames: (N,) -> begin (N,), length (N,), in frames (CTR-GCN, testing)."""
+    begin = ((1 - p) * valid.double() / 2).long()
+    return begin, valid - 2 * begin
+
+
+def crop_random(valid: Tensor, p: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """A share p of the valid frames (at least 64 frames, at most all) at the place that u in [0, 1) says (CTR-GCN, training).
+
+    (N,) each -> begin (N,), length (N,), in frames.
+    """
+    length = (valid * p).floor().long().clamp(min=MIN_CROP).minimum(valid)
+    return (u * (valid - length + 1)).long(), length
+
+
+def resize_map(length: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Linear resizing of `length` frames to `window` with half-pixel centres, as torch's `interpolate` counts it.
+
+    (N,) -> earlier frame, later frame (N, window) int64, weight of the later one (N, window) float32.
+    """
+    centre = torch.arange(window, dtype=torch.float64, device=length.device) + 0.5
+    scale = (length.float() / window).double()  # rounded to float32 once here and once below, like torch's fused multiply-add
+    place = (scale[:, None] * centre - 0.5).clamp(min=0).float()
+    early = place.long().minimum(length[:, None] - 1)
+    return early, (early + 1).minimum(length[:, None] - 1), place - early
+
+
+def blend(early: Tensor, late: Tensor, weight: Tensor) -> Tensor:
+    """Frames between two frames: (N, C, T, V, M) twice, weight of the later (N, T) -> (N, C, T, V, M).
+
+    `addcmul` rounds once where a product and a sum would round twice; so does torch's `interpolate`, and the bits are the same.
+    """
+    w = weight[:, None, :, None, None]
+    return (late * w).addcmul_(early, 1 - w)
+
+
+def rotation(angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices that turn by minus the angle about x, y and z: angles (N, 3) in radians -> three (N, 3, 3)."""
+    one, zero = torch.ones_like(angles[:, 0]), torch.zeros_like(angles[:, 0])
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().T, angles.sin().T
+
+    def matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+    x = matrix((one, zero, zero), (zero, cx, sx), (zero, -sx, cx))
+    y = matrix((cy, zero, -sy), (zero, one, zero), (sy, zero, cy))
+    z = matrix((cz, sz, zero), (-sz, cz, zero), (zero, zero, one))
+    return x, y, z
+
+
+def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
+    """One linear map of the coordinates for each clip: (N, C, C), (N, C, T, V, M) -> (N, C, T, V, M)."""
+    dtype = torch.float64 if x.is_cuda else x.dtype  # TensorFloat-32, if it is on, would leave three digits of a coordinate
+    return (matrix.to(dtype) @ x.flatten(2).to(dtype)).to(x.dtype).view(x.shape)
+
+
+def random_rotation(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn every clip about the origin by its own three angles (N, 3) in radians, counted in float32: (N, 3, T, V, M) -> same."""
+    rx, ry, rz = rotation(angles.float())
+    return apply_matrix(rz @ ry @ rx, x)
+
+
+def choose_map(T: int, size: int, begin: Tensor) -> Tensor:
+    """A window of `size` out of T frames, or T frames inside a longer empty window: begin (N,) -> time (N, size)."""
+    inside = torch.arange(size, device=begin.device)
+    if T >= size:
+        return begin[:, None] + inside
+    time = inside - begin[:, None]
+    return time.masked_fill((time < 0) | (time >= T), -1)
+
+
+def shift_map(first: Tensor, last: Tensor, T: int, begin: Tensor) -> Tensor:
+    """The frames first .. last-1 moved to `begin`, all others empty: (N,) each -> time (N, T)."""
+    time = torch.arange(T, device=begin.device) - begin[:, None] + first[:, None]
+    return time.masked_fill((time < first[:, None]) | (time >= last[:, None]), -1)
+
+
+def pad_map(length: Tensor, window: int, pad: str) -> Tensor:
+    """`window` frames of clips that are shorter: empty ("zero") or from the start again ("repeat"): (N,) -> time (N, window)."""
+    time = torch.arange(window, device=length.device).expand(len(length), window)
+    if pad == "repeat":
+        return time % length[:, None].clamp(min=1)
+    return time.masked_fill(time >= length[:, None], -1)
+
+
+def extent(x: Tensor) -> tuple[Tensor, Tensor]:
+    """First frame that is not empty and one more than the last: (N, C, T, V, M) -> (N,), (N,); (0, 0) for an empty clip."""
+    full = (x != 0).permute(0, 2, 1, 3, 4).flatten(2).any(2)
+    first = full.long().argmax(1)
+    last = full.shape[1] - full.flip(1).long().argmax(1)
+    return first, torch.where(full.any(1), last, 0)
+
+
+def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Turn, scale and move x and y of each clip, from a first to a last value that change evenly over time (ST-GCN).
+
+    angle (N, 2) degrees, scale (N, 2), shift (N, 2, 2) as (x or y, first or last). Missing joints and empty frames move as well,
+    as in the published code. (N, C, T, V, M) -> same.
+    """
+    T = x.shape[2]
+    ramp = torch.linspace(0, 1, T, dtype=torch.float64, device=x.device)
+
+    def over_time(ends: Tensor) -> Tensor:
+        return (ends[..., :1] + (ends[..., 1:] - ends[..., :1]) * ramp).to(x.dtype)[..., None, None]  # (N, ..., T, 1, 1)
+
+    turn = over_time(angle.double() * math.pi / 180)
+    c, s = turn.cos() * over_time(scale), turn.sin() * over_time(scale)
+    dx, dy = over_time(shift[:, 0]), over_time(shift[:, 1])
+    y = x.clone()
+    y[:, 0] = c * x[:, 0] - s * x[:, 1] + dx
+    y[:, 1] = s * x[:, 0] + c * x[:, 1] + dy
+    return y
+
+
+def min_max(x: Tensor) -> Tensor:
+    """Each axis to -1 .. 1 by its smallest and largest value in the whole clip: (N, C, T, V, M) -> same (CTR-GCN on NW-UCLA).
+
+    An axis on which nothing moves has no range; it becomes 0 everywhere (the published code divides by zero).
+    """
+    low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
+    return torch.where(high > low, (x - low) / (high - low) * 2 - 1, 0)
+
+
+def linspace_map(length: Tensor, window: int) -> Tensor:
+    """Evenly spread frames from the first to the last: (N,) -> time (N, window)."""
+    return torch.arange(window, device=length.device) * (length[:, None] - 1) // max(window - 1, 1)
+
+
+def choose_frames(x: Tensor, time: Tensor) -> Tensor:
+    """Frames of clips that are in memory: (N, C, T, V, M), time (N, T') with -1 for an empty frame -> (N, C, T', V, M)."""
+    clip = torch.arange(len(x), device=x.device)[:, None]
+    y = x.transpose(1, 2)[clip, time.clamp(min=0)]  # (N, T', C, V, M)
+    return y.masked_fill_((time < 0)[:, :, None, None, None], 0).transpose(1, 2)  # (N, C, T', V, M)

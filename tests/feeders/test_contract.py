@@ -1,0 +1,168 @@
+"""What holds for every feeder."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader
+
+from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
+from feeders.modality import MODALITIES, bone, motion
+from graph import hand, kinetics, ntu_rgb_d, ucla
+
+RECIPES = ("ntu", "ucla", "kinetics", "pyskl")
+
+
+def identity(batch):
+    return batch
+
+
+@pytest.fixture(params=RECIPES)
+def make(request, store, ucla_store, kinetics_store):
+    """A training feeder with everything random that its recipe has."""
+    recipes = {
+        "ntu": (feeder_ntu, store, "xsub", dict(p_interval=[0.5, 1], random_rot=True)),
+        "ucla": (feeder_ucla, ucla_store, "xview", {}),
+        "kinetics": (feeder_kinetics, kinetics_store, "all", dict(window_size=50, random_choose=True, random_shift=True, random_move=True)),
+        "pyskl": (feeder_pyskl, store, "xsub", dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)),
+    }
+    module, path, split, args = recipes[request.param]
+    return lambda **more: module.Feeder(str(path), split, **{"part": "train", **args, **more})
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_batch_keeps_the_contract(make, modality):
+    feeder = make(modality=modality, repeat=2)
+    batch = feeder.__getitems__([len(feeder) - 1, 0, 1])
+    N = len(feeder) // 2
+    assert batch["data"].shape == (3, *feeder.shape) and batch["data"].dtype == torch.float32 and batch["data"].is_contiguous()
+    assert feeder.shape == (feeder.channels, feeder.shape[1], feeder.num_point, feeder.num_person)
+    assert batch["index"].tolist() == [N - 1, 0, 1] and batch["label"].tolist() == feeder.label[[N - 1, 0, 1]].tolist()
+    assert len(feeder.name) == N and feeder.num_class > feeder.label.max() and torch.isfinite(batch["data"]).all()
+    one = feeder[1]
+    assert torch.equal(one["data"], batch["data"][2]) and one["label"].shape == ()
+
+
+def test_a_clip_does_not_depend_on_the_batch_it_is_in(make):
+    feeder = make(repeat=3)
+    together = feeder.batch(range(len(feeder)), 5)["data"]
+    order = torch.randperm(len(feeder), generator=torch.Generator().manual_seed(0))
+    shuffled = feeder.batch(order.tolist(), 5)["data"]
+    torch.testing.assert_close(shuffled, together[order], rtol=0, atol=0)
+    alone = torch.cat([feeder.batch([i], 5)["data"] for i in range(len(feeder))])
+    torch.testing.assert_close(alone, together, rtol=0, atol=0)
+
+
+def test_epochs_seeds_and_repeats_differ_and_come_again(make):
+    feeder = make(repeat=2)
+    N = len(feeder) // 2
+    first = feeder.batch(range(2 * N), 0)["data"]
+    assert torch.equal(first, make(repeat=2).batch(range(2 * N), 0)["data"])
+    for other in (feeder.batch(range(2 * N), 1)["data"], make(repeat=2, seed=1).batch(range(2 * N), 0)["data"], first.roll(N, 0)):
+        same = (first == other).flatten(1).all(1)
+        assert int(same.sum()) <= 1, same  # the clip of one frame in a box is always the same
+    feeder.set_epoch(1)
+    assert torch.equal(feeder.__getitems__([0, 1])["data"], feeder.batch([0, 1], 1)["data"])
+
+
+def test_other_modalities_come_of_the_same_augmented_clip(make):
+    batch = make(also=["bone", "joint_motion", "bone_motion"]).batch([0, 1, 2], 9)
+    for word in MODALITIES[1:]:
+        assert torch.equal(batch[f"data_{word}"], make(modality=word).batch([0, 1, 2], 9)["data"])
+    assert torch.equal(batch["data"], make().batch([0, 1, 2], 9)["data"])
+
+
+def test_workers_change_nothing_and_see_the_next_epoch(make):
+    feeder = make(repeat=4)
+    batches = list(BatchSampler(range(len(feeder)), 5, drop_last=False))
+    loader = DataLoader(feeder, batch_sampler=batches, collate_fn=identity, num_workers=2, persistent_workers=True)
+    for epoch in (0, 1):
+        feeder.set_epoch(epoch)
+        for indices, batch in zip(batches, loader, strict=True):
+            assert torch.equal(batch["data"], feeder.batch(indices, epoch)["data"])
+
+
+def test_a_feeder_travels_by_pickle(make):
+    feeder = make(also=["bone"])
+    parcel = pickle.dumps(feeder)
+    assert len(parcel) < feeder.source.frames.nbytes  # the clips stay in their file
+    again = pickle.loads(parcel)
+    assert torch.equal(again.batch([0, 1], 2)["data_bone"], feeder.batch([0, 1], 2)["data_bone"])
+
+
+def test_moved_clips_give_the_same_batch(make):
+    feeder = make()
+    before = feeder.batch([0, 1], 0)
+    after = feeder.to("cpu").batch([0, 1], 0, device="cpu")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    "args, text",
+    [
+        ({"modality": "velocity"}, "modality: found 'velocity'; allowed are joint, bone, joint_motion, bone_motion"),
+        ({"also": ["bones"]}, "also: found 'bones'"),
+        ({"part": "val"}, "part: found 'val'; allowed are train, test"),
+        ({"repeat": 0}, "repeat: found 0"),
+        ({"window_size": -1}, "window_size: found -1"),
+        ({"skeleton": "graph.hand"}, "joints; the skeleton hand has 21; name the data's own"),
+        ({"skeleton": "graph.ntu"}, "skeleton: found 'graph.ntu'; allowed are graph.coco"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, args, text):
+    with pytest.raises(ValueError, match=text):
+        make(**args)
+
+
+def test_an_index_beyond_the_end_is_refused(make):
+    feeder = make()
+    with pytest.raises(IndexError):
+        feeder[len(feeder)]
+    assert torch.equal(feeder[-1]["data"], feeder[len(feeder) - 1]["data"])
+
+
+def test_a_store_without_the_part_is_refused(store):
+    with pytest.raises(ValueError, match="no split xview/test; the store has xsub/train, xsub/test"):
+        feeder_ntu.Feeder(str(store), "xview", "test")
+
+
+@pytest.mark.parametrize("skeleton", [body.SKELETON for body in (ntu_rgb_d, ucla, kinetics, hand)], ids=lambda s: s.name)
+def test_bones_add_up_along_the_chain_to_the_root(skeleton):
+    x = torch.randn(2, 3, 4, skeleton.num_joint, 2, dtype=torch.float64)
+    b = bone(x, skeleton.bone_parents)
+    root = next(i for i, p in enumerate(skeleton.bone_parents) if i == p)
+    for joint in range(skeleton.num_joint):
+        total, at = x[:, :, :, root].clone(), joint
+        while at != root:
+            total += b[:, :, :, at]
+            at = skeleton.bone_parents[at]
+        torch.testing.assert_close(total, x[:, :, :, joint])
+
+
+def test_motions_add_up_to_the_way_and_end_with_zeros():
+    x = torch.randn(2, 3, 9, 5, 2, dtype=torch.float64)
+    m = motion(x)
+    torch.testing.assert_close(m.sum(2), x[:, :, -1] - x[:, :, 0])
+    assert (m[:, :, -1] == 0).all()
+    short = motion(x, last=torch.tensor([4, 8]))
+    assert (short[0, :, 4:] == 0).all() and torch.equal(short[0, :, :4], m[0, :, :4]) and torch.equal(short[1], m[1])
+
+
+def test_scores_of_bones_and_motions_are_means():
+    x = torch.rand(1, 3, 6, 3, 1)
+    b, m = bone(x, (0, 0, 1), score=True), motion(x, score=True)
+    np.testing.assert_allclose(b[0, 2, :, 2], (x[0, 2, :, 2] + x[0, 2, :, 1]) / 2)
+    assert torch.equal(b[:, 2, :, 0], x[:, 2, :, 0]) and torch.equal(b[:, :2, :, 1], x[:, :2, :, 1] - x[:, :2, :, 0])
+    np.testing.assert_allclose(m[0, 2, :-1], (x[0, 2, 1:] + x[0, 2, :-1]) / 2)
+    assert (m[:, :, -1] == 0).all()
+
+
+def test_the_example_of_the_docs_runs(store):
+    text = (Path(__file__).parents[2] / "docs" / "feeders.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    code = code.replace("data/ntu/ctrgcn.clips", str(store)).replace("64, drop_last=True", "3, drop_last=True")
+    scope = {}
+    exec(code, scope)
+    assert scope["batch"]["data"].shape == (3, 3, 64, 25, 2)

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from feeders.feeder_ucla import Feeder, turn
+from feeders.modality import derive
+from feeders.transforms import choose_frames, linspace_map, min_max
+from graph.ucla import SKELETON
+from tests.feeders.synthetic import write_store
+
+MODALITIES = {"joint": "joint", "bone": "bone", "joint_motion": "motion", "bone_motion": "bone_motion"}  # word: key of the records
+
+
+@pytest.fixture(scope="module")
+def record():
+    with np.load(Path(__file__).parent / "golden" / "ucla.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def raw(record):
+    """The recorded clips as (1, C, T, V, 1) float64: the tested ones, then those of training."""
+    clips = np.split(record["raw"], np.cumsum(record["raw_length"])[:-1])
+    return [torch.from_numpy(clip).permute(2, 0, 1)[None, ..., None] for clip in clips]
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_clip_in_double_precision_gives_the_published_numbers(record, raw, modality):
+    for clip, expected in zip(raw, record[MODALITIES[modality]], strict=False):
+        x = choose_frames(min_max(clip), linspace_map(torch.tensor([clip.shape[2]]), 52))
+        found = derive(x, modality, SKELETON.bone_parents)[0].float().numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
+
+
+def test_the_published_turn_and_frames_give_the_published_training_clips(record, raw):
+    for i, expected in enumerate(record["train"]):
+        x = turn(raw[len(record["names"]) + i], torch.from_numpy(record["train_degrees"][i : i + 1]))
+        x = choose_frames(min_max(x), torch.from_numpy(record["train_frames"][i : i + 1]))
+        np.testing.assert_array_equal(x[0].float().numpy(), expected)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_store_gives_the_published_numbers_to_single_precision(record, raw, tmp_path, modality):
+    clips = [clip[..., 0].permute(0, 2, 3, 1).numpy() for clip in raw[:12]]
+    path = write_store(tmp_path / "u.clips", clips, [0] * 12, [(0,)] * 12, {"xview": {"test": list(range(12))}})
+    found = Feeder(str(path), part="test", modality=modality).batch(range(12), 0)["data"].numpy()
+    np.testing.assert_allclose(found, record[MODALITIES[modality]], rtol=0, atol=2e-6)
+
+
+def test_a_clip_that_stands_still_on_an_axis_gives_zeros_there_and_no_nan(tmp_path):
+    clip = np.random.default_rng(0).normal(size=(1, 9, 20, 3)).astype(np.float32)
+    clip[..., 2] = 1.5
+    path = write_store(tmp_path / "still.clips", [clip], [0], [(0,)], {"xview": {"test": [0]}})
+    data = Feeder(str(path), part="test")[0]["data"]
+    assert torch.isfinite(data).all() and (data[2] == 0).all() and data[0].max() == 1 and data[0].min() == -1
+
+
+def test_training_fills_the_box_of_the_whole_clip(ucla_store):
+    feeder = Feeder(str(ucla_store), repeat=20, seed=3)
+    data = feeder.batch(range(len(feeder)), 0)["data"]
+    assert data.abs().max() <= 1 and data.shape[1:] == feeder.shape == (3, 52, 20, 1)
+    short = data[feeder.batch(range(len(feeder)), 0)["index"] == 1]  # 20 frames, nearly all of them drawn
+    assert short.amax((1, 2, 3, 4)).min() > 0.99
+
+
+def test_a_window_longer_than_the_urn_of_the_shortest_clip_is_refused(ucla_store):
+    with pytest.raises(ValueError, match="window_size: found 101; the shortest clip allows 100"):
+        Feeder(str(ucla_store), window_size=101)
