@@ -26,24 +26,6 @@ def write_class_tables(folder: Path, matrix: np.ndarray, class_names: list[str])
         rows = csv.writer(file)
         rows.writerow(["true \\ predicted", *class_names])
         rows.writerows([name, *row] for name, row in zip(class_names, matrix.tolist(), strict=True))
-    draw_confusion_matrix(folder / "confusion_matrix.png", matrix, class_names)
+    from torchlight import pictures  # matplotlib is slow to import, and only needed here
 
-
-def draw_confusion_matrix(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    """A heat map of the row-normalised confusion matrix; numbers and names as far as they can be read."""
-    from matplotlib.figure import Figure  # slow to import, and only needed here
-
-    num_class = len(matrix)
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = min(4 + 0.25 * num_class, 30)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", xticks=range(num_class), yticks=range(num_class))
-    axes.set_xticklabels(class_names, rotation=90, fontsize=8 if num_class <= 60 else 4)
-    axes.set_yticklabels(class_names, fontsize=8 if num_class <= 60 else 4)
-    for i, j in np.argwhere(matrix > 0) if num_class <= 20 else ():
-        axes.text(j, i, matrix[i, j], ha="center", va="center", fontsize=8, color="white" if share[i, j] > 0.5 else "black")
-    figure.colorbar(image, shrink=0.8, label="share of the true class")
-    with atomic(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    pictures.to_png(pictures.confusion(matrix, class_names), folder / "confusion_matrix.png")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchlight import distillation
 from torchlight.config import Config, ConfigError
 from torchlight.imports import check_arguments, import_object
 
@@ -35,11 +36,15 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
         sources = ("train_feeder_args", "test_feeder_args") if key == "feeder" else (f"{key}_args",)
         for source in sources:
             arguments = getattr(config, source)
+            if source == "train_feeder_args" and not arguments and config.phase != "train":
+                continue  # old files of tests name the test part alone
             if key == "feeder":
                 taken = sorted(set(arguments) & {"part", "modality", "seed"})
                 problems += [f"{source}.{name}: is set by the framework; use the option {name} or leave it out" for name in taken]
                 arguments = {**arguments, **feeder_extras(config, "train")}
             problems += [f"{source}.{problem}" for problem in check_arguments(classes[key], arguments)]
+    if "objective" in needs:
+        problems += distillation.find_problems(config, classes.get("objective"))
     if problems:
         raise ConfigError(problems)
     return classes
@@ -47,7 +52,9 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
 
 def feeder_extras(config: Config, part: str) -> dict[str, Any]:
     """What the framework itself tells a feeder."""
-    return {"part": part, "modality": config.modality, "seed": config.seed}
+    extras = {"part": part, "modality": config.modality, "seed": config.seed}
+    others = distillation.other_modalities(config) if part == "train" else []
+    return extras | {"also": sorted({*config.train_feeder_args.get("also", []), *others})} if others else extras
 
 
 def build_feeder(config: Config, feeder: Callable, part: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from torchlight import distributed
+from torchlight import distributed, legacy
 from torchlight.config import FIELDS, TYPES, ConfigError, load_config, nearest
 from torchlight.processor import Processor
 from torchlight.record import set_up_logging
@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
         elif typing.get_origin(kind) is typing.Literal:
             settings |= {"metavar": "|".join(typing.get_args(kind))}
         parser.add_argument(*flags, **settings)
+    for name in legacy.flag_names(set(FIELDS)):
+        flags = {f"--{name}", f"--{name.replace('_', '-')}"}
+        parser.add_argument(*sorted(flags), dest=name, nargs="*", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
@@ -60,7 +63,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
         ConfigError: unknown flags (with the nearest known one) and malformed ones.
     """
     words: list[str] = []
-    for word in argv:
+    for word in legacy.translate_words(argv):
         nested = re.fullmatch(r"--([\w-]+)\.([\w.]+)(?:=(.*))?", word)
         if nested and TYPES.get(nested[1].replace("-", "_")) is dict:
             words += [f"--{nested[1]}", nested[2] + "=" + (nested[3] or "")]
@@ -75,7 +78,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
         raise ConfigError(problems)
     options = vars(known)
     for name, value in options.items():
-        if TYPES[name] is dict:
+        if name not in TYPES:
+            options[name] = legacy.flag_value(value)
+        elif TYPES[name] is dict:
             options[name] = {}
             for key, item in value:
                 target = options[name]

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
+from torchlight import legacy
+
 Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
 
 
@@ -72,6 +74,8 @@ class Network:
     model_args: dict = option({}, "arguments of the model")
     objective: str = option("torchlight.objective.Classification", "dotted path of the objective class")
     objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha ...)")
+    teacher: list[dict] = option([], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality}")
+    teacher_cache: bool = option(False, "keep the teachers' logits of each clip, for recipes without augmentation")
 
 
 @dataclass(kw_only=True)
@@ -143,7 +147,7 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     problems: list[str] = []
     layers = read_layers(Path(file), problems) if file else []
     values: dict[str, Any] = {}
-    layers.append(("command line", overrides or {}))
+    layers = legacy.translate([*layers, (legacy.COMMAND_LINE, overrides or {})], problems)
     for origin, layer in layers:
         for key, value in layer.items():
             if key not in FIELDS:

@@ -87,12 +87,14 @@ def fuse(scores: np.ndarray, weights: list[float] | np.ndarray) -> np.ndarray:
 
 
 def weight_grid(S: int, limit: int = 300) -> np.ndarray:
-    """Weights that sum to 1, on the finest even grid (steps of 0.05 or more) of at most `limit` points, the most even first: (G, S)."""
+    """Weights that sum to 1: even ones, then the finest grid (steps of 0.05 or more) of at most `limit` points, most even first: (G, S)."""
     steps = max(s for s in range(1, 21) if s == 1 or math.comb(s + S - 1, S - 1) <= limit)
-    bars = np.array(list(itertools.combinations(range(steps + S - 1), S - 1)), np.int64).reshape(-1, S - 1)  # stars and bars
-    edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, steps + S - 1)))
+    bars = list(itertools.combinations(range(steps + S - 1), S - 1))  # stars and bars: every way to share out the steps
+    edges = np.pad(np.reshape(bars, (len(bars), S - 1)), ((0, 0), (1, 1)), constant_values=((0, 0), (-1, steps + S - 1)))
     grid = (np.diff(edges, axis=1) - 1) / steps
-    return grid[np.argsort(((grid - 1 / S) ** 2).sum(1), kind="stable")]
+    unevenness = ((grid - 1 / S) ** 2).sum(1)
+    order = np.argsort(unevenness, kind="stable")
+    return np.vstack([np.full((1, S), 1 / S), grid[order][unevenness[order] > 1e-12]])
 
 
 @dataclass(frozen=True)

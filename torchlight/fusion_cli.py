@@ -15,7 +15,7 @@ from torchlight.config import ConfigError
 from torchlight.files import atomic
 from torchlight.record import set_up_logging
 from torchlight.statistics import bootstrap_interval, compare
-from torchlight.streams import Stream, GroundTruth
+from torchlight.streams import GroundTruth, Stream
 
 log = logging.getLogger("torchlight")
 
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     """argparse whose errors are configuration errors, and whose options are known in both spellings."""
 
     def error(self, message: str) -> typing.NoReturn:
-        raise ConfigError([f"command line: {message}; see python ensemble.py --help"])
+        raise ConfigError([f"command line: {message}; see {self.prog} --help"])
 
     def option(self, name: str, *others: str, **settings: Any) -> None:
         """An option of these names, with - and with _."""
@@ -41,7 +41,7 @@ def truth(text: str) -> bool:
 
 def build_parser() -> Parser:
     """The options of ensemble.py."""
-    parser = Parser(prog="ensemble.py", description="Fuse score files of several streams, or compare two runs.", allow_abbrev=False)
+    parser = Parser(prog="python ensemble.py", description="Fuse score files of several streams, or compare two runs.", allow_abbrev=False)
     flag = {"type": truth, "nargs": "?", "const": True, "default": False, "metavar": "true|false"}
     parser.option(
         "dataset", "datasets", help="benchmark as below config/, e.g. NW-UCLA or ntu120/xset; its streams are looked for in work_dir"

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from torchlight import analysis, build, checkpoint, distributed, engine, scores
+from torchlight import analysis, build, checkpoint, distillation, distributed, engine, scores
 from torchlight.config import FIELDS, Config, ConfigError
+from torchlight.imports import import_object
 from torchlight.record import FEATURE_FILE, RunDirectory, default_work_dir
 from torchlight.sampler import TestBatches, TrainBatches
 from torchlight.seed import seed_everything
@@ -68,7 +70,32 @@ class Processor:
             key = "model_ema" if config.ema and not config.weights_key else config.weights_key
             checkpoint.load_weights(self.model, config.weights, key, config.ignore_weights)
         self.model.to(self.device)
+        if config.teacher and config.phase == "train":
+            self.objective.teacher = self.load_teacher(classes["feeder"])
         seed_everything(config.seed, distributed.rank())
+
+    def load_teacher(self, feeder: Callable) -> distillation.Teacher:
+        """The frozen networks of `teacher`, each proved on the test part of its modality."""
+        config, models, inputs = self.config, [], []
+        self.teacher_lines = []
+        for number, teacher in enumerate(distillation.teacher_configs(config), start=1):
+            part = "test" if teacher.modality == config.modality else f"test_{teacher.modality}"
+            try:
+                if part not in self.feeders:
+                    self.feeders[part] = build.build_feeder(teacher, feeder, "test")
+                build.check_fit(teacher, self.feeders[part])
+                model = build.build_model(teacher, import_object(teacher.model))
+                checkpoint.load_weights(model, teacher.weights, teacher.weights_key)
+            except ValueError as error:
+                raise ConfigError([f"teacher {number}: {line}" for line in str(error).splitlines()]) from error
+            prediction = self.predict(model.to(self.device), part)
+            top1 = scores.top_k(prediction.logits, prediction.label, 1)
+            self.teacher_lines.append(distillation.check_trained(number, teacher, top1, self.feeders[part].num_class))
+            models.append(model)
+            inputs.append(distillation.batch_key(teacher, config))
+        if config.teacher_cache:
+            distillation.check_repeats(self.feeders["train"])
+        return distillation.Teacher(models, inputs, len(self.feeders["train"].label) if config.teacher_cache else 0)
 
     def find_work_dir(self) -> Path:
         """The run directory that the configuration or its place below config/ gives."""
@@ -90,11 +117,11 @@ class Processor:
         )
         return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
 
-    def predict(self, model: nn.Module) -> engine.Prediction:
+    def predict(self, model: nn.Module, part: str = "test") -> engine.Prediction:
         """Logits of the whole test part; a test clip is seen by exactly one process."""
         rank, world_size = distributed.rank(), distributed.world_size()
-        batches = TestBatches(len(self.feeders["test"]), self.config.test_batch_size, rank, world_size)
-        loader = self.loader("test", batches, "test")
+        batches = TestBatches(len(self.feeders[part]), self.config.test_batch_size, rank, world_size)
+        loader = self.loader(part, batches, part)
         return engine.evaluate(model, self.objective, loader, self.device, partial(autocast, self.config, self.device))
 
     def write_class_tables(self, prediction: engine.Prediction) -> None:
@@ -166,6 +193,8 @@ class Processor:
             "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g belongs to the whole",
             *(config.batch_size, share, devices, config.update_freq, config.base_lr),
         )
+        for line in self.teacher_lines if config.teacher else ():
+            log.info(line)
         log.info("run directory: %s", self.records.path)
 
     def test(self) -> None:

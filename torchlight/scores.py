@@ -11,7 +11,7 @@ import numpy as np
 from torchlight.files import atomic, read_pickle
 
 log = logging.getLogger("torchlight")
-SCORE_FILE, EMA_SCORE_FILE = "epoch1_test_score.pkl", "epoch1_test_ema_score.pkl"
+SCORE_FILE, EMA_SCORE_FILE, FEATURE_FILE = "epoch1_test_score.pkl", "epoch1_test_ema_score.pkl", "epoch1_test_feature.pkl"
 POSITION = re.compile(r"test_\d+")
 
 

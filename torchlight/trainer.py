@@ -76,6 +76,8 @@ class Trainer:
         self.batches.set(self.epoch, self.step)
         done, self.clock = self.step, engine.Clock()
         self.set_schedule()
+        if hasattr(self.objective, "set_epoch"):
+            self.objective.set_epoch(number)
         engine.train_one_epoch(
             self.network,
             self.objective,

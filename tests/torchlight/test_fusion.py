@@ -1,0 +1,239 @@
+"""Fusion, its searched weights and its intervals, each against a few lines of NumPy; and the command line of ensemble.py."""
+
+import json
+import logging
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
+from torchlight import fusion
+from torchlight.fusion_cli import main
+from torchlight.scores import read_scores, write_scores
+from torchlight.statistics import bootstrap_interval, compare, mcnemar
+
+STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
+
+
+def top1(scores):
+    return 100 * (scores.argmax(1) == LABEL).mean()
+
+
+@pytest.mark.parametrize(
+    ("preset", "modalities", "weights"),
+    [
+        ("ctrgcn", ["joint", "bone", "joint_motion", "bone_motion"], [0.6, 0.6, 0.4, 0.4]),
+        ("ctrgcn", ["bone_motion", "joint"], [0.4, 0.6]),
+        ("ctrgcn", [None, None, None], [0.6, 0.6, 0.4]),
+        ("pyskl", ["joint", "bone", "joint_motion", "bone_motion", "joint"], [2, 2, 1, 1, 2]),
+        ("agcn", ["joint", "bone"], [1, 1]),
+        ("tsgcnext", ["joint", "bone"], [1, 0.9]),
+        ("tsgcnext", [None] * 4, [0.95, 0, 0, 1]),
+    ],
+)
+def test_a_preset_gives_the_published_weights(preset, modalities, weights):
+    assert fusion.preset_weights(preset, modalities) == weights
+
+
+@pytest.mark.parametrize(
+    ("preset", "modalities"), [("agcn", ["joint", "bone_motion"]), ("tsgcnext", [None] * 3), ("ctrgcn", ["joint", None])]
+)
+def test_a_preset_without_a_weight_for_a_stream_is_refused(preset, modalities):
+    with pytest.raises(ValueError, match=f"preset {preset}"):
+        fusion.preset_weights(preset, modalities)
+
+
+def test_fusion_is_the_weighted_sum():
+    weights = [0.6, 0.6, 0.4, 0.4]
+    expected = sum(w * s for w, s in zip(weights, STREAMS, strict=True))
+    assert np.allclose(fusion.fuse(STREAMS, weights), expected, atol=1e-12)
+
+
+def test_softmax_space_adds_probabilities_and_differs_from_logits():
+    p = np.exp(STREAMS * 30) / np.exp(STREAMS * 30).sum(2, keepdims=True)
+    assert np.allclose(fusion.to_space(STREAMS * 30, "softmax"), p, atol=1e-12)
+    assert np.array_equal(fusion.to_space(STREAMS, "logits"), STREAMS)
+    assert (fusion.fuse(p, [1] * 4).argmax(1) != fusion.fuse(STREAMS, [1] * 4).argmax(1)).any()
+
+
+def test_scores_that_are_probabilities_already_are_not_made_so_twice():
+    p = fusion.softmax(STREAMS)
+    assert fusion.are_probabilities(np.stack([STREAMS[0], p[0]])).tolist() == [False, True]
+    assert np.array_equal(fusion.to_space(p, "softmax"), p)
+
+
+@pytest.mark.parametrize("S", [1, 2, 3, 4, 6, 8])
+def test_the_weight_grid_sums_to_one_and_begins_with_the_most_even_weights(S):
+    grid = fusion.weight_grid(S)
+    assert grid.shape[1] == S and S <= len(grid) <= 301
+    assert np.allclose(grid.sum(1), 1) and (grid >= 0).all()
+    assert len(np.unique(grid.round(9), axis=0)) == len(grid)
+    assert np.allclose(grid[0], 1 / S) and (np.diff(((grid - 1 / S) ** 2).sum(1)) > -1e-9).all()
+
+
+def test_cross_fitted_weights_are_measured_on_the_half_that_did_not_choose_them():
+    found = fusion.search_weights(STREAMS, LABEL, splits=3, seed=5, chunk=7)
+    grid, random, expected = fusion.weight_grid(4), np.random.default_rng(5), []
+    right = np.stack([np.einsum("s,snc->nc", w, STREAMS).argmax(1) == LABEL for w in grid])
+    for _ in range(3):
+        order = random.permutation(60)
+        a, b = order[:30], order[30:]
+        chosen_by_a, chosen_by_b = right[:, a].mean(1).argmax(), right[:, b].mean(1).argmax()
+        expected.append(100 * (right[chosen_by_a][b].sum() + right[chosen_by_b][a].sum()) / 60)
+    assert np.allclose(found.cross_fitted, expected)
+    assert found.fitted == pytest.approx(top1(fusion.fuse(STREAMS, found.weights))) == pytest.approx(100 * right.mean(1).max())
+
+
+def test_weights_fitted_to_noise_look_good_only_on_their_own_clips():
+    noise = np.random.default_rng(0).normal(size=(4, 60, 7))
+    found = fusion.search_weights(noise, LABEL, splits=20)
+    assert found.fitted > found.cross_fitted.mean() + 4
+
+
+def test_the_interval_is_that_of_resampled_clips():
+    correct = np.arange(400) % 20 != 0
+    random = np.random.default_rng(1)
+    means = [100 * correct[random.integers(0, 400, 400)].mean() for _ in range(4000)]
+    assert bootstrap_interval(correct) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.35)
+    assert bootstrap_interval(correct, seed=3) == bootstrap_interval(correct, seed=3)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 0), (3, 3), (19, 13), (1, 9), (700, 640)])
+def test_mcnemar_is_the_exact_two_sided_sign_test(only_a, only_b):
+    n, low = only_a + only_b, min(only_a, only_b)
+    expected = min(1.0, sum(math.comb(n, i) for i in range(low + 1)) * 2 / 2 ** min(n, 1000) / 2 ** max(n - 1000, 0))
+    assert mcnemar(only_a, only_b) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(only_b, only_a) == mcnemar(only_a, only_b)
+
+
+def test_a_comparison_counts_the_clips_that_only_one_run_gets_right():
+    a, b = STREAMS[0].argmax(1) == LABEL, STREAMS[3].argmax(1) == LABEL
+    result = compare(a, b)
+    assert (result.only_a, result.only_b) == (sum(a & ~b), sum(b & ~a))
+    assert result.difference == pytest.approx(100 * (a.mean() - b.mean()))
+    random = np.random.default_rng(2)
+    draws = [100 * (a[i].mean() - b[i].mean()) for i in random.integers(0, 60, (4000, 60))]
+    assert result.interval == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=2.5)
+
+
+# The command line
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """work_dir with two models, one of two streams."""
+    store = write_store(tmp_path / "clips")
+    for i, modality in enumerate(("joint", "bone")):
+        folder = write_run(tmp_path / "work_dir" / "tiny" / "net" / modality, store, modality)
+        write_scores(folder / "epoch1_test_score.pkl", NAMES, STREAMS[i])
+    return tmp_path / "work_dir"
+
+
+@pytest.fixture(autouse=True)
+def fresh_terminal(monkeypatch):
+    """The log writes to the terminal of this test, not to that of the first one."""
+    monkeypatch.setattr(logging.getLogger("torchlight"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("torchlight"), "propagate", True)
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout, stderr."""
+    code = main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+def test_a_dataset_is_enough_where_one_model_was_tested(runs, tmp_path, capsys):
+    saved, table = tmp_path / "fused.pkl", tmp_path / "table.json"
+    code, out, err = run(capsys, "--datasets", "tiny", "--work_dir", runs, "--save", saved, "--json", table, "--search", "true")
+    assert (code, err) == (0, "")
+    fused = 0.6 * STREAMS[0].astype(np.float32) + 0.6 * STREAMS[1].astype(np.float32)
+    content = json.loads(table.read_text())
+    assert content["fusion"]["top1"] == pytest.approx(top1(fused))
+    assert f"{top1(fused):.2f}" in out and "preset ctrgcn (the default)" in out and "optimistic, not a result" in out
+    assert [row["weight"] for row in content["streams"]] == [0.6, 0.6]
+    assert np.allclose(np.stack(list(read_scores(saved).values())), fused, atol=1e-5)
+
+
+def test_directories_files_and_a_single_alpha_mean_what_they_mean_in_the_field(runs, tmp_path, capsys):
+    joint, bone = (runs / "tiny" / "net" / m for m in ("joint", "bone"))
+    results = []
+    for arguments in (
+        ("--joint-dir", joint, "--bone_dir", bone, "--alpha", "0.5"),
+        ("--scores", joint, bone / "epoch1_test_score.pkl", "--alpha", "1", "0.5"),
+        ("--dataset", "tiny", "--work-dir", runs, "--alpha", "2", "1"),
+    ):
+        assert main([str(a) for a in (*arguments, "--json", tmp_path / "t.json", "--overwrite")]) == 0
+        results.append(json.loads((tmp_path / "t.json").read_text())["fusion"]["top1"])
+    assert results == [pytest.approx(top1(STREAMS[0] + 0.5 * STREAMS[1]))] * 3
+
+
+def test_averaged_weights_have_their_own_score_file(runs, capsys):
+    for i, modality in enumerate(("joint", "bone")):
+        write_scores(runs / "tiny" / "net" / modality / "epoch1_test_ema_score.pkl", NAMES, STREAMS[i + 2])
+    code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--ema", "true")
+    assert code == 0 and f"{top1(STREAMS[2]):.2f}" in out and f"{top1(STREAMS[3]):.2f}" in out
+
+
+def test_two_runs_are_compared_clip_by_clip(runs, capsys):
+    code, out, _ = run(capsys, "--compare", runs / "tiny" / "net" / "joint", runs / "tiny" / "net" / "bone")
+    a, b = (s.argmax(1) == LABEL for s in STREAMS[:2])
+    assert code == 0 and f"only joint is right: {sum(a & ~b)} clips; only bone is right: {sum(b & ~a)} clips" in out
+    assert f"p = {mcnemar(sum(a & ~b), sum(b & ~a)):.4g}" in out
+
+
+def test_everything_wrong_with_the_files_is_said_at_once_and_nothing_is_written(runs, tmp_path, capsys):
+    joint, bone = (runs / "tiny" / "net" / m / "epoch1_test_score.pkl" for m in ("joint", "bone"))
+    write_scores(joint, NAMES[:-1], STREAMS[0][:-1])
+    bone.write_bytes(pickle.dumps({str(name): row[:5] for name, row in zip([*NAMES[:-1], "renamed"], STREAMS[1], strict=True)}))
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "f.pkl", "--json", tmp_path / "f.json")
+    assert code == 2 and all(line.startswith("error: ") for line in err.splitlines())
+    assert f"{joint}: found 1 missing (first: clip_059)" in err
+    assert f"{bone}: found scores of 5 classes; the data has 7" in err
+    assert "1 missing (first: clip_059) and 1 not in the test set (first: renamed)" in err
+    assert not (tmp_path / "f.pkl").exists() and not (tmp_path / "f.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "streams: missing; give --dataset"),
+        (["--datasett", "tiny"], "unrecognized arguments: --datasett"),
+        (["--dataset", "tiny", "--alpha", "1", "2", "3"], "found 3 weights for 2 streams"),
+        (["--dataset", "tiny", "--alpha", "0", "0"], "not all 0"),
+        (["--dataset", "tiny", "--alpha", "1", "nan"], "weights of 0 or more"),
+        (["--dataset", "tiny", "--alpha", "1", "1", "--preset", "agcn"], "alpha and preset: found both"),
+        (["--dataset", "tiny", "--model", "other"], "there are scores of net"),
+        (["--dataset", "NW-UCLX"], "did you mean NW-UCLA"),
+        (["--dataset", "NW-UCLA"], "python main.py --config config/NW-UCLA/ctrgcn.yaml --modality bone --phase test"),
+        (["--scores", "a.pkl", "b.pkl"], "give --dataset as below config/"),
+        (["--scores", "a.pkl", "--joint-dir", "b"], "choose one"),
+        (["--compare", "a.pkl", "b.pkl", "--alpha", "1"], "alpha: has no effect with --compare"),
+        (["--scores", "a.pkl", "--ema", "maybe"], "allowed: true, false"),
+        (["--scores", "a.pkl", "--ema", "true"], "ema: has no effect on a score file"),
+        (["--dataset", "tiny", "--save", "/nowhere/f.pkl"], "its folder is not there"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, message, runs, capsys):
+    extra = ["--work-dir", runs] if "--dataset" in arguments else []
+    code, _, err = run(capsys, *arguments, *extra)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_the_same_file_twice_and_a_file_in_the_way_are_refused(runs, tmp_path, capsys):
+    joint = runs / "tiny" / "net" / "joint"
+    code, _, err = run(capsys, "--scores", joint, joint)
+    assert code == 2 and "found the same file as two streams" in err
+    (tmp_path / "there.pkl").write_text("precious")
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "there.pkl")
+    assert code == 2 and "is there already" in err and (tmp_path / "there.pkl").read_text() == "precious"
+
+
+def test_one_of_several_models_is_chosen_and_several_are_fused_by_name(runs, capsys):
+    store = runs.parent / "clips"
+    write_run(runs / "tiny" / "second" / "joint", store, "joint", seed=9)
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
+    assert code == 2 and "found scores of net, second" in err
+    code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--model", "net", "second")
+    assert code == 0 and all(name in out for name in ("net/joint", "net/bone", "second/joint", "left out"))

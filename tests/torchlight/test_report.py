@@ -1,0 +1,182 @@
+"""The report: everything a run left is on one page, true, and the page needs nothing else."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
+from torchlight import analysis
+from torchlight.report import write_report
+from torchlight.report_runs import learned_adjacency, poses
+from torchlight.scores import write_scores
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def words(page: Path) -> str:
+    """The text of a page."""
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.read_text())))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("data") / "tiny.clips")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, store):
+    return write_run(tmp_path_factory.mktemp("runs") / "joint", store)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return write_report([run])
+
+
+def test_the_page_tells_the_figures_of_the_run(page):
+    text, scores = words(page), make_scores(0)
+    right = scores.argmax(1) == LABEL
+    assert f"{100 * right.mean():.2f} %" in text and f"{right.sum()} of 60" in text
+    assert "45.00 (3)" in text, "the last epoch's accuracy, with its number"
+    assert all(f">{name}<" in page.read_text() for name in CLASSES)
+    assert "frames.npy" in text and "num_epoch: 3" in text
+
+
+def test_the_most_confused_pair_comes_first(page):
+    matrix = analysis.confusion_matrix(make_scores(0), LABEL)
+    wrong = matrix - np.diag(matrix.diagonal())
+    i, j = np.unravel_index(wrong.argmax(), wrong.shape)
+    assert f"true taken for clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
+
+
+def test_shown_clips_are_right_and_wrong_as_they_say(page):
+    predicted = make_scores(0).argmax(1)
+    number = {str(name): i for i, name in enumerate(NAMES)}
+    right = re.findall(r"right: ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
+    wrong = re.findall(r"wrong: ([a-z ]+?) taken for ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
+    assert len(right) == len(wrong) == 3 and len({true for true, _ in right}) == 3
+    assert all(CLASSES[LABEL[number[clip]]] == true and predicted[number[clip]] == LABEL[number[clip]] for true, clip in right)
+    assert all((CLASSES[LABEL[number[c]]], CLASSES[predicted[number[c]]]) == (true, said) for true, said, c in wrong)
+
+
+def test_every_picture_lies_beside_the_page_as_png(page):
+    names = {path.stem for path in page.parent.glob("report_*.png")}
+    clips = {f"report_{word}_{k}" for word in ("right", "wrong") for k in (1, 2, 3)}
+    assert names == clips | {
+        f"report_{n}" for n in ("accuracy", "loss", "rate", "classes", "confusion", "adjacency_first", "adjacency_last")
+    }
+    assert page.read_text().count("<svg ") == len(names)
+    assert all(matplotlib.image.imread(path).shape[0] > 100 for path in page.parent.glob("report_*.png"))
+
+
+def test_the_page_refers_to_nothing_outside_itself(page):
+    text = page.read_text()
+    links = re.findall(r'(?:src|href|xlink:href|action|data)\s*=\s*"([^"]*)"', text) + re.findall(r"url\(([^)]*)\)", text)
+    assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert "<script" not in text and "@import" not in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
+
+
+def test_pictures_take_their_colours_from_the_page(page):
+    for svg in re.findall(r"<svg .*?</svg>", page.read_text(), flags=re.DOTALL):
+        assert "var(--" in svg and not set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg)) - {"#ffffff"}
+
+
+def test_the_first_and_last_learned_adjacency_are_found_in_number_order(run):
+    found = learned_adjacency(run)
+    assert [key for key, _ in found] == ["l1.gcn1.PA", "l10.gcn1.PA"] and found[0][1].shape == (3, 20, 20)
+
+
+def test_names_cannot_write_html(tmp_path, store):
+    evil = "<script>alert(1)</script>"
+    copy = tmp_path / "evil.clips"
+    shutil.copytree(store, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"class_names": [evil, *CLASSES[1:]]}))
+    text = write_report([write_run(tmp_path / evil.replace("/", "_"), copy)]).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_a_run_without_scores_gets_its_curves_and_the_command_that_makes_scores(tmp_path, store):
+    folder = write_run(tmp_path / "joint", store)
+    (folder / "epoch1_test_score.pkl").unlink()
+    text = words(write_report([folder]))
+    assert f"--phase test --weights {folder / 'last.pt'} --save-score true --work-dir {folder}" in text
+    assert "Training" in text and "45.00 (3)" in text and "Confusion" not in text
+
+
+def test_several_runs_are_shown_with_their_fusion(tmp_path, store):
+    folders = [write_run(tmp_path / "net" / m, store, m, seed) for seed, m in enumerate(("joint", "bone_motion"))]
+    page = write_report(folders[0].parents[:1])  # the folder of the runs stands for them
+    assert words(page) == words(write_report(folders, tmp_path / "same.html"))
+    fused = 100 * ((0.6 * make_scores(0) + 0.4 * make_scores(1)).argmax(1) == LABEL).mean()
+    assert page == tmp_path / "net" / "report.html"
+    assert f"{fused:.2f} %" in words(page) and "Training: joint" in words(page) and "Training: bone_motion" in words(page)
+
+
+def test_what_cannot_be_reported_is_said_and_no_page_is_written(tmp_path, store):
+    with pytest.raises(ValueError, match="found no config.yaml"):
+        write_report([tmp_path / "nothing"])
+    folders = [write_run(tmp_path / m, store, m) for m in ("joint", "bone")]
+    write_scores(folders[1] / "epoch1_test_score.pkl", NAMES[1:], make_scores(0)[1:])
+    with pytest.raises(ValueError, match="1 missing"):
+        write_report(folders, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_clip_stands_upright_whatever_axis_points_up():
+    class Feeder:
+        skeleton = type("Body", (), {"parents": (0, 0), "left": (), "right": ()})
+        source = type("Source", (), {})
+
+        def batch(self, indices, epoch):
+            data = np.zeros((1, 3, 9, 2, 1), np.float32)
+            data[0, :, :, 1, 0] = np.array([1, 2, 3])[:, None]  # the second joint at x, y, z = 1, 2, 3
+            return {"data": torch.from_numpy(data)}
+
+    for up, expected in (("y", [1, 2]), ("z", [1, 3]), ("-y", [1, -2])):
+        Feeder.source.manifest = {"up": up}
+        points = poses(Feeder(), 0)[0]
+        assert points.shape == (8, 1, 2, 2) and points[0, 0, 1].tolist() == expected
+
+
+# In a browser
+
+
+def chromium(*arguments: object) -> subprocess.CompletedProcess:
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", "--log-level=0"]
+    return subprocess.run([CHROMIUM, *flags, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
+def test_a_browser_shows_the_page_in_light_and_dark_without_complaint(page, tmp_path):
+    corner = {}
+    for name, scheme in (("dark", 0), ("light", 1)):
+        shot = tmp_path / f"{name}.png"
+        settings = (f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={scheme}", "--window-size=1280,900")
+        done = chromium(*settings, f"--screenshot={shot}", page.as_uri())
+        assert "CONSOLE" not in done.stderr, "the page forbids itself every request, so one that is tried shows in the console"
+        image = matplotlib.image.imread(shot)[..., :3]
+        assert image.std() > 0.02, "something is drawn"
+        corner[name] = image[2, 2].mean()
+    assert corner["dark"] < 0.2 and corner["light"] > 0.9
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
+def test_a_phone_shows_the_page_without_scrolling_sideways(page, tmp_path):
+    script = "f.onload = () => document.body.append(`width=${f.contentDocument.documentElement.scrollWidth};`)"
+    frame = f'<iframe id="f" style="width:375px;height:800px;border:0" srcdoc="{html.escape(page.read_text())}"></iframe>'
+    (tmp_path / "phone.html").write_text(f"<body>{frame}<script>{script}</script></body>")
+    done = chromium(
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", (tmp_path / "phone.html").as_uri()
+    )
+    assert "width=375;" in done.stdout

@@ -1,0 +1,120 @@
+"""Score files: what goes in comes out, and what does not belong together does not come together."""
+
+import logging
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from torchlight.scores import align, is_correct, read_scores, top_k, write_scores
+
+NAMES = np.array(["b", "a", "c"])
+ROWS = np.arange(12.0).reshape(3, 4)
+
+
+def as_dict(keys, rows=ROWS):
+    return dict(zip(keys, rows, strict=True))
+
+
+def test_written_scores_are_read_again_under_their_names(tmp_path):
+    write_scores(tmp_path / "s.pkl", NAMES, ROWS)
+    assert np.array_equal(align(read_scores(tmp_path / "s.pkl"), NAMES, 4, "s.pkl"), ROWS)
+    plain = pickle.loads((tmp_path / "s.pkl").read_bytes())
+    assert list(plain) == ["b", "a", "c"] and plain["a"].dtype == np.float32
+
+
+def test_shuffled_samples_are_joined_by_name():
+    shuffled = as_dict(NAMES[[2, 0, 1]].tolist(), ROWS[[2, 0, 1]])
+    assert np.array_equal(align(shuffled, NAMES, 4, "s"), ROWS)
+
+
+@pytest.mark.parametrize("keys", [[2, 0, 1], ["test_2", "test_0", "test_1"], ["test_2", 0, "test_1"]])
+def test_numbers_are_positions_and_that_is_said(keys, caplog):
+    with caplog.at_level(logging.WARNING, "torchlight"):
+        logging.getLogger("torchlight").propagate = True
+        aligned = align(as_dict(keys, ROWS[[2, 0, 1]]), NAMES, 4, "s.pkl")
+    assert np.array_equal(aligned, ROWS)
+    assert "s.pkl: the keys are positions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (as_dict(["b", "a"], ROWS[:2]), r"1 missing \(first: c\) of 3 samples"),
+        (as_dict(["b", "a", "c", "d"], ROWS[[0, 1, 2, 0]]), r"1 not in the test set \(first: d\)"),
+        (as_dict(["b", "A", "c"]), r"1 missing \(first: a\) and 1 not in the test set \(first: A\)"),
+        (as_dict([0, 1, 3]), "1 missing .* and 1 not in the test set"),
+        (as_dict([0, 1, -1]), "1 missing .* and 1 not in the test set"),
+        (as_dict([0, 1, "test_1"]), "same position under two keys"),
+        (as_dict(NAMES.tolist(), ROWS[:, :3]), "found scores of 3 classes; the data has 4"),
+        (as_dict(["b", "a"], ROWS[:2, :3]), r"scores of 3 classes(.|\n)*1 missing"),
+    ],
+)
+def test_scores_of_another_test_set_are_refused(scores, message):
+    with pytest.raises(ValueError, match=message):
+        align(scores, NAMES, 4, "s.pkl")
+
+
+def test_a_name_that_is_twice_in_the_data_is_refused():
+    with pytest.raises(ValueError, match=r"1 twice in the data \(first: a\)"):
+        align(as_dict(["a", "c"], ROWS[:2]), np.array(["a", "a", "c"]), 4, "s.pkl")
+
+
+class Evil:
+    """A pickle that runs a command when it is read."""
+
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def object_array() -> np.ndarray:
+    array = np.empty(1, object)
+    array[0] = Evil()
+    return array
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("content", [Evil(), {"a": Evil()}, {"a": [(1, {"b": Evil()})]}, {"a": object_array()}, {Evil: ROWS[0]}])
+def test_a_malicious_pickle_is_refused_and_nothing_in_it_runs(content, protocol, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(content, protocol))
+    with pytest.raises(ValueError, match="evil.pkl: refused: .*; nothing in it was run"):
+        read_scores("evil.pkl")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "found list; a non-empty dict"),
+        ({}, "found dict; a non-empty dict"),
+        ({"a": "text"}, "a vector of finite numbers"),
+        ({"a": ROWS}, "a vector of finite numbers"),
+        ({"a": np.array([1, np.nan])}, "a vector of finite numbers"),
+        ({"a": np.array([{}], object)}, "a vector of finite numbers"),
+        ({"a": ROWS[0], "b": ROWS[0, :2]}, r"score vectors of lengths \[2, 4\]"),
+        ({True: ROWS[0]}, r"the key True \(bool\)"),
+        ({1.5: ROWS[0]}, r"the key 1.5 \(float\)"),
+    ],
+)
+def test_anything_but_equally_long_finite_vectors_is_refused(content, message, tmp_path):
+    (tmp_path / "s.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_scores(tmp_path / "s.pkl")
+
+
+def test_a_missing_or_damaged_file_is_an_error_with_its_name(tmp_path):
+    with pytest.raises(ValueError, match="s.pkl: cannot be read"):
+        read_scores(tmp_path / "s.pkl")
+    write_scores(tmp_path / "s.pkl", NAMES, ROWS)
+    (tmp_path / "s.pkl").write_bytes((tmp_path / "s.pkl").read_bytes()[:-20])
+    with pytest.raises(ValueError, match="s.pkl: refused"):
+        read_scores(tmp_path / "s.pkl")
+
+
+def test_top_k_counts_labels_among_the_k_highest_and_ties_against_them():
+    scores = np.array([[3, 2, 1], [1, 3, 2], [1, 1, 1], [0, 1, 1]])
+    label = np.array([0, 2, 0, 1])
+    assert is_correct(scores, label).tolist() == [True, False, False, False]
+    assert [top_k(scores, label, k) for k in (1, 2, 3)] == [25.0, 75.0, 100.0]
