@@ -1,0 +1,79 @@
+"""Writing the field's own files from a store, clip by clip: memory does not depend on the number of clips."""
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data.files import whole_file
+from feeders.clips import ClipStore
+
+FIELD_PART = {"train": "train", "test": "val"}  # what 2s-AGCN and ST-GCN call them
+
+
+def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Path]:
+    """CTR-GCN's files, one per split ({"xsub": "NTU60_CS.npz", ...}); rows in published order.
+
+    x_train, x_test (N, T, 150) float32: persons, joints, xyz, zeros after the end, T that of the longest clip of the store;
+    y_train, y_test one-hot float64. Raises ValueError: a store of another recipe.
+    """
+    _need(store, "npz", ("ctrgcn",))
+    T = int(store.length.max())
+    written = []
+    for split, name in files.items():
+        with whole_file(folder / name) as sink, zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for part, numbers in store.splits[split].items():
+                rows = (padded(store, i, T).transpose(1, 3, 2, 0).tobytes() for i in numbers)  # (T, M, V, C)
+                shape = (len(numbers), T, store.persons.shape[1] * store.frames.shape[1] * store.frames.shape[2])
+                with archive.open(f"x_{part}.npy", "w", force_zip64=True) as entry:
+                    _write_npy(entry, shape, rows)
+                with archive.open(f"y_{part}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.eye(store.manifest["num_class"])[store.label[numbers]])
+        written.append(folder / name)
+    return written
+
+
+def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
+    """2s-AGCN's and ST-GCN's files in one folder per split: the joints (N, C, 300, V, M) float32 and the pickled (names, labels).
+
+    `suffix` is that of the raw files, which the names carry there. Raises ValueError: a store of another recipe.
+    """
+    _need(store, "npy", ("agcn", "stgcn"))
+    T, written = store.manifest["window"], []
+    for split, parts in store.splits.items():
+        # Kinetics has one split and its files lie side by side.
+        place = folder / split if len(store.splits) > 1 else folder
+        place.mkdir(parents=True, exist_ok=True)
+        for part, numbers in parts.items():
+            data = place / f"{FIELD_PART[part]}_data{'_joint' if store.manifest['recipe'] == 'agcn' else ''}.npy"
+            shape = (len(numbers), store.frames.shape[2], T, store.frames.shape[1], store.persons.shape[1])
+            with whole_file(data) as sink:
+                _write_npy(sink, shape, (padded(store, i, T).tobytes() for i in numbers))
+            label = place / f"{FIELD_PART[part]}_label.pkl"
+            with whole_file(label) as sink:
+                pickle.dump(([f"{name}{suffix}" for name in store.name[numbers]], store.label[numbers].tolist()), sink)
+            written += [data, label]
+    return written
+
+
+def padded(store: ClipStore, i: int, T: int) -> np.ndarray:
+    """One clip with T frames, (C, T, V, M) float32: zeros after the end, or repeated where the recipe repeats."""
+    clip = store.clip(i)
+    if store.manifest["pad"] == "repeat":
+        return clip[:, np.arange(T) % clip.shape[1]]
+    return np.pad(clip, ((0, 0), (0, T - clip.shape[1]), (0, 0), (0, 0)))
+
+
+def _need(store: ClipStore, export: str, recipes: tuple[str, ...]) -> None:
+    if store.manifest["recipe"] not in recipes:
+        raise ValueError(
+            f"--export {export}: found a store of recipe {store.manifest['recipe']}; allowed is {' or '.join(recipes)}; name another store"
+        )
+
+
+def _write_npy(sink, shape: tuple[int, ...], rows: Iterator[bytes]) -> None:
+    np.lib.format.write_array_header_1_0(sink, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    for row in rows:
+        sink.write(row)

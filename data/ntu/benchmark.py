@@ -1,0 +1,185 @@
+"""NTU RGB+D 60 and 120 as benchmarks: names, skip list, splits, recipes. The two prepare.py say which of the two."""
+
+import json
+import re
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.cli import HERE, Benchmark, class_names, raw_files
+from data.export import write_npy, write_npz
+from data.ntu.skeleton_file import read_recording
+from data.ntu.slots import WINDOW, best_two, first_two, normalise
+from data.ntu.tracks import assemble
+from data.store import BadFile, Clip, Source, without_empty_tracks
+from feeders.clips import ClipStore
+
+NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+SETUP, CAMERA, PERFORMER, REPLICATION, ACTION = range(1, 6)  # groups of NAME
+MISSING = HERE / "ntu" / "missing.txt"
+PAD = {"ctrgcn": ("zero", None), "agcn": ("repeat", WINDOW), "stgcn": ("zero", WINDOW)}
+
+TRAIN_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
+TRAIN_120 = TRAIN_60 | {45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 87), 89, *range(91, 96), 97, 98, 100, 103}
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What sets NTU RGB+D 60 and 120 apart.
+
+    splits: name -> (group of NAME that decides, its training values; for camera and setup as a rule on numbers).
+    twice: the `ctrgcn` recipe shows the only person of a clip in both places; NTU RGB+D 120's published numbers rest on it.
+    clips_per_class: raw recordings by action, before the skip list. npz: file of each split in CTR-GCN's format.
+    """
+
+    folder: str
+    title: str
+    setups: int
+    splits: dict
+    twice: bool
+    published: dict
+    clips_per_class: dict
+    npz: dict
+
+
+NTU60 = Edition(
+    folder="ntu",
+    title="NTU RGB+D 60",
+    setups=17,
+    splits={"xsub": (PERFORMER, TRAIN_60), "xview": (CAMERA, frozenset((2, 3)))},
+    twice=False,
+    published={"xsub": {"train": 40091, "test": 16487}, "xview": {"train": 37646, "test": 18932}},
+    clips_per_class={range(0, 60): 948},
+    npz={"xsub": "NTU60_CS.npz", "xview": "NTU60_CV.npz"},
+)
+NTU120 = Edition(
+    folder="ntu120",
+    title="NTU RGB+D 120",
+    setups=32,
+    splits={"xsub": (PERFORMER, TRAIN_120), "xset": (SETUP, frozenset(range(2, 33, 2)))},
+    twice=True,
+    published={"xsub": {"train": 63026, "test": 50919}, "xset": {"train": 54468, "test": 59477}},
+    clips_per_class={range(0, 60): 948, range(60, 120): 960},
+    npz={"xsub": "NTU120_CSub.npz", "xset": "NTU120_CSet.npz"},
+)
+
+
+def benchmark(edition: Edition) -> Benchmark:
+    """The command line of one edition."""
+    export = {"npz": partial(write_npz, edition.npz), "npy": partial(write_npy, ".skeleton")}
+    return Benchmark(edition.folder, tuple(PAD), partial(source, edition), arguments, partial(check, edition), export)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--missing", type=Path, default=MISSING, metavar="FILE", help="names to leave out (data/ntu/missing.txt)")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, of another data set in NTU's file format")
+
+
+def source(edition: Edition, args: Namespace) -> Source:
+    """All recordings of the edition below --raw, without those of the skip list."""
+    missing = missing_names(args.missing)
+    files = [file for file in raw_files(args.raw, "*.skeleton") if file.stem not in missing]
+    mine = [file for file in files if not (match := NAME.fullmatch(file.stem)) or int(match[SETUP]) <= edition.setups]
+    if len(mine) < len(files):
+        print(f"{len(files) - len(mine)} recordings of setups above {edition.setups} do not belong to {edition.title} and are passed over")
+    names = args.classes.read_text(encoding="utf-8").splitlines() if args.classes else class_names(edition.folder)
+    pad, window = PAD[args.recipe]
+    title = args.classes.resolve().parent.name if args.classes else edition.title
+    facts = {"benchmark": title, "recipe": args.recipe, "skeleton": "graph.ntu_rgb_d", "num_class": len(names)}
+    facts |= {"num_point": 25, "num_person": 2, "channels": 3, "pad": pad, "window": window, "up": "y", "class_names": names}
+    if args.recipe == "agcn":
+        facts |= {"up": "z", "origin_joint": 1}  # by definition person 1 stands still there
+    return Source(mine, partial(read_clip, args.recipe, edition.twice), partial(splits, edition, args.recipe), facts)
+
+
+def read_clip(recipe: str, twice: bool, path: Path) -> list[Clip]:
+    """One raw file as a clip by one of the recipes; raises BadFile."""
+    match = NAME.fullmatch(path.stem)
+    if not match:
+        raise BadFile("the name is not SsssCcccPpppRrrrAaaa")
+    recording = read_recording(path)
+    if recipe == "ctrgcn":
+        tracks = assemble(recording)
+        alone = (0, 0 if twice else -1)
+        persons = alone if len(tracks) == 1 else (0, 1)
+    else:
+        tracks = normalise(best_two(recording)) if recipe == "agcn" else first_two(recording)
+        persons = (0, 1)
+    return [without_empty_tracks(Clip(path.stem, int(match[ACTION]) - 1, tracks, persons))]
+
+
+def splits(edition: Edition, recipe: str, names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Training and test clips in published order, by which score files without names are read.
+
+    `ctrgcn` orders by the number that decides (performer, camera, setup), then by name; the others by name.
+    """
+    numbers = np.array([[int(part) for part in NAME.fullmatch(name).groups()] for name in names])
+    result = {}
+    for split, (group, training) in edition.splits.items():
+        decides = numbers[:, group - 1]
+        order = np.argsort(decides, kind="stable") if recipe == "ctrgcn" else np.arange(len(names))
+        train = np.isin(decides[order], list(training))
+        result[split] = {"train": order[train], "test": order[~train]}
+    return result
+
+
+def missing_names(path: Path) -> frozenset[str]:
+    """Names of a skip list: one a line, or grouped as `SsssCcccPpppRrrr: 3 7-9` by action. Raises ValueError."""
+    names = set()
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.split("#")[0].strip()
+        recording, grouped, actions = line.partition(":")
+        try:
+            for span in actions.split():
+                first, _, last = span.partition("-")
+                names |= {f"{recording}A{action:03d}" for action in range(int(first), int(last or first) + 1)}
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: found {line!r}; allowed are names, or SsssCcccPpppRrrr: 3 7-9") from None
+        if line and not grouped:
+            names.add(line.removesuffix(".skeleton"))
+    return frozenset(names)
+
+
+def check(edition: Edition, store: ClipStore) -> list[str]:
+    """What differs from the published benchmark, and which recordings are not there."""
+    if store.manifest["benchmark"] != edition.title:
+        print(f"found a store of {store.manifest['benchmark']}; the published numbers of {edition.title} are not compared")
+        return []
+    problems = []
+    for split, parts in edition.published.items():
+        for part, published in parts.items():
+            if (found := len(store.part(split, part))) != published:
+                problems.append(f"{split}/{part}: found {found} clips; published are {published}")
+    skipped = missing_names(MISSING)
+    wanted = {label: count for labels, count in edition.clips_per_class.items() for label in labels}
+    for name in skipped:
+        match = NAME.fullmatch(name)
+        if int(match[SETUP]) <= edition.setups:
+            wanted[int(match[ACTION]) - 1] -= 1
+    found = np.bincount(store.label, minlength=len(wanted))
+    wrong = [label for label in wanted if found[label] != wanted[label]]
+    if wrong:
+        some = ", ".join(f"A{label + 1:03d} {found[label]} of {wanted[label]}" for label in wrong[:8])
+        problems.append(f"{len(wrong)} classes differ in their number of clips: {some}{' ...' if len(wrong) > 8 else ''}")
+    return problems + _absent(store, skipped)
+
+
+def _absent(store: ClipStore, skipped: frozenset[str]) -> list[str]:
+    """Each performer did all actions of a setup before three cameras, so a gap is a file that was lost."""
+    have = set(store.name.tolist())
+    takes = {(match[SETUP], match[PERFORMER], match[REPLICATION]) for match in map(NAME.fullmatch, have)}
+    lost = []
+    for setup, performer, replication in sorted(takes):
+        for action in range(1, 61) if int(setup) <= 17 else range(61, 121):
+            takes_of_action = [f"S{setup}C{camera:03d}P{performer}R{replication}A{action:03d}" for camera in (1, 2, 3)]
+            lost += [name for name in takes_of_action if name not in have and name not in skipped]
+    if not lost:
+        return []
+    report = store.path.with_name(store.path.name + ".report.json")
+    known = {entry["file"].removesuffix(".skeleton") for entry in json.loads(report.read_text())["left out"]} if report.is_file() else set()
+    bad = sum(name in known for name in lost)
+    text = f"{len(lost)} recordings are missing ({', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''})"
+    return [f"{text}; {bad} of them could not be used, see {report}; download the others again"]

@@ -1,0 +1,160 @@
+"""Broken raw files by the thousand: every one must be refused with a reason or become a sound clip.
+
+python -m tests.data.fuzz --count 1000
+"""
+
+import argparse
+import importlib
+import io
+import json
+import random
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.custom.table import Table
+from data.demo.make import make
+from data.kinetics.poses import JOINTS
+from data.ntu.benchmark import read_clip as read_ntu
+from data.store import BadFile, Clip, agree
+from graph.skeleton import Skeleton
+
+SECONDS = 10  # a file that takes longer counts as a hang
+WORDS = (
+    b"nan",
+    b"inf",
+    b"-1",
+    b"0",
+    b"1e400",
+    b"999999999",
+    b"99999999999999999999",
+    b"[]",
+    b"{}",
+    b"null",
+    b'"x"',
+    b"\x00",
+    b"\xff",
+    b"\n",
+    b" ",
+)
+Format = tuple[str, bytes, Callable[[Path], list[Clip]], dict]
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """One to three random damages: cut, lost or doubled piece, changed byte, another word in place of one."""
+    for _ in range(rng.randint(1, 3)):
+        a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+        kind = rng.randrange(6)
+        if kind == 0:
+            data = data[:a]
+        elif kind == 1:
+            data = data[:a] + data[min(b, a + rng.choice((1, 20, 4000))) :]
+        elif kind == 2:
+            data = data[:b] + data[a : min(b, a + 5000)] + data[b:]
+        elif kind == 3:
+            data = data[:a] + bytes([rng.randrange(256)]) + data[a + 1 :]
+        else:
+            end = a + next((i for i, byte in enumerate(data[a : a + 40]) if byte in b" ,\n]}"), 1)
+            data = data[:a] + rng.choice(WORDS) + data[end:]
+    return data
+
+
+def formats(folder: Path) -> list[Format]:
+    """Name of a good file, its bytes, its reader and what its clips must agree with, for every raw format."""
+    rng = np.random.default_rng(0)
+    make(folder / "ntu", performers=1, frames=(12, 12))
+    recording = folder / "ntu" / "S003C001P001R001A008.skeleton"
+    ntu_facts = {"num_point": 25, "channels": 3, "num_class": 60, "num_person": 2}
+    found: list[Format] = [
+        (recording.name, recording.read_bytes(), partial(read_ntu, recipe, False), ntu_facts) for recipe in ("ctrgcn", "agcn", "stgcn")
+    ]
+
+    ucla = importlib.import_module("data.NW-UCLA.prepare")
+    record = {"file_name": "a02_s01_e00_v01", "skeletons": rng.normal(size=(6, 20, 3)).round(5).tolist(), "label": 2}
+    facts = {"num_point": 20, "channels": 3, "num_class": 10, "num_person": 1}
+    found.append(("a02_s01_e00_v01.json", json.dumps(record).encode(), ucla.read_clip, facts))
+
+    kinetics = importlib.import_module("data.kinetics.prepare")
+    (folder / "kinetics_train").mkdir()
+    label = {"has_skeleton": True, "label": "x", "label_index": 3}
+    (folder / "kinetics_train_label.json").write_text(json.dumps({"clip": label}))
+    person = {"pose": rng.random(2 * JOINTS).round(3).tolist(), "score": rng.random(JOINTS).round(3).tolist()}
+    frames = [{"frame_index": t, "skeleton": [person] * (t % 4)} for t in range(1, 9)]
+    clip = json.dumps({"data": frames, "label": "x", "label_index": 3}).encode()
+    facts = {"num_point": JOINTS, "channels": 3, "num_class": 400, "num_person": 2}
+    found.append(("kinetics_train/clip.json", clip, partial(kinetics.read_clip, True, 5, 2, True), facts))
+
+    (folder / "body.yaml").write_text("joints: [nose, hip, tail]\nbones: [[nose, hip], [tail, hip]]\n")
+    skeleton = Skeleton.from_yaml(folder / "body.yaml")
+    table = Table({"clip": 1}, {"clip": "train"}, ["a", "b"])
+    poses = rng.normal(size=(9, 3, 3)).round(4)
+    own = importlib.import_module("data.custom.prepare")
+    read_own = partial(own.read_clip, skeleton, True, 2, 3, table.label)
+    facts = {"num_point": 3, "channels": 3, "num_class": 2, "num_person": 2}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, keypoint=poses)
+    found.append(("clip.npz", buffer.getvalue(), read_own, facts))
+    found.append(("clip.json", json.dumps({"skeletons": poses.tolist()}).encode(), read_own, facts))
+    header = ",".join(f"{joint}_{axis}" for joint in skeleton.joints for axis in "xyz")
+    rows = "\n".join(",".join(map(str, row)) for row in poses.reshape(9, 9))
+    found.append(("clip.csv", f"{header}\n{rows}\n".encode(), read_own, facts))
+
+    dlc = importlib.import_module("data.deeplabcut.prepare")
+    parts = ",".join(f"{joint},{joint},{joint}" for joint in skeleton.joints)
+    text = f"scorer{',net' * 9}\nbodyparts,{parts}\ncoords{',x,y,likelihood' * 3}\n"
+    text += "\n".join(f"{t}," + ",".join(map(str, row)) for t, row in enumerate(poses.reshape(9, 9)))
+    read_dlc = partial(dlc.read_clips, skeleton.joints, (720, 540), 1, 0, table)
+    found.append(("dlc/clip.csv", text.encode(), read_dlc, facts | {"num_person": 1}))
+    return found
+
+
+def outcome(path: Path, read: Callable[[Path], list[Clip]], facts: dict) -> str:
+    """`clip`, `refused`, or what must not happen."""
+    try:
+        for clip in read(path):
+            agree(clip, facts)
+        return "clip"
+    except BadFile as error:
+        return "refused" if str(error) and "\n" not in str(error) else "refused without a line of reason"
+    except Exception as error:
+        return f"CRASH {type(error).__name__}: {error}"
+
+
+def fuzz(folder: Path, count: int, seed: int = 0) -> dict[str, Counter]:
+    """Outcomes of `count` mutations of each format."""
+    results = {}
+    for number, (name, data, read, facts) in enumerate(formats(folder)):
+        rng = random.Random(f"{seed} {number}")
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        assert outcome(path, read, facts) == "clip", (name, outcome(path, read, facts))
+        counts = results.setdefault(f"{number} {name}", Counter())
+        for _ in range(count):
+            path.write_bytes(mutate(data, rng))
+            signal.alarm(SECONDS)
+            counts[outcome(path, read, facts)] += 1
+            signal.alarm(0)
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = fuzz(Path(folder), args.count, args.seed)
+    for name, counts in results.items():
+        print(f"{name:<40}", ", ".join(f"{count} {word}" for word, count in counts.most_common()))
+    return 1 if any(set(counts) - {"clip", "refused"} for counts in results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

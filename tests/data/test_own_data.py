@@ -1,0 +1,172 @@
+"""Own skeletons and DeepLabCut tables."""
+
+import importlib
+import json
+from argparse import Namespace
+
+import numpy as np
+import pytest
+
+from data.custom.example import make
+from data.custom.table import read_table
+from feeders.clips import ClipStore
+from graph.skeleton import Skeleton
+
+deeplabcut = importlib.import_module("data.deeplabcut.prepare")
+
+BODY = "joints: [nose, hip, tail]\nbones: [[nose, hip], [tail, hip]]\n"
+POSES = np.random.default_rng(0).normal(size=(6, 3, 2)).round(4)
+
+
+@pytest.fixture
+def body(tmp_path):
+    path = tmp_path / "body.yaml"
+    path.write_text(BODY)
+    return path
+
+
+def options(**changes) -> Namespace:
+    return Namespace(**{"classes": None, "test_share": 0.25, "seed": 0} | changes)
+
+
+def test_npz_json_and_csv_of_the_same_poses_give_the_same_clip(tmp_path, body, cli):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    np.savez(raw / "one.npz", keypoint=POSES)
+    (raw / "two.json").write_text(json.dumps({"skeletons": POSES.tolist()}))
+    # Columns are found by name, in any order.
+    header = [f"{joint}_{axis}" for joint in ("tail", "hip", "nose") for axis in "yx"]
+    rows = POSES[:, ::-1, ::-1].reshape(6, 6)
+    (raw / "three.csv").write_text(
+        "\n".join(["frame," + ",".join(header)] + [f"{t}," + ",".join(map(str, row)) for t, row in enumerate(rows)])
+    )
+    (raw / "labels.csv").write_text("name,label,split\none,run,train\ntwo,run,train\nthree,rest,test\n")
+    for recipe in ("plain", "centred"):
+        out = tmp_path / f"{recipe}.clips"
+        arguments = ("--raw", raw, "--skeleton", body, "--channels", 2, "--recipe", recipe, "--out", out, "--check", "--strict")
+        assert cli("custom", *arguments) == 0
+        store = ClipStore(out)
+        expected = POSES.astype(np.float32) - (POSES[0, 1].astype(np.float32) if recipe == "centred" else 0)
+        for i in range(3):
+            assert np.array_equal(store.clip(i)[..., 0].transpose(1, 2, 0), expected)
+    assert store.manifest["class_names"] == ["rest", "run"] and store.manifest["num_point"] == 3
+    assert store.name[store.part("own", "test")].tolist() == ["three"] and store.label.tolist() == [1, 0, 1]
+
+
+def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, cli):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    np.savez(raw / "good.npz", keypoint=POSES)
+    np.savez(raw / "also.npz", keypoint=POSES[None])
+    np.savez(raw / "crowd.npz", keypoint=np.stack([POSES, POSES]))
+    np.savez(raw / "wide.npz", keypoint=np.zeros((6, 4, 2)))
+    np.savez(raw / "objects.npz", keypoint=np.array([{}], dtype=object))
+    (raw / "text.csv").write_text("nose_x,nose_y\n1,2\n")
+    (raw / "stray.json").write_text("{}")
+    names = ("good", "also", "crowd", "wide", "objects", "text")
+    (raw / "labels.csv").write_text("name,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names)))
+    assert cli("custom", "--raw", raw, "--skeleton", body, "--channels", 2, "--out", tmp_path / "c.clips") == 0
+    assert ClipStore(tmp_path / "c.clips").name.tolist() == ["also", "good"]
+    left_out = {entry["file"] for entry in json.loads((tmp_path / "c.clips.report.json").read_text())["left out"]}
+    assert left_out == {"crowd.npz", "wide.npz", "objects.npz", "text.csv", "stray.json"}
+
+
+def test_a_group_stays_on_one_side_and_the_seed_decides_which(tmp_path):
+    make(tmp_path, subjects=8, takes=1)
+    files = sorted(tmp_path.glob("*.npz"))
+    table = read_table(tmp_path, files, options())
+    sides = {}
+    for name, part in table.part.items():
+        sides.setdefault(name.split("_")[0], set()).add(part)
+    assert all(len(parts) == 1 for parts in sides.values()) and sum(parts == {"test"} for parts in sides.values()) == 2
+    assert table == read_table(tmp_path, files, options())
+    assert any(table.part != read_table(tmp_path, files, options(seed=seed)).part for seed in range(1, 4))
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("name,class\na,x\n", "needed are name and label"),
+        ("name,label\na,x\na,y\n", "'a' twice"),
+        ("name,label\na,x\nb,x\nc,y\n", "1 names without a file"),
+        ("name,label,split\na,x,train\nb,y,\n", "a split in 1 of 2 rows"),
+        ("name,label,split\na,x,train\nb,y,val\n", "the split 'val'"),
+        ("name,label,group\na,x,g\nb,y,g\n", "a side empty"),
+    ],
+)
+def test_a_wrong_label_table_is_refused_with_the_reason(text, reason, tmp_path):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        read_table(tmp_path, [tmp_path / "a.npz", tmp_path / "b.npz"], options())
+
+
+def test_without_a_table_folders_are_classes_and_numbers_stay_numbers(tmp_path):
+    files = [tmp_path / folder / f"{folder}{i}.npz" for folder in ("run", "eat") for i in range(4)]
+    assert read_table(tmp_path, files, options()).label["run0"] == 1
+    (tmp_path / "labels.csv").write_text("name,label\nrun0,3\neat0,0\n")
+    table = read_table(tmp_path, files, options(test_share=0.5))
+    assert table.classes == ["0", "1", "2", "3"] and table.label == {"run0": 3, "eat0": 0}
+
+
+def joints_of(path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path.read_text().split("\n")[1].strip().split(",")[1:]))
+
+
+def test_deeplabcut_variants_equal_the_reference(kinetics_raw, reference):
+    arrays, meta = reference("kinetics")
+    for name, table in meta["dlc"].items():
+        path = kinetics_raw / "dlc" / name
+        points = deeplabcut.read_points(path, joints_of(path))
+        for k, variant in enumerate(table["variants"], 1):
+            image = deeplabcut.to_image(points, (720, 540), variant["scale"], variant["tx"], variant["ty"])
+            assert np.abs(image[..., :2].reshape(len(image), -1) - arrays[f"dlc/{name}/{k}/pose"]).max() < 1e-12
+            assert np.abs(image[..., 2] - arrays[f"dlc/{name}/{k}/score"]).max() < 1e-12
+
+
+def test_deeplabcut_stores_equal_the_converted_reference_and_never_leak_copies(kinetics_raw, reference, tmp_path, cli):
+    arrays, _ = reference("kinetics")
+    source = kinetics_raw / "dlc" / "mouse_head_18.csv"
+    joints = joints_of(source)
+    (tmp_path / "body.yaml").write_text(f"joints: {list(joints)}\nbones: {[[joint, joints[0]] for joint in joints[1:]]}\n")
+    for label in ("sniff", "rest"):
+        (tmp_path / "raw" / label).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "raw" / label / f"{label}{i}.csv").write_bytes(source.read_bytes())
+    out = tmp_path / "d.clips"
+    common = ("--raw", tmp_path / "raw", "--skeleton", tmp_path / "body.yaml", "--out", out, "--augment", 2, "--check", "--strict")
+    assert cli("deeplabcut", *common) == 2  # no image size
+    assert cli("deeplabcut", *common, "--image-size", 720, 540, "--test-share", 0.34) == 0
+    store = ClipStore(out)
+    train, test = (store.name[store.part("own", part)].tolist() for part in ("train", "test"))
+    assert len(test) == 2 and not any("." in name for name in test) and len(train) == 4 * 3
+    assert not {name.split(".")[0] for name in train} & set(test)
+    expected = arrays["dlc/mouse_head_18.csv/1/stgcn"].reshape(3, 300, 18, 2)
+    clip = store.clip(store.name.tolist().index(test[0]))
+    assert np.array_equal(clip[..., 0], expected[:, : clip.shape[1], :, 0]) and not expected[:, clip.shape[1] :].any()
+    copy = store.clip(store.name.tolist().index(f"{train[0]}.2"))
+    moved = np.abs(copy - clip)[:2].max()
+    assert 0 < moved < 0.04
+
+
+def test_deeplabcut_tables_of_other_key_points_or_broken_rows_are_refused(kinetics_raw, tmp_path):
+    source = kinetics_raw / "dlc" / "rat_12.csv"
+    rows = source.read_text().splitlines()
+    for text, reason in (
+        ("\n".join(rows[:3]), "no header rows"),
+        ("\n".join(rows[:2] + rows[3:]), "no header rows"),
+        ("\n".join(rows).replace("nose", "snout"), "of 'nose'"),
+        ("\n".join(rows[:5] + [rows[5][:40]]), "short or holds"),
+    ):
+        path = tmp_path / "t.csv"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            deeplabcut.read_points(path, joints_of(source))
+    cells = rows[4].split(",")
+    path.write_text("\n".join(rows[:4] + [",".join([cells[0], "", "", ""] + cells[4:])]))
+    assert not deeplabcut.read_points(path, joints_of(source))[1, 0].any()
+
+
+def test_the_example_body_is_a_skeleton_of_thirteen_joints(tmp_path):
+    make(tmp_path, subjects=1, takes=1)
+    skeleton = Skeleton.from_yaml(tmp_path / "body.yaml")
+    assert skeleton.num_joint == 13 and len(skeleton.left) == 6
