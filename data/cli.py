@@ -22,7 +22,7 @@ class Benchmark:
 
     folder: its folder under data/. recipes: names of the preparations, the default first. source: parsed arguments -> what to read.
     arguments: adds flags of its own. check: store -> what is wrong with it, beyond what every store is checked for.
-    export: {format: writer(store, folder)} of the field's own files.
+    export: {format: writer(store, folder)} of the field's own files. raw_flags: further spellings of --raw.
     """
 
     folder: str
@@ -31,6 +31,7 @@ class Benchmark:
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     check: Callable[[ClipStore], list[str]] = lambda store: []
     export: dict[str, Callable[[ClipStore, Path], list[Path]]] = field(default_factory=dict)
+    raw_flags: Sequence[str] = ()
 
 
 def main(benchmark: Benchmark, description: str, argv: list[str] | None = None) -> int:
@@ -65,7 +66,7 @@ def raw_files(folders: Sequence[Path], pattern: str) -> list[Path]:
 
 def _parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", type=Path, nargs="+", metavar="DIR", help="folders with the raw files")
+    parser.add_argument("--raw", *benchmark.raw_flags, type=Path, nargs="+", metavar="DIR", help="folders with the raw files")
     parser.add_argument("--out", type=Path, metavar="STORE", help=f"where the store goes (data/{benchmark.folder}/<recipe>.clips)")
     parser.add_argument("--recipe", choices=benchmark.recipes, default=benchmark.recipes[0], help="which preparation (%(default)s)")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="reading processes (%(default)s)")

@@ -83,7 +83,7 @@ class Skeleton:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Skeleton":
-        """Read a body from a file with the keys `joints`, `bones` and perhaps `name`, `centre`, `bone_parents`, `left`, `right`.
+        """Read a body from a file with the keys `joints`, `bones` and perhaps `name`, `centre`, `bone_parents`, `left`, `right`, `image_size`.
 
         Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `bone_parents` lists [joint, parent]
         for those whose bone starts elsewhere (the root of the bones with itself); `centre` is the root if left out.
@@ -171,7 +171,7 @@ def _resolve(path: str) -> type[BodyGraph]:
 
 
 def _read_table(path: Path) -> dict[str, Any]:
-    keys = ("name", "joints", "bones", "bone_parents", "centre", "left", "right")
+    keys = ("name", "joints", "bones", "bone_parents", "centre", "left", "right", "image_size")  # the last is for 2-D preparations
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

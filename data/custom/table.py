@@ -29,7 +29,7 @@ class Table:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--skeleton", type=Path, metavar="YAML", help="the body: joints and bones (docs/custom_skeleton.md)")
+    parser.add_argument("--skeleton", "--layout", type=Path, metavar="YAML", help="the body: joints and bones (docs/custom_skeleton.md)")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names in label order, one a line (sorted names of the labels)")
     parser.add_argument(
         "--test-share", type=float, default=0.2, metavar="X", help="share that tests, where no split is given (%(default)s)"

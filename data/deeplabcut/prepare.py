@@ -1,8 +1,8 @@
 """DeepLabCut tables -> clip store, by way of ST-GCN's conversion (the Multi-Branch-STGCN chain).
 
-    python data/deeplabcut/prepare.py --raw tables --skeleton rat.yaml --image-size 720 540 --augment 4
+    python data/deeplabcut/prepare.py --csv tables --layout rat.yaml --image-size 720 540 --augment 4
 
-The raw folder holds one .csv per recording: three header rows (scorer, bodyparts, coords), then the frame number and x, y (pixels),
+The size of the images may stand in the layout instead, as `image_size: [720, 540]`. The raw folder holds one .csv per recording: three header rows (scorer, bodyparts, coords), then the frame number and x, y (pixels),
 likelihood of any number of key points. Labels are in labels.csv or are the names of the folders (docs/custom_skeleton.md).
 Copies (scaled by 97 to 103 per cent and shifted by 1 to 3 pixels) are made of training recordings only: no recording is on both sides.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import yaml
 
 from data.cli import Benchmark, main, raw_files
 from data.custom import table
@@ -30,17 +31,19 @@ MAX_BYTES = 256 << 20
 
 def arguments(parser: ArgumentParser) -> None:
     table.arguments(parser)
-    parser.add_argument("--image-size", type=int, nargs=2, metavar=("W", "H"), help="pixels of the video")
+    parser.add_argument("--image-size", type=int, nargs=2, metavar=("W", "H"), help="pixels of the video (image_size of the layout)")
     parser.add_argument("--augment", type=int, default=0, metavar="N", help="scaled and shifted copies of each training clip (%(default)s)")
 
 
 def source(args: Namespace) -> Source:
     """All .csv files below --raw. Raises ValueError."""
     if args.skeleton is None or len(args.raw) != 1 or args.augment < 0:
-        raise ValueError("--skeleton is needed, --raw takes one folder here and --augment is not negative")
-    if args.image_size is None or min(args.image_size) < 1:
-        raise ValueError(f"--image-size: found {args.image_size}; the width and height of the video in pixels are needed, such as 720 540")
+        raise ValueError("--layout is needed, --csv takes one folder and --augment is not negative")
     skeleton = Skeleton.from_yaml(args.skeleton)
+    args.image_size = args.image_size or yaml.safe_load(args.skeleton.read_text(encoding="utf-8")).get("image_size")
+    if not (isinstance(args.image_size, list) and len(args.image_size) == 2 and all(isinstance(n, int) and n > 0 for n in args.image_size)):
+        found = args.image_size
+        raise ValueError(f"--image-size: found {found}; the width and height of the video in pixels are needed, such as 720 540")
     files = [file for file in raw_files(args.raw, "*.csv") if file.name != TABLE]
     clips = read_table(args.raw[0], files, args)
     facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": str(args.skeleton), "num_class": len(clips.classes)}
@@ -109,7 +112,7 @@ def _track(image: np.ndarray) -> np.ndarray:
     return coordinates(np.pad(centre(image, up=False), ((1, 0), (0, 0), (0, 0)))[None])
 
 
-BENCHMARK = Benchmark("deeplabcut", ("stgcn",), source, arguments)
+BENCHMARK = Benchmark("deeplabcut", ("stgcn",), source, arguments, raw_flags=("--csv",))
 
 if __name__ == "__main__":
     sys.exit(main(BENCHMARK, __doc__))

@@ -133,9 +133,11 @@ def test_deeplabcut_stores_equal_the_converted_reference_and_never_leak_copies(k
         for i in range(3):
             (tmp_path / "raw" / label / f"{label}{i}.csv").write_bytes(source.read_bytes())
     out = tmp_path / "d.clips"
-    common = ("--raw", tmp_path / "raw", "--skeleton", tmp_path / "body.yaml", "--out", out, "--augment", 2, "--check", "--strict")
+    common = ("--csv", tmp_path / "raw", "--layout", tmp_path / "body.yaml", "--out", out, "--augment", 2, "--check", "--strict")
     assert cli("deeplabcut", *common) == 2  # no image size
-    assert cli("deeplabcut", *common, "--image-size", 720, 540, "--test-share", 0.34) == 0
+    with open(tmp_path / "body.yaml", "a") as layout:
+        layout.write("image_size: [720, 540]\n")
+    assert cli("deeplabcut", *common, "--test-share", 0.34) == 0
     store = ClipStore(out)
     train, test = (store.name[store.part("own", part)].tolist() for part in ("train", "test"))
     assert len(test) == 2 and not any("." in name for name in test) and len(train) == 4 * 3

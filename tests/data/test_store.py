@@ -46,6 +46,7 @@ def test_a_store_holds_every_clip_under_its_name_and_unchanged(files, tmp_path):
 def test_two_workers_write_the_same_bytes_as_one_and_do_not_import_torch(files, tmp_path, monkeypatch):
     one = prepare(readers.source(files), tmp_path / "one.clips")
     monkeypatch.setenv("NO_TORCH", "1")
+    monkeypatch.setitem(sys.modules, "torch", sys)  # here it may be loaded; a worker must not inherit it
     two = prepare(readers.source(files), tmp_path / "two.clips", workers=2, strict=True)
     assert one.manifest == two.manifest
     assert all((one.path / name).read_bytes() == (two.path / name).read_bytes() for name in one.manifest["sha256"])
@@ -129,7 +130,11 @@ def test_an_existing_store_is_refused_and_replaced_only_with_overwrite(files, tm
     prepare(readers.source(files[:4]), out)
     with pytest.raises(ValueError, match="--overwrite"):
         prepare(readers.source(files), out)
+    files[5].write_text("not a number")
+    with pytest.raises(ValueError, match="strict"):
+        prepare(readers.source(files), out, strict=True, overwrite=True)
     assert len(ClipStore(out)) == 4
+    files[5].write_text("3")
     assert len(prepare(readers.source(files), out, overwrite=True)) == len(files)
     (tmp_path / "precious").mkdir()
     with pytest.raises(ValueError, match="no clip store"):
