@@ -83,7 +83,7 @@ class Skeleton:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Skeleton":
-        """Read a body from a file with the keys `joints`, `bones` and perhaps `name`, `centre`, `bone_parents`, `left`, `right`, `image_size`.
+        """Read a body from a file with the keys `joints`, `bones` and perhaps the others of KEYS.
 
         Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `bone_parents` lists [joint, parent]
         for those whose bone starts elsewhere (the root of the bones with itself); `centre` is the root if left out.
@@ -170,21 +170,23 @@ def _resolve(path: str) -> type[BodyGraph]:
     return pkgutil.resolve_name(path)
 
 
+KEYS = ("name", "joints", "bones", "bone_parents", "centre", "left", "right", "image_size")  # the last is for 2-D preparations
+
+
 def _read_table(path: Path) -> dict[str, Any]:
-    keys = ("name", "joints", "bones", "bone_parents", "centre", "left", "right", "image_size")  # the last is for 2-D preparations
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; allowed is a skeleton file in YAML; correct the path") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: found no valid YAML ({error}); allowed are the keys {', '.join(keys)}; correct the file") from error
+        raise ValueError(f"{path}: found no valid YAML ({error}); allowed are the keys {', '.join(KEYS)}; correct the file") from error
     if not isinstance(table, dict):
         raise ValueError(
-            f"{path}: found {type(table).__name__}; allowed is a mapping with the keys {', '.join(keys)}; write `key: value` lines"
+            f"{path}: found {type(table).__name__}; allowed is a mapping with the keys {', '.join(KEYS)}; write `key: value` lines"
         )
     for key in table:
-        if key not in keys:
-            raise ValueError(f"{path}: found the key {key!r}; allowed are {_nearest(str(key), keys)}; correct or remove it")
+        if key not in KEYS:
+            raise ValueError(f"{path}: found the key {key!r}; allowed are {_nearest(str(key), KEYS)}; correct or remove it")
     for key in ("joints", "bones"):
         if not isinstance(table.get(key), list):
             raise ValueError(f"{path}: {key}: found {table.get(key)!r}; allowed is a list; add it")
