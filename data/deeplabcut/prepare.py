@@ -3,7 +3,8 @@
     python data/deeplabcut/prepare.py --csv tables --layout rat.yaml --image-size 720 540 --augment 4
 
 The folder holds one .csv per recording: three header rows (scorer, bodyparts, coords), then the frame number and x, y (pixels),
-likelihood of any number of key points. The size of the images may stand in the layout instead, as `image_size: [720, 540]`. Labels are in labels.csv or are the names of the folders (docs/custom_skeleton.md).
+likelihood of any number of key points. The size of the images may stand in the layout instead, as `image_size: [720, 540]`.
+Labels are in labels.csv or are the names of the folders (docs/custom_skeleton.md).
 Copies (scaled by 97 to 103 per cent and shifted by 1 to 3 pixels) are made of training recordings only: no recording is on both sides.
 """
 
