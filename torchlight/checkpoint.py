@@ -1,16 +1,18 @@
 """Checkpoints and weights: saving whole, loading strictly and safely."""
 
+import argparse
 import io
 import logging
-import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
 
-from torchlight.config import Config
+from torchlight.config import Config, Records, nearest
 from torchlight.files import atomic
 
 log = logging.getLogger("torchlight")
@@ -24,14 +26,10 @@ def save(path: Path, content: dict[str, Any]) -> None:
         file.write(buffer.getbuffer())
 
 
-def keep_latest(last: Path, epoch: int, keep: int) -> None:
-    """Keep the `keep` latest checkpoints as epoch_<n>.pt: another name of last.pt now, a file of its own after the next save."""
-    if keep:
-        name = last.with_name(f"epoch_{epoch}.pt")
-        name.unlink(missing_ok=True)
-        os.link(last, name)
-        for old in numbered(last)[keep:]:
-            old.unlink()
+def forget(last: Path, keep: int) -> None:
+    """Remove all but the `keep` latest epoch_<n>.pt."""
+    for old in numbered(last)[keep:]:
+        old.unlink()
 
 
 def numbered(last: Path) -> list[Path]:
@@ -45,7 +43,7 @@ def resume_candidates(last: Path) -> list[Path]:
     return [path for path in (last, *numbered(last)) if path.exists()]
 
 
-FREE_TO_CHANGE = ("work_dir", "device", "num_worker", "log_interval", "eval_interval", "save_interval", "save_every_steps", "keep")
+FREE_TO_CHANGE = ("work_dir", "device", "num_worker", "test_batch_size", *(f.name for f in fields(Records)))
 
 
 def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -> None:
@@ -56,13 +54,22 @@ def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -
     """
     if "optimizer" not in content or "config" not in content:
         raise ValueError(f"resume: {path} holds weights only; start a new run from it with --weights {path}")
-    old, new = yaml.safe_load(content["config"]), yaml.safe_load(config.to_yaml())
+    defaults = yaml.safe_load(Config().to_yaml())  # for options that are younger than the checkpoint
+    old, new = defaults | yaml.safe_load(content["config"]), yaml.safe_load(config.to_yaml())
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and key not in FREE_TO_CHANGE]
     if changed == ["num_epoch"]:
         log.warning("resume: num_epoch was %s and is %s now", old["num_epoch"], new["num_epoch"])
     elif changed:
         lines = ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed)
         raise ValueError(f"resume: {path} belongs to another experiment ({lines}); give the options it was started with")
+
+
+PLAIN = [  # what training programs of the field put beside their weights: their arguments, and figures as NumPy numbers
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 
 
 def load(path: str | Path) -> Any:
@@ -72,11 +79,15 @@ def load(path: str | Path) -> Any:
         ValueError: the file is missing, damaged, or holds anything that would have to run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error}); give the path of a weights file") from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a weights file") from error
+    try:
+        with torch.serialization.safe_globals(PLAIN):
+            return torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file provokes
-        reason = str(error).split("\n")[0][:200]
+        text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()  # without torch's advice to load it unsafely
+        reason = text.split("\n")[0][:200]
         raise ValueError(f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run") from error
 
 
@@ -93,8 +104,11 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
     key = key or next((k for k in ("model", "state_dict") if k in nested), None)
     state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not state:
-        raise ValueError(f"{path}: found no weights (keys: {', '.join(map(str, list(content)[:8]))}); a state dict is needed")
-    return {name.rpartition("module.")[2]: value for name, value in state.items()}
+        hint = f"name one of {', '.join(nested)} as --weights-key" if nested else "a state dict is needed"
+        raise ValueError(f"{path}: found no weights under model or state_dict (keys: {', '.join(map(str, list(content)[:8]))}); {hint}")
+    if all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): value for name, value in state.items()}
+    return dict(state)
 
 
 def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ignore: tuple[str, ...] | list[str] = ()) -> None:
@@ -108,6 +122,9 @@ def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ign
     state = state_dict_of(load(path), path, key)
     own = model.state_dict()
     ignored = [name for name in own if name.startswith(tuple(ignore))] if ignore else []
+    without = [begin for begin in ignore if not any(name.startswith(begin) for name in (*own, *state))]
+    if without:
+        raise ValueError(f"ignore_weights: found {', '.join(without)}; no weight's name begins so; {nearest(without[0], tops(own))}")
     if ignored:
         log.warning("%s: not loaded, as asked: %s", path, ", ".join(ignored))
     for name in ignored:
@@ -121,6 +138,11 @@ def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ign
     if missing or unknown or shapes:
         raise ValueError(f"{path}: these are the weights of another network: " + explain(own, state, missing, unknown, shapes))
     model.load_state_dict({name: state[name] for name in own})
+
+
+def tops(own: dict) -> list[str]:
+    """The first words of all names."""
+    return list(dict.fromkeys(name.split(".")[0] for name in own))
 
 
 def explain(own: dict, state: dict, missing: list[str], unknown: list[str], shapes: list[str]) -> str:

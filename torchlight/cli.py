@@ -12,9 +12,10 @@ import yaml
 
 from torchlight import distributed, legacy
 from torchlight.config import FIELDS, TYPES, ConfigError, load_config, nearest
+from torchlight.launch import launch
 from torchlight.processor import Processor
-from torchlight.record import set_up_logging
-from torchlight.trainer import RunError, Terminated
+from torchlight.record import RunError, set_up_logging
+from torchlight.trainer import Terminated
 
 log = logging.getLogger("torchlight")
 
@@ -50,10 +51,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def key_value(text: str) -> tuple[str, Any]:
     """'drop_out=0.5' -> ('drop_out', 0.5), the value read as YAML."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"found {text!r}; KEY=VALUE is needed")
-    return key, yaml.safe_load(value)
+    key, _, value = text.partition("=")
+    if not key or not value:
+        raise argparse.ArgumentTypeError(f"found {text!r}; KEY=VALUE is needed, and null for no value")
+    return key, read_value(text, value)
+
+
+def read_value(found: str, value: str) -> Any:
+    """A word of the command line as YAML reads it; `found` is what an error names."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"command line: found {found!r}; a value in the manner of YAML is needed"]) from error
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
         nested = re.fullmatch(r"--([\w-]+)\.([\w.]+)(?:=(.*))?", word)
         if nested and TYPES.get(nested[1].replace("-", "_")) is dict:
             words += [f"--{nested[1]}", nested[2] + "=" + (nested[3] or "")]
-        elif words and re.fullmatch(r"[\w.]+=", words[-1]) and len(words) > 1 and words[-2].startswith("--"):
+        elif len(words) > 1 and words[-2].startswith("--") and re.fullmatch(r"[\w.]+=", words[-1]) and not word.startswith("--"):
             words[-1] += word
         else:
             words.append(word)
@@ -89,21 +98,10 @@ def parse(argv: list[str]) -> dict[str, Any]:
                     target = target.setdefault(parent, {})
                 target[leaf] = item
         elif isinstance(value, str) and TYPES[name] not in (str, str | None):
-            options[name] = yaml.safe_load(value)
+            options[name] = read_value(f"--{name} {value}", value)
         elif isinstance(value, list) and TYPES[name] != list[str]:
-            options[name] = [yaml.safe_load(item) for item in value]
+            options[name] = [read_value(f"--{name} {item}", item) for item in value]
     return options
-
-
-def launch(argv: list[str], processes: int) -> int:
-    """Start this command line once per device, with PyTorch's own launcher."""
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    settings = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="main", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
-    )
-    codes = elastic_launch(settings, main)(argv)
-    return max(codes.values())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
             config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
         if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
-            return launch(argv, len(config.device))
+            return launch(main, argv, len(config.device))
         with Processor(config) as processor:
             processor.run()
     except ValueError as error:
@@ -131,7 +129,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def complain(error: object, code: int) -> int:
-    """Say what is wrong, line by line, on the terminal and in the log; the exit code."""
-    if distributed.rank() == 0:
-        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+    """Say what is wrong, line by line; the exit code. What all processes find is said by the first."""
+    number, alone = distributed.rank(), code == 1 and not getattr(error, "on_every_rank", False)
+    if number == 0 or alone:
+        begin = f"error: process {number}:" if number else "error:"
+        print(*(f"{begin} {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
     return code

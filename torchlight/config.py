@@ -151,7 +151,7 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     for origin, layer in layers:
         for key, value in layer.items():
             if key not in FIELDS:
-                problems.append(f"{origin}: {key}: unknown option; {nearest(key, FIELDS)}")
+                problems.append(f"{origin}: {key}: unknown option; {nearest(str(key), FIELDS)}")
                 continue
             try:
                 value = coerce(value, TYPES[key])
@@ -265,6 +265,13 @@ def check_values(config: Config) -> list[str]:
         problems.append(f"step: found {config.step} with lr_schedule cosine, where it has no effect; leave one of them out")
     if config.nesterov and not config.momentum and config.optimizer == "SGD":
         problems.append("nesterov: found true with momentum 0; set nesterov false or a momentum")
+    if any(word != "cpu" and not word.isdigit() for word in config.device) or len({word == "cpu" for word in config.device}) > 1:
+        problems.append(f"device: found {' '.join(config.device)}; GPU numbers or cpu are needed, not both; e.g. --device 0 1")
+    if config.weight_decay_end is not None and (config.weight_decay_end < 0 or not config.weight_decay):
+        problems.append(
+            f"weight_decay_end: found {config.weight_decay_end} after weight_decay {config.weight_decay}; "
+            "0 or more is needed, and a weight_decay to begin with"
+        )
     if config.resume and config.overwrite:
         problems.append("resume and overwrite: found both; choose one")
     return problems

@@ -76,7 +76,7 @@ class DecoupledKnowledge(Distillation):
     The defaults are our guess: the DKE-GCN repository names no constants (docs/distillation.md).
     """
 
-    def __init__(self, alpha: float = 1.0, beta: float = 2.0, temperature: float = 4.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
+    def __init__(self, alpha: float = 1.0, beta: float = 1.0, temperature: float = 2.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
         super().__init__(temperature, ce_weight, warm_up_epoch)
         check_weight("alpha", alpha)
         check_weight("beta", beta)
@@ -90,7 +90,7 @@ class DecoupledKnowledge(Distillation):
 class LogitDistillation(Distillation):
     """divergence = alpha KL(teacher || student): as if beta were alpha times the teacher's doubt in the labelled action."""
 
-    def __init__(self, alpha: float = 1.0, temperature: float = 4.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
+    def __init__(self, alpha: float = 1.0, temperature: float = 2.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
         super().__init__(temperature, ce_weight, warm_up_epoch)
         check_weight("alpha", alpha)
         self.alpha = alpha
@@ -223,6 +223,11 @@ def find_problems(config: Config, objective: Callable | None) -> list[str]:
         problems.append(f"objective: found {classes} classes; DecoupledKnowledge needs three or more; take LogitDistillation")
     for number, (entry, teacher) in enumerate(zip(config.teacher, teacher_configs(config), strict=True), start=1):
         problems += [f"teacher {number}: {problem}" for problem in entry_problems(entry, teacher)]
+        told = teacher.model_args.get("num_class")
+        if told != classes:
+            problems.append(
+                f"teacher {number}: model_args.num_class: found {told}; the student has {classes}; both must tell the same classes"
+            )
     return problems
 
 
@@ -233,14 +238,28 @@ def entry_problems(entry: dict[str, Any], teacher: Config) -> list[str]:
         problems.append(f"modality: found {teacher.modality!r}; allowed: {', '.join(get_args(Modality))}")
     if not teacher.weights:
         problems.append("weights: missing; a teacher is a trained network, give its file")
-    elif not Path(teacher.weights).is_file():
-        problems.append(f"weights: found no file {teacher.weights}; train the teacher first, or give the path of its weights")
     if not teacher.model:
         return [*problems, "model: missing; a dotted path is needed"]
     try:
         return problems + [f"model_args.{problem}" for problem in check_arguments(import_object(teacher.model), teacher.model_args)]
     except ValueError as error:
         return [*problems, f"model: {error}"]
+
+
+def check_files(config: Config) -> None:
+    """Raise if the weights of a teacher are not there, before any data is read.
+
+    Raises:
+        ConfigError: all missing files.
+    """
+    files = [teacher.weights for teacher in teacher_configs(config)]
+    missing = [
+        f"teacher {number}: weights: found no file {file}; train the teacher first, or give the path of its weights"
+        for number, file in enumerate(files, start=1)
+        if not Path(file).is_file()
+    ]
+    if missing:
+        raise ConfigError(missing)
 
 
 def batch_key(teacher: Config, config: Config) -> str:

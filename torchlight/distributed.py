@@ -1,16 +1,20 @@
 """Several processes through torch.distributed; everything here also works in a single one."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 
 def start(device: torch.device) -> None:
-    """Join the process group that torchrun announces in the environment, if there is one."""
+    """Join the process group that a launcher announces in the environment, if there is one; CPU processes share the cores."""
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def stop() -> None:
@@ -38,9 +42,22 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over all ranks, on every rank."""
+def on_main(action: Callable[[], None]) -> None:
+    """Rank 0 acts; the error that it raises is raised on every rank, so that none waits for it."""
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            action()
+        except Exception as found:
+            found.on_every_rank = True
+            error = found
+    error = gather(error)[0]
+    if error is not None:
+        raise error
+
+
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give every rank the buffers (running statistics) of rank 0."""
     if dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)

@@ -13,27 +13,31 @@ from torchlight import distributed
 
 
 class Meter:
-    """Sample-weighted sums that stay on the device until somebody reads them."""
+    """Means over samples; the sums, {name: (sum, samples)}, stay on the device until somebody reads them."""
 
     def __init__(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
 
     def add(self, count: int, **values: torch.Tensor) -> None:
         """Add means over `count` samples."""
-        values["samples"] = torch.ones((), dtype=torch.float64, device=next(iter(values.values())).device)
         for key, value in values.items():
-            value = value.detach().double() * count
-            self.sums[key] = self.sums[key] + value if key in self.sums else value
+            value = value.detach().double()
+            added = count * torch.stack((value, torch.ones_like(value)))
+            self.sums[key] = self.sums[key] + added if key in self.sums else added
+
+    def take(self, sums: dict[str, torch.Tensor], device: torch.device) -> None:
+        """Take over what another meter has summed up."""
+        for key, pair in sums.items():
+            pair = pair.to(device)
+            self.sums[key] = self.sums[key] + pair if key in self.sums else pair
 
     def means(self) -> dict[str, float]:
         """The means over all samples of all ranks (waits for the device)."""
-        if not self.sums:
-            return {}
-        keys = sorted(self.sums)
-        totals = distributed.sum_over_ranks(torch.stack([self.sums[k] for k in keys])).tolist()
-        sums = dict(zip(keys, totals, strict=True))
-        samples = sums.pop("samples")
-        return {key: value / samples for key, value in sums.items()}
+        totals: dict[str, list[float]] = {}
+        for sums in distributed.gather({key: pair.tolist() for key, pair in self.sums.items()}):
+            for key, pair in sums.items():
+                totals[key] = [a + b for a, b in zip(totals.get(key, (0.0, 0.0)), pair, strict=True)]
+        return {key: total / samples for key, (total, samples) in sorted(totals.items())}
 
 
 @dataclass
@@ -91,8 +95,9 @@ def train_one_epoch(
             with autocast():
                 loss, logits, terms = objective(network, batch)
             scaler.scale(loss / update_freq).backward()
-        correct = (logits.detach().argmax(1) == batch["label"]).double().mean()
-        meter.add(len(batch["label"]), loss=loss, top1=100 * correct, **terms)
+        if logits is not None:
+            terms = terms | {"top1": 100 * (logits.detach().argmax(1) == batch["label"]).double().mean()}
+        meter.add(len(batch["label"]), loss=loss, **terms)
         if last:
             if clip_grad:
                 scaler.unscale_(optimizer)
@@ -105,17 +110,25 @@ def train_one_epoch(
 
 @dataclass
 class Prediction:
-    """What an evaluation returns, in data set order: logits (n, num_class) float32, label (n,), index (n,)."""
+    """What an evaluation returns, in data set order: scores (n, num_class) float32, label (n,), index (n,).
 
-    logits: np.ndarray
+    Scores are logits, or probabilities where a sample was seen in several clips.
+    """
+
+    scores: np.ndarray
     label: np.ndarray
     index: np.ndarray
+    probabilities: bool
 
     @property
     def loss(self) -> float:
-        """Mean cross entropy."""
-        logits = torch.from_numpy(self.logits).double()
-        return float(nn.functional.cross_entropy(logits, torch.from_numpy(self.label)))
+        """Mean of -log of the probability of the true class."""
+        scores = torch.from_numpy(self.scores)
+        if self.probabilities:
+            log_p = scores.clamp(min=torch.finfo(scores.dtype).tiny).double().log()
+        else:
+            log_p = scores.double().log_softmax(1)
+        return float(nn.functional.nll_loss(log_p, torch.from_numpy(self.label)))
 
 
 @torch.inference_mode()
@@ -125,23 +138,27 @@ def evaluate(
     batches: Iterable[dict],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
+    features: bool = False,
 ) -> Prediction:
-    """Logits of every clip of every rank's share, joined; each clip counts once.
+    """Scores of every sample of every rank's share, joined; each counts once.
 
-    A batch of `clips` views per sample ((N clips, C, T, V, M), key `clips`) gives the mean of the softmaxes of its views.
+    Several clips of each sample ((N clips, C, T, V, M), their number in batch["clips"]) give the mean of their softmaxes; of a network
+    that returns `features`, the mean of those.
     """
     network.eval()
     parts: list[tuple[np.ndarray, ...]] = []
+    probabilities = False
     for batch in batches:
         batch = to_device(batch, device)
         with autocast():
             logits = objective.predict(network, batch)
+        scores = logits.float()
         if "clips" in batch:
-            logits = logits.float().softmax(1).unflatten(0, (-1, int(batch["clips"]))).mean(1)
-        parts.append(
-            tuple(x.float().cpu().numpy() if x.is_floating_point() else x.cpu().numpy() for x in (logits, batch["label"], batch["index"]))
-        )
+            probabilities = not features
+            views = scores.softmax(1) if probabilities else scores
+            scores = views.unflatten(0, (-1, int(batch["clips"]))).mean(1)
+        parts.append(tuple(x.cpu().numpy() for x in (scores, batch["label"], batch["index"])))
     parts = [part for of_rank in distributed.gather(parts) for part in of_rank]
-    logits, label, index = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    scores, label, index = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.argsort(index, kind="stable")
-    return Prediction(logits[order], label[order], index[order])
+    return Prediction(scores[order], label[order], index[order], any(distributed.gather(probabilities)))

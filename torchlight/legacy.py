@@ -82,8 +82,8 @@ class Translator:
         """One layer in our words, after the defaults of the program that it was written for."""
         flat = dict(flatten(options))
         layers: list[Layer] = []
-        self.feeder = table()["feeders"].get(options.get("feeder"), {} if "feeder" in options else self.feeder)
-        self.model = table()["models"].get(options.get("model"), {} if "model" in options else self.model)
+        self.feeder = table()["feeders"].get(str(options.get("feeder")), {} if "feeder" in options else self.feeder)
+        self.model = table()["models"].get(str(options.get("model")), {} if "model" in options else self.model)
         paths = [entry for key, entry in (("feeder", self.feeder), ("model", self.model)) if key in options]
         out = {name_of(name): value for entry in paths for name, value in entry.get("set", {}).items()}
         rules = self.feeder.get("options", {}) | table()["options"] | self.model.get("options", {})
@@ -103,13 +103,13 @@ class Translator:
         self.choose_stream(origin, flat, out)
         self.find_skeleton(out)
         self.freeze(flat, out)
-        if origin != COMMAND_LINE:
-            self.divide_batch(flat, out)
+        if origin != COMMAND_LINE and isinstance(out.get(("batch_size",)), int):
+            self.divide_batch(origin, out)
         return [*layers, (origin, unflatten(out))]
 
     def reword(self, origin: str, name: Name, value: Any, rule: Any) -> dict[Name, Any]:
         """One option by its rule."""
-        text = ".".join(name)
+        text = ".".join(map(str, name))
         if rule is None:
             return {name: value}
         if isinstance(rule, str):
@@ -168,13 +168,15 @@ class Translator:
             out[("freeze",)], out[("freeze_epoch",)] = ["PA"], int(epoch or 0) + 1
             self.renamed.append(f"only_train_part up to epoch {epoch or 0} is freeze [PA] for {int(epoch or 0) + 1} epochs")
 
-    def divide_batch(self, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
+    def divide_batch(self, origin: str, out: dict[Name, Any]) -> None:
         """batch_size as clips of an optimizer step: MS-G3D divides it, TSGCNeXt multiplies it."""
-        batch, share = out.get(("batch_size",)), out.pop(("forward_batch_size",), None)
-        if share and batch:
+        batch, share = out[("batch_size",)], out.pop(("forward_batch_size",), None)
+        if share and batch % share:
+            self.problems.append(f"{origin}: forward_batch_size: found {share}; it must divide batch_size {batch}")
+        elif share:
             out[("update_freq",)] = batch // share
             self.renamed.append(f"forward_batch_size {share} is update_freq {batch // share}")
-        if "processes" in self.model and batch:
+        if "processes" in self.model:
             passes, processes = out.get(("update_freq",), self.model["defaults"]["update_freq"]), self.model["processes"]
             out[("batch_size",)] = batch * passes * processes
             self.renamed.append(f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {out[('batch_size',)]}")

@@ -77,11 +77,13 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take in the weights after one optimizer step; counters are copied."""
-        for own, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if own.is_floating_point():
-                own.mul_(self.decay).add_(new, alpha=1 - self.decay)
-            else:
-                own.copy_(new)
+        own, new = list(self.model.state_dict().values()), list(model.state_dict().values())
+        real = [i for i, value in enumerate(own) if value.is_floating_point()]
+        averages = [own[i] for i in real]
+        torch._foreach_mul_(averages, self.decay)  # all entries in a few kernels
+        torch._foreach_add_(averages, [new[i] for i in real], alpha=1 - self.decay)
+        for i in set(range(len(own))) - set(real):
+            own[i].copy_(new[i])
 
 
 def set_frozen(model: nn.Module, words: list[str], frozen: bool) -> list[str]:

@@ -1,12 +1,14 @@
 """The Processor runs a phase: it builds what the phase needs, lets the Trainer or the engine work, and writes what comes out."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -16,11 +18,11 @@ from tqdm import tqdm
 from torchlight import analysis, build, checkpoint, distillation, distributed, engine, scores
 from torchlight.config import FIELDS, Config, ConfigError
 from torchlight.imports import import_object
-from torchlight.record import FEATURE_FILE, RunDirectory, default_work_dir
+from torchlight.record import RunDirectory, RunError, default_work_dir
 from torchlight.sampler import TestBatches, TrainBatches
 from torchlight.seed import seed_everything
 from torchlight.size import model_size
-from torchlight.trainer import RunError, Trainer, autocast
+from torchlight.trainer import HINT, Trainer, autocast
 
 log = logging.getLogger("torchlight")
 
@@ -46,7 +48,17 @@ class Processor:
         """Do what `phase` says."""
         phases = {"train": self.train, "test": self.test, "model_size": self.model_size, "show": self.show}
         phases |= {"report": self.report, "export-weights": self.export_weights}
-        phases[self.config.phase]()
+        try:
+            phases[self.config.phase]()
+        except RuntimeError as error:
+            reason = explain(error)
+            if reason is None:
+                raise
+            raise RunError(f"{reason[0]}; {self.left()}{reason[1]}") from error
+
+    def left(self) -> str:
+        """What a broken run has left, as a part of its message."""
+        return f"{self.records.left()}; " if self.records and self.config.phase == "train" else ""
 
     # What the phases share
 
@@ -54,12 +66,13 @@ class Processor:
         """Build feeders, network and objective; every mistake shows here, before anything is written."""
         config = self.config
         classes = build.preflight(config, ("feeder", "model", "objective"))
+        if config.phase == "train":
+            distillation.check_files(config)
         self.records = RunDirectory(self.find_work_dir())
         if config.phase == "train" and not (config.resume or config.overwrite):
             self.records.refuse_existing()
         self.device = build.choose_device(config)
         distributed.start(self.device)
-        self.records.join(distributed.rank(), distributed.world_size())
         self.feeders = {part: build.build_feeder(config, classes["feeder"], part) for part in parts}
         for feeder in self.feeders.values():
             build.check_fit(config, feeder)
@@ -89,7 +102,7 @@ class Processor:
             except ValueError as error:
                 raise ConfigError([f"teacher {number}: {line}" for line in str(error).splitlines()]) from error
             prediction = self.predict(model.to(self.device), part)
-            top1 = scores.top_k(prediction.logits, prediction.label, 1)
+            top1 = scores.top_k(prediction.scores, prediction.label, 1)
             self.teacher_lines.append(distillation.check_trained(number, teacher, top1, self.feeders[part].num_class))
             models.append(model)
             inputs.append(distillation.batch_key(teacher, config))
@@ -114,21 +127,31 @@ class Processor:
             collate_fn=whole_batch,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=start_worker,
+            generator=torch.Generator(),  # or each pass would take a number from the one that dropout and mixup draw from
         )
         return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
 
-    def predict(self, model: nn.Module, part: str = "test") -> engine.Prediction:
-        """Logits of the whole test part; a test clip is seen by exactly one process."""
+    def predict(self, model: nn.Module, part: str = "test", features: bool = False) -> engine.Prediction:
+        """Scores (or features) of the whole test part; a test clip is seen by exactly one process.
+
+        Raises:
+            RunError: some are not finite.
+        """
         rank, world_size = distributed.rank(), distributed.world_size()
         batches = TestBatches(len(self.feeders[part]), self.config.test_batch_size, rank, world_size)
         loader = self.loader(part, batches, part)
-        return engine.evaluate(model, self.objective, loader, self.device, partial(autocast, self.config, self.device))
+        prediction = engine.evaluate(model, self.objective, loader, self.device, partial(autocast, self.config, self.device), features)
+        broken = int((~np.isfinite(prediction.scores)).any(1).sum())
+        if broken:
+            raise RunError(f"found scores that are no finite numbers for {broken} of {len(prediction.label)} clips; {self.left()}{HINT}")
+        return prediction
 
-    def write_class_tables(self, prediction: engine.Prediction) -> None:
-        """Per-class accuracy and confusion matrix."""
-        if distributed.rank() == 0:
-            names = self.feeders["test"].class_names or [str(i) for i in range(self.feeders["test"].num_class)]
-            analysis.write_class_tables(self.records.path, analysis.confusion_matrix(prediction.logits, prediction.label), names)
+    def write_class_tables(self) -> None:
+        """Per-class accuracy and confusion matrix of the last evaluation of the network itself."""
+        feeder = self.feeders["test"]
+        names = feeder.class_names or [str(i) for i in range(self.prediction.scores.shape[1])]
+        with self.records.writing():
+            analysis.write_class_tables(self.records.path, analysis.confusion_matrix(self.prediction.scores, self.prediction.label), names)
 
     # Phases
 
@@ -147,24 +170,16 @@ class Processor:
         if config.resume and not resumed:
             log.warning("resume: no run in %s yet; starting from the beginning", self.records.path)
         if config.overwrite:
-            self.records.clear()
-        self.records.open(config, self.facts(), trainer.epoch)
+            distributed.on_main(self.records.clear)
+        distributed.on_main(partial(self.records.open, config, self.facts(), trainer.epoch))
         self.describe(batches)
-        try:
-            line = trainer.fit()
-        except torch.OutOfMemoryError as error:
-            raise RunError(f"the device is out of memory; {trainer.left()}; lower batch_size or raise update_freq") from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            reason = str(error).split("\n")[0]
-            raise RunError(f"{reason}; {trainer.left()}; lower num_worker if memory ran out, then --resume true") from error
-        if not line:
+        trained = trainer.fit()
+        if not trained:
             log.info("nothing to do: all %d epochs are trained", config.num_epoch)
-            return
-        self.write_class_tables(self.prediction)
+        figures = trained or {f"test_{key}": value for key, value in self.evaluate(self.model).items()}
+        distributed.on_main(self.write_class_tables)
         best = trainer.best["test"]
-        log.info("last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%", line["epoch"], line["test_top1"], line["test_top5"])
+        log.info("last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%", trainer.epoch, figures["test_top1"], figures["test_top5"])
         log.info("best epoch (%d): test top-1 %.2f %%, chosen on the test set and so not a fair estimate", best["epoch"], best["top1"])
 
     def train_loader(self, batches: TrainBatches, epoch: int) -> tqdm:
@@ -174,9 +189,10 @@ class Processor:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Loss and accuracy on the test part."""
-        self.prediction = self.predict(model)
-        top = {f"top{k}": scores.top_k(self.prediction.logits, self.prediction.label, k) for k in (1, 5)}
-        return {"loss": self.prediction.loss} | top
+        prediction = self.predict(model)
+        if model is self.model:  # and not its moving average
+            self.prediction = prediction
+        return {"loss": prediction.loss} | {f"top{k}": scores.top_k(prediction.scores, prediction.label, k) for k in (1, 5)}
 
     def facts(self) -> dict[str, Any]:
         """What environment.json keeps beside versions: the data by its hashes, and the device."""
@@ -202,23 +218,25 @@ class Processor:
         if not self.config.weights:
             raise ConfigError(["weights: missing; --phase test needs the file to test, e.g. --weights work_dir/.../last.pt"])
         self.prepare(("test",))
-        self.records.open(self.config, {})
+        distributed.on_main(partial(self.records.open, self.config, {}))
         figures = self.evaluate(self.model)
-        self.write_class_tables(self.prediction)
+        distributed.on_main(self.write_class_tables)
         log.info(
             "%s: test top-1 %.2f %%, top-5 %.2f %% of %d clips, loss %.4f",
             *(self.config.weights, figures["top1"], figures["top5"], len(self.prediction.label), figures["loss"]),
         )
         if self.config.save_score:
-            self.write_rows(scores.EMA_SCORE_FILE if self.config.ema else scores.SCORE_FILE, self.prediction)
+            name = scores.EMA_SCORE_FILE if self.config.ema else scores.SCORE_FILE
+            distributed.on_main(partial(self.write_rows, name, self.prediction))
         if self.config.save_feature:
-            self.write_rows(FEATURE_FILE, self.predict(PooledFeatures(self.model)))
+            features = self.predict(PooledFeatures(self.model), features=True)
+            distributed.on_main(partial(self.write_rows, scores.FEATURE_FILE, features))
 
     def write_rows(self, name: str, prediction: engine.Prediction) -> None:
-        """Write {sample name: row} into the run directory."""
-        if distributed.rank() == 0:
-            scores.write_scores(self.records.path / name, self.feeders["test"].name[prediction.index], prediction.logits)
-            log.info("wrote %s", self.records.path / name)
+        """Write {sample name: row} into the run directory; rows are logits, or probabilities where a test takes several clips."""
+        with self.records.writing():
+            scores.write_scores(self.records.path / name, self.feeders["test"].name[prediction.index], prediction.scores)
+        log.info("wrote %s", self.records.path / name)
 
     def report(self) -> None:
         """One HTML page about the run in work_dir."""
@@ -254,6 +272,18 @@ class Processor:
             log.info("%-90s # %s", value, self.config.origins.get(name, "default"))
 
 
+def explain(error: RuntimeError) -> tuple[str, str] | None:
+    """What happened and what to do, for errors that are no fault of a program; None for all others."""
+    text = str(error).split("\n")[0]
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device is out of memory", "lower batch_size or raise update_freq"
+    if "DataLoader worker" in text:
+        return text, "lower num_worker if memory ran out, then --resume true"
+    if isinstance(error, torch.distributed.DistError) or "gloo" in text:
+        return "another process of the group broke off", "its own message tells why"
+    return None
+
+
 class PooledFeatures(nn.Module):
     """(N, C, T, V, M) -> (N, C_out): the last block's features, averaged over frames, joints and persons."""
 
@@ -271,8 +301,10 @@ def whole_batch(batch: Any) -> Any:
 
 
 def start_worker(_: int) -> None:
-    """One thread per worker: the batch is small, and the cores belong to the network."""
+    """One thread per worker, as the cores belong to the network; signals to the whole group are left to the process that trains."""
     torch.set_num_threads(1)
+    for asked_to_leave in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked_to_leave, signal.SIG_IGN)
 
 
 def device_name(device: torch.device) -> str:

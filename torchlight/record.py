@@ -5,7 +5,7 @@ environment.json   versions, device, git commit, hashes of the data, seed, comma
 log.txt            what the terminal showed
 metrics.jsonl      one JSON object per epoch
 events.out.*       the same curves for TensorBoard
-last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set
+last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set (best_ema.pt: of the moving average)
 epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
 """
 
@@ -15,12 +15,17 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from torchlight import distributed
 from torchlight.config import Config
@@ -28,11 +33,14 @@ from torchlight.files import atomic
 from torchlight.imports import ROOT
 
 log = logging.getLogger("torchlight")
-LAST, BEST, CONFIG, METRICS, ENVIRONMENT = "last.pt", "best.pt", "config.yaml", "metrics.jsonl", "environment.json"
-FEATURE_FILE = "epoch1_test_feature.pkl"
+LAST, BEST, BEST_EMA = "last.pt", "best.pt", "best_ema.pt"
+CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.jsonl", "environment.json"
 TRACES = (LAST, BEST, METRICS)
 LEFT_BY_A_RUN = (
-    "*.pt",
+    LAST,
+    BEST,
+    BEST_EMA,
+    "epoch_[0-9]*.pt",
     METRICS,
     CONFIG,
     ENVIRONMENT,
@@ -42,6 +50,11 @@ LEFT_BY_A_RUN = (
     "each_class_acc.csv",
     "confusion_matrix.*",
 )
+HALF_WRITTEN = "*.[0-9]*.tmp"  # what a kill within `files.atomic` leaves
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the text says what happened, what is left and what to do."""
 
 
 def set_up_logging(file: Path | None = None) -> None:
@@ -49,7 +62,7 @@ def set_up_logging(file: Path | None = None) -> None:
     log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
     log.propagate = False
     logging.raiseExceptions = False  # a full disk or a closed pipe must not bury its own message under tracebacks
-    if not log.handlers:
+    if not any(type(handler) is logging.StreamHandler for handler in log.handlers):  # handlers of other kinds may be there
         terminal = logging.StreamHandler(sys.stdout)
         terminal.setLevel(logging.INFO)
         terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -63,8 +76,9 @@ def set_up_logging(file: Path | None = None) -> None:
 def close_logging() -> None:
     """Close the log files; the terminal stays."""
     for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
-        handler.close()
         log.removeHandler(handler)
+        with suppress(OSError):  # a full disk
+            handler.close()
 
 
 def default_work_dir(config: Config) -> Path | None:
@@ -77,16 +91,11 @@ def default_work_dir(config: Config) -> Path | None:
 
 
 class RunDirectory:
-    """The files of one run; rank 0 writes, the others do nothing."""
+    """The files of one run; of several processes only rank 0 calls what writes."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.writer: SummaryWriter | None = None
-        self.main, self.world_size = True, 1
-
-    def join(self, rank: int, world_size: int) -> None:
-        """Take part as one of several processes."""
-        self.main, self.world_size = rank == 0, world_size
+        self.curves: EventsWriter | None = None
 
     def refuse_existing(self) -> None:
         """Raise if a run lives here.
@@ -103,24 +112,17 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what an earlier run left here, and nothing else."""
-        for pattern in (
-            "*.pt",
-            METRICS,
-            CONFIG,
-            ENVIRONMENT,
-            "log.txt",
-            "events.out.*",
-            "*_test_*score.pkl",
-            "*class_acc.csv",
-            "confusion_matrix.*",
-        ):
-            for file in self.path.glob(pattern) if self.main else ():
+        for pattern in LEFT_BY_A_RUN:
+            for file in self.path.glob(pattern):
                 file.unlink()
 
     def open(self, config: Config, facts: dict[str, Any], first_epoch: int = 0) -> None:
-        """Create the folder, the log and, for training, the records of a new run or the shortened ones of a resumed one."""
-        if not self.main:
-            return
+        """Create the folder, the log and, for training, the records of a new run or the shortened ones of a resumed one.
+
+        Raises:
+            ValueError: the folder cannot be written.
+            RunError: the disk is full.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             set_up_logging(self.path / "log.txt")
@@ -128,14 +130,19 @@ class RunDirectory:
             raise ValueError(f"work_dir: {self.path} cannot be written ({error.strerror}); give another --work-dir") from error
         if config.phase != "train":
             return
-        with atomic(self.path / CONFIG, "w") as file:
-            file.write(config.to_yaml())
-        with atomic(self.path / ENVIRONMENT, "w") as file:
-            json.dump(environment(config, facts), file, indent=1)
-        kept = [line for line in self.read_metrics() if line["epoch"] <= first_epoch]
-        with atomic(self.path / METRICS, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in kept)
-        self.writer = SummaryWriter(str(self.path), purge_step=first_epoch + 1)
+        with self.writing():
+            for file in self.path.glob(HALF_WRITTEN):
+                file.unlink()
+            with atomic(self.path / CONFIG, "w") as file:
+                file.write(config.to_yaml())
+            with atomic(self.path / ENVIRONMENT, "w") as file:
+                json.dump(environment(config, facts), file, indent=1)
+            kept = [line for line in self.read_metrics() if line["epoch"] <= first_epoch]
+            with atomic(self.path / METRICS, "w") as file:
+                file.writelines(json.dumps(line) + "\n" for line in kept)
+            self.curves = EventsWriter(str(self.path / "events"), f".{os.getpid()}")
+            restart = SessionLog(status=SessionLog.START)  # TensorBoard forgets what an interrupted run said about later epochs
+            self.curves.write_event(Event(wall_time=time.time(), step=first_epoch + 1, session_log=restart))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The records of the epochs so far; a last line cut off by a crash is left out."""
@@ -144,30 +151,46 @@ class RunDirectory:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def add_metrics(self, line: dict[str, Any]) -> None:
-        """Append one epoch (numbered from 1) to metrics.jsonl and TensorBoard."""
-        if not self.main:
-            return
-        with open(self.path / METRICS, "a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        for key, value in line.items():
-            if key != "epoch" and value is not None:
-                self.writer.add_scalar(key, value, line["epoch"])
+        """Append one epoch (numbered from 1) to metrics.jsonl and TensorBoard; raises RunError if the disk is full."""
+        with self.writing():
+            with open(self.path / METRICS, "a") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            for key, value in line.items():
+                if key != "epoch":
+                    self.curves.write_event(Event(wall_time=time.time(), step=line["epoch"], summary=scalar(key, value)))
+            self.curves.flush()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns what the disk refuses into a RunError that says what is left."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{self.path} could not be written ({error.strerror}); {self.left()}; "
+                "free some room, then give the same command with --resume true"
+            ) from error
+
+    def left(self) -> str:
+        """Which checkpoint a reader of an error message has."""
+        path = self.path / LAST
+        return f"the last checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
 
     def close(self) -> None:
-        """Close what is open."""
-        if self.writer is not None:
-            self.writer.close()
+        """Close what is open; a full disk has already been reported."""
+        if self.curves is not None:
+            with suppress(OSError):
+                self.curves.close()
         close_logging()
 
 
 def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
     """What a figure depends on beside the configuration."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "command": " ".join(sys.argv),
-        "git_commit": git.stdout.strip() or None,
+        "git_commit": git_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -178,3 +201,11 @@ def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
         "seed": config.seed,
         **facts,
     }
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with -dirty if it was changed since; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with suppress(OSError):  # no git here
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or None
+    return None

@@ -47,17 +47,17 @@ class TrainBatches:
 
 
 class TestBatches:
-    """Lists of clip numbers in order, each clip on exactly one rank."""
+    """Lists of clip numbers in order, each on exactly one rank; the lists are the same for any number of ranks, and so are the scores."""
 
     __test__ = False  # its name is no pytest class
 
     def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1):
-        self.indices = list(range(rank, length, world_size))
-        self.batch_size = batch_size
+        self.begins = range(rank * batch_size, length, world_size * batch_size)
+        self.length, self.batch_size = length, batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return len(self.begins)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for begin in range(0, len(self.indices), self.batch_size):
-            yield self.indices[begin : begin + self.batch_size]
+        for begin in self.begins:
+            yield list(range(begin, min(begin + self.batch_size, self.length)))

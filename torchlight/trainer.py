@@ -1,11 +1,11 @@
 """The Trainer: the state of a training run, its epochs and its checkpoints."""
 
 import logging
+import math
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +13,13 @@ from torch import nn
 
 from torchlight import checkpoint, distributed, engine, optim
 from torchlight.config import Config
-from torchlight.record import BEST, LAST, RunDirectory
+from torchlight.record import BEST, BEST_EMA, LAST, RunDirectory, RunError
 from torchlight.sampler import TrainBatches
 from torchlight.seed import rng_state, set_rng_state
 
 log = logging.getLogger("torchlight")
-
-
-class RunError(RuntimeError):
-    """Training cannot go on; the text says what happened, what is left and what to do."""
+HINT = "lower base_lr, lengthen warm_up_epoch, set clip_grad, or look for NaN in the data (prepare.py --check)"
+LISTEN_INTERVAL = 10  # optimizer steps between two agreements of several processes on whether one was asked to leave
 
 
 class Terminated(Exception):
@@ -47,6 +45,9 @@ class Trainer:
     ):
         self.config, self.device, self.model, self.objective = config, device, model, objective
         self.batches, self.loader, self.evaluate, self.records = batches, loader, evaluate, records
+        without = [word for word in config.freeze if not any(word in name for name, _ in model.named_parameters())]
+        if without:
+            raise ValueError(f"freeze: found {', '.join(without)}; no parameter's name contains that; leave it out or correct it")
         self.optimizer = optim.build_optimizer(config, model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.average = optim.MovingAverage(model, config.ema_decay) if config.ema_decay else None
@@ -100,12 +101,14 @@ class Trainer:
         if number % config.eval_interval == 0 or last:
             line |= self.evaluate_all(number)
         self.epoch, self.step, self.meter = number, 0, engine.Meter()
-        self.records.add_metrics(line)
+        distributed.on_main(partial(self.records.add_metrics, line))
         log.info(epoch_line(line, config.num_epoch))
         self.save_best(number)
-        if number % config.save_interval == 0 or last or self.leaving:
+        leaving = self.asked_to_leave()
+        if number % config.save_interval == 0 or last or leaving:
             self.save(LAST)
-        self.leave_if_asked()
+        if leaving and not last:
+            self.leave()
         return line
 
     def after_step(self) -> None:
@@ -113,16 +116,19 @@ class Trainer:
         self.step += 1
         if self.average is not None:
             self.average.update(self.model)
-        config, whole = self.config, self.step == self.batches.steps
-        if config.save_every_steps and self.step % config.save_every_steps == 0 and not whole:
+        config, alone = self.config, distributed.world_size() == 1
+        if self.step == self.batches.steps:
+            return
+        save = config.save_every_steps and self.step % config.save_every_steps == 0
+        leaving = (alone or self.step % LISTEN_INTERVAL == 0) and self.asked_to_leave()
+        cheap = alone and self.device.type == "cpu"  # nothing to wait for
+        if save or leaving or cheap or self.step % config.log_interval == 0:
             self.check_finite()
+        if save or leaving:
             self.save(LAST)
-        if self.step % config.log_interval == 0 or self.device.type == "cpu":
-            self.check_finite()
-        if not whole and (self.records.world_size == 1 or self.step % config.log_interval == 0):
-            self.leave_if_asked(save=True)
-        if not whole:
-            self.set_schedule()
+        if leaving:
+            self.leave()
+        self.set_schedule()
 
     def set_schedule(self) -> None:
         """The learning rate and weight decay of the coming step."""
@@ -134,20 +140,18 @@ class Trainer:
         if self.config.freeze:
             frozen = self.epoch < self.config.freeze_epoch
             names = optim.set_frozen(self.model, self.config.freeze, frozen)
-            if not names:
-                raise ValueError(f"freeze: found {self.config.freeze}; no parameter's name contains that")
             if self.epoch in (0, self.config.freeze_epoch):
                 log.info("%s %d parameters: %s ...", "frozen:" if frozen else "released:", len(names), ", ".join(names[:3]))
         if self.network is self.model or self.epoch == self.config.freeze_epoch:
+            self.network = self.model  # an old wrapper leaves its hooks first
             self.network = wrap(self.model, self.config, self.device)
 
     def check_finite(self) -> dict[str, float]:
         """The running means; stops at a loss that is no number any more, before anything of it is saved."""
         means = self.meter.means()
-        if not torch.isfinite(torch.tensor(means["loss"])):
+        if not math.isfinite(means["loss"]):
             raise RunError(
-                f"the loss became {means['loss']} in epoch {self.epoch + 1}, at or before step {self.step}; {self.left()}; "
-                "lower base_lr, lengthen warm_up_epoch, set clip_grad, or look for NaN in the data (prepare.py --check)"
+                f"the loss became {means['loss']} in epoch {self.epoch + 1}, at or before step {self.step}; {self.records.left()}; {HINT}"
             )
         return means
 
@@ -157,6 +161,7 @@ class Trainer:
         for prefix, model in (("test", self.model), ("test_ema", self.average and self.average.model)):
             if model is None:
                 continue
+            distributed.broadcast_buffers(model)  # what is tested is what is saved
             line |= {f"{prefix}_{key}": value for key, value in self.evaluate(model).items()}
             if line[f"{prefix}_top1"] > self.best.get(prefix, {"top1": -1})["top1"]:
                 self.best[prefix] = {"top1": line[f"{prefix}_top1"], "epoch": number}
@@ -167,31 +172,32 @@ class Trainer:
 
     def save_best(self, number: int) -> None:
         """Keep this epoch's weights if they are the best on the test set so far: before last.pt, so that no crash falls in between."""
-        for prefix, name in (("test", BEST), ("test_ema", "best_ema.pt")):
+        for prefix, name in (("test", BEST), ("test_ema", BEST_EMA)):
             if self.best.get(prefix, {}).get("epoch") == number:
                 self.save(name)
 
     def save(self, name: str) -> None:
-        """Write everything that the run needs to go on, whole or not at all."""
-        rng = distributed.gather(rng_state())
-        sums = distributed.gather(self.meter.sums)
-        if distributed.rank() > 0:
-            return
+        """Write everything that the run needs to go on, whole or not at all; raises RunError if the disk is full."""
+        if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
+            raise RunError(f"the weights became infinite in the last step before this checkpoint; {self.records.left()}; {HINT}")
         content: dict[str, Any] = {"model": self.model.state_dict()}
         if self.average is not None:
             content["model_ema"] = self.average.model.state_dict()
         content |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-        content |= {"epoch": self.epoch, "step": self.step, "sums": sums, "best": self.best, "rng": rng, "config": self.config.to_yaml()}
+        content |= {"epoch": self.epoch, "step": self.step, "best": self.best, "config": self.config.to_yaml()}
+        sums = {key: pair.cpu() for key, pair in self.meter.sums.items()}
+        content |= {"rng": distributed.gather(rng_state()), "sums": distributed.gather(sums)}
+        distributed.on_main(partial(self.write, name, content))
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """The files of one checkpoint."""
         path = self.records.path / name
-        try:
+        with self.records.writing():
+            if name == LAST and self.step == 0 and self.config.keep:
+                checkpoint.save(path.with_name(f"epoch_{self.epoch}.pt"), content)
             checkpoint.save(path, content)
-            if name == LAST and self.step == 0:
-                checkpoint.keep_latest(path, self.epoch, self.config.keep)
-        except OSError as error:
-            raise RunError(
-                f"{path} could not be written ({error.strerror}); {self.left()}; "
-                "free some room, then give the same command with --resume true"
-            ) from error
+            if name == LAST:
+                checkpoint.forget(path, self.config.keep)
 
     def resume(self) -> bool:
         """Continue from last.pt, or from the newest whole checkpoint beside it. False: nothing there yet.
@@ -219,11 +225,13 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
-        if len(content["rng"]) == distributed.world_size():
-            set_rng_state(content["rng"][distributed.rank()])
-            self.meter.sums = {k: v.to(self.device) for k, v in content["sums"][distributed.rank()].items()}
+        rank, before, now = distributed.rank(), len(content["rng"]), distributed.world_size()
+        if before == now:
+            set_rng_state(content["rng"][rank])
         else:
-            log.warning("resume: %d processes before, %d now: dropout draws other numbers", len(content["rng"]), distributed.world_size())
+            log.warning("resume: %d processes before, %d now: dropout draws other numbers", before, now)
+        for sums in content["sums"][rank : None if rank == now - 1 else rank + 1]:  # the last rank takes what ranks that are gone counted
+            self.meter.take(sums, self.device)
         log.info("resumed from %s after epoch %d%s", path, self.epoch, f", step {self.step}" if self.step else "")
         return True
 
@@ -233,18 +241,13 @@ class Trainer:
         """The cluster wants the machine back."""
         self.leaving = True
 
-    def leave_if_asked(self, save: bool = False) -> None:
-        """Save and leave after a SIGTERM to any of the processes."""
-        if any(distributed.gather(self.leaving)):
-            if save:
-                self.check_finite()
-                self.save(LAST)
-            raise Terminated(f"SIGTERM: {self.left()}; the same command with --resume true goes on from there")
+    def asked_to_leave(self) -> bool:
+        """Whether any of the processes got a SIGTERM; the same answer for all."""
+        return any(distributed.gather(self.leaving))
 
-    def left(self) -> str:
-        """Which checkpoint a reader of an error message has."""
-        path: Path = self.records.path / LAST
-        return f"the last checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
+    def leave(self) -> None:
+        """Everything is saved."""
+        raise Terminated(f"SIGTERM: {self.records.left()}; the same command with --resume true goes on from there")
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager:
@@ -263,7 +266,9 @@ def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
 
 def epoch_line(line: dict[str, Any], num_epoch: int) -> str:
     """One aligned line per epoch."""
-    text = f"epoch {line['epoch']:>3}/{num_epoch}  lr {line['lr']:.5f}  loss {line['train_loss']:7.4f}  train {line['train_top1']:6.2f} %"
+    text = f"epoch {line['epoch']:>3}/{num_epoch}  lr {line['lr']:.5f}  loss {line['train_loss']:7.4f}"
+    if "train_top1" in line:  # not where every batch was mixed
+        text += f"  train {line['train_top1']:6.2f} %"
     if "test_top1" in line:
         text += f"  test {line['test_top1']:6.2f} %  top-5 {line['test_top5']:6.2f} %"
     if "test_ema_top1" in line:

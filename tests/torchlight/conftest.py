@@ -1,0 +1,58 @@
+"""A tiny benchmark, an experiment on it, and the programs that run it."""
+
+import logging
+
+import pytest
+import yaml
+
+from tests.torchlight import tiny
+from torchlight import cli, imports
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    """Dotted paths into these tests are admitted, and the log speaks to the terminal of the test that runs."""
+    monkeypatch.setattr(imports, "ROOTS", (*imports.ROOTS, "tests"))
+    yield
+    log = logging.getLogger("torchlight")
+    for handler in [handler for handler in log.handlers if type(handler) is logging.StreamHandler]:
+        log.removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """The clip store of `tiny.write_benchmark`."""
+    return tiny.write_benchmark(tmp_path_factory.mktemp("data") / "tiny.clips")
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory, store):
+    """A function that writes a configuration and returns its path: `tiny.options` with changes."""
+    folder = tmp_path_factory.mktemp("config")
+
+    def write(**changes):
+        path = folder / f"{len(list(folder.iterdir()))}.yaml"
+        path.write_text(yaml.safe_dump(tiny.options(store) | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def main(capfd):
+    """The command line in this process: main("--config", ...) -> (exit code, standard output, standard error)."""
+
+    def call(*argv):
+        capfd.readouterr()
+        code = cli.main([str(word) for word in argv])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, experiment):
+    """The run directory of a whole run that nothing disturbed, with moving average, mixup and dropout."""
+    path = tmp_path_factory.mktemp("runs") / "straight"
+    assert tiny.finish(tiny.start("--config", experiment(**tiny.RICH), "--work-dir", path)) == 0
+    return path

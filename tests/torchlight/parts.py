@@ -1,0 +1,98 @@
+"""A network, objectives and feeders that do what an experiment should not."""
+
+import os
+import signal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import get_worker_info
+
+from feeders.feeder_ucla import Feeder
+from torchlight import distributed
+from torchlight.objective import Classification
+
+
+class Plain(nn.Module):
+    """The mean over frames, then two linear layers, without batch norm and dropout: (N, C, T, V, M) -> (N, num_class)."""
+
+    def __init__(self, num_class: int, num_point: int, num_person: int, width: int = 8):
+        super().__init__()
+        self.first = nn.Linear(3 * num_point * num_person, width)
+        self.fc = nn.Linear(width, num_class)
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.fc(torch.tanh(self.first(data.mean(2).flatten(1))))
+
+
+class AtStep(Classification):
+    """Something happens at a forward pass of training, counted from 1."""
+
+    def __init__(self, at: int = 5, label_smoothing: float = 0.0, mixup_alpha: float = 0.0, mixup_prob: float = 1.0):
+        super().__init__(label_smoothing, mixup_alpha, mixup_prob)
+        self.at, self.count = at, 0
+
+    def forward(self, model, batch):
+        self.count += 1
+        loss, logits, terms = super().forward(model, batch)
+        return self.happen(loss) if self.count == self.at else loss, logits, terms
+
+    def happen(self, loss: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class NotANumber(AtStep):
+    """The loss and its gradient become NaN."""
+
+    def happen(self, loss):
+        return loss * torch.nan
+
+
+class InfiniteGradient(AtStep):
+    """The loss stays as it is, its gradient becomes infinite."""
+
+    def happen(self, loss):
+        return loss.detach() + (loss - loss.detach()) * torch.inf
+
+
+class AskedToLeave(AtStep):
+    """A SIGTERM reaches the whole process group, data workers included; with several ranks, the last one alone."""
+
+    def happen(self, loss):
+        if distributed.world_size() == 1:
+            os.killpg(0, signal.SIGTERM)
+        elif distributed.rank() == distributed.world_size() - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+
+class Breaks(AtStep):
+    """One of the processes fails, for itself."""
+
+    def __init__(self, at: int = 3, rank: int = 1):
+        super().__init__(at)
+        self.rank = rank
+
+    def happen(self, loss):
+        if distributed.rank() == self.rank:
+            raise RuntimeError("a wire came loose")
+        return loss
+
+
+class DeadlyFeeder(Feeder):
+    """Its worker process is killed in the second epoch."""
+
+    def batch(self, indices, epoch, device=None):
+        if epoch == 1 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(indices, epoch, device)
+
+
+class SeveralClips(Feeder):
+    """Two views of each test clip, the second one backwards."""
+
+    def batch(self, indices, epoch, device=None):
+        batch = super().batch(indices, epoch, device)
+        if self.train:
+            return batch
+        views = torch.stack((batch["data"], batch["data"].flip(2)), 1).flatten(0, 1)
+        return batch | {"data": views, "clips": 2}

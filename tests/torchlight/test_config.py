@@ -1,0 +1,286 @@
+"""From YAML files and flags to one configuration, and every mistake on the way."""
+
+import json
+
+import pytest
+import yaml
+
+from torchlight import cli, config, imports
+from torchlight.config import Config, ConfigError, load_config
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name="experiment.yaml", **options):
+        (tmp_path / name).write_text(yaml.safe_dump(options))
+        return tmp_path / name
+
+    return write
+
+
+def problems_of(call) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        call()
+    return caught.value.problems
+
+
+def from_flags(*words: str, file=None) -> Config:
+    return load_config(file, cli.parse([str(word) for word in words]))
+
+
+def test_the_command_line_beats_the_file_the_file_its_base_and_the_base_the_defaults(write):
+    write("base.yaml", base_lr=0.2, num_epoch=7, batch_size=32, model_args={"a": 1, "b": {"c": 1, "d": 1}})
+    file = write(base="base.yaml", num_epoch=8, batch_size=16, model_args={"b": {"c": 2}})
+    found = from_flags("--batch-size", 8, "--model-args.b.d", 3, file=file)
+    assert (found.momentum, found.base_lr, found.num_epoch, found.batch_size) == (0.9, 0.2, 8, 8)
+    assert found.model_args == {"a": 1, "b": {"c": 2, "d": 3}}
+    assert found.origins["base_lr"].endswith("base.yaml") and found.origins["num_epoch"].endswith("experiment.yaml")
+    assert found.origins["batch_size"] == "command line" and "momentum" not in found.origins
+
+
+def test_a_base_has_no_base(write):
+    write("deep.yaml", num_epoch=1)
+    write("base.yaml", base="deep.yaml")
+    (problem,) = problems_of(lambda: load_config(write(base="base.yaml")))
+    assert "base of a base" in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (("--base-lr", "1e-4"), "base_lr", 1e-4),
+        (("--base_lr", "0.5"), "base_lr", 0.5),
+        (("--base-lr=1",), "base_lr", 1.0),
+        (("--step", "3", "9"), "step", [3, 9]),
+        (("--step",), "step", []),
+        (("--device", "0", "1"), "device", ["0", "1"]),
+        (("--resume",), "resume", True),
+        (("--resume", "false"), "resume", False),
+        (("--train-feeder-args.window_size", "64"), "train_feeder_args", {"window_size": 64}),
+        (("--train_feeder_args.window_size=64",), "train_feeder_args", {"window_size": 64}),
+        (("--train-feeder-args.p_interval", "[0.5, 1]"), "train_feeder_args", {"p_interval": [0.5, 1]}),
+        (("--train-feeder-args.shift", "-1"), "train_feeder_args", {"shift": -1}),
+        (
+            ("--model-args", "drop_out=0.5", "graph_args.labeling_mode=spatial"),
+            "model_args",
+            {"drop_out": 0.5, "graph_args": {"labeling_mode": "spatial"}},
+        ),
+        (("--model-args.drop_out", "0.5", "--model-args.graph", "a.B"), "model_args", {"drop_out": 0.5, "graph": "a.B"}),
+        (("--model-args.channels", "null"), "model_args", {"channels": None}),
+        (("--seed", "3", "--seed", "4"), "seed", 4),
+    ],
+)
+def test_a_flag_says_what_yaml_says(words, key, value):
+    assert getattr(from_flags(*words), key) == value
+
+
+def test_values_of_flags_are_never_evaluated():
+    assert from_flags("--model-args.x", "__import__('os').getcwd()").model_args == {"x": "__import__('os').getcwd()"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--base-rl", "1"), "--base-rl: unknown flag; did you mean --base-lr?"),
+        (("--batch", "1"), "unknown flag"),  # no abbreviations
+        (("--model-args", "drop_out"), "KEY=VALUE is needed"),
+        (("--model-args.drop_out",), "KEY=VALUE is needed"),
+        (("--model-args.drop_out", "--seed", "1"), "KEY=VALUE is needed"),
+        (("--base-lr", "[1"), "found '--base_lr [1'; a value in the manner of YAML is needed"),
+        (("--base-lr",), "expected one argument"),
+        (("--base-lr", "fast"), "base_lr: found 'fast'; float is needed"),
+        (("--phase", "trian"), "phase: found 'trian'; allowed: train, test"),
+        (("--num-epoch", "2.5"), "num_epoch: found 2.5; int is needed"),
+        (("--resume", "perhaps"), "resume: found 'perhaps'; bool is needed"),
+        (("stray",), "stray: unknown flag"),
+        (("--config", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
+    ],
+)
+def test_a_wrong_flag_ends_with_code_2_and_one_line(main, words, message):
+    code, out, err = main(*words)
+    assert code == 2 and message in err and err.startswith("error: ") and err.count("\n") == 1 and out == ""
+
+
+def test_all_problems_of_a_file_are_told_together(write):
+    file = write(base_rl=0.1, num_epoch="many", nesterov="yes please", model_args=[1], modality="bones", optimizer="sgd", batch_size=0)
+    problems = problems_of(lambda: from_flags("--ema-decay", "1", file=file))
+    for key, part in (
+        ("base_rl", "did you mean base_lr?"),
+        ("num_epoch", "int is needed"),
+        ("nesterov", "bool is needed"),
+        ("model_args", "dict is needed"),
+        ("modality", "allowed: joint, bone, joint_motion, bone_motion"),
+        ("optimizer", "allowed: SGD, Adam, AdamW"),
+        ("batch_size", "at least 1 is needed"),
+        ("ema_decay", "0 <= ema_decay < 1 is needed"),
+    ):
+        assert any(key in problem and part in problem for problem in problems), key
+    assert len(problems) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"step": [5, 3]}, "rising order"),
+        ({"step": [5], "lr_schedule": "cosine"}, "has no effect"),
+        ({"freeze": ["PA"]}, "one needs the other"),
+        ({"freeze_epoch": 3}, "one needs the other"),
+        ({"momentum": 0.0}, "set nesterov false"),
+        ({"resume": True, "overwrite": True}, "choose one"),
+        ({"base_lr": float("nan")}, "0 or more is needed"),
+        ({"device": ["gpu"]}, "GPU numbers or cpu"),
+        ({"device": ["0", "cpu"]}, "GPU numbers or cpu"),
+        ({"weight_decay_end": 0.1, "weight_decay": 0.0}, "a weight_decay to begin with"),
+        ({"save_interval": 0}, "at least 1"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(options, word):
+    assert any(word in problem for problem in problems_of(lambda: load_config(None, options)))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n- b", "just text", "", "a: \xff"])
+def test_a_file_that_is_no_mapping_is_one_problem(tmp_path, text):
+    (tmp_path / "x.yaml").write_bytes(text.encode("latin1"))
+    (problem,) = problems_of(lambda: load_config(tmp_path / "x.yaml"))
+    assert str(tmp_path / "x.yaml") in problem
+
+
+def test_only_conversions_that_lose_nothing_are_made():
+    assert config.coerce(1, float) == 1.0 and config.coerce("1e-4", float) == 1e-4 and config.coerce(5, list[int]) == [5]
+    assert config.coerce(0, list[str]) == ["0"] and config.coerce(None, dict) == {} and config.coerce(None, str | None) is None
+    for value, kind in ((True, int), (1, bool), (1.0, int), ("x", float), (True, float), ("5", int), (True, str), ("a: 1", dict)):
+        with pytest.raises(ValueError, match="is needed"):
+            config.coerce(value, kind)
+
+
+def test_the_resolved_configuration_loads_again_to_an_equal_one(tmp_path, write):
+    file = write(base_lr=3e-5, step=[1, 2], model_args={"a": [1, {"b": None}]}, device=["0", "1"], weight_decay_end=0.1, modality="bone")
+    first = from_flags("--resume", "--phase", "show", file=file)
+    (tmp_path / "resolved.yaml").write_text(first.to_yaml())
+    again = load_config(tmp_path / "resolved.yaml")
+    assert again.to_yaml() == first.to_yaml()
+    for name, field in config.FIELDS.items():
+        if field.metadata.get("invocation"):
+            assert name not in yaml.safe_load(first.to_yaml())
+        else:
+            assert getattr(again, name) == getattr(first, name), name
+
+
+def test_every_option_is_documented():
+    assert all(field.metadata["help"] for field in config.FIELDS.values())
+
+
+def test_the_phase_show_prints_every_option_with_its_origin_and_writes_nothing(tmp_path, experiment, main):
+    code, out, _ = main("--config", experiment(), "--phase", "show", "--base-lr", 0.7, "--work-dir", tmp_path / "run")
+    lines = {line.split(":")[0]: line for line in out.splitlines()}
+    assert code == 0 and set(config.FIELDS) <= set(lines)
+    assert "0.7" in lines["base_lr"] and lines["base_lr"].endswith("# command line")
+    assert lines["momentum"].endswith("# default") and lines["model"].endswith(".yaml")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("os.system", ("below model, feeders",)),
+        ("builtins.eval", ("below model, feeders",)),
+        ("main", ("below model, feeders",)),
+        ("model", ("below model, feeders",)),
+        ("model.ctrgnc.Model", ("no module model.ctrgnc", "did you mean ctrgcn?")),
+        ("model.ctrgcn.Modle", ("has no Modle", "did you mean Model?")),
+        ("torchlight.objective.Clasification", ("did you mean Classification?",)),
+        ("feeders.feeder_ukla.Feeder", ("did you mean feeder_ucla?",)),
+    ],
+)
+def test_a_dotted_path_stays_in_our_rooms_and_a_wrong_one_names_the_nearest(path, words):
+    with pytest.raises(ValueError) as caught:
+        imports.import_object(path)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_dotted_path_names_an_object():
+    import torch
+
+    assert imports.import_object("torch.nn.Linear") is torch.nn.Linear
+    assert imports.import_object("torchlight.config.Config") is Config
+
+
+def test_wrong_arguments_are_named_with_the_nearest_right_ones():
+    def target(num_class, drop_out=0.5, *, graph):
+        pass
+
+    assert imports.check_arguments(target, {"num_class": 1, "graph": 2}) == []
+    unknown, missing = imports.check_arguments(target, {"num_class": 1, "dropout": 2})
+    assert "dropout: unknown argument; did you mean drop_out?" in unknown and "graph: missing" in missing
+
+
+def test_every_wrong_argument_of_an_experiment_is_told_before_anything_is_read_or_written(tmp_path, experiment, main):
+    config = experiment(
+        model_args={"num_clas": 5}, train_feeder_args={"data_path": "nowhere", "window": 3}, objective_args={"smoothing": 0.1}
+    )
+    code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
+    lines = err.splitlines()
+    assert code == 2 and not (tmp_path / "run").exists()
+    assert any("model_args.num_clas: unknown argument; did you mean num_class?" in line for line in lines)
+    assert any("model_args.graph: missing" in line for line in lines)
+    assert any("train_feeder_args.window: unknown argument; did you mean window_size?" in line for line in lines)
+    assert any("objective_args.smoothing: unknown argument" in line for line in lines)
+    assert not any("nowhere" in line for line in lines)
+
+
+def test_what_the_framework_tells_a_feeder_cannot_be_told_twice(experiment, main, store, tmp_path):
+    config = experiment(train_feeder_args={"data_path": str(store), "seed": 3, "part": "test"})
+    code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
+    assert code == 2 and "train_feeder_args.part: is set by the framework" in err and "use the option seed" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_point": 17, "graph": "graph.coco.Graph"}, "model_args.num_point: found 17; the data has 20 joints; set it to 20"),
+        ({"num_class": 4}, "model_args.num_class: found 4; the data has 5 classes"),
+        ({"num_class": 6}, "model_args.num_class: found 6; the data has 5 classes"),
+        ({"num_person": 2}, "model_args.num_person: found 2; the data has 1 persons"),
+        ({"in_channels": 2}, "model_args.in_channels: found 2; the data has 3 channels"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused_in_one_line_before_training(tmp_path, experiment, main, changes, message):
+    config = experiment()
+    options = [word for key, value in changes.items() for word in (f"--model-args.{key}", value)]
+    code, out, err = main("--config", config, "--work-dir", tmp_path / "run", *options)
+    assert code == 2 and err.count("\n") == 1 and message in err and not (tmp_path / "run").exists()
+
+
+def test_classes_counted_from_labels_may_be_fewer_than_the_networks(tmp_path, experiment, main, store):
+    facts = json.loads((store / "manifest.json").read_text())
+    own = tmp_path / "own.clips"
+    own.mkdir()
+    for name in ("frames.npy", "index.npz"):
+        (own / name).symlink_to(store / name)
+    (own / "manifest.json").write_text(json.dumps({key: value for key, value in facts.items() if key != "num_class"}))
+    feeders = {f"{part}_feeder_args": {"data_path": str(own), "window_size": 8} for part in ("train", "test")}
+    argv = ("--config", experiment(num_epoch=1, **feeders), "--work-dir")
+    assert main(*argv, tmp_path / "run", "--model-args.num_class", 7)[0] == 0
+    assert len((tmp_path / "run" / "each_class_acc.csv").read_text().splitlines()) == 8
+    assert "the data has 5 classes" in main(*argv, tmp_path / "other", "--model-args.num_class", 4)[2]
+
+
+@pytest.mark.parametrize("damage", ["missing", "manifest", "frames"])
+def test_missing_or_damaged_data_is_refused_in_one_line(tmp_path, experiment, main, store, damage):
+    own = tmp_path / "own.clips"
+    if damage != "missing":
+        own.mkdir()
+        for name in ("frames.npy", "index.npz", "manifest.json"):
+            (own / name).write_bytes((store / name).read_bytes())
+    if damage == "manifest":
+        (own / "manifest.json").unlink()
+    if damage == "frames":
+        (own / "frames.npy").unlink()
+    feeders = {f"{part}_feeder_args": {"data_path": str(own), "window_size": 8} for part in ("train", "test")}
+    code, _, err = main("--config", experiment(**feeders), "--work-dir", tmp_path / "run")
+    assert code == 2 and err.count("\n") == 1 and "own.clips" in err and not (tmp_path / "run").exists()
+
+
+def test_a_file_outside_the_folder_of_configurations_needs_a_work_dir(experiment, main):
+    code, _, err = main("--config", experiment())
+    assert code == 2 and "work_dir: missing" in err

@@ -1,0 +1,301 @@
+"""Old configuration files and command lines: what they become, that they run, and what is refused with which reason."""
+
+import json
+import logging
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from feeders.clips import FORMAT
+from torchlight import legacy
+from torchlight.cli import main, parse
+from torchlight.config import ConfigError, load_config
+
+FOLDER = Path(__file__).parent / "legacy"
+FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+OURS = sorted((FOLDER.parents[2] / "config").glob("*/**/*.yaml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def records(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("torchlight"), "propagate", True)
+    caplog.set_level(logging.INFO, "torchlight")
+    return caplog
+
+
+def changed(name: str, tmp_path: Path, **changes) -> Path:
+    """An old file with other options, given by dotted names with __ for the dot."""
+    options = yaml.safe_load(FILES[name].read_text())
+    for dotted, value in changes.items():
+        *parents, leaf = dotted.split("__")
+        inner = options
+        for key in parents:
+            inner = inner[key]
+        inner[leaf] = value
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(options))
+    return path
+
+
+# What old files become
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(FOLDER.parents[2])))
+def test_files_of_this_project_are_left_alone(path, records):
+    options = yaml.safe_load(path.read_text())
+    assert legacy.translate([("file", options)], problems := []) == [("file", options)] and not problems
+    assert not records.records
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_translated_file_loads_again_to_the_same_configuration(name, tmp_path):
+    config = load_config(FILES[name])
+    (tmp_path / "again.yaml").write_text(config.to_yaml())
+    again = load_config(tmp_path / "again.yaml", {"phase": config.phase, "weights": config.weights})
+    assert vars(again) | {"origins": 0, "config": 0} == vars(config) | {"origins": 0, "config": 0}
+
+
+def test_ctrgcn_means_our_recipe_of_the_same_name():
+    old, ours = load_config(FILES["ctrgcn_ntu"]), load_config(FOLDER.parents[2] / "config/ntu/xsub/ctrgcn.yaml")
+    recipe = (
+        "batch_size base_lr weight_decay warm_up_epoch step num_epoch nesterov optimizer model model_args feeder modality lr_decay_rate"
+    )
+    assert {key: getattr(old, key) for key in recipe.split()} == {key: getattr(ours, key) for key in recipe.split()}
+    for key in ("train_feeder_args", "test_feeder_args"):
+        assert getattr(old, key) | {"data_path": 0, "split": 0} == getattr(ours, key) | {"data_path": 0, "split": 0}
+
+
+def test_bone_and_vel_become_the_modality_from_the_file_or_from_the_command_line(tmp_path):
+    def modality(bone, vel, **flags):
+        both = {f"{part}_feeder_args__{key}": value for part in ("train", "test") for key, value in (("bone", bone), ("vel", vel))}
+        return load_config(changed("ctrgcn_ntu", tmp_path, **both), flags).modality
+
+    assert [modality(b, v) for b in (False, True) for v in (False, True)] == ["joint", "joint_motion", "bone", "bone_motion"]
+    flags = parse(["--train_feeder_args", "bone=True", "--test_feeder_args", "bone=True"])
+    assert modality(False, False, **flags) == "bone"
+    assert modality(False, True, **flags) == "bone_motion"
+    assert load_config(FILES["ctrgcn_ntu"], {"modality": "joint_motion"}).modality == "joint_motion"
+
+
+def test_arrays_of_bones_and_words_for_ucla_become_the_modality():
+    assert load_config(FILES["agcn_ntu_bone"]).modality == "bone"
+    assert load_config(FILES["aagcn_ntu"]).modality == "joint"
+    ucla = load_config(FILES["ctrgcn_ucla"])
+    assert ucla.modality == "bone" and ucla.test_feeder_args == {"data_path": "data/NW-UCLA/ctrgcn.clips"}
+
+
+def test_a_part_frozen_through_epoch_five_is_frozen_for_six_epochs():
+    config = load_config(FILES["aagcn_ntu"])
+    assert (config.freeze, config.freeze_epoch) == (["PA"], 6)
+
+
+def test_stgcn_names_of_bodies_and_partitions_are_read():
+    config = load_config(FILES["stgcn_kinetics"])
+    assert config.model == "model.stgcn.Model" and config.feeder == "feeders.feeder_kinetics.Feeder"
+    assert config.model_args["graph"] == "graph.kinetics.Graph" and config.model_args["num_point"] == 18
+    assert config.model_args["graph_args"] == {"labeling_mode": "stgcn_spatial"} and config.model_args["num_person"] == 2
+    ntu = load_config(FILES["stgcn_ntu"])
+    assert ntu.train_feeder_args["skeleton"] == "graph.ntu_rgb_d" and ntu.model_args["num_point"] == 25
+
+
+def test_stgcn_without_a_strategy_means_the_uniform_one_as_it_did(tmp_path):
+    config = load_config(changed("stgcn_ntu", tmp_path, model_args__graph_args={"layout": "openpose"}))
+    assert config.model_args["graph_args"] == {"labeling_mode": "uniform"}
+
+
+def test_tsgcnext_brings_the_settings_that_its_files_never_said():
+    old, ours = load_config(FILES["tsgcnext_ntu"]), load_config(FOLDER.parents[2] / "config/ntu/xsub/tsgcnext.yaml")
+    assert old.model == "model.tsgcnext.Model" and old.model_args["depths"] == [4, 3, 2] and old.modality == "bone"
+    recipe = (
+        "batch_size update_freq optimizer base_lr min_lr weight_decay decay_all lr_schedule lr_interval warm_up_epoch num_epoch ema_decay"
+    )
+    for key in [*recipe.split(), "objective_args"]:
+        assert getattr(old, key) == getattr(ours, key), key
+
+
+def test_shares_of_a_batch_become_the_whole_batch(tmp_path, records):
+    assert load_config(FILES["tsgcnext_ntu"]).batch_size == 32 * 2 * 2
+    assert "batch_size 32 x update_freq 2 x 2 processes is batch_size 128" in records.text
+    config = load_config(changed("tsgcnext_ntu", tmp_path, update_freq=8))
+    assert (config.batch_size, config.update_freq) == (32 * 8 * 2, 8)
+    config = load_config(FILES["msg3d_ntu"])
+    assert (config.batch_size, config.update_freq) == (32, 2)
+    assert load_config(FILES["tsgcnext_ntu"], {"batch_size": 64}).batch_size == 64  # what is typed today is in our words
+
+
+def test_what_never_had_an_effect_is_named_in_one_line(records):
+    load_config(FILES["ctrgcn_ntu"])
+    lines = [record.getMessage() for record in records.records if record.levelno == logging.WARNING]
+    assert len(lines) == 1
+    for name in ("model_saved_name", "train_feeder_args.random_choose", "test_feeder_args.debug", "train_feeder_args.normalization"):
+        assert lines[0].count(name) == 1
+
+
+def test_what_another_program_wrote_into_a_run_directory_is_read():
+    written = {"config": "a.yaml", "print_log": True, "show_topk": [1, 5], "start_epoch": 0, "save_epoch": 30, "weights": None, "seed": 1}
+    assert legacy.translate([("file", written)], problems := [])[0][1] == {"weights": None, "seed": 1} and not problems
+
+
+def test_naming_the_network_again_on_the_command_line_brings_no_defaults(tmp_path):
+    path = changed("stgcn_ntu", tmp_path, eval_interval=2)
+    assert load_config(path, {"model": "net.st_gcn.Model"}).eval_interval == 2
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("ctrgcn_ntu", {"train_feeder_args__random_move": True}, "train_feeder_args.random_move: found True.*never looked at it"),
+        ("ctrgcn_ntu", {"train_feeder_args__debug": True}, "train_feeder_args.debug: found True.*never shortened"),
+        ("ctrgcn_ntu", {"test_feeder_args__bone": True}, "bone: found bone of one part only"),
+        ("ctrgcn_ntu", {"show_topk": [1, 3]}, "show_topk: found \\[1, 3\\]"),
+        ("ctrgcn_ntu", {"start_epoch": 7}, "start_epoch: found 7.*--resume true"),
+        ("ctrgcn_ntu", {"modle": "x"}, "modle: unknown option; did you mean model?"),
+        ("ctrgcn_ucla", {"train_feeder_args__label_path": "val"}, "train_feeder_args.label_path: found 'val'.*training part"),
+        ("ctrgcn_ucla", {"test_feeder_args__data_path": "joint"}, "modality: found 'joint' and 'bone', said by two old options"),
+        ("agcn_ntu_bone", {"train_feeder_args__normalization": True}, "normalization: found True.*no published recipe"),
+        (
+            "stgcn_ntu",
+            {"model_args__graph_args": {"layout": "rat"}},
+            "layout: found 'rat'; allowed: openpose, ntu-rgb\\+d.*custom_skeleton",
+        ),
+        ("stgcn_ntu", {"model": "net.st_gcn_twostream.Model"}, "two streams are two runs here"),
+        ("stgcn_ntu", {"pavi_log": True}, "pavi_log: found True"),
+        ("stgcn_ntu", {"model": ["net.st_gcn.Model"]}, "model: found .*str is needed"),
+        ("msg3d_ntu", {"forward_batch_size": 12}, "forward_batch_size: found 12; it must divide batch_size 32"),
+    ],
+)
+def test_what_is_not_offered_is_refused_with_the_reason(name, changes, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        load_config(changed(name, tmp_path, **changes))
+
+
+# Command lines
+
+
+def test_old_command_lines_are_understood():
+    argv = "recognition -c FILE --test_batch_size 8 --lr 0.1 --epochs 7 --model_ema true --device 0 1 2 3 --print_log False --use_gpu False"
+    options = parse([word.replace("FILE", str(FILES["stgcn_ntu"])) for word in argv.split()])
+    config = load_config(options.pop("config"), options)
+    assert (config.test_batch_size, config.base_lr, config.num_epoch, config.ema_decay) == (8, 0.1, 7, 0.9999)
+    assert config.device == ["cpu"]
+    assert load_config(None, parse(["--device", "0", "1", "2", "3"])).device == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "value"),
+    [
+        ("--num-workers 4", "num_worker", 4),
+        ("--smoothing 0.1", "objective_args", {"label_smoothing": 0.1}),
+        ("--opt adamw", "optimizer", "AdamW"),
+        ("--half", "precision", "float16"),
+        ("--finetune weights.pth", "weights", "weights.pth"),
+        ("--model_ema false", "ema_decay", 0.0),
+        ("--model_ema_decay 0.99", "ema_decay", 0.99),
+        ("--save_result true", "save_score", True),
+        ("--eval true", "phase", "test"),
+        ("-w somewhere", "work_dir", "somewhere"),
+        ("--local_rank=0 --show_topk 1 5 --dist_eval true", "seed", 1),
+    ],
+)
+def test_flags_of_the_old_programs(argv, field, value):
+    assert getattr(load_config(None, parse(argv.split())), field) == value
+
+
+def test_what_the_old_command_lines_cannot_have_is_refused():
+    with pytest.raises(ValueError, match="video demo"):
+        parse(["demo", "--video", "x.mp4"])
+    with pytest.raises(ConfigError, match="ema_decay: found .* said by two old options"):
+        load_config(None, parse(["--model_ema", "false", "--model_ema_decay", "0.99"]))
+    with pytest.raises(ConfigError, match="layer_decay: found 0.7"):
+        load_config(None, parse(["--layer_decay", "0.7"]))
+
+
+def test_our_commands_beside_the_old_ones_are_understood():
+    rows = re.findall(r"^\|.*\|.*\|(.*)\|$", (FOLDER.parents[2] / "docs/coming-from.md").read_text(), re.M)
+    commands = [command for row in rows for command in re.findall(r"`python main\.py (.*?)`", row)]
+    assert len(commands) > 15
+    for command in commands:
+        options = parse(command.split())
+        assert load_config(FOLDER.parents[2] / options.pop("config"), options).model
+
+
+# Old files run
+
+
+def write_npz(path: Path) -> None:
+    """CTR-GCN's file: (N, T, 150), one-hot labels of 60 classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    arrays = {f"x_{part}": random.normal(size=(5, 20, 150)).astype(np.float32) for part in ("train", "test")}
+    np.savez(path, **arrays, **{f"y_{part}": np.eye(60)[[0, 1, 2, 3, 59]] for part in ("train", "test")})
+
+
+def write_npy(folder: Path, stream: str, joints: int, classes: int) -> None:
+    """ST-GCN's and 2s-AGCN's files: (N, 3, T, V, 2), pickled names and labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "val"):
+        data = np.random.default_rng(0).normal(size=(5, 3, 20, joints, 2)).astype(np.float32)
+        np.save(folder / f"{part}_data{stream}.npy", data)
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps(([f"{part}{i}.skeleton" for i in range(5)], [0, 1, 2, 3, classes - 1])))
+
+
+def write_ucla(folder: Path) -> None:
+    """A clip store of NW-UCLA."""
+    folder.mkdir(parents=True)
+    np.save(folder / "frames.npy", np.random.default_rng(0).normal(size=(10 * 12, 20, 3)).astype(np.float32))
+    names, ten = np.array([f"clip{i}" for i in range(10)]), np.arange(10)
+    index = {"name": names, "label": ten, "start": 12 * ten, "length": np.full(10, 12), "valid": np.full(10, 12)}
+    parts = {"split/xview/train": ten[:5], "split/xview/test": ten[5:]}
+    np.savez(folder / "index.npz", **index, persons=np.zeros((10, 1), np.int64), **parts)
+    facts = {"num_class": 10, "num_point": 20, "num_person": 1, "channels": 3, "skeleton": "graph.ucla"}
+    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **facts}))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the field's files, made up, where the old configurations look for them."""
+    folder = tmp_path_factory.mktemp("place")
+    write_npz(folder / "data/ntu/NTU60_CS.npz")
+    write_npy(folder / "data/ntu/xview", "_bone", 25, 60)
+    write_npy(folder / "data/ntu/xsub", "_joint", 25, 60)
+    write_npy(folder / "data/NTU-RGB-D/xsub", "", 25, 60)
+    write_npy(folder / "data/Kinetics/kinetics-skeleton", "", 18, 400)
+    write_ucla(folder / "data/NW-UCLA/ctrgcn.clips")
+    return folder
+
+
+SMALLER = {
+    "tsgcnext_ntu": ["--train_feeder_args", "window_size=32", "--test_feeder_args", "window_size=32", "--update_freq", "1"],
+    "ctrgcn_ntu": ["--train_feeder_args", "window_size=16", "--test_feeder_args", "window_size=16"],
+    "stgcn_kinetics": ["--train_feeder_args", "window_size=10"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("test")])
+def test_an_old_file_trains_and_tests(name, place, monkeypatch):
+    monkeypatch.chdir(place)
+    small = ["--device", "cpu", "--num_worker", "0", "--batch_size", "4", "--num_epoch", "1", "--step", "--work_dir", f"runs/{name}"]
+    warm = ["--warm_up_epoch", "0"]
+    assert main(["-c", str(FILES[name]), *small, *warm, *SMALLER.get(name, [])]) == 0
+    line = json.loads(Path(f"runs/{name}/metrics.jsonl").read_text())
+    assert np.isfinite(line["train_loss"]) and np.isfinite(line["test_loss"])
+    if name == "agcn_ntu_bone":  # its test file names the test part alone, and the published weights
+        Path("runs/ntu_cv_agcn_bone-49-29400.pt").write_bytes(Path(f"runs/{name}/last.pt").read_bytes())
+        assert main(["--config", str(FILES["agcn_ntu_test"]), "--device", "cpu", "--num_worker", "0", "--save_score", "True"]) == 0
+        assert Path("work_dir/ntu/xview/agcn_test_bone/epoch1_test_score.pkl").exists()

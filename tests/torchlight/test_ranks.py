@@ -1,0 +1,145 @@
+"""Several processes do what one does, and none of them waits for one that is gone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.torchlight import tiny
+from tests.torchlight.launched import act
+from torchlight import checkpoint, launch, scores
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def assert_close(one, other):
+    for key in ("model", "model_ema"):
+        for name, value in one[key].items():
+            torch.testing.assert_close(value, other[key][name], rtol=0, atol=1e-6)
+
+
+def test_two_ranks_with_half_of_each_batch_train_like_one_with_the_whole(tmp_path, experiment):
+    freezing = {"freeze": ["first"], "freeze_epoch": 1}  # the gradients are exchanged anew when a parameter thaws
+    config = experiment(**tiny.PLAIN, **freezing, num_epoch=3, ema_decay=0.9, batch_size=8)
+    one = tiny.start("--config", config, "--work-dir", tmp_path / "one")
+    two = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "two")
+    four = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "four", "--update-freq", 2)
+    assert tiny.finish(one, *two, *four) == 0
+    straight = checkpoint.load(tmp_path / "one" / "last.pt")
+    for name in ("two", "four"):
+        assert_close(straight, checkpoint.load(tmp_path / name / "last.pt"))
+        for expected, found in zip(tiny.metrics(tmp_path / "one"), tiny.metrics(tmp_path / name), strict=True):
+            assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_any_number_of_ranks_writes_the_same_score_file(tmp_path, experiment, trained, number):
+    argv = ("--config", experiment(), "--phase", "test", "--weights", trained / "last.pt", "--save-score", "true", "--work-dir")
+    assert tiny.finish(tiny.start(*argv, tmp_path / "one"), *tiny.start_ranks(number, *argv, tmp_path / "many")) == 0
+    for name in ("epoch1_test_score.pkl", "each_class_acc.csv", "confusion_matrix.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+
+
+def test_a_run_of_two_ranks_tests_the_weights_that_it_saves_and_only_the_first_rank_writes(tmp_path, experiment):
+    config, run, output = experiment(ema_decay=0.9), tmp_path / "run", tmp_path / "out.txt"
+    assert tiny.finish(*tiny.start_ranks(2, "--config", config, "--work-dir", run, output=output)) == 0
+    assert "epoch   2/2" in Path(f"{output}.0").read_text() and Path(f"{output}.1").read_text() == ""
+    assert len((run / "log.txt").read_text().splitlines()) < 20 and len(list(run.glob("events.out.*"))) == 1
+    last = tiny.metrics(run)[-1]
+    for key, flags in (("test", ()), ("test_ema", ("--ema", "true"))):  # each rank has running statistics of its own
+        argv = ("--phase", "test", "--weights", run / "last.pt", "--save-score", "true", *flags)
+        assert tiny.finish(tiny.start("--config", config, "--work-dir", tmp_path / "tested", *argv)) == 0
+        found = scores.read_scores(tmp_path / "tested" / (scores.EMA_SCORE_FILE if flags else scores.SCORE_FILE))
+        label = torch.arange(60)[40:] * 7 % 5
+        logits = torch.stack([torch.from_numpy(row) for row in found.values()])
+        assert float(torch.nn.functional.cross_entropy(logits, label)) == pytest.approx(last[f"{key}_loss"], abs=1e-12)
+
+
+def test_one_rank_that_is_asked_to_leave_takes_the_other_along_and_both_resume_exactly(tmp_path, experiment):
+    leaving = {"objective": "tests.torchlight.parts.AskedToLeave"}
+    settings = {"num_epoch": 4, "save_interval": 10}
+    asked = experiment(**settings, **leaving, objective_args={"at": 8})
+    calm = experiment(**settings, **leaving, objective_args={"at": 1000})
+    assert tiny.finish(*tiny.start_ranks(2, "--config", asked, "--work-dir", tmp_path / "run")) == 143
+    content = checkpoint.load(tmp_path / "run" / "last.pt")
+    assert (content["epoch"], content["step"]) == (2, 0)
+    content["config"] = content["config"].replace("at: 8", "at: 1000")
+    checkpoint.save(tmp_path / "run" / "last.pt", content)
+    runs = [tiny.start_ranks(2, "--config", calm, "--work-dir", tmp_path / name, "--resume", "true") for name in ("run", "straight")]
+    assert tiny.finish(*runs[0], *runs[1]) == 0
+    assert tiny.same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_what_fails_on_the_first_rank_alone_ends_all_with_its_message(tmp_path, experiment):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "out.txt"
+    ranks = tiny.start_ranks(2, "--config", experiment(), "--work-dir", tmp_path / "file" / "run", output=output)
+    assert tiny.finish(*ranks, seconds=60) == 2 and {rank.exitcode for rank in ranks} == {2}
+    assert Path(f"{output}.0").read_text().startswith("error: work_dir: ") and Path(f"{output}.1").read_text() == ""
+
+
+def test_a_loss_that_is_no_number_on_one_rank_ends_both(tmp_path, experiment):
+    config = experiment(objective="tests.torchlight.parts.NotANumber", objective_args={"at": 3}, log_interval=1)
+    output = tmp_path / "out.txt"
+    ranks = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "run", output=output)
+    assert tiny.finish(*ranks, seconds=60) == 1 and {rank.exitcode for rank in ranks} == {1}
+    assert "the loss became nan" in Path(f"{output}.0").read_text() and not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_rank_that_breaks_alone_keeps_its_traceback_and_the_other_says_in_one_line_that_it_is_alone(tmp_path, experiment):
+    config, output = experiment(objective="tests.torchlight.parts.Breaks"), tmp_path / "out.txt"
+    ranks = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "run", output=output)
+    assert tiny.finish(*ranks, seconds=60) == 1 and {rank.exitcode for rank in ranks} == {1}
+    assert Path(f"{output}.1").read_text().endswith("RuntimeError: a wire came loose\n")
+    last = Path(f"{output}.0").read_text().splitlines()[-1]
+    assert last.startswith("error: another process of the group broke off; there is no checkpoint yet")
+
+
+def test_resuming_with_another_number_of_ranks_goes_on_with_a_warning(tmp_path, experiment, main):
+    config = experiment(
+        num_epoch=2, save_every_steps=2, objective="tests.torchlight.parts.NotANumber", objective_args={"at": 5}, log_interval=1
+    )
+    run = tmp_path / "run"
+    assert tiny.finish(*tiny.start_ranks(2, "--config", config, "--work-dir", run)) == 1
+    content = checkpoint.load(run / "last.pt")
+    assert content["step"] == 4 and len(content["rng"]) == len(content["sums"]) == 2
+    loss = sum(sums["loss"] for sums in content["sums"])
+    assert loss[1] == 32  # clips, of both ranks
+    content["config"] = content["config"].replace("at: 5", "at: 1000")
+    checkpoint.save(run / "last.pt", content)
+    code, out, _ = main("--config", config, "--work-dir", run, "--resume", "true", "--objective-args.at", 1000)
+    assert tiny.metrics(run)[0]["train_loss"] == pytest.approx(float(loss[0] / 32), rel=0.2)  # and one more step
+    assert code == 0 and "2 processes before, 1 now" in out
+    assert [line["epoch"] for line in tiny.metrics(run)] == [1, 2]
+
+
+def test_two_devices_on_the_command_line_are_two_processes(tmp_path, experiment):
+    config = tmp_path / "config.yaml"
+    config.write_text(experiment(num_epoch=1).read_text())
+    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "run", "--device", "cpu", "cpu"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "batch size 8 = 4 per device x 2 device(s)" in done.stdout and done.stdout.count("epoch   1/1") == 1
+
+
+def test_torchrun_starts_the_same_run(tmp_path, experiment):
+    config = tmp_path / "config.yaml"
+    config.write_text(experiment(num_epoch=1).read_text())
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(tiny.free_port())]
+    argv = [*torchrun, "main.py", "--config", config, "--work-dir", tmp_path / "run"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and "batch size 8 = 4 per device x 2 device(s)" in done.stdout, done.stderr
+    assert len(tiny.metrics(tmp_path / "run")) == 1
+
+
+def test_the_launcher_returns_the_first_exit_code_that_is_not_zero_and_ends_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE", 0.5)
+    assert launch.launch(act, ["0", "0"], 2) == 0
+    assert launch.launch(act, [str(tmp_path / "file"), "5"], 2) == 5
+    assert not (tmp_path / "file").exists()
+
+
+def test_the_launcher_passes_a_sigterm_on():
+    assert launch.launch(act, ["terminate", "terminate"], 2) == 143
