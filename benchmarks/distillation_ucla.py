@@ -1,6 +1,6 @@
 """What a teacher brings on NW-UCLA: CTR-GCN, its student of seven units alone, and the same student distilled.
 
-    python benchmarks/distillation_ucla.py                     # 9 runs of 10 single passes; the store of data/NW-UCLA/prepare.py must be there
+    python benchmarks/distillation_ucla.py                     # 9 runs of 10 single passes, on the prepared store
     python benchmarks/distillation_ucla.py --epochs 65 --repeat 5    # the published budget
     python benchmarks/distillation_ucla.py --commands          # only show what would run
 

@@ -1,7 +1,9 @@
 """Vocabulary that the papers share to the letter.
 
 Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. Inside a network the persons are batch rows, index
-n * M + m, and a feature map is (N * M, C, T, V).
+n * M + m, and a feature map is (N * M, C, T, V), in memory with the channels last: convolutions, norms and pooling run fastest on it, and
+the channels of a joint are a row that the matrix products over joints move as a whole. Only a topology for every channel wants another
+order (`TimeLast`).
 """
 
 from collections import OrderedDict
@@ -45,7 +47,7 @@ class DataNorm(nn.BatchNorm1d):
         self.check(data)
         N, C, T, V, M = data.shape
         x = data.permute(0, 4, 3, 1, 2).reshape(-1, self.num_features, T)  # (N, M * V * C, T) or (N * M, V * C, T)
-        return super().forward(x).view(N * M, V, C, T).permute(0, 2, 3, 1).contiguous()  # (N * M, C, T, V)
+        return super().forward(x).view(N * M, V, C, T).permute(0, 2, 3, 1).contiguous(memory_format=torch.channels_last)  # (N * M, C, T, V)
 
     def check(self, data: Tensor) -> None:
         if data.dim() != 5:
@@ -87,6 +89,41 @@ def pointwise(x: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
     return F.conv2d(x, torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]))
 
 
+def run_branches(x: Tensor, branches: Iterable[nn.Module]) -> Tensor:
+    """Branches side by side, as `torch.cat([branch(x) for branch in branches], 1)`; their first 1x1 convolutions run as one.
+
+    (N, C_in, T, V) -> (N, sum of the branches' channels, T', V). A strided first convolution runs by itself.
+    """
+    chains = [list(branch) if isinstance(branch, nn.Sequential) else [branch] for branch in branches]
+    shared = [chain[0] for chain in chains if chain[0].stride == (1, 1)]
+    entered = iter(pointwise(x, shared).split([conv.out_channels for conv in shared], dim=1))
+    outputs = []
+    for conv, *rest in chains:
+        y = next(entered).contiguous(memory_format=torch.channels_last) if conv.stride == (1, 1) else conv(x)
+        for layer in rest:
+            y = layer(y)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1)
+
+
+class TimeLast(torch.autograd.Function):
+    """(N, C, T, V) -> (N * C, V, T), a matrix for every channel; gradients come back with the channels last."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return x.transpose(2, 3).reshape(-1, x.shape[3], x.shape[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return from_time_last(grad, ctx.rows)
+
+
+def from_time_last(y: Tensor, rows: int) -> Tensor:
+    """(N * C, V, T) -> (N, C, T, V) with the channels last."""
+    return y.unflatten(0, (rows, -1)).transpose(2, 3).contiguous(memory_format=torch.channels_last)
+
+
 class TemporalConv(nn.Module):
     """Convolution over time and batch norm: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
 
@@ -124,7 +161,7 @@ class MultiScaleTemporalConv(nn.Module):
         self.branches.append(nn.Sequential(nn.Conv2d(in_channels, width, 1, (stride, 1)), nn.BatchNorm2d(width)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        return run_branches(x, self.branches)
 
 
 def unit_table(channels: Sequence[int], in_channels: int) -> Iterator[tuple[int, int, int]]:
@@ -219,7 +256,7 @@ class MultiScaleTemporalUnit(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def scales(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        return run_branches(x, self.branches)
 
     def join(self, z: Tensor) -> Tensor:
         return self.bn(self.transform(z))
@@ -269,18 +306,41 @@ class StageNetwork(nn.Module):
 def affinity(x: Tensor, conv_a: Iterable[nn.Conv2d], conv_b: Iterable[nn.Conv2d]) -> Tensor:
     """How alike two joints move in each subset, a mean over embedded channels and frames: (N, C, T, V) -> (N, K, V, V)."""
     convs = [*conv_a, *conv_b]
-    theta, phi = pointwise(x, convs).unflatten(1, (2, len(convs) // 2, -1)).unbind(1)  # (N, K, R, T, V)
-    return torch.einsum("nkrtv,nkrtw->nkvw", theta, phi) / (theta.shape[2] * theta.shape[3])
+    embedded = pointwise(x, convs).permute(0, 2, 3, 1).unflatten(3, (2, len(convs) // 2, -1))  # (N, T, V, 2, K, R)
+    theta, phi = embedded.permute(3, 0, 4, 2, 1, 5).flatten(4)  # (N, K, V, T * R)
+    return theta @ phi.transpose(2, 3) / theta.shape[3]
+
+
+def mix_joints(x: Tensor, A: Tensor) -> Tensor:
+    """One matrix over the joints of every frame, row target, column source: (N, C, T, V), A (W, V) or (N, 1, W, V) -> (N, C, T, W)."""
+    y = A.expand(*x.shape[::2], -1, -1) @ x.permute(0, 2, 3, 1)  # (N, T, W, C)
+    return y.permute(0, 3, 1, 2)  # (N, C, T, W)
+
+
+def gather(x: Tensor, A: Tensor) -> Tensor:
+    """Every joint gathers in each subset, row source, column target: (N, C, T, V) -> (N, K * C, T, V).
+
+    A is (N, K, V, V), or (1, K, V, V) for all rows.
+    """
+    N, _, T, _ = x.shape
+    K, W = A.shape[1], A.shape[3]
+    y = mix_joints(x, A.permute(0, 3, 1, 2).reshape(-1, 1, W * K, A.shape[2]))  # (N, C, T, W * K)
+    return y.permute(0, 2, 3, 1).reshape(N, T, W, -1).permute(0, 3, 1, 2)  # (N, K * C, T, W)
+
+
+def spread(z: Tensor, A: Tensor) -> Tensor:
+    """Every joint gathers the part of each subset, summed over the subsets: (N, K * C, T, V), A (K, V, V) -> (N, C, T, V)."""
+    parts = z.permute(0, 2, 3, 1).unflatten(3, (len(A), -1)).flatten(2, 3)  # (N, T, V * K, C)
+    return mix_joints(parts.permute(0, 3, 1, 2), A.permute(2, 1, 0).flatten(1))
 
 
 def aggregate(x: Tensor, A: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
-    """Joints gathered (row source, column target), then a 1x1 convolution for each subset, summed: (N, C_in, T, V) -> (N, C_out, T, V).
+    """Joints gathered, then a 1x1 convolution for each subset, summed: (N, C_in, T, V) -> (N, C_out, T, V).
 
-    A is (N, K, V, V), or (1, K, V, V) for all rows. The convolutions run as one over the subsets side by side.
+    The convolutions run as one over the subsets side by side.
     """
     convs = list(convs)
-    gathered = torch.einsum("nctv,nkvw->nkctw", x, A.expand(len(x), -1, -1, -1)).flatten(1, 2)  # (N, K * C, T, V)
-    return F.conv2d(gathered, torch.cat([conv.weight for conv in convs], dim=1), torch.stack([conv.bias for conv in convs]).sum(0))
+    return F.conv2d(gather(x, A), torch.cat([conv.weight for conv in convs], dim=1), torch.stack([conv.bias for conv in convs]).sum(0))
 
 
 def shortcut(in_channels: int, out_channels: int) -> nn.Module:

@@ -9,7 +9,7 @@ The adjacency is used with row target, column source: inward, a joint receives t
 Shapes, 64 frames of NTU RGB+D: (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,21 +52,30 @@ class GraphConv(nn.Module):
         blocks.init_fan_out(self)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-    def topology(self, x: Tensor) -> Tensor:
-        """(N, C_in, T, V) -> (N, K, C_out, V, V), the last two axes target and source."""
+    def topologies(self, x: Tensor) -> Iterator[Tensor]:
+        """One for each subset, (N * C_out, V, V), row target, column source.
+
+        A topology is PA + alpha (W tanh(differences) + b): one matrix product, in which PA and b are two more rows.
+        """
         K = len(self.convs)
         joints = blocks.pointwise(x.mean(2, keepdim=True), [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
-        target, source = joints.unflatten(1, (2 * K, -1)).squeeze(3).chunk(2, dim=1)  # (N, K, R, V)
-        difference = torch.tanh(target.unsqueeze(-1) - source.unsqueeze(-2))  # (N, K, R, V, V)
-        weight = torch.stack([s.conv4.weight.flatten(1) for s in self.convs])
-        bias = torch.stack([s.conv4.bias for s in self.convs])[:, :, None, None]
-        refined = (self.alpha * weight) @ difference.flatten(3)  # (N, K, C_out, V * V)
-        return refined.unflatten(3, self.PA.shape[1:]) + (self.alpha * bias + self.PA.unsqueeze(1))
+        target, source = joints.squeeze(2).unflatten(1, (2, K, -1)).permute(1, 2, 0, 3, 4)  # (K, N, R, V)
+        differences = torch.tanh(target.unsqueeze(-1) - source.unsqueeze(-2)).flatten(3)  # (K, N, R, V * V)
+        for conv, rows, PA in zip((s.conv4 for s in self.convs), differences, self.PA.flatten(1), strict=True):
+            one = torch.ones_like(conv.bias)[:, None]
+            weight = torch.cat([self.alpha * conv.weight.flatten(1), self.alpha * conv.bias[:, None], one], dim=1)
+            shared = torch.stack([torch.ones_like(PA), PA]).expand(len(x), -1, -1)
+            M = weight.expand(len(x), -1, -1) @ torch.cat([rows, shared], dim=1)  # (N, C_out, V * V)
+            yield M.view(-1, *self.PA.shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        z = blocks.pointwise(x, [s.conv3 for s in self.convs]).unflatten(1, (len(self.convs), -1))  # (N, K, C_out, T, V)
-        y = torch.einsum("nkctv,nkcuv->nctu", z, self.topology(x))  # (N, C_out, T, V)
-        return F.relu(self.bn(y) + self.down(x), inplace=True)
+        N, C, T, V = x.shape
+        features = blocks.TimeLast.apply(x).view(N, C, V, T)
+        y = None
+        for s, M in zip(self.convs, self.topologies(x), strict=True):
+            z = s.conv3(features).view(-1, V, T)
+            y = torch.bmm(M, z) if y is None else torch.baddbmm(y, M, z)  # (N * C_out, V, T)
+        return F.relu(self.bn(blocks.from_time_last(y, N)) + self.down(x), inplace=True)
 
 
 class Model(blocks.UnitNetwork):

@@ -49,8 +49,8 @@ class GraphConv(nn.Module):
         return self.alpha[0] * difference + (self.A + self.beta[0] * affinity).unsqueeze(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.pre(x).unflatten(1, (len(self.A), -1)) @ self.topology(x)  # (N, K, C, T, V)
-        return F.relu(self.bn(self.post(y.flatten(1, 2))) + self.down(x), inplace=True)
+        y = self.topology(x).flatten(0, 2).transpose(1, 2) @ blocks.TimeLast.apply(self.pre(x))  # (N * C, V, T)
+        return F.relu(self.bn(self.post(blocks.from_time_last(y, len(x)))) + self.down(x), inplace=True)
 
 
 class TemporalUnit(blocks.MultiScaleTemporalUnit):

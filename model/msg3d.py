@@ -31,7 +31,9 @@ class Windows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         half = self.window // 2
-        return F.pad(x, (0, 0, half, half)).unfold(2, self.window, self.stride).transpose(3, 4).flatten(3)  # (N, C, T', W * V)
+        frames = F.pad(x, (0, 0, half, half)).permute(0, 2, 3, 1)  # (N, T, V, C)
+        windows = frames.unfold(1, self.window, self.stride).permute(0, 1, 4, 2, 3).flatten(2, 3)  # (N, T', W * V, C)
+        return windows.permute(0, 3, 1, 2)  # (N, C, T', W * V)
 
 
 class GraphConv(nn.Module):
@@ -50,9 +52,8 @@ class GraphConv(nn.Module):
         self.mlp = nn.ModuleDict({"layers": layers})
 
     def forward(self, x: Tensor) -> Tensor:
-        A = (self.A + self.A_res).unflatten(0, (self.num_scales, -1))
-        gathered = torch.einsum("kuv,nctv->nkctu", A, x).flatten(1, 2)  # (N, K * C, T, V)
-        return self.mlp["layers"](gathered)
+        A = (self.A + self.A_res).unflatten(0, (self.num_scales, -1)).transpose(1, 2)  # (K, V, V)
+        return self.mlp["layers"](blocks.gather(x, A.unsqueeze(0)))
 
 
 class TemporalConv(blocks.MultiScaleTemporalConv):
@@ -79,8 +80,9 @@ class WindowConv(nn.Module):
         self.out_bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = self.gcn3d(x).unflatten(3, (self.window, -1))  # (N, C, T', W, V)
-        return self.out_bn(self.out_conv(frames).squeeze(3))  # (N, C_out, T', V)
+        windows = self.gcn3d(x).permute(0, 2, 3, 1)  # (N, T', W * V, C)
+        frames = windows.reshape(len(x), -1, x.shape[3], windows.shape[3]).permute(0, 3, 1, 2)  # (N, C, T' * W, V)
+        return self.out_bn(F.conv2d(frames, self.out_conv.weight.squeeze(2), self.out_conv.bias, (self.window, 1)))
 
 
 class MultiWindow(nn.Module):

@@ -27,8 +27,7 @@ class GraphConv(nn.Module):
         self.conv = nn.Conv2d(in_channels, num_subsets * out_channels, 1)
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        z = self.conv(x).unflatten(1, (self.num_subsets, -1))  # (N, K, C, T, V)
-        return torch.einsum("nkctv,kvw->nctw", z, A)  # (N, C, T, V)
+        return blocks.spread(self.conv(x), A)
 
 
 class Block(nn.Module):

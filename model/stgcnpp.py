@@ -31,9 +31,7 @@ class GraphConv(nn.Module):
         self.down = blocks.shortcut(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.conv(x).unflatten(1, (len(self.A), -1))  # (N, K, C, T, V)
-        y = torch.einsum("nkctv,kvw->nctw", z, self.A)  # (N, C, T, V)
-        return F.relu(self.bn(y) + self.down(x), inplace=True)
+        return F.relu(self.bn(blocks.spread(self.conv(x), self.A)) + self.down(x), inplace=True)
 
 
 class Model(blocks.StageNetwork):

@@ -6,8 +6,8 @@ Equals the published code. The graphs are learned and the same for every clip. T
 groups in turn (channel modulo 4), not in quarters, and the strided convolution of a stage follows its norm, other than in the figure.
 `drop_out` is the highest rate of the drop paths, its name in the published configurations. Dead: `gamma` and `alpha` of the blocks.
 
-Feature maps keep the channels last. Shapes, 256 frames of NTU RGB+D, depths 2, 5, 2:
-(N, 3, 256, 25, 2) -> (2N, 64, 25, 96) -> (2N, 32, 25, 192) -> (2N, 16, 25, 384) -> (N, 60)
+Shapes, 256 frames of NTU RGB+D, depths 2, 5, 2:
+(N, 3, 256, 25, 2) -> (2N, 96, 64, 25) -> (2N, 192, 32, 25) -> (2N, 384, 16, 25) -> (N, 60)
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,14 @@ from model import blocks
 UNIFIED = {"coco": coco, "ntu": ntu_rgb_d}
 
 
-class FrameConv(nn.Conv2d):
-    """Convolution over time on channels-last maps: (N, T, V, C_in) -> (N, T', V, C_out)."""
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels: (N, C, T, V) -> (N, C, T, V)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, T', V, C_out)
-
-
-def layer_norm(channels: int) -> nn.LayerNorm:
-    return nn.LayerNorm(channels, eps=1e-6)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (N, C, T, V)
 
 
 class DropPath(nn.Module):
@@ -49,7 +48,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """ConvNeXt block whose hidden channels are mixed over the joints: (N, T, V, C_in) -> (N, T', V, C_out).
+    """ConvNeXt block whose hidden channels are mixed over the joints: (N, C_in, T, V) -> (N, C_out, T', V).
 
     Of four groups of hidden channels three pass a learned graph each (row target, column source) and one passes none.
     """
@@ -59,14 +58,14 @@ class Block(nn.Module):
         self.PA = nn.Parameter(A.clone())
         self.gamma = nn.Parameter(torch.full((in_channels,), 1e-6), requires_grad=False)
         self.alpha = nn.Parameter(torch.zeros(1), requires_grad=False)
-        self.dwconv = FrameConv(in_channels, in_channels, (3, 1), padding=(1, 0), groups=in_channels)
-        self.norm = layer_norm(in_channels)
+        self.dwconv = nn.Conv2d(in_channels, in_channels, (3, 1), padding=(1, 0), groups=in_channels)
+        self.norm = ChannelNorm(in_channels)
         self.pwconv1 = nn.Linear(in_channels, 4 * in_channels)
         self.pwconv2 = nn.Linear(4 * in_channels, in_channels)
         self.drop_path = DropPath(drop_path)
         self.down = nn.Identity()
         if in_channels != out_channels:
-            self.down = nn.Sequential(layer_norm(in_channels), FrameConv(in_channels, out_channels, (2, 1), (2, 1)))
+            self.down = nn.Sequential(ChannelNorm(in_channels), nn.Conv2d(in_channels, out_channels, (2, 1), (2, 1)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -74,14 +73,14 @@ class Block(nn.Module):
 
     def mix(self, u: Tensor) -> Tensor:
         """Widen, mix each group over the joints, narrow. One group at a time, so that no map is rearranged: shape stays."""
-        widen, bias = self.pwconv1.weight.unflatten(0, (-1, 4)), self.pwconv1.bias.unflatten(0, (-1, 4))
-        narrow = self.pwconv2.weight.unflatten(1, (-1, 4))
-        y = self.pwconv2.bias
+        widen, bias = self.pwconv1.weight[..., None, None].unflatten(0, (-1, 4)), self.pwconv1.bias.unflatten(0, (-1, 4))
+        narrow = self.pwconv2.weight[..., None, None].unflatten(1, (-1, 4))
+        y = self.pwconv2.bias[:, None, None]
         for i in range(4):
-            h = F.linear(u, widen[:, i], bias[:, i])
+            h = F.conv2d(u, widen[:, i], bias[:, i])
             if i < 3:
-                h = self.PA[i] @ h
-            y = y + F.linear(F.gelu(h), narrow[:, :, i])
+                h = blocks.mix_joints(h, self.PA[i])
+            y = y + F.conv2d(F.gelu(h), narrow[:, :, i])
         return y
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,13 +122,13 @@ class Model(nn.Module):
         self.in_channels, self.num_point, self.num_person = in_channels, num_point, num_person
         min_frames = 4 * 2 ** (len(depths) - 1)
         self.data_bn = blocks.DataNorm(in_channels, num_point, num_person, per_person=True, min_frames=min_frames)
-        self.l1 = nn.Sequential(FrameConv(in_channels, base_channels, (4, 1), (4, 1)), layer_norm(base_channels))
+        self.l1 = nn.Sequential(nn.Conv2d(in_channels, base_channels, (4, 1), (4, 1)), ChannelNorm(base_channels))
         widths = [base_channels * 2**stage for stage, depth in enumerate(depths) for _ in range(depth)]
         rates = torch.linspace(0, drop_out, len(widths)).tolist()
         self.num_layers = 1 + len(widths)
         for i, (C_in, C_out, rate) in enumerate(zip(widths, [*widths[1:], widths[-1]], rates, strict=True), start=2):
             self.add_module(f"l{i}", Block(C_in, C_out, A, rate))
-        self.norm = layer_norm(widths[-1])
+        self.norm = nn.LayerNorm(widths[-1], eps=1e-6)
         self.fc = nn.Linear(widths[-1], num_class)
         nn.init.normal_(self.fc.weight, 0, (2 / num_class) ** 0.5)
 
@@ -137,10 +136,10 @@ class Model(nn.Module):
         """Output of the last block: (N, C, T, V, M) -> (N, 384, T // 16, V, M)."""
         if data.dim() == 3:
             data = blocks.unroll_joints(data, self.num_point)
-        x = self.data_bn(data[:, :2] if self.in_channels == 2 else data).permute(0, 2, 3, 1)  # (N * M, T, V, C)
+        x = self.data_bn(data[:, :2] if self.in_channels == 2 else data)
         for i in range(1, self.num_layers + 1):
             x = self.get_submodule(f"l{i}")(x)
-        return blocks.split_persons(x.permute(0, 3, 1, 2), self.num_person)  # (N, C, T, V, M)
+        return blocks.split_persons(x, self.num_person)
 
     def forward(self, data: Tensor) -> Tensor:
         return self.fc(self.norm(blocks.pool(self.features(data))))
