@@ -86,8 +86,9 @@ def load(path: str | Path) -> Any:
         with torch.serialization.safe_globals(PLAIN):
             return torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file provokes
-        text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()  # without torch's advice to load it unsafely
-        reason = text.split("\n")[0][:200]
+        lines = str(error).splitlines()
+        first = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "")
+        reason = f"{type(error).__name__}: {first.partition('. ')[0].strip()}"  # without torch's advice to load it unsafely
         raise ValueError(f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run") from error
 
 

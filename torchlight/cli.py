@@ -82,7 +82,12 @@ def parse(argv: list[str]) -> dict[str, Any]:
             words.append(word)
     known, unknown = build_parser().parse_known_args(words)
     flags = [f"--{name.replace('_', '-')}" for name in FIELDS]
-    problems = [f"command line: {word}: unknown flag; {nearest(word.replace('_', '-'), flags)}" for word in unknown]
+    problems = []
+    for before, word in zip(["", *unknown], unknown, strict=False):
+        if word.startswith("--"):
+            problems.append(f"command line: {word}: unknown flag; {nearest(word.partition('=')[0].replace('_', '-'), flags)}")
+        elif not before.startswith("--"):  # or it is the value of an unknown flag
+            problems.append(f"command line: {word}: found a word that belongs to no flag; write --flag value")
     if problems:
         raise ConfigError(problems)
     options = vars(known)

@@ -127,6 +127,7 @@ class Processor:
             collate_fn=whole_batch,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=start_worker,
+            multiprocessing_context="fork" if self.config.num_worker and sys.platform == "linux" else None,  # shares the pages of the data
             generator=torch.Generator(),  # or each pass would take a number from the one that dropout and mixup draw from
         )
         return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())

@@ -143,7 +143,6 @@ class Trainer:
             if self.epoch in (0, self.config.freeze_epoch):
                 log.info("%s %d parameters: %s ...", "frozen:" if frozen else "released:", len(names), ", ".join(names[:3]))
         if self.network is self.model or self.epoch == self.config.freeze_epoch:
-            self.network = self.model  # an old wrapper leaves its hooks first
             self.network = wrap(self.model, self.config, self.device)
 
     def check_finite(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model import blocks
-from model.tsgcnext import DropPath, FrameConv
+from model.tsgcnext import ChannelNorm, DropPath
 from tests.model.golden import fill_model
 from tests.model.zoo import build
 
@@ -69,9 +69,19 @@ def test_the_stride_is_two_where_the_width_grows():
 
 def test_ctrgcn_topologies_without_alpha_are_the_skeleton_with_sums_of_children():
     gcn = build("ctrgcn").l2.gcn1
-    topology = gcn.topology(torch.randn(1, 64, 4, 25))
-    assert torch.equal(topology, gcn.PA[None, :, None].expand_as(topology))
+    for PA, topology in zip(gcn.PA, gcn.topologies(torch.randn(2, 64, 4, 25)), strict=True):
+        assert torch.equal(topology, PA.expand(2 * 64, -1, -1))
     assert gcn.PA[1, 20].sum() == 4  # the root, row of targets, sums the four joints that hang on it
+
+
+def test_ctrgcn_topologies_are_refined_by_the_differences_of_joints():
+    gcn = build("ctrgcn").l2.gcn1.double()
+    x = torch.randn(2, 64, 4, 25).double()
+    torch.nn.init.constant_(gcn.alpha, 0.7)
+    torch.nn.init.normal_(gcn.convs[1].conv4.bias)
+    target, source = (conv(x).mean(2) for conv in (gcn.convs[1].conv1, gcn.convs[1].conv2))
+    expected = gcn.PA[1] + 0.7 * gcn.convs[1].conv4(torch.tanh(target[..., None] - source[:, :, None]))
+    assert torch.allclose(list(gcn.topologies(x))[1], expected.flatten(0, 1))
 
 
 def test_baseline_columns_have_nearly_unit_length():
@@ -134,18 +144,17 @@ def test_tsgcnext_drop_paths_rise_evenly_and_widths_double_at_the_end_of_a_stage
 
 def test_tsgcnext_mixes_three_of_four_hidden_channels():
     block = build("tsgcnext").l2.double()
-    u = torch.randn(2, 3, 25, 96).double()
-    h = block.pwconv1(u).unflatten(-1, (96, 4))
+    u = torch.randn(2, 96, 3, 25).double()
+    h = block.pwconv1(u.permute(0, 2, 3, 1)).unflatten(-1, (96, 4))
     mixed = torch.stack([*(torch.einsum("uk,ntkc->ntuc", block.PA[i], h[..., i]) for i in range(3)), h[..., 3]], dim=-1)
-    expected = block.pwconv2(torch.nn.functional.gelu(mixed.flatten(-2)))
+    expected = block.pwconv2(torch.nn.functional.gelu(mixed.flatten(-2))).permute(0, 3, 1, 2)
     assert torch.allclose(block.mix(u), expected)
 
 
-def test_frames_last_convolution_equals_the_ordinary_one():
-    conv = FrameConv(4, 6, (3, 1), padding=(1, 0))
-    x = torch.randn(2, 5, 7, 4)
-    plain = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=(1, 0))
-    assert torch.allclose(conv(x).permute(0, 3, 1, 2), plain, atol=1e-6)
+def test_channel_norm_makes_every_joint_and_frame_a_unit_row():
+    y = ChannelNorm(6)(5 + 3 * torch.randn(2, 6, 5, 7))
+    assert torch.allclose(y.mean(1), torch.zeros(2, 5, 7), atol=1e-6)
+    assert torch.allclose(y.var(1, correction=0), torch.ones(2, 5, 7), atol=1e-5)
 
 
 def test_tsgcnext_with_two_channels_leaves_out_the_third():

@@ -15,7 +15,7 @@ import yaml
 from tests.torchlight import tiny
 
 
-def killed_run(config: Path, folder: Path, draw: random.Random, seconds: float, kills: int) -> int:
+def killed_run(config: Path, folder: Path, draw: random.Random, seconds: float, kills: int, num_worker: int) -> int:
     """Train with SIGKILLs, then to the end. Returns how many fell into the writing of a file.
 
     The moments are drawn from (0, `seconds`); every second kill then waits until a file is being written.
@@ -23,7 +23,7 @@ def killed_run(config: Path, folder: Path, draw: random.Random, seconds: float, 
     Raises:
         AssertionError: a resumed run failed, or left a file that cannot be read.
     """
-    argv, within = ("--config", config, "--work-dir", folder, "--resume", "true"), 0
+    argv, within = ("--config", config, "--work-dir", folder, "--resume", "true", "--num-worker", num_worker), 0
     for number in range(kills):
         process = tiny.start(*argv)
         process.join(draw.uniform(0, seconds))
@@ -58,7 +58,7 @@ def main() -> int:
             seconds = time.monotonic() - begin
         for number in range(args.runs):
             kills, run = draw.randint(1, args.kills), folder / f"run_{number}"
-            caught = killed_run(config, run, draw, seconds, kills)
+            caught = killed_run(config, run, draw, seconds, kills, num_worker=number % 3)
             equal = tiny.same_run(folder / "straight", run)
             same, within, total = same + equal, within + caught, total + kills
             print(

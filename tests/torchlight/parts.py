@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import time
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +53,8 @@ class InfiniteGradient(AtStep):
     """The loss stays as it is, its gradient becomes infinite."""
 
     def happen(self, loss):
-        return loss.detach() + (loss - loss.detach()) * torch.inf
+        loss.register_hook(lambda gradient: gradient * torch.inf)
+        return loss
 
 
 class AskedToLeave(AtStep):
@@ -59,7 +62,8 @@ class AskedToLeave(AtStep):
 
     def happen(self, loss):
         if distributed.world_size() == 1:
-            os.killpg(0, signal.SIGTERM)
+            subprocess.run(["kill", "-TERM", "--", f"-{os.getpgrp()}"], start_new_session=True, check=True)  # from outside, as clusters do
+            time.sleep(0.5)  # for whoever dies of it
         elif distributed.rank() == distributed.world_size() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
@@ -96,3 +100,18 @@ class SeveralClips(Feeder):
             return batch
         views = torch.stack((batch["data"], batch["data"].flip(2)), 1).flatten(0, 1)
         return batch | {"data": views, "clips": 2}
+
+
+class Interrupted(AtStep):
+    """Somebody presses Ctrl-C."""
+
+    def happen(self, loss):
+        raise KeyboardInterrupt
+
+
+class NotCopied(Feeder):
+    """Holds what cannot be sent to another process."""
+
+    def __init__(self, data_path: str, window_size: int, part: str = "train", modality: str = "joint", seed: int = 0):
+        super().__init__(data_path, part=part, modality=modality, seed=seed, window_size=window_size)
+        self.secret = lambda: None

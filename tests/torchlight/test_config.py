@@ -92,7 +92,7 @@ def test_values_of_flags_are_never_evaluated():
         (("--phase", "trian"), "phase: found 'trian'; allowed: train, test"),
         (("--num-epoch", "2.5"), "num_epoch: found 2.5; int is needed"),
         (("--resume", "perhaps"), "resume: found 'perhaps'; bool is needed"),
-        (("stray",), "stray: unknown flag"),
+        (("stray",), "stray: found a word that belongs to no flag"),
         (("--config", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
     ],
 )

@@ -104,3 +104,13 @@ def test_scores_that_are_no_numbers_are_no_result(tmp_path, experiment, trained,
 
 def test_the_process_limits_of_these_tests_stay_in_their_processes():
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY and "WORLD_SIZE" not in os.environ
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, experiment, main):
+    code, _, err = main("--config", experiment(objective="tests.torchlight.parts.Interrupted"), "--work-dir", tmp_path / "run")
+    assert code == 130 and "--resume true goes on from the last checkpoint" in err
+
+
+def test_data_workers_share_the_clips_of_the_process_that_starts_them(tmp_path, experiment):
+    code, lines = run_with(tmp_path, experiment(feeder="tests.torchlight.parts.NotCopied", num_worker=1, num_epoch=1))
+    assert code == 0, lines

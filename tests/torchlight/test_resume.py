@@ -14,7 +14,7 @@ from torchlight import checkpoint
 @pytest.mark.parametrize("seed", range(4))
 def test_a_run_killed_at_random_moments_ends_like_the_straight_one(tmp_path, experiment, trained, seed):
     folder = tmp_path / "run"
-    killed_run(experiment(**tiny.RICH, num_worker=seed % 2), folder, random.Random(seed), seconds=2.0, kills=2)
+    killed_run(experiment(**tiny.RICH), folder, random.Random(seed), seconds=2.0, kills=2, num_worker=seed % 2)
     assert tiny.same_run(trained, folder)
 
 

@@ -1,0 +1,76 @@
+"""The rooms import each other in one direction only."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or one file of it
+    "graph": {"graph", "numpy", "yaml"},
+    "model": {"model", "graph", "numpy", "torch"},
+    "feeders": {"feeders", "graph", "numpy", "torch"},
+    "data": {"data", "graph", "feeders.clips", "numpy", "yaml", "tqdm", "matplotlib", "PIL"},
+    "torchlight": {"torchlight", "numpy", "torch", "yaml", "tqdm", "tensorboardX", "matplotlib", "sklearn"},
+}
+ENTRIES = ("main.py", "ensemble.py")
+SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}
+
+
+def imports(source: str) -> set[str]:
+    """Full names of the modules that a source imports, at its top or within functions; `from a import b` gives `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a name comes from"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def forbidden(source: str, allowed: set[str]) -> set[str]:
+    """What a source imports and may not."""
+    inside = tuple(f"{name}." for name in allowed)
+    return {name for name in imports(source) if name.split(".")[0] not in sys.stdlib_module_names and not f"{name}.".startswith(inside)}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_lies_below_it(room):
+    assert len(SOURCES[room]) > 5
+    wrong = {str(path.relative_to(ROOT)): found for path in SOURCES[room] if (found := forbidden(path.read_text(), MAY_IMPORT[room]))}
+    assert not wrong
+
+
+def test_a_paper_imports_no_other_paper():
+    papers = [path for path in SOURCES["model"] if path.stem not in ("__init__", "blocks")]
+    wrong = {path.name: found for path in papers if (found := forbidden(path.read_text(), {"model.blocks", "graph", "numpy", "torch"}))}
+    assert not wrong
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_entry_point_is_short_and_knows_nothing_but_the_engine(entry):
+    source = (ROOT / entry).read_text()
+    assert not forbidden(source, {"torchlight"}) and len(source.splitlines()) < 60
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_the_init_file_of_a_room_is_empty(room):
+    assert (ROOT / room / "__init__.py").is_file()
+    assert all(not path.read_text() for path in SOURCES[room] if path.name == "__init__.py")
+
+
+def test_a_wrong_direction_is_found_wherever_it_hides():
+    for source in ("import feeders", "from feeders import source", "def f():\n    from feeders.source import Source", "import tests.tiny"):
+        assert forbidden(source, MAY_IMPORT["graph"]), source
+    for source in ("import feeders.source", "from feeders import source", "import torch"):
+        assert forbidden(source, MAY_IMPORT["data"]), source
+    for source in (
+        "from feeders.clips import ClipStore",
+        "from feeders import clips",
+        "import json, numpy.linalg",
+        "from graph import ucla",
+    ):
+        assert not forbidden(source, MAY_IMPORT["data"]), source
+    assert forbidden("import graphics", MAY_IMPORT["data"])

@@ -1,0 +1,187 @@
+"""What a run leaves, and how it is protected."""
+
+import csv
+import json
+import shutil
+import struct
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboardX.proto.event_pb2 import Event
+
+from tests.torchlight import tiny
+from torchlight import checkpoint, config, record, scores
+
+FILES = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "best_ema.pt"}
+TABLES = {"each_class_acc.csv", "confusion_matrix.csv", "confusion_matrix.png"}
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith("events.out.")}
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def events(folder) -> list[Event]:
+    """Everything in the TensorBoard files of a folder."""
+    found = []
+    for path in sorted(folder.glob("events.out.*")):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("Q", data[:8])
+            found.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+def test_a_run_leaves_what_the_documentation_lists(trained):
+    assert names(trained) == FILES | TABLES and len(list(trained.glob("events.out.*"))) == 1
+
+
+def test_the_metrics_hold_every_epoch_and_the_best_one_is_named_as_chosen_on_the_test_set(trained):
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    tested = {f"{kind}_{key}" for kind in ("test", "test_ema") for key in ("loss", "top1", "top5")}
+    best = {f"best_on_{kind}_{key}" for kind in ("test", "test_ema") for key in ("top1", "epoch")}
+    assert all({"epoch", "lr", "train_loss", "train_top1", *tiny.TIMES} | tested | best == set(line) for line in lines)
+    assert [line["lr"] for line in lines] == pytest.approx([0.05, 0.05, 0.005])
+    for kind, file in (("test", "best.pt"), ("test_ema", "best_ema.pt")):
+        top = [line[f"{kind}_top1"] for line in lines]
+        assert lines[-1][f"best_on_{kind}_top1"] == max(top)
+        assert lines[-1][f"best_on_{kind}_epoch"] == 1 + top.index(max(top)) == checkpoint.load(trained / file)["epoch"]
+    assert "chosen on the test set" in (trained / "log.txt").read_text()
+
+
+def test_tensorboard_shows_the_figures_of_the_metrics(trained):
+    shown = {}
+    for event in events(trained):
+        for value in event.summary.value:
+            shown.setdefault(event.step, {})[value.tag] = value.simple_value
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(shown) == [1, 2, 3]
+    for line in lines:
+        assert shown[line.pop("epoch")] == pytest.approx(line, rel=1e-6)
+    assert {"train_loss", "train_top1", "lr", "clips_per_second", "data_share"} <= set(shown[1])
+
+
+def test_a_resumed_run_tells_tensorboard_where_it_begins_again(tmp_path, experiment, trained, main):
+    shutil.copytree(trained, tmp_path / "run")
+    argv = ("--config", experiment(**tiny.RICH), "--work-dir", tmp_path / "run", "--resume", "true", "--num-epoch", 4)
+    assert main(*argv)[0] == 0
+    starts = [event.step for event in events(tmp_path / "run") if event.HasField("session_log")]
+    assert sorted(starts) == [1, 4]
+
+
+def test_the_environment_says_what_a_figure_depends_on(trained):
+    facts = json.loads((trained / "environment.json").read_text())
+    assert facts["torch"] == torch.__version__ and facts["numpy"] == np.__version__ and facts["seed"] == 1
+    assert facts["data"] == {"frames.npy": "0123"} and facts["device"].startswith("CPU") and facts["devices"] == 1
+    assert {"command", "git_commit", "python", "platform", "cpu_threads", "cuda"} <= set(facts)
+
+
+def test_the_commit_is_unknown_where_there_is_no_git(monkeypatch, tmp_path):
+    assert len(record.git_commit().removesuffix("-dirty")) == 40
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert record.git_commit() is None
+
+
+def test_the_saved_configuration_loads_and_describes_the_run(trained):
+    found = config.load_config(trained / "config.yaml")
+    assert found.num_epoch == 3 and found.objective_args == tiny.RICH["objective_args"] and found.work_dir == str(trained)
+    assert yaml.safe_load((trained / "config.yaml").read_text())["model_args"]["channels"] == [8, 8]
+
+
+def test_the_class_tables_count_the_scores_of_the_last_epoch(tmp_path, experiment, trained, main):
+    argv = ("--work-dir", tmp_path, "--phase", "test", "--weights", trained / "last.pt", "--save-score", "true")
+    assert main("--config", experiment(), *argv)[0] == 0
+    found = np.stack(list(scores.read_scores(tmp_path / "epoch1_test_score.pkl").values()))
+    label = np.arange(60)[40:] * 7 % 5
+    matrix = np.zeros((5, 5), int)
+    np.add.at(matrix, (label, found.argmax(1)), 1)
+    for folder in (tmp_path, trained):
+        rows = list(csv.reader((folder / "confusion_matrix.csv").read_text().splitlines()))
+        assert np.array_equal(np.array([row[1:] for row in rows[1:]], int), matrix)
+        rows = list(csv.reader((folder / "each_class_acc.csv").read_text().splitlines()))
+        assert [float(row[3]) for row in rows[1:]] == pytest.approx(100 * matrix.diagonal() / matrix.sum(1), abs=0.005)
+        assert matplotlib.image.imread(folder / "confusion_matrix.png").ndim == 3
+
+
+def test_a_test_changes_nothing_of_a_run_but_its_tables_scores_and_log(tmp_path, experiment, trained, main):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = contents(run)
+    argv = ("--phase", "test", "--weights", run / "last.pt", "--save-score", "true", "--save-feature", "true")
+    code, out, _ = main("--config", experiment(), "--work-dir", run, *argv)
+    after = contents(run)
+    assert code == 0 and "test top-1" in out
+    assert set(after) - set(before) == {"epoch1_test_score.pkl", "epoch1_test_feature.pkl"}
+    assert {name for name in before if after[name] != before[name]} <= {"log.txt", *TABLES}
+    assert np.stack(list(scores.read_scores(run / "epoch1_test_feature.pkl").values())).shape == (20, 8)
+
+
+def test_an_existing_run_is_refused_and_not_touched(tmp_path, experiment, trained, main):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = contents(run)
+    code, _, err = main("--config", experiment(), "--work-dir", run)
+    assert code == 2 and "found a run in" in err and "--resume true" in err and "--overwrite true" in err
+    assert contents(run) == before
+
+
+def test_overwriting_replaces_the_run_and_nothing_else(tmp_path, experiment, trained, main):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for name in ("notes.md", "pretrained.pt", "epoch_9.pt", "last.pt.123.tmp"):
+        (run / name).write_text("mine")
+    code, _, _ = main("--config", experiment(num_epoch=1), "--work-dir", run, "--overwrite", "true")
+    assert code == 0 and names(run) == (FILES - {"best_ema.pt"}) | TABLES | {"notes.md", "pretrained.pt"}
+    assert len(tiny.metrics(run)) == 1 and (run / "pretrained.pt").read_text() == "mine"
+    assert len(list(run.glob("events.out.*"))) == 1 and "epoch   3/3" not in (run / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"model_args": {}}, {"batch_size": 64}, {"freeze": ["x"], "freeze_epoch": 1}, {"objective": "os.system"}]
+)
+def test_a_mistake_that_comes_with_overwrite_destroys_nothing(tmp_path, experiment, trained, main, mistake):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = contents(run)
+    code, _, err = main("--config", experiment(**mistake), "--work-dir", run, "--overwrite", "true")
+    assert code == 2 and err.startswith("error: ") and contents(run) == before
+
+
+def test_a_file_below_the_configurations_has_its_own_place():
+    found = config.Config(config=str(record.ROOT / "config" / "NW-UCLA" / "ctrgcn.yaml"), modality="bone")
+    assert str(record.default_work_dir(found)) == "work_dir/NW-UCLA/ctrgcn/bone"
+    assert record.default_work_dir(config.Config(config="/elsewhere/x.yaml")) is None
+
+
+@pytest.mark.parametrize(("interval", "epochs"), [("eval_interval", [3, 5]), ("save_interval", [1, 2, 3, 4, 5])])
+def test_evaluation_and_saving_keep_their_intervals_and_happen_after_the_last_epoch(tmp_path, experiment, main, interval, epochs):
+    settings = experiment(num_epoch=5, **{interval: 3}, **tiny.PLAIN)
+    assert main("--config", settings, "--work-dir", tmp_path, "--keep", 9)[0] == 0
+    assert [line["epoch"] for line in tiny.metrics(tmp_path) if "test_top1" in line] == epochs
+    saved = sorted(int(path.stem[6:]) for path in tmp_path.glob("epoch_*.pt"))
+    assert saved == ([3, 5] if interval == "save_interval" else [1, 2, 3, 4, 5])
+
+
+def test_the_log_has_one_aligned_line_for_each_epoch(trained):
+    lines = [line.partition(" INFO ")[2] for line in (trained / "log.txt").read_text().splitlines()]
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 3 and len({line.index("clips/s") for line in epochs}) == 1
+
+
+def test_an_epoch_that_was_mixed_as_a_whole_has_a_line_without_training_accuracy(tmp_path, experiment, main):
+    settings = experiment(num_epoch=1, objective_args={"mixup_alpha": 0.8}, **tiny.PLAIN)
+    code, out, _ = main("--config", settings, "--work-dir", tmp_path)
+    assert code == 0 and "train_top1" not in tiny.metrics(tmp_path)[0] and "nan" not in out
+
+
+def test_the_phase_model_size_prints_parameters_and_cost(experiment, main):
+    code, out, _ = main("--config", experiment(), "--phase", "model_size")
+    assert code == 0 and "4,303" in out and "multiply-adds" in out and "(3, 8, 20, 1)" in out

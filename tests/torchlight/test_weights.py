@@ -1,0 +1,191 @@
+"""Weights files: the field's wrappings, strict loading, and files that are not what they should be."""
+
+import argparse
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from tests.torchlight import tiny
+from torchlight import checkpoint, scores
+
+
+@pytest.fixture
+def tested(tmp_path, experiment, main):
+    """Logits by sample name of the test part with some weights, through the command line."""
+
+    def call(weights, *argv, **changes):
+        run = tmp_path / "tested"
+        flags = ("--phase", "test", "--weights", weights, "--save-score", "true", *argv)
+        code, _, err = main("--config", experiment(**changes), "--work-dir", run, *flags)
+        assert code == 0, err
+        name = scores.EMA_SCORE_FILE if "--ema" in argv else scores.SCORE_FILE
+        return scores.read_scores(run / name)
+
+    return call
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(row, other[name]) for name, row in one.items())
+
+
+WRAPPINGS = {
+    "flat": lambda model, ema: (model, ()),
+    "ordered": lambda model, ema: (OrderedDict(model), ()),
+    "state_dict": lambda model, ema: ({"state_dict": model, "meta": {"epoch": 3, "best": np.float64(0.5)}}, ()),
+    "module.": lambda model, ema: ({f"module.{name}": value for name, value in model.items()}, ()),
+    "state_dict of module.": lambda model, ema: ({"state_dict": {f"module.{n}": v for n, v in model.items()}, "epoch": 1}, ()),
+    "model and model_ema": lambda model, ema: (
+        {"model": model, "model_ema": ema, "args": argparse.Namespace(lr=0.004), "epoch": "best"},
+        (),
+    ),
+    "a key of its own": lambda model, ema: ({"model": ema, "net": model}, ("--weights-key", "net")),
+    "the average by its key": lambda model, ema: ({"model": ema, "model_ema": model}, ("--weights-key", "model_ema")),
+    "old zip-less file": lambda model, ema: (model, ()),
+}
+
+
+@pytest.mark.parametrize("form", WRAPPINGS)
+def test_every_wrapping_of_the_field_gives_the_same_logits(tmp_path, trained, tested, form):
+    content = checkpoint.load(trained / "last.pt")
+    wrapped, flags = WRAPPINGS[form](content["model"], content["model_ema"])
+    torch.save(wrapped, tmp_path / "w.pth", _use_new_zipfile_serialization=form != "old zip-less file")
+    assert same(tested(tmp_path / "w.pth", *flags), tested(trained / "last.pt"))
+
+
+def test_the_flag_ema_tests_the_moving_average_and_writes_its_own_score_file(tmp_path, trained, tested):
+    content = checkpoint.load(trained / "last.pt")
+    torch.save(content["model_ema"], tmp_path / "ema.pt")
+    average = tested(trained / "last.pt", "--ema", "true")
+    assert same(average, tested(tmp_path / "ema.pt")) and not same(average, tested(trained / "last.pt"))
+    assert sorted(path.name for path in (tmp_path / "tested").glob("*score.pkl")) == ["epoch1_test_ema_score.pkl", "epoch1_test_score.pkl"]
+
+
+def test_weights_with_the_names_of_pyskl_load_as_they_are(tmp_path, experiment, tested, main):
+    model = {"model": "model.stgcnpp.Model", "num_epoch": 1}
+    model["model_args"] = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [12, 12]}
+    assert main("--config", experiment(**model), "--work-dir", tmp_path / "run")[0] == 0
+    state = checkpoint.load(tmp_path / "run" / "last.pt")["model"]
+    assert {name.split(".")[0] for name in state} == {"backbone", "cls_head"}
+    torch.save({"meta": {"epoch": 1}, "state_dict": state}, tmp_path / "pyskl.pth")
+    assert same(tested(tmp_path / "pyskl.pth", **model), tested(tmp_path / "run" / "last.pt", **model))
+
+
+def test_a_model_whose_own_names_hold_the_word_module_keeps_them(tmp_path):
+    torch.save({"my_module.weight": torch.ones(1), "module.bias": torch.ones(1)}, tmp_path / "w.pt")
+    assert set(checkpoint.state_dict_of(checkpoint.load(tmp_path / "w.pt"), "w.pt")) == {"my_module.weight", "module.bias"}
+
+
+@pytest.mark.parametrize("flags", [(), ("--ema", "true")])
+def test_exported_weights_are_flat_and_give_the_same_logits(tmp_path, experiment, trained, tested, main, flags):
+    source = tmp_path / "last.pt"
+    source.write_bytes((trained / "last.pt").read_bytes())
+    code, out, _ = main("--config", experiment(), "--phase", "export-weights", "--weights", source, *flags)
+    exported = tmp_path / ("last.ema_weights.pt" if flags else "last.weights.pt")
+    assert code == 0 and str(exported) in out
+    state = torch.load(exported)
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    assert same(tested(exported), tested(trained / "last.pt", *flags))
+
+
+def refused(main, experiment, folder, weights, *argv, **changes) -> str:
+    """The one line that refuses weights before the run directory is touched."""
+    code, _, err = main("--config", experiment(**changes), "--work-dir", folder, "--weights", weights, *argv)
+    assert code == 2 and err.count("\n") == 1 and not folder.exists()
+    return err
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, trained, main):
+    stgcn = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
+    err = refused(main, experiment, tmp_path / "run", trained / "last.pt", model="model.stgcn.Model", model_args=stgcn)
+    assert "these are the weights of another network" in err and "entries missing (first: " in err and "unknown (first: " in err
+
+
+def test_weights_for_another_number_of_classes_name_the_way_out_and_it_works(tmp_path, experiment, trained, main):
+    state = checkpoint.load(trained / "last.pt")["model"]
+    state["fc.weight"], state["fc.bias"] = torch.zeros(9, 8), torch.zeros(9)
+    torch.save(state, tmp_path / "nine.pt")
+    err = refused(main, experiment, tmp_path / "run", tmp_path / "nine.pt")
+    assert "only the classifier differs: for another class count give --ignore-weights fc" in err
+    err = refused(main, experiment, tmp_path / "run", tmp_path / "nine.pt", "--ignore-weights", "fcc")
+    assert "ignore_weights: found fcc; no weight's name begins so; did you mean fc?" in err
+    argv = ("--config", experiment(num_epoch=1), "--work-dir", tmp_path / "run", "--weights", tmp_path / "nine.pt")
+    code, out, _ = main(*argv, "--ignore-weights", "fc")
+    assert code == 0 and "not loaded, as asked: fc.weight, fc.bias" in out
+    err = refused(main, experiment, tmp_path / "other", tmp_path / "nine.pt", "--model-args.channels", "[8, 12]")
+    assert "of another shape" in err and "--ignore-weights" not in err
+
+
+@pytest.mark.parametrize("what", ["missing", "folder", "empty", "truncated", "text"])
+def test_a_file_that_is_no_whole_weights_file_is_refused(tmp_path, experiment, trained, main, what):
+    path = tmp_path / "w.pt"
+    whole = (trained / "last.pt").read_bytes()
+    if what == "folder":
+        path.mkdir()
+    elif what != "missing":
+        path.write_bytes(
+            {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"version https://git-lfs.github.com/spec/v1\n"}[what]
+        )
+    err = refused(main, experiment, tmp_path / "run", path)
+    assert ("cannot be read" if what in ("missing", "folder") else "not a whole file of plain tensors") in err
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("form", ["torch", "old", "pickle"])
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, experiment, main, form):
+    path, trace = tmp_path / "w.pt", tmp_path / "trace"
+    content = {"model": {"fc.weight": torch.zeros(1)}, "extra": Bomb(trace)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    err = refused(main, experiment, tmp_path / "run", path)
+    assert "not a whole file of plain tensors" in err and "nothing in it was run" in err and not trace.exists()
+    assert form == "pickle" or "system" in err
+    assert "weights_only" not in err  # torch's advice to switch the safety off
+
+
+def test_a_file_without_weights_names_what_it_holds(tmp_path, experiment, main):
+    torch.save({"epoch": 3}, tmp_path / "w.pt")
+    assert "found no weights under model or state_dict (keys: epoch)" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
+    torch.save({"net": {"a": torch.ones(1)}}, tmp_path / "w.pt")
+    assert "name one of net as --weights-key" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
+    assert "found 'nest'; the file has net" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt", "--weights-key", "nest")
+    torch.save([torch.ones(1)], tmp_path / "w.pt")
+    assert "found list; a state dict is needed" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
+
+
+def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp_path, experiment, main, trained):
+    code, _, err = main("--config", experiment(), "--phase", "test", "--work-dir", tmp_path / "run")
+    assert code == 2 and "weights: missing; --phase test needs the file to test" in err
+    code, _, err = main("--config", experiment(), "--phase", "export-weights", "--work-dir", tmp_path / "run")
+    assert code == 2 and "weights: missing" in err
+    torch.save({"model": checkpoint.load(trained / "last.pt")["model"]}, tmp_path / "w.pt")
+    assert "found 'model_ema'; the file has model" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt", "--ema", "true")
+
+
+def test_training_that_starts_from_weights_starts_from_those(tmp_path, experiment, trained, main):
+    argv = ("--work-dir", tmp_path / "run", "--weights", trained / "last.pt", "--ema", "true")
+    assert main("--config", experiment(num_epoch=1, ema_decay=0.5, base_lr=0.0, step=[]), *argv)[0] == 0
+    average, found = checkpoint.load(trained / "last.pt")["model_ema"], tiny.weights(tmp_path / "run")
+    assert all(torch.equal(value, found[name]) for name, value in average.items() if "running" not in name and "tracked" not in name)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    checkpoint.save(tmp_path / "last.pt", {"epoch": 1})
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(AttributeError):
+        checkpoint.save(tmp_path / "last.pt", {"epoch": lambda: 2})
+    assert (tmp_path / "last.pt").read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["last.pt"]
