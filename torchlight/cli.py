@@ -110,8 +110,17 @@ def parse(argv: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run one command line; the exit code of `act`."""
+    code = act(sys.argv[1:] if argv is None else argv)
+    if "RANK" in os.environ:  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def act(argv: list[str]) -> int:
     """Run one command line; 0: done, 1: the run broke off, 2: a mistake in what was given, 130: interrupted, 143: terminated."""
-    argv = sys.argv[1:] if argv is None else argv
     set_up_logging()
     try:
         options = parse(argv)
@@ -119,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
             config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
         if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
-            return launch(main, argv, len(config.device))
+            return launch(argv, len(config.device))
         with Processor(config) as processor:
             processor.run()
     except ValueError as error:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
-from tests.torchlight.launched import act
-from torchlight import checkpoint, launch, scores
+from torchlight import checkpoint, scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,12 +133,24 @@ def test_torchrun_starts_the_same_run(tmp_path, experiment):
     assert len(tiny.metrics(tmp_path / "run")) == 1
 
 
-def test_the_launcher_returns_the_first_exit_code_that_is_not_zero_and_ends_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "GRACE", 0.5)
-    assert launch.launch(act, ["0", "0"], 2) == 0
-    assert launch.launch(act, [str(tmp_path / "file"), "5"], 2) == 5
-    assert not (tmp_path / "file").exists()
+def test_a_mistake_found_by_launched_processes_keeps_its_exit_code_and_its_one_message(tmp_path, experiment):
+    config = tmp_path / "config.yaml"
+    config.write_text(experiment().read_text())
+    (tmp_path / "file").write_text("")
+    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "file" / "run", "--device", "cpu", "cpu"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: work_dir: ") and done.stderr.count("\n") == 1, done.stderr
 
 
-def test_the_launcher_passes_a_sigterm_on():
-    assert launch.launch(act, ["terminate", "terminate"], 2) == 143
+def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_leave(tmp_path, experiment):
+    config = tmp_path / "config.yaml"
+    config.write_text(experiment(num_epoch=1000).read_text())
+    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "run", "--device", "cpu", "cpu"]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch   2/"):
+                process.terminate()
+                break
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 143 and "--resume true goes on from there" in error
+    assert checkpoint.load(tmp_path / "run" / "last.pt")["epoch"] >= 2
