@@ -184,10 +184,21 @@ def read_layers(file: Path, problems: list[str]) -> list[tuple[str, dict]]:
     return [(str(base_file), base_options), (str(file), options)]
 
 
+class OnceLoader(yaml.SafeLoader):
+    """YAML in which a key stands once; PyYAML itself takes the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1 and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(file: Path, problems: list[str]) -> dict:
     """The mapping in a YAML file; a missing or malformed file becomes a problem and an empty mapping."""
     try:
-        options = yaml.safe_load(file.read_text())
+        options = yaml.load(file.read_text(), OnceLoader)
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror}); give the path of a YAML file, e.g. config/NW-UCLA/ctrgcn.yaml")
         return {}

@@ -49,6 +49,8 @@ LEFT_BY_A_RUN = (
     "epoch1_test_*",
     "each_class_acc.csv",
     "confusion_matrix.*",
+    "report.html",
+    "report_*.png",
 )
 HALF_WRITTEN = "*.[0-9]*.tmp"  # what a kill within `files.atomic` leaves
 

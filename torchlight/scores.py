@@ -75,8 +75,8 @@ def align(scores: dict[str | int, np.ndarray], names: np.ndarray, num_class: int
 
 
 def is_correct(scores: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
-    """Whether the label is among the k highest scores: (n, num_class), (n,) -> (n,) bool. Ties count against the label."""
-    return (scores >= scores[np.arange(len(label)), label][:, None]).sum(1) <= k
+    """Whether the label is among the k highest scores: (n, num_class), (n,) -> (n,) bool. Ties and NaN count against the label."""
+    return (~(scores < scores[np.arange(len(label)), label][:, None])).sum(1) <= k
 
 
 def top_k(scores: np.ndarray, label: np.ndarray, k: int) -> float:

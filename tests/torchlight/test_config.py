@@ -284,3 +284,9 @@ def test_missing_or_damaged_data_is_refused_in_one_line(tmp_path, experiment, ma
 def test_a_file_outside_the_folder_of_configurations_needs_a_work_dir(experiment, main):
     code, _, err = main("--config", experiment())
     assert code == 2 and "work_dir: missing" in err
+
+
+def test_a_key_that_stands_twice_in_a_file_is_refused(tmp_path):
+    (tmp_path / "twice.yaml").write_text("base_lr: 0.1\nmodel_args: {drop_out: 0.1, drop_out: 0.2}\n")
+    with pytest.raises(ConfigError, match="drop_out stands twice"):
+        load_config(tmp_path / "twice.yaml")

@@ -118,3 +118,8 @@ def test_top_k_counts_labels_among_the_k_highest_and_ties_against_them():
     label = np.array([0, 2, 0, 1])
     assert is_correct(scores, label).tolist() == [True, False, False, False]
     assert [top_k(scores, label, k) for k in (1, 2, 3)] == [25.0, 75.0, 100.0]
+
+
+def test_scores_that_are_no_numbers_are_never_correct():
+    values = np.array([[np.nan, np.nan, np.nan], [0.0, np.nan, 1.0], [0.0, 1.0, 2.0]])
+    assert is_correct(values, np.array([0, 2, 2])).tolist() == [False, False, True]
