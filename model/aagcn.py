@@ -26,6 +26,8 @@ class GraphConv(nn.Module):
     The topology of every subset is the learned PA, which starts as the skeleton, and alpha times the affinity of the joints.
     """
 
+    norm_after = {"conv_d": "bn"}  # folded into it by `model.fold`
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool, attention: bool):
         super().__init__()
         K, width = len(A), out_channels // 4
@@ -57,10 +59,15 @@ class GraphConv(nn.Module):
             nn.init.zeros_(zero)
 
     def gate(self, z: Tensor) -> Tensor:
-        """Spatial, temporal and channel attention, one after the other, each times 1 + sigmoid: (N, C, T, V) -> (N, C, T, V)."""
-        z = z * (1 + torch.sigmoid(self.conv_sa(z.mean(2))).unsqueeze(2))
-        z = z * (1 + torch.sigmoid(self.conv_ta(z.mean(3))).unsqueeze(3))
-        return z * (1 + torch.sigmoid(self.fc2c(F.relu(self.fc1c(z.mean((2, 3))))))[:, :, None, None])
+        """Spatial, temporal and channel attention, one after the other, each times 1 + sigmoid: (N, C, T, V) -> (N, C, T, V).
+
+        Each looks at what the gates before it let through, but only at means, so the map itself is gated once at the end.
+        """
+        joint = 1 + torch.sigmoid(self.conv_sa(z.mean(2)))  # (N, 1, V)
+        pose = blocks.mix_joints(z, joint.unsqueeze(1) / z.shape[3]).squeeze(3)  # (N, C, T)
+        frame = 1 + torch.sigmoid(self.conv_ta(pose))  # (N, 1, T)
+        channel = 1 + torch.sigmoid(self.fc2c(F.relu(self.fc1c((frame * pose).mean(2)))))  # (N, C)
+        return z * (frame.unsqueeze(3) * joint.unsqueeze(2)) * channel[:, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
         S = self.PA.unsqueeze(0)

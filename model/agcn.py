@@ -25,6 +25,8 @@ class GraphConv(nn.Module):
     The topology of every subset is the skeleton A, a learned part PA, and the affinity of the joints in this very clip.
     """
 
+    norm_after = {"conv_d": "bn"}  # folded into it by `model.fold`
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor):
         super().__init__()
         K, width = len(A), out_channels // 4

@@ -22,6 +22,8 @@ WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 class GraphConv(nn.Module):
     """Graph convolution with learned topologies of unit columns: (N, C_in, T, V) -> (N, C_out, T, V)."""
 
+    norm_after = {"conv_d": "bn"}  # folded into it by `model.fold`
+
     def __init__(self, in_channels: int, out_channels: int, num_point: int, num_set: int, adaptive: bool):
         super().__init__()
         self.adaptive = adaptive

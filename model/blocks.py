@@ -2,8 +2,8 @@
 
 Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. Inside a network the persons are batch rows, index
 n * M + m, and a feature map is (N * M, C, T, V), in memory with the channels last: convolutions, norms and pooling run fastest on it, and
-the channels of a joint are a row that the matrix products over joints move as a whole. Only a topology for every channel wants another
-order (`TimeLast`).
+the channels of a joint are one row, which products over joints move as a whole. Where every channel has a topology of its own, a map
+becomes a matrix for each channel instead (`TimeLast`).
 """
 
 from collections import OrderedDict
@@ -103,29 +103,26 @@ def run_branches(x: Tensor, branches: Iterable[nn.Module]) -> Tensor:
         for layer in rest:
             y = layer(y)
         outputs.append(y)
-    return torch.cat(outputs, dim=1)
+    return SideBySide.apply(*outputs)
 
 
-class TimeLast(torch.autograd.Function):
-    """(N, C, T, V) -> (N * C, V, T), a matrix for every channel; gradients come back with the channels last."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.rows = len(x)
-        return x.transpose(2, 3).reshape(-1, x.shape[3], x.shape[2])
+class SideBySide(torch.autograd.Function):
+    """Concatenation of the channels of several maps (N, C, T, V); each gets a gradient of its own, with the channels last."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return from_time_last(grad, ctx.rows)
+    def forward(ctx: Any, *maps: Tensor) -> Tensor:
+        ctx.widths = [x.shape[1] for x in maps]
+        return torch.cat(maps, dim=1)
 
-
-def from_time_last(y: Tensor, rows: int) -> Tensor:
-    """(N * C, V, T) -> (N, C, T, V) with the channels last."""
-    return y.unflatten(0, (rows, -1)).transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.contiguous(memory_format=torch.channels_last) for part in grad.split(ctx.widths, dim=1))
 
 
 class TemporalConv(nn.Module):
     """Convolution over time and batch norm: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
+
+    norm_after = {"conv": "bn"}  # folded into it by `model.fold`
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int):
         super().__init__()
@@ -238,6 +235,8 @@ class MultiScaleTemporalUnit(nn.Module):
     ST-GCN++ (ACM MM 2022), DG-STGCN (2022).
     """
 
+    norm_after = {"transform.2": "bn"}  # folded into it by `model.fold`
+
     def __init__(self, channels: int, stride: int):
         super().__init__()
         width = channels // 6
@@ -303,14 +302,6 @@ class StageNetwork(nn.Module):
         return self.cls_head["fc_cls"](self.drop_out(pool(self.features(data))))
 
 
-def affinity(x: Tensor, conv_a: Iterable[nn.Conv2d], conv_b: Iterable[nn.Conv2d]) -> Tensor:
-    """How alike two joints move in each subset, a mean over embedded channels and frames: (N, C, T, V) -> (N, K, V, V)."""
-    convs = [*conv_a, *conv_b]
-    embedded = pointwise(x, convs).permute(0, 2, 3, 1).unflatten(3, (2, len(convs) // 2, -1))  # (N, T, V, 2, K, R)
-    theta, phi = embedded.permute(3, 0, 4, 2, 1, 5).flatten(4)  # (N, K, V, T * R)
-    return theta @ phi.transpose(2, 3) / theta.shape[3]
-
-
 def mix_joints(x: Tensor, A: Tensor) -> Tensor:
     """One matrix over the joints of every frame, row target, column source: (N, C, T, V), A (W, V) or (N, 1, W, V) -> (N, C, T, W)."""
     y = A.expand(*x.shape[::2], -1, -1) @ x.permute(0, 2, 3, 1)  # (N, T, W, C)
@@ -328,10 +319,14 @@ def gather(x: Tensor, A: Tensor) -> Tensor:
     return y.permute(0, 2, 3, 1).reshape(N, T, W, -1).permute(0, 3, 1, 2)  # (N, K * C, T, W)
 
 
-def spread(z: Tensor, A: Tensor) -> Tensor:
-    """Every joint gathers the part of each subset, summed over the subsets: (N, K * C, T, V), A (K, V, V) -> (N, C, T, V)."""
-    parts = z.permute(0, 2, 3, 1).unflatten(3, (len(A), -1)).flatten(2, 3)  # (N, T, V * K, C)
-    return mix_joints(parts.permute(0, 3, 1, 2), A.permute(2, 1, 0).flatten(1))
+def spread(x: Tensor, A: Tensor, conv: nn.Conv2d) -> Tensor:
+    """A 1x1 convolution to all subsets, each part spread over its subset, summed: (N, C_in, T, V), A (K, V, V) -> (N, C_out, T, V).
+
+    The joints are gathered before it, where channels are fewer; its bias then differs from joint to joint.
+    """
+    weight = conv.weight.unflatten(0, (len(A), -1)).transpose(0, 1).flatten(1, 2)  # (C_out, K * C_in, 1, 1)
+    bias = conv.bias.view(len(A), -1).t() @ A.sum(1)  # (C_out, V)
+    return F.conv2d(gather(x, A.unsqueeze(0)), weight) + bias.unsqueeze(1)
 
 
 def aggregate(x: Tensor, A: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
@@ -341,6 +336,32 @@ def aggregate(x: Tensor, A: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
     """
     convs = list(convs)
     return F.conv2d(gather(x, A), torch.cat([conv.weight for conv in convs], dim=1), torch.stack([conv.bias for conv in convs]).sum(0))
+
+
+def affinity(x: Tensor, conv_a: Iterable[nn.Conv2d], conv_b: Iterable[nn.Conv2d]) -> Tensor:
+    """How alike two joints move in each subset, a mean over embedded channels and frames: (N, C, T, V) -> (N, K, V, V)."""
+    convs = [*conv_a, *conv_b]
+    halves = [half.unflatten(1, (len(convs) // 2, -1)) for half in pointwise(x, convs).chunk(2, dim=1)]  # (N, K, R, T, V)
+    theta, phi = (half.permute(0, 1, 4, 3, 2).flatten(3) for half in halves)  # (N, K, V, T * R)
+    return theta @ phi.transpose(2, 3) / theta.shape[3]
+
+
+class TimeLast(torch.autograd.Function):
+    """(N, C, T, V) -> (N * C, V, T), a matrix for every channel; gradients come back with the channels last."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return x.transpose(2, 3).reshape(-1, x.shape[3], x.shape[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return from_time_last(grad, ctx.rows)
+
+
+def from_time_last(y: Tensor, rows: int) -> Tensor:
+    """(N * C, V, T) -> (N, C, T, V) with the channels last."""
+    return y.unflatten(0, (rows, -1)).transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
 
 def shortcut(in_channels: int, out_channels: int) -> nn.Module:

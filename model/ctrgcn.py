@@ -58,8 +58,8 @@ class GraphConv(nn.Module):
         A topology is PA + alpha (W tanh(differences) + b): one matrix product, in which PA and b are two more rows.
         """
         K = len(self.convs)
-        joints = blocks.pointwise(x.mean(2, keepdim=True), [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
-        target, source = joints.squeeze(2).unflatten(1, (2, K, -1)).permute(1, 2, 0, 3, 4)  # (K, N, R, V)
+        embedded = blocks.pointwise(x.mean(2, keepdim=True), [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
+        target, source = embedded.squeeze(2).unflatten(1, (2, K, -1)).permute(1, 2, 0, 3, 4)  # (K, N, R, V)
         differences = torch.tanh(target.unsqueeze(-1) - source.unsqueeze(-2)).flatten(3)  # (K, N, R, V * V)
         for conv, rows, PA in zip((s.conv4 for s in self.convs), differences, self.PA.flatten(1), strict=True):
             one = torch.ones_like(conv.bias)[:, None]

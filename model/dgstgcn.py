@@ -26,6 +26,8 @@ class GraphConv(nn.Module):
     A graph is the learned A, alpha times the differences of joints (for every channel), beta times their affinity (for every group).
     """
 
+    norm_after = {"post": "bn"}  # folded into it by `model.fold`
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor):
         super().__init__()
         K = len(A)
@@ -46,7 +48,7 @@ class GraphConv(nn.Module):
         source, target = joints.unflatten(1, (2, len(self.A), -1)).unbind(1)  # (N, K, C, V)
         difference = torch.tanh(source.unsqueeze(-1) - target.unsqueeze(-2))  # (N, K, C, V, V)
         affinity = torch.einsum("nkcu,nkcw->nkuw", source, target).softmax(dim=-2)
-        return self.alpha[0] * difference + (self.A + self.beta[0] * affinity).unsqueeze(2)
+        return torch.addcmul((self.A + self.beta[0] * affinity).unsqueeze(2), self.alpha[0], difference)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.topology(x).flatten(0, 2).transpose(1, 2) @ blocks.TimeLast.apply(self.pre(x))  # (N * C, V, T)
@@ -61,9 +63,10 @@ class TemporalUnit(blocks.MultiScaleTemporalUnit):
         self.add_coeff = nn.Parameter(torch.zeros(max(num_point, PUBLISHED_JOINTS)))
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.scales(torch.cat([x, x.mean(-1, keepdim=True)], dim=-1))  # (N, C, T', V + 1)
-        joints, mean = z[..., :-1], z[..., -1:]
-        return self.join(joints + self.add_coeff[: joints.shape[-1]] * mean)
+        V = x.shape[-1]
+        mean = blocks.mix_joints(x, x.new_full((1, V), 1 / V))
+        joints, mean = self.scales(torch.cat([x, mean], dim=-1)).split([V, 1], dim=-1)  # (N, C, T', V) and (N, C, T', 1)
+        return self.join(torch.addcmul(joints, self.add_coeff[:V], mean))
 
 
 class Model(blocks.StageNetwork):

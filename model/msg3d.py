@@ -72,6 +72,8 @@ class TemporalConv(blocks.MultiScaleTemporalConv):
 class WindowConv(nn.Module):
     """G3D: graph convolution over windows, each collapsed to one frame: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
 
+    norm_after = {"out_conv": "out_bn"}  # folded into it by `model.fold`
+
     def __init__(self, in_channels: int, hidden: int, out_channels: int, nodes: np.ndarray, num_scales: int, window: int, stride: int):
         super().__init__()
         self.window = window

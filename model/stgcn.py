@@ -23,11 +23,10 @@ class GraphConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, num_subsets: int):
         super().__init__()
-        self.num_subsets = num_subsets
         self.conv = nn.Conv2d(in_channels, num_subsets * out_channels, 1)
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        return blocks.spread(self.conv(x), A)
+        return blocks.spread(x, A, self.conv)
 
 
 class Block(nn.Module):

@@ -11,7 +11,6 @@ Shapes, 100 frames of NTU RGB+D: (N, 3, 100, 25, 2) -> (2N, 64, 100, 25) -> (2N,
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +30,7 @@ class GraphConv(nn.Module):
         self.down = blocks.shortcut(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(blocks.spread(self.conv(x), self.A)) + self.down(x), inplace=True)
+        return F.relu(self.bn(blocks.spread(x, self.A, self.conv)) + self.down(x), inplace=True)
 
 
 class Model(blocks.StageNetwork):
@@ -39,6 +38,7 @@ class Model(blocks.StageNetwork):
 
     channels: widths of the stages, ten from 64 to 256 if None; the stride is 2 where the width grows.
 
+    >>> import torch
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])

@@ -1,0 +1,131 @@
+"""Two sides of a ratio, measured in turns."""
+
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def seconds(work: Callable, device: torch.device, clock: str = "wall") -> float:
+    """How long one call takes, the device's own work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = CLOCKS[clock]()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return CLOCKS[clock]() - start
+
+
+def in_turns(sides: dict[str, Callable], rounds: int, device: torch.device, clock: str = "wall") -> dict[str, dict[str, float]]:
+    """Every side once to warm up, then all sides in every round, so that a slow moment of the machine meets all of them.
+
+    Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (its quartiles)}}.
+    """
+    for work in sides.values():
+        seconds(work, device, clock)
+    taken = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, work in sides.items():
+            taken[side].append(seconds(work, device, clock))
+    first = next(iter(taken.values()))
+    return {side: {"seconds": statistics.median(found)} | quartiles(first, found) for side, found in taken.items()}
+
+
+def quartiles(first: list[float], found: list[float]) -> dict[str, float]:
+    """Median and quartiles of first / found, round by round."""
+    ratios = [a / b for a, b in zip(first, found, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return {"ratio": middle, "low": low, "high": high}
+
+
+def keep_memory() -> bool:
+    """Keep what tensors free for the next ones, instead of returning it to the system and zeroing new pages in every step (glibc).
+
+    False where that cannot be set.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim_threshold, mmap_threshold = -1, -3
+    return mallopt is not None and all(mallopt(option, 2**30) == 1 for option in (mmap_threshold, trim_threshold))
+
+
+class Arithmetic:
+    """float32, tf32 or bfloat16, for one call."""
+
+    def __init__(self, name: str, device: torch.device):
+        self.name, self.device = name, device
+
+    def __call__(self) -> AbstractContextManager:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.name != "float32"
+        return torch.autocast(self.device.type, torch.bfloat16) if self.name == "bfloat16" else nullcontext()
+
+
+def training_step(model: nn.Module, data: torch.Tensor, label: torch.Tensor, arithmetic: Arithmetic) -> Callable:
+    """Forward, loss, backward and a step of SGD."""
+    model.train()
+    fused = data.device.type == "cuda"
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=fused)
+
+    def step() -> None:
+        with arithmetic():
+            loss = F.cross_entropy(model(data), label)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def inference(model: nn.Module, data: torch.Tensor, arithmetic: Arithmetic) -> Callable:
+    """A forward pass in evaluation."""
+    model.eval()
+
+    @torch.inference_mode()
+    def forward() -> None:
+        with arithmetic():
+            model(data)
+
+    return forward
+
+
+def kept_for_backward(model: nn.Module, data: torch.Tensor) -> int:
+    """Bytes that a training forward pass holds for the backward pass, parameters not counted."""
+    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model.train()(data)
+    del output
+    return sum(kept.values())
+
+
+def peaks(device: torch.device) -> dict[str, float]:
+    """What this machine can: multiply-adds per second of large 1x1 convolutions, bytes per second of a copy."""
+    side = 2048 if device.type == "cuda" else 512
+    conv = nn.Conv2d(side, side, 1, bias=False).to(device)
+    data = torch.randn(16, side, 16, 16, device=device).to(memory_format=torch.channels_last)
+    large = torch.empty(2**26, device=device)
+    target = torch.empty_like(large)
+    found: dict[str, float] = {}
+    for name in ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16"):
+        work = inference(conv, data, Arithmetic(name, device))
+        found[name] = data.numel() * side / min(seconds(work, device) for _ in range(5))
+    found["bytes"] = 2 * large.nbytes / min(seconds(partial(target.copy_, large), device) for _ in range(5))
+    return found
