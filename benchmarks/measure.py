@@ -1,8 +1,6 @@
 """Two sides of a ratio, measured in turns."""
 
-import ctypes
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -46,18 +44,6 @@ def quartiles(first: list[float], found: list[float]) -> dict[str, float]:
     ratios = [a / b for a, b in zip(first, found, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     return {"ratio": middle, "low": low, "high": high}
-
-
-def keep_memory() -> bool:
-    """Keep what tensors free for the next ones, instead of returning it to the system and zeroing new pages in every step (glibc).
-
-    False where that cannot be set.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    trim_threshold, mmap_threshold = -1, -3
-    return mallopt is not None and all(mallopt(option, 2**30) == 1 for option in (mmap_threshold, trim_threshold))
 
 
 class Arithmetic:

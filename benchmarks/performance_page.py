@@ -33,8 +33,8 @@ What makes the difference, none of it an approximation:
 * The 1x1 convolutions that read one map run as one: the embeddings of 2s-AGCN, the entries of the temporal branches. So do the three that
   end in one sum.
 * TSGCNeXt's groups of channels pass one after the other, so nothing is dealt out or joined. MS-G3D's windows are views of the frames.
-* Freed memory stays with the process (`benchmarks.measure.keep_memory`): glibc otherwise returns the large maps of a step to the system and
-  gets them back as new pages to be zeroed.
+* Freed memory stays with the process (`torchlight/memory.py`, on the CPU; in the tables both sides have it): glibc otherwise returns the
+  large maps of a step to the system and gets them back as new pages to be zeroed.
 * `model.fold.fold(model)` merges batch norms into convolutions for inference.
 
 `torch.compile` is off by default: on a CPU, CTR-GCN's inference took two minutes to compile and then lost. bfloat16 (`--precision

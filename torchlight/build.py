@@ -11,6 +11,7 @@ from torch import nn
 from torchlight import distillation
 from torchlight.config import Config, ConfigError
 from torchlight.imports import check_arguments, import_object
+from torchlight.memory import keep_memory
 
 log = logging.getLogger("torchlight")
 
@@ -106,14 +107,13 @@ def build_objective(config: Config, objective: Callable) -> nn.Module:
 def choose_device(config: Config) -> torch.device:
     """The device of this process; a GPU that is asked for and not there is replaced by the CPU, and said."""
     wanted, local_rank = config.device, int(os.environ.get("LOCAL_RANK", 0))
-    if set(wanted) == {"cpu"}:
-        problems = ["sync_bn: found true on the CPU; PyTorch has it on GPUs only"] if config.sync_bn else []
-        if problems:
-            raise ConfigError(problems)
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        asked = f" (asked for: {' '.join(wanted)})" if wanted else ""
-        log.warning("no GPU here%s: running on the CPU (%d threads)", asked, torch.get_num_threads())
+    if set(wanted) == {"cpu"} or not torch.cuda.is_available():
+        if config.sync_bn:
+            raise ConfigError(["sync_bn: found true on the CPU; PyTorch has it on GPUs only"])
+        if set(wanted) != {"cpu"}:
+            asked = f" (asked for: {' '.join(wanted)})" if wanted else ""
+            log.warning("no GPU here%s: running on the CPU (%d threads)", asked, torch.get_num_threads())
+        keep_memory()
         return torch.device("cpu")
     number = wanted[local_rank] if local_rank < len(wanted) else str(local_rank)
     if not number.isdigit() or int(number) >= torch.cuda.device_count():
