@@ -85,23 +85,6 @@ def inference(model: nn.Module, data: torch.Tensor, arithmetic: Arithmetic) -> C
     return forward
 
 
-def kept_for_backward(model: nn.Module, data: torch.Tensor) -> int:
-    """Bytes that a training forward pass holds for the backward pass, parameters not counted."""
-    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model.train()(data)
-    del output
-    return sum(kept.values())
-
-
 def peaks(device: torch.device) -> dict[str, float]:
     """What this machine can: multiply-adds per second of large 1x1 convolutions, bytes per second of a copy."""
     side = 2048 if device.type == "cuda" else 512

@@ -25,11 +25,12 @@ import torch
 
 from benchmarks import feeding
 from benchmarks.literal import literal
-from benchmarks.measure import Arithmetic, in_turns, inference, kept_for_backward, peaks, training_step
+from benchmarks.measure import Arithmetic, in_turns, inference, peaks, training_step
 from benchmarks.networks import SETTINGS, Setting, multiply_adds
 from benchmarks.performance_page import RESULTS, write_page
 from model.fold import fold
 from torchlight.memory import keep_memory
+from torchlight.size import kept_for_backward
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("networks", "latency", "memory", "feeding", "epoch")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -64,7 +64,7 @@ class GraphConv(nn.Module):
         Each looks at what the gates before it let through, but only at means, so the map itself is gated once at the end.
         """
         joint = 1 + torch.sigmoid(self.conv_sa(z.mean(2)))  # (N, 1, V)
-        pose = blocks.mix_joints(z, joint.unsqueeze(1) / z.shape[3]).squeeze(3)  # (N, C, T)
+        pose = products.mix_joints(z, joint.unsqueeze(1) / z.shape[3]).squeeze(3)  # (N, C, T)
         frame = 1 + torch.sigmoid(self.conv_ta(pose))  # (N, 1, T)
         channel = 1 + torch.sigmoid(self.fc2c(F.relu(self.fc1c((frame * pose).mean(2)))))  # (N, C)
         return z * (frame.unsqueeze(3) * joint.unsqueeze(2)) * channel[:, :, None, None]
@@ -72,8 +72,8 @@ class GraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         S = self.PA.unsqueeze(0)
         if self.adaptive:
-            S = S + self.alpha * torch.tanh(blocks.affinity(x, self.conv_a, self.conv_b))
-        z = F.relu(self.bn(blocks.aggregate(x, S, self.conv_d)) + self.down(x), inplace=True)
+            S = S + self.alpha * torch.tanh(products.affinity(x, self.conv_a, self.conv_b))
+        z = F.relu(self.bn(products.aggregate(x, S, self.conv_d)) + self.down(x), inplace=True)
         return self.gate(z) if self.attention else z
 
 

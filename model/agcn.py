@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -40,8 +40,8 @@ class GraphConv(nn.Module):
         blocks.init_graph_conv(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        S = blocks.affinity(x, self.conv_a, self.conv_b).softmax(dim=-2) + (self.A + self.PA)
-        return F.relu(self.bn(blocks.aggregate(x, S, self.conv_d)) + self.down(x), inplace=True)
+        S = products.affinity(x, self.conv_a, self.conv_b).softmax(dim=-2) + (self.A + self.PA)
+        return F.relu(self.bn(products.aggregate(x, S, self.conv_d)) + self.down(x), inplace=True)
 
 
 class Model(blocks.UnitNetwork):

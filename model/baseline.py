@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -39,7 +39,7 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         A = self.PA / (self.PA.norm(dim=1, keepdim=True) + 1e-4) if self.adaptive else self.PA
-        return F.relu(self.bn(blocks.aggregate(x, A.unsqueeze(0), self.conv_d)) + self.down(x), inplace=True)
+        return F.relu(self.bn(products.aggregate(x, A.unsqueeze(0), self.conv_d)) + self.down(x), inplace=True)
 
 
 class Model(blocks.UnitNetwork):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -58,7 +58,7 @@ class GraphConv(nn.Module):
         A topology is PA + alpha (W tanh(differences) + b): one matrix product, in which PA and b are two more rows.
         """
         K = len(self.convs)
-        embedded = blocks.pointwise(x.mean(2, keepdim=True), [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
+        embedded = products.pointwise(x.mean(2, keepdim=True), [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
         target, source = embedded.squeeze(2).unflatten(1, (2, K, -1)).permute(1, 2, 0, 3, 4)  # (K, N, R, V)
         differences = torch.tanh(target.unsqueeze(-1) - source.unsqueeze(-2)).flatten(3)  # (K, N, R, V * V)
         for conv, rows, PA in zip((s.conv4 for s in self.convs), differences, self.PA.flatten(1), strict=True):
@@ -70,12 +70,12 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         N, C, T, V = x.shape
-        features = blocks.TimeLast.apply(x).view(N, C, V, T)
+        features = products.TimeLast.apply(x).view(N, C, V, T)
         y = None
         for s, M in zip(self.convs, self.topologies(x), strict=True):
             z = s.conv3(features).view(-1, V, T)
             y = torch.bmm(M, z) if y is None else torch.baddbmm(y, M, z)  # (N * C_out, V, T)
-        return F.relu(self.bn(blocks.from_time_last(y, N)) + self.down(x), inplace=True)
+        return F.relu(self.bn(products.from_time_last(y, N)) + self.down(x), inplace=True)
 
 
 class Model(blocks.UnitNetwork):

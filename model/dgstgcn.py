@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 PUBLISHED_JOINTS = 25  # length of add_coeff in all published weights, also for smaller bodies
@@ -44,15 +44,15 @@ class GraphConv(nn.Module):
 
     def topology(self, x: Tensor) -> Tensor:
         """(N, C_in, T, V) -> (N, K, C_out / K, V, V), the last two axes source and target."""
-        joints = blocks.pointwise(x.mean(2, keepdim=True), (self.conv1, self.conv2)).squeeze(2)
+        joints = products.pointwise(x.mean(2, keepdim=True), (self.conv1, self.conv2)).squeeze(2)
         source, target = joints.unflatten(1, (2, len(self.A), -1)).unbind(1)  # (N, K, C, V)
         difference = torch.tanh(source.unsqueeze(-1) - target.unsqueeze(-2))  # (N, K, C, V, V)
         affinity = torch.einsum("nkcu,nkcw->nkuw", source, target).softmax(dim=-2)
         return torch.addcmul((self.A + self.beta[0] * affinity).unsqueeze(2), self.alpha[0], difference)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.topology(x).flatten(0, 2).transpose(1, 2) @ blocks.TimeLast.apply(self.pre(x))  # (N * C, V, T)
-        return F.relu(self.bn(self.post(blocks.from_time_last(y, len(x)))) + self.down(x), inplace=True)
+        y = self.topology(x).flatten(0, 2).transpose(1, 2) @ products.TimeLast.apply(self.pre(x))  # (N * C, V, T)
+        return F.relu(self.bn(self.post(products.from_time_last(y, len(x)))) + self.down(x), inplace=True)
 
 
 class TemporalUnit(blocks.MultiScaleTemporalUnit):
@@ -64,7 +64,7 @@ class TemporalUnit(blocks.MultiScaleTemporalUnit):
 
     def forward(self, x: Tensor) -> Tensor:
         V = x.shape[-1]
-        mean = blocks.mix_joints(x, x.new_full((1, V), 1 / V))
+        mean = products.mix_joints(x, x.new_full((1, V), 1 / V))
         joints, mean = self.scales(torch.cat([x, mean], dim=-1)).split([V, 1], dim=-1)  # (N, C, T', V) and (N, C, T', 1)
         return self.join(torch.addcmul(joints, self.add_coeff[:V], mean))
 

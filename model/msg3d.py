@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graph import adjacency
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (96, 192, 384)
 WINDOWS = (3, 5)
@@ -53,7 +53,7 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         A = (self.A + self.A_res).unflatten(0, (self.num_scales, -1)).transpose(1, 2)  # (K, V, V)
-        return self.mlp["layers"](blocks.gather(x, A.unsqueeze(0)))
+        return self.mlp["layers"](products.gather(x, A.unsqueeze(0)))
 
 
 class TemporalConv(blocks.MultiScaleTemporalConv):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -26,7 +26,7 @@ class GraphConv(nn.Module):
         self.conv = nn.Conv2d(in_channels, num_subsets * out_channels, 1)
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        return blocks.spread(x, A, self.conv)
+        return products.spread(x, A, self.conv)
 
 
 class Block(nn.Module):

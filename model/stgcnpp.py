@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks
+from model import blocks, products
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -30,7 +30,7 @@ class GraphConv(nn.Module):
         self.down = blocks.shortcut(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(blocks.spread(x, self.A, self.conv)) + self.down(x), inplace=True)
+        return F.relu(self.bn(products.spread(x, self.A, self.conv)) + self.down(x), inplace=True)
 
 
 class Model(blocks.StageNetwork):

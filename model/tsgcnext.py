@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graph import coco, ntu_rgb_d
-from model import blocks
+from model import blocks, products
 
 UNIFIED = {"coco": coco, "ntu": ntu_rgb_d}
 
@@ -79,7 +79,7 @@ class Block(nn.Module):
         for i in range(4):
             h = F.conv2d(u, widen[:, i], bias[:, i])
             if i < 3:
-                h = blocks.mix_joints(h, self.PA[i])
+                h = products.mix_joints(h, self.PA[i])
             y = y + F.conv2d(F.gelu(h), narrow[:, :, i])
         return y
 

@@ -17,6 +17,16 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         model.eval()(data)
+    return {
+        "input (C, T, V, M)": str(tuple(shape)),
+        "parameters": f"{parameters:,}" + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
+        "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
+        "activation memory of one clip in training": f"{kept_for_backward(model, data) / 2**20:.1f} MiB",
+    }
+
+
+def kept_for_backward(model: nn.Module, data: torch.Tensor) -> int:
+    """Bytes that a training forward pass holds for the backward pass, parameters not counted."""
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 
@@ -29,9 +39,4 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = model.train()(data)
     del output
-    return {
-        "input (C, T, V, M)": str(tuple(shape)),
-        "parameters": f"{parameters:,}" + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
-        "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
-        "activation memory of one clip in training": f"{sum(kept.values()) / 2**20:.1f} MiB",
-    }
+    return sum(kept.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model import blocks
+from model import blocks, products
 from model.tsgcnext import ChannelNorm, DropPath
 from tests.model.golden import fill_model
 from tests.model.zoo import build
@@ -93,7 +93,7 @@ def test_baseline_columns_have_nearly_unit_length():
         gcn.conv_d[0].weight.fill_(1)
         for conv in list(gcn.conv_d)[1:]:
             conv.weight.zero_()
-        y = blocks.aggregate(x, (gcn.PA / (gcn.PA.norm(dim=1, keepdim=True) + 1e-4))[None], gcn.conv_d)
+        y = products.aggregate(x, (gcn.PA / (gcn.PA.norm(dim=1, keepdim=True) + 1e-4))[None], gcn.conv_d)
     assert y[0, 0, 0, 3].item() == pytest.approx(3 * 2 / (5**0.5 + 1e-4))
 
 
