@@ -21,13 +21,11 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
     # Spawned, not forked: a worker holds this module and NumPy, whatever the caller has loaded.
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _end_with_parent)
     others = set(active_children())
-    in_main = threading.current_thread() is threading.main_thread()
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None  # the workers inherit this
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit this; we hear a Ctrl-C of this moment later
     try:
         results = pool.map(job, chunks)
     finally:
-        if in_main:
-            signal.signal(signal.SIGINT, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield from results
     except BrokenProcessPool:
