@@ -163,7 +163,8 @@ def run_program(raw: Path, out: Path, **options) -> subprocess.Popen:
 def test_ctrl_c_and_kill_leave_no_store_and_the_same_command_continues(stop, code, tmp_path):
     files = readers.write_raw(tmp_path / "raw", 8 * CHUNK)  # seconds of work, so that the signal comes before the end
     out = tmp_path / "s.clips"
-    process = run_program(files[0].parent, out, start_new_session=True)
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background of a shell are deaf to Ctrl-C
+    process = run_program(files[0].parent, out, start_new_session=True, preexec_fn=hear)
     while not list(partial_folder(out).glob("*.part")):
         assert process.poll() is None
         time.sleep(0.01)
