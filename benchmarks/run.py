@@ -1,6 +1,6 @@
 """How fast this machine is, side by side with the papers' equations taken literally.
 
-    python -m benchmarks.run                 # everything: about ten minutes on two cores
+    python -m benchmarks.run                 # everything: some minutes on two cores
     python -m benchmarks.run --quick         # three rounds of the first two networks
     python -m benchmarks.run --device 0      # a GPU: more batch sizes, TF32, compiled networks
 
