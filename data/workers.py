@@ -23,11 +23,12 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
     others = set(active_children())
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit this; we hear a Ctrl-C of this moment later
     try:
-        results = pool.map(job, chunks)
+        results = [pool.submit(job, chunk) for chunk in chunks]
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
-        yield from results
+        for result in results:
+            yield result.result()
     except BrokenProcessPool:
         raise ValueError("a worker process was killed (out of memory?); finished parts are kept; try again with --workers 1") from None
     except BaseException:
@@ -35,7 +36,7 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
             worker.terminate()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()  # without cancelling: Python 3.11 prints a traceback where a pool breaks on cancelled work
 
 
 def _end_with_parent() -> None:
