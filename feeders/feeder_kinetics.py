@@ -37,8 +37,9 @@ class Feeder(BatchFeeder):
         random_shift: bool = False,
         random_move: bool = False,
         skeleton: str = "",
+        hold_out: Sequence[str] = (),
     ):
-        source = open_source(data_path, split, part, label_path)
+        source = open_source(data_path, split, part, label_path, hold_out)
         self.window = int(source.manifest.get("window") or source.length.max())
         self.pad = source.manifest.get("pad") or "zero"
         if window_size < 0 or (random_choose and window_size == 0):

@@ -39,8 +39,9 @@ class Feeder(BatchFeeder):
         unify: bool = False,
         label_path: str = "",
         skeleton: str = "",
+        hold_out: Sequence[str] = (),
     ):
-        source = open_source(data_path, split, part, label_path)
+        source = open_source(data_path, split, part, label_path, hold_out)
         super().__init__(source, skeleton, modality, also, seed, repeat, window_size)
         self.window_size, self.random_rot = window_size, random_rot
         self.p_interval = check_interval(p_interval)

@@ -50,8 +50,9 @@ class Feeder(BatchFeeder):
         sampling: str = "uniform",
         p_interval: Sequence[float] = (1,),
         skeleton: str = "",
+        hold_out: Sequence[str] = (),
     ):
-        source = open_source(data_path, split, part)
+        source = open_source(data_path, split, part, hold_out=hold_out)
         super().__init__(source, skeleton, modality, also, seed, repeat, window_size)
         if sampling not in SAMPLINGS:
             raise ValueError(f"sampling: found {sampling!r}; allowed are {', '.join(SAMPLINGS)}; choose one")

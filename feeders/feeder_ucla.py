@@ -33,8 +33,9 @@ class Feeder(BatchFeeder):
         also: Sequence[str] = (),
         window_size: int = 52,
         skeleton: str = "",
+        hold_out: Sequence[str] = (),
     ):
-        source = open_source(data_path, split, part)
+        source = open_source(data_path, split, part, hold_out=hold_out)
         super().__init__(source, skeleton, modality, also, seed, repeat, window_size)
         shortest = int(source.length.min())
         if part == "train" and window_size > COPIES * shortest:

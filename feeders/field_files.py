@@ -6,6 +6,7 @@ Arrays are memory-mapped where the file allows it. Pickles are read by an unpick
 import pickle
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -16,6 +17,7 @@ from feeders.modality import MODALITIES
 from feeders.source import ArraySource, Source, from_store
 
 PARTS = ("train", "test")
+NAME_WORD = re.compile(r"[A-Za-z]+\d+")  # a01 s03 e00 v01 of NW-UCLA, S001 C002 P003 R001 A012 of NTU
 SPLIT_OF_FILE = {"NTU60_CS": "xsub", "NTU60_CV": "xview", "NTU120_CSub": "xsub", "NTU120_CSet": "xset"}
 PLAIN = {
     ("_codecs", "encode"),
@@ -47,10 +49,33 @@ def read_pickle(path: Path):
         raise ValueError(f"{path}: not a pickle of plain data: {error}") from error
 
 
-def open_source(data_path: str, split: str, part: str, label_path: str = "") -> Source:
-    """The clips of one part, from whatever `data_path` is: a clip store, `.npz`, `.npy` or `.pkl`; raises ValueError."""
+def open_source(data_path: str, split: str, part: str, label_path: str = "", hold_out: Sequence[str] = ()) -> Source:
+    """The clips of one part, from whatever `data_path` is: a clip store, `.npz`, `.npy` or `.pkl`.
+
+    hold_out: words of names as in `s03` or `P017`: the training clips with one of them stand for the test part, the others for the
+    training part, and the test part itself is not read.
+
+    Raises:
+        ValueError: the file is not what it should be, or has no such part.
+    """
     if part not in PARTS:
         raise ValueError(f"part: found {part!r}; allowed are {', '.join(PARTS)}; choose one")
+    if not hold_out:
+        return read_part(data_path, split, part, label_path)
+    source = read_part(data_path, split, "train", label_path)
+    words = [set(NAME_WORD.findall(name)) for name in source.name.tolist()]
+    unknown = [word for word in hold_out if not any(word in of_clip for of_clip in words)]
+    if unknown:
+        known = ", ".join(sorted(set().union(*words))[:100]) or "none"
+        raise ValueError(f"hold_out: found {', '.join(unknown)}; the names of the training clips have the words {known}; choose among them")
+    held = np.array([not of_clip.isdisjoint(hold_out) for of_clip in words])
+    if held.all():
+        raise ValueError(f"hold_out: found {', '.join(hold_out)}, which is every training clip; leave some to train on")
+    return source.select(held if part == "test" else ~held)
+
+
+def read_part(data_path: str, split: str, part: str, label_path: str) -> Source:
+    """One published part, by the kind of file."""
     path = Path(data_path)
     if label_path and path.suffix != ".npy":
         raise ValueError(f"label_path: found {label_path!r} beside {path}; only .npy files have labels elsewhere; leave it out")

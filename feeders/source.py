@@ -56,6 +56,16 @@ class Source:
         self.file = self.file if self.device.type == "cpu" else None
         return self
 
+    def select(self, keep: np.ndarray) -> "Source":
+        """Only the clips where keep (N,) bool is true, in their order."""
+        kept = torch.from_numpy(np.flatnonzero(keep))
+        self.name, self.label = self.name[keep], self.label[keep]
+        self.first, self.present, self.length = self.first[kept], self.present[kept], self.length[kept]
+        self._valid = None if self._valid is None else self._valid[kept]
+        if self.manifest.get("image"):
+            self.manifest = self.manifest | {"image": [self.manifest["image"][i] for i in kept]}
+        return self
+
     def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Frames of the persons that are there: clip (N,), time (N, T), -1: an empty frame -> (P, C, T, V, 1), owner (P,), slot (P,).
 
@@ -82,8 +92,8 @@ class ArraySource(Source):
     def __init__(self, data: np.ndarray, name, label, manifest: dict):
         N, C, T, V, M = data.shape
         everybody = torch.ones(N, M, dtype=torch.bool)
-        rows = torch.zeros(N, M, dtype=torch.int64)
-        super().__init__(data.reshape(N * C * T, V, M), rows, everybody, 1, name, label, torch.full((N,), T), manifest)
+        rows = torch.arange(0, N * C * T, C * T)
+        super().__init__(data.reshape(N * C * T, V, M), rows[:, None].expand(N, M), everybody, 1, name, label, torch.full((N,), T), manifest)
         self.channels, self.num_person, self.T = C, M, T
 
     def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,7 +103,7 @@ class ArraySource(Source):
 
     def take(self, clip: Tensor, time: Tensor) -> Tensor:
         (N, T), C = time.shape, self.channels
-        row = (clip[:, None] * C + torch.arange(C, device=clip.device)) * self.T
+        row = self.first[clip, :1] + torch.arange(C, device=clip.device) * self.T
         row = row[:, :, None] + time.clamp(min=0)[:, None]  # (N, C, T)
         x = self.frames.flatten(1).index_select(0, row.flatten()).view(N, C, T, self.num_point, self.num_person)
         return x.masked_fill_((time < 0)[:, None, :, None, None], 0)

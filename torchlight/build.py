@@ -40,7 +40,7 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
             if source == "train_feeder_args" and not arguments and config.phase != "train":
                 continue  # old files of tests name the test part alone
             if key == "feeder":
-                taken = sorted(set(arguments) & {"part", "modality", "seed"})
+                taken = sorted(set(arguments) & {"part", "modality", "seed", "hold_out"})
                 problems += [f"{source}.{name}: is set by the framework; use the option {name} or leave it out" for name in taken]
                 arguments = {**arguments, **feeder_extras(config, "train")}
             problems += [f"{source}.{problem}" for problem in check_arguments(classes[key], arguments)]
@@ -54,6 +54,8 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
 def feeder_extras(config: Config, part: str) -> dict[str, Any]:
     """What the framework itself tells a feeder."""
     extras = {"part": part, "modality": config.modality, "seed": config.seed}
+    if config.hold_out:
+        extras["hold_out"] = config.hold_out
     others = distillation.other_modalities(config) if part == "train" else []
     return extras | {"also": sorted({*config.train_feeder_args.get("also", []), *others})} if others else extras
 

@@ -61,6 +61,9 @@ class Data:
     feeder: str | None = option(None, "dotted path of the feeder class")
     train_feeder_args: dict = option({}, "arguments of the training feeder")
     test_feeder_args: dict = option({}, "arguments of the test feeder")
+    hold_out: list[str] = option(
+        [], "test on the training clips whose names have one of these words (s03, P017), train on the others, leave the test part unread"
+    )
     modality: Modality = option("joint", "the stream: joint, bone, joint_motion or bone_motion")
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps")
     test_batch_size: int = option(64, "clips per evaluation step and device")

@@ -181,7 +181,7 @@ class Processor:
         distributed.on_main(self.write_class_tables)
         best = trainer.best["test"]
         log.info("last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%", trainer.epoch, figures["test_top1"], figures["test_top5"])
-        log.info("best epoch (%d): test top-1 %.2f %%, chosen on the test set and so not a fair estimate", best["epoch"], best["top1"])
+        log.info("best epoch (%d): test top-1 %.2f %%, chosen on the test clips and so not a fair estimate", best["epoch"], best["top1"])
 
     def train_loader(self, batches: TrainBatches, epoch: int) -> tqdm:
         """The batches of an epoch."""
@@ -205,6 +205,8 @@ class Processor:
         parameters = sum(p.numel() for p in self.model.parameters())
         log.info("%s, %s parameters, %s stream, on %s", config.model, f"{parameters:,}", config.modality, device_name(self.device))
         log.info("%d training and %d test clips, %d steps per epoch", batches.length, len(self.feeders["test"]), batches.steps)
+        if config.hold_out:
+            log.info("the test clips are the training clips of %s, held out; the test part itself is not read", ", ".join(config.hold_out))
         share = config.batch_size // (devices * config.update_freq)
         log.info(
             "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g belongs to the whole",

@@ -84,12 +84,12 @@ def close_logging() -> None:
 
 
 def default_work_dir(config: Config) -> Path | None:
-    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/; None for any other file."""
+    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (with hold_out another folder); None for any other file."""
     try:
         inside = Path(config.config or "").resolve().relative_to(ROOT / "config")
     except ValueError:
         return None
-    return Path("work_dir") / inside.with_suffix("") / config.modality
+    return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *(["without", *config.hold_out] if config.hold_out else [])])
 
 
 class RunDirectory:
