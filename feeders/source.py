@@ -92,8 +92,8 @@ class ArraySource(Source):
     def __init__(self, data: np.ndarray, name, label, manifest: dict):
         N, C, T, V, M = data.shape
         everybody = torch.ones(N, M, dtype=torch.bool)
-        rows = torch.arange(0, N * C * T, C * T)
-        super().__init__(data.reshape(N * C * T, V, M), rows[:, None].expand(N, M), everybody, 1, name, label, torch.full((N,), T), manifest)
+        rows = torch.arange(0, N * C * T, C * T)[:, None].expand(N, M)
+        super().__init__(data.reshape(N * C * T, V, M), rows, everybody, 1, name, label, torch.full((N,), T), manifest)
         self.channels, self.num_person, self.T = C, M, T
 
     def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:

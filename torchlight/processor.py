@@ -312,4 +312,4 @@ def start_worker(_: int) -> None:
 
 def device_name(device: torch.device) -> str:
     """What a reader of the log wants to know about a device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"

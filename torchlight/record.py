@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -89,7 +90,8 @@ def default_work_dir(config: Config) -> Path | None:
         inside = Path(config.config or "").resolve().relative_to(ROOT / "config")
     except ValueError:
         return None
-    return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *(["without", *config.hold_out] if config.hold_out else [])])
+    without = ["without", *config.hold_out] if config.hold_out else []
+    return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *without])
 
 
 class RunDirectory:
@@ -191,7 +193,7 @@ class RunDirectory:
 def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
     """What a figure depends on beside the configuration."""
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
