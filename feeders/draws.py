@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from feeders.device import constant
+
 
 def _signed(word: int) -> int:
     """A 64-bit word as torch's int64 holds it."""
@@ -61,12 +63,11 @@ class Draws:
 
     def choice(self, values: list[float], k: int) -> Tensor:
         """Values of a list, with replacement -> (N, k) float64."""
-        table = torch.tensor(values, dtype=torch.float64, device=self.key.device)
-        return table[self.integer(0, len(values), k)]
+        return constant(tuple(values), self.key.device)[self.integer(0, len(values), k)]
 
     def subset(self, k: int, n: Tensor) -> Tensor:
         """k different numbers of 0..n-1, sorted, every subset equally likely (Floyd's algorithm); n (N,) >= k -> (N, k) int64."""
-        assert int(n.min()) >= k, (n, k)
+        assert n.is_cuda or int(n.min()) >= k, (n, k)  # a GPU would have to be waited for
         uniform = self.uniform(k)
         chosen = torch.full((len(n), k), -1, device=n.device)
         for i in range(k):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from feeders.device import send
 from feeders.draws import Draws
 from feeders.modality import check_modality, derive, find_skeleton
 from feeders.source import Source
@@ -63,19 +64,24 @@ class BatchFeeder(Dataset):
 
     def to(self, device) -> "BatchFeeder":
         """Hold the clips in the memory of a device, so that batches are made there; they stay where they are if they do not fit."""
-        size = self.source.frames.nbytes
-        if torch.device(device).type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
+        size = self.source.bytes_to_move(device)
+        if torch.device(device).type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 4:
             log.warning("the clips (%.1f GB) do not fit beside a network on %s and stay in main memory", size / 1e9, device)
         else:
             self.source.to(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the clips are, and batches are made."""
+        return self.source.device
+
     def batch(self, indices: Sequence[int], epoch: int, device=None) -> dict[str, Tensor]:
         """One batch, a pure function of its arguments: {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, and data_<modality>."""
-        index = torch.as_tensor(indices, device=self.source.device)
+        index = torch.as_tensor(indices)
         clip = index % len(self.source)
+        index, clip, label = send(torch.stack([index, clip, torch.from_numpy(self.label)[clip]]), self.device)
         streams = self.streams(clip, Draws(self.seed, epoch, index), (self.modality, *self.also))
-        label = torch.from_numpy(self.label).to(clip.device)[clip]
         batch = {"data": streams[self.modality].float().contiguous(), "label": label, "index": clip}
         batch |= {f"data_{word}": streams[word].float().contiguous() for word in self.also}
         return batch if device is None else {key: value.to(device) for key, value in batch.items()}

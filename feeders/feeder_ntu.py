@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from feeders.device import constant
 from feeders.draws import Draws
 from feeders.feeder import BatchFeeder
 from feeders.field_files import open_source
@@ -62,7 +63,7 @@ class Feeder(BatchFeeder):
                 raise ValueError(
                     f"unify: found the skeleton {self.skeleton.name}; allowed are {', '.join(COMMON_JOINTS)}; switch unify off"
                 )
-            self.joints = list(COMMON_JOINTS[self.skeleton.name])
+            self.joints = tuple(COMMON_JOINTS[self.skeleton.name])
             self.num_point = len(self.joints)
             self.shape = (self.channels, window_size, self.num_point, self.num_person)
 
@@ -79,7 +80,7 @@ class Feeder(BatchFeeder):
         if self.random_rot:
             x = random_rotation(x, draws.uniform(3, -LARGEST_ANGLE, LARGEST_ANGLE)[owner])
         out = {word: assemble(self.derive(x, word), owner, slot, len(clip), self.num_person) for word in modalities}
-        return out if self.joints is None else {word: y[:, :, :, self.joints] for word, y in out.items()}
+        return out if self.joints is None else {word: y.index_select(3, constant(self.joints, y.device)) for word, y in out.items()}
 
 
 def check_interval(p: Sequence[float]) -> tuple[float, ...]:

@@ -88,18 +88,23 @@ class Feeder(BatchFeeder):
         self.image = torch.tensor(image if image and None not in image else [DEFAULT_IMAGE] * len(source))
         self.shape = (self.channels, window_size, self.num_point, num_person)
 
+    def to(self, device) -> "Feeder":
+        super().to(device)
+        self.image = self.image.to(self.device)
+        return self
+
     def batch(self, indices: Sequence[int], epoch: int, device=None) -> dict[str, Tensor]:
         batch = super().batch(indices, epoch, device)
         return batch | {"clips": self.num_clips} if self.num_clips > 1 else batch
 
     def streams(self, clip: Tensor, draws: Draws, modalities: Sequence[str]) -> dict[str, Tensor]:
         length = self.source.length[clip]
-        x = self.source.take(clip, pad_map(length, int(length.max()), "zero")).float()
+        x = self.source.take(clip, pad_map(length, self.source.longest(clip), "zero")).float()
         if self.pre_normalize == "3d":
             x, kept = normalise_3d(x, self.align_spine)
             length = torch.where(kept > 0, kept, length)
         elif self.pre_normalize == "2d":
-            x = normalise_2d(x, self.image.to(x.device)[clip])
+            x = normalise_2d(x, self.image[clip])
         time = self.sample(length, draws)
         x = self.augment(x, draws)
         out = {}

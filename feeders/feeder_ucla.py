@@ -48,7 +48,7 @@ class Feeder(BatchFeeder):
 
     def streams(self, clip: Tensor, draws: Draws, modalities: Sequence[str]) -> dict[str, Tensor]:
         length = self.source.length[clip]
-        whole = torch.arange(int(length.max()), device=clip.device).minimum(length[:, None] - 1)  # the last frame again, so that
+        whole = torch.arange(self.source.longest(clip), device=clip.device).minimum(length[:, None] - 1)  # the last frame again, so that
         x = self.source.take(clip, whole).double()  # minima and maxima are those of the clip
         if self.train:
             degrees = draws.integer(-self.largest_angle, self.largest_angle + 1, 2)

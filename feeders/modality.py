@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import graph
+from feeders.device import constant
 from graph.skeleton import Skeleton
 
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
@@ -39,7 +40,7 @@ def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
     score: the last channel is a confidence; a bone's is the mean of its two ends and the root keeps its own (pyskl).
     Without it a confidence is subtracted like a coordinate (2s-AGCN, MS-G3D).
     """
-    start = x.index_select(3, torch.tensor(parents, device=x.device))
+    start = x.index_select(3, constant(parents, x.device))
     y = x - start
     if score:
         y[:, -1] = (x[:, -1] + start[:, -1]) / 2

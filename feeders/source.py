@@ -1,12 +1,15 @@
 """One part of a benchmark as the feeders read it, whatever file it lies in."""
 
 import warnings
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from feeders.clips import ClipStore
+
+ELSEWHERE: WeakValueDictionary = WeakValueDictionary()  # the frames of files that are held on other devices
 
 
 class Source:
@@ -23,6 +26,7 @@ class Source:
         self.name, self.label, self.length, self.manifest = np.asarray(name), np.asarray(label, np.int64), length, manifest
         self.num_point, self.channels, self.num_person = frames.shape[1], frames.shape[2], first.shape[1]
         self._valid: Tensor | None = None
+        self.most_frames = int(length.max()) if len(length) else 0
 
     def __getstate__(self) -> dict:
         """A worker maps the file again and gets no copy of it."""
@@ -49,10 +53,15 @@ class Source:
         return self._valid
 
     def to(self, device) -> "Source":
-        """Move the frames and everything that finds them to another device."""
+        """Move the frames and everything that finds them to another device; the parts of one file share its frames there."""
+        place = self.place(device)
+        if place is not None:
+            self.frames = ELSEWHERE.get(place, self.frames)
         for key, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, key, value.to(device))
+        if place is not None:
+            ELSEWHERE[place] = self.frames
         self.file = self.file if self.device.type == "cpu" else None
         return self
 
@@ -66,17 +75,36 @@ class Source:
             self.manifest = self.manifest | {"image": [self.manifest["image"][i] for i in kept]}
         return self
 
+    def place(self, device) -> tuple | None:
+        """The name of the frames on another device; None for frames that come from no file or stay in main memory."""
+        away = torch.device(device).type != "cpu"
+        return (str(device), str(self.file["filename"]), self.file["offset"]) if self.file and away else None
+
+    def bytes_to_move(self, device) -> int:
+        """How much memory `to` takes on a device."""
+        return 0 if self.place(device) in ELSEWHERE else self.frames.nbytes
+
+    def longest(self, clip: Tensor) -> int:
+        """A number of frames that holds each of these clips (N,): that of the longest, on a GPU of all, as it need not be waited for."""
+        return self.most_frames if clip.is_cuda else int(self.length[clip].max())
+
     def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Frames of the persons that are there: clip (N,), time (N, T), -1: an empty frame -> (P, C, T, V, 1), owner (P,), slot (P,).
 
         owner: which of the N clips a person belongs to, slot: which of its M places. Most clips are of one person, so P is well
-        below N M; what moves no zeros can work on the persons and `assemble` them at the end.
+        below N M; what moves no zeros can work on the persons and `assemble` them at the end. (On a GPU P is N M.)
         """
-        owner, slot = self.present[clip].nonzero(as_tuple=True)
-        time = time[owner]
-        row = self.first[clip[owner], slot][:, None] + time.clamp(min=0) * self.stride  # (P, T)
+        here = self.present[clip]
+        if clip.is_cuda:  # to find who is there would be to wait: everybody is taken, the absent ones without a frame
+            place = torch.arange(here.numel(), device=clip.device)
+            owner, slot = place // self.num_person, place % self.num_person
+            time = time[owner].masked_fill(~here.flatten()[:, None], -1)
+        else:
+            owner, slot = here.nonzero(as_tuple=True)
+            time = time[owner]
+        row = (self.first[clip[owner], slot][:, None] + time * self.stride).masked_fill(time < 0, 0)  # (P, T)
         x = self.frames.flatten(1).index_select(0, row.flatten()).view(*row.shape, self.num_point, self.channels, 1)
-        if bool((time < 0).any()):
+        if x.is_cuda or bool((time < 0).any()):
             x.masked_fill_((time < 0)[:, :, None, None, None], 0)
         return x.permute(0, 3, 1, 2, 4), owner, slot  # (P, C, T, V, 1)
 
@@ -118,7 +146,7 @@ def assemble(x: Tensor, owner: Tensor, slot: Tensor, N: int, M: int) -> Tensor:
 
 def count_valid(source: Source, clip: Tensor) -> Tensor:
     length = source.length[clip]
-    time = torch.arange(int(length.max()), device=clip.device).expand(len(clip), -1)
+    time = torch.arange(source.longest(clip), device=clip.device).expand(len(clip), -1)
     x = source.take(clip, time.masked_fill(time >= length[:, None], -1))
     return (x != 0).permute(0, 2, 1, 3, 4).flatten(2).any(2).sum(1)
 

@@ -1,0 +1,17 @@
+"""What goes from the host to a device without making the host wait: on a GPU, a plain copy waits for all work before it."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device."""
+    return x if device.type == "cpu" else x.pin_memory().to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[int, ...] | tuple[float, ...], device: torch.device) -> Tensor:
+    """A small table, (n,) int64 or float64, sent to each device once."""
+    return send(torch.tensor(values, dtype=torch.float64 if isinstance(values[0], float) else torch.int64), device)

@@ -1,0 +1,114 @@
+"""Batches made on a GPU, on a pretended one: no tensor of the host gets into them, they are the same, and nobody waits for the GPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla, source
+from feeders.feeder import BatchFeeder
+from feeders.modality import MODALITIES
+from tests.feeders.pretend import OnGpu, gpu
+from tests.feeders.synthetic import random_clips, write_store
+
+CUDA = torch.device("cuda:0")
+PYSKL = dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)
+KINETICS = dict(window_size=50, random_choose=True, random_shift=True, random_move=True)
+RECIPES = {
+    "ntu": (feeder_ntu, "store", dict(p_interval=[0.5, 1], random_rot=True)),
+    "ntu, 13 joints": (feeder_ntu, "store", dict(unify=True)),
+    "ntu, test": (feeder_ntu, "store", dict(part="test")),
+    "ucla": (feeder_ucla, "ucla_store", {}),
+    "ucla, test": (feeder_ucla, "ucla_store", dict(part="test")),
+    "kinetics": (feeder_kinetics, "kinetics_store", KINETICS),
+    "kinetics, test": (feeder_kinetics, "kinetics_store", dict(part="test", window_size=100)),
+    "pyskl": (feeder_pyskl, "store", PYSKL),
+    "pyskl, decoded": (feeder_pyskl, "store", dict(sampling="uniform_decode", p_interval=[0.5, 1])),
+    "pyskl, padded": (feeder_pyskl, "store", dict(sampling="pad", num_person=3)),
+    "pyskl, 2-D": (feeder_pyskl, "kinetics_store", dict(pre_normalize="2d")),
+    "pyskl, test": (feeder_pyskl, "store", dict(part="test", num_clips=2)),
+}
+SPLITS = {"store": "xsub", "ucla_store": "xview", "kinetics_store": "all"}
+
+
+@pytest.fixture(params=RECIPES)
+def make(request):
+    module, store, arguments = RECIPES[request.param]
+    path = request.getfixturevalue(store)
+    return lambda: module.Feeder(str(path), SPLITS[store], **{"part": "train", "repeat": 2, "also": MODALITIES[1:], **arguments})
+
+
+def on_gpu(feeder: BatchFeeder, monkeypatch, indices, epoch: int) -> tuple[dict, list[str]]:
+    """A batch made on the pretended GPU, brought back, and for what the host waited on the way."""
+    with gpu(monkeypatch) as device:
+        feeder.to(CUDA)
+        feeder.batch(indices, epoch)  # small tables go there once
+        device.waits.clear()
+        batch, waits = feeder.batch(indices, epoch), list(device.waits)
+        assert feeder.device == CUDA and all(isinstance(x, OnGpu) for x in batch.values() if isinstance(x, torch.Tensor))
+        return {key: x.cpu() if isinstance(x, OnGpu) else x for key, x in batch.items()}, waits
+
+
+def test_a_batch_made_on_a_gpu_is_the_one_of_the_cpu_and_needs_no_waiting(make, monkeypatch):
+    feeder = make()
+    indices = range(len(feeder) - 1)
+    expected = feeder.batch(indices, 3)
+    found, waits = on_gpu(feeder, monkeypatch, indices, 3)
+    assert found.keys() == expected.keys() and found.get("clips") == expected.get("clips")
+    for key in expected.keys() - {"clips"}:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-5)
+    drawn_like_pyskl = isinstance(feeder, feeder_pyskl.Feeder) and not feeder.train and feeder.sampling != "pad"  # by NumPy, clip by clip
+    assert bool(waits) == drawn_like_pyskl, waits
+
+
+def test_clips_of_one_array_are_read_on_a_gpu_as_on_the_cpu(monkeypatch):
+    clips = source.ArraySource(np.random.default_rng(0).normal(size=(3, 3, 5, 18, 2)), list("abc"), [0, 1, 0], {})
+    clip, time = torch.tensor([2, 0]), torch.tensor([[0, 3, -1], [1, 1, 2]])
+    expected = clips.take(clip, time)
+    with gpu(monkeypatch):
+        assert torch.equal(clips.to(CUDA).take(clip.to(CUDA), time.to(CUDA)).cpu(), expected)
+
+
+def test_a_clip_of_nobody_is_empty_on_a_gpu_too(tmp_path, monkeypatch):
+    clips = [*random_clips([6], 18)[0], np.zeros((0, 6, 18, 3), np.float32)]  # its place would be behind the last frame of the file
+    store = write_store(tmp_path / "none.clips", clips, [0, 0], [(0, -1), (-1, -1)], {"all": {"test": [0, 1]}})
+    batch, _ = on_gpu(feeder_kinetics.Feeder(str(store), "all", "test"), monkeypatch, [0, 1], 0)
+    assert (batch["data"][1] == 0).all() and (batch["data"][0, ..., 0] != 0).all()
+
+
+def held(store) -> int:
+    """How many frames of this store are on the GPU."""
+    return sum(str(store) in file for _, file, _ in source.ELSEWHERE)
+
+
+def test_the_parts_of_one_store_share_its_frames_on_a_gpu_as_long_as_one_is_there(store, monkeypatch):
+    train, test = (feeder_ntu.Feeder(str(store), "xsub", part) for part in ("train", "test"))
+    with gpu(monkeypatch):
+        train.to(CUDA)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 2**34))  # nothing more is needed
+        assert test.to(CUDA).source.frames is train.source.frames
+        assert held(store) == 1
+        del train, test
+        assert held(store) == 0
+
+
+def test_clips_that_do_not_fit_stay_in_main_memory_and_it_is_said(store, monkeypatch, caplog):
+    feeder = feeder_ntu.Feeder(str(store), "xsub", "train")
+    with gpu(monkeypatch):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4 - 1, 2**34))
+        assert feeder.to(CUDA).device == torch.device("cpu") and "do not fit beside a network on cuda:0" in caplog.text
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4, 2**34))
+        assert feeder.to(CUDA).device == CUDA
+
+
+def test_the_pretended_gpu_refuses_what_a_real_one_refuses(monkeypatch):
+    with gpu(monkeypatch) as device:
+        x = torch.arange(3.0).to(CUDA)
+        assert (x + torch.tensor(1.0))[torch.tensor([0, 2])].cpu().tolist() == [1, 3]
+        for mixed in (lambda: x + torch.ones(3), lambda: torch.ones(3)[x.long()], lambda: torch.where(x > 1, torch.ones(3), x)):
+            with pytest.raises(RuntimeError, match="same device"):
+                mixed()
+        device.waits.clear()
+        for waiting in (lambda: int(x.max()), lambda: x.nonzero(), lambda: x[x > 1], lambda: x.cpu(), lambda: torch.ones(3).to(CUDA)):
+            waiting()
+            assert len(device.waits) == 1, device.waits
+            device.waits.clear()
