@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import blocks, products
+from model.fold import fold
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -51,6 +52,7 @@ class Model(blocks.UnitNetwork):
     """
 
     dead_parameters: tuple[str, ...] = ()
+    for_inference = fold
 
     def __init__(
         self,

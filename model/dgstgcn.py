@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import blocks, products
+from model.fold import fold
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 PUBLISHED_JOINTS = 25  # length of add_coeff in all published weights, also for smaller bodies
@@ -80,6 +81,7 @@ class Model(blocks.StageNetwork):
     """
 
     dead_parameters: tuple[str, ...] = ()
+    for_inference = fold
 
     def __init__(
         self,

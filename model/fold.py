@@ -1,4 +1,8 @@
-"""Batch norm folded into the convolutions before it, for inference: the same numbers with fewer passes over memory."""
+"""Batch norm folded into the convolutions before it, for inference: the same numbers with fewer passes over memory.
+
+A network says that this is exact for it, and is then evaluated so, by the line `for_inference = fold` in its class. A subclass does not
+inherit that: it may read a convolution elsewhere, share it or watch it by a hook, and is evaluated as it is until it says so itself.
+"""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -7,7 +11,7 @@ import torch
 from torch import nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def fold(model: nn.Module) -> nn.Module:
@@ -32,13 +36,14 @@ def pairs(part: nn.Module) -> Iterator[tuple[nn.Module, str, Iterable[nn.Module]
                 yield part, name, [before]
     for conv, norm in getattr(part, "norm_after", {}).items():
         before = part.get_submodule(conv)
-        yield part, norm, list(before) if isinstance(before, nn.ModuleList) else [before]
+        if isinstance(getattr(part, norm), NORMS):  # and not folded before
+            yield part, norm, list(before) if isinstance(before, nn.ModuleList) else [before]
 
 
 @torch.no_grad()
 def fold_norm(convs: Iterable[nn.Module], norm: nn.Module) -> None:
     """Scale every convolution, and shift the first: norm(sum of conv(x)) becomes sum of conv(x)."""
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # rounded once, with the weights
     for i, conv in enumerate(convs):
         conv.weight.mul_(scale.view(-1, *(1,) * (conv.weight.dim() - 1)))
         conv.bias.mul_(scale)

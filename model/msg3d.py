@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from graph import adjacency
 from model import blocks, products
+from model.fold import fold
 
 WIDTHS = (96, 192, 384)
 WINDOWS = (3, 5)
@@ -109,6 +110,7 @@ class Model(nn.Module):
     """
 
     dead_parameters: tuple[str, ...] = ()
+    for_inference = fold
 
     def __init__(
         self,

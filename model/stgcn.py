@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model import blocks, products
+from model.fold import fold
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
@@ -61,6 +62,7 @@ class Model(nn.Module):
     """
 
     dead_parameters: tuple[str, ...] = ()
+    for_inference = fold
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from graph import coco, ntu_rgb_d
 from model import blocks, products
+from model.fold import fold
 
 UNIFIED = {"coco": coco, "ntu": ntu_rgb_d}
 
@@ -99,6 +100,7 @@ class Model(nn.Module):
     """
 
     dead_parameters: tuple[str, ...] = ("*.gamma", "*.alpha")
+    for_inference = fold
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from feeders.feeder_ucla import Feeder
+from model import ctrgcn
 from torchlight import distributed
 from torchlight.objective import Classification
 
@@ -24,6 +25,10 @@ class Plain(nn.Module):
 
     def forward(self, data: Tensor) -> Tensor:
         return self.fc(torch.tanh(self.first(data.mean(2).flatten(1))))
+
+
+class Heir(ctrgcn.Model):
+    """CTR-GCN, perhaps with changes."""
 
 
 class AtStep(Classification):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
-from torchlight import checkpoint, scores
+from torchlight import checkpoint, engine, scores
 
 
 @pytest.fixture
@@ -62,6 +62,30 @@ def test_the_flag_ema_tests_the_moving_average_and_writes_its_own_score_file(tmp
     average = tested(trained / "last.pt", "--ema", "true")
     assert same(average, tested(tmp_path / "ema.pt")) and not same(average, tested(trained / "last.pt"))
     assert sorted(path.name for path in (tmp_path / "tested").glob("*score.pkl")) == ["epoch1_test_ema_score.pkl", "epoch1_test_score.pkl"]
+
+
+@pytest.mark.parametrize(("key", "flags"), [("test", ()), ("test_ema", ("--ema", "true"))])
+def test_a_test_gives_the_figures_of_the_training_to_the_last_digit(trained, tested, key, flags):
+    rows = np.stack(list(tested(trained / "last.pt", *flags).values())).astype(np.float32)
+    label = np.arange(60)[40:] * 7 % 5
+    found = engine.Prediction(rows, label, np.arange(20), False)
+    last = tiny.metrics(trained)[-1]
+    assert (found.loss, scores.top_k(rows, label, 1)) == (last[f"{key}_loss"], last[f"{key}_top1"])
+
+
+def test_an_evaluation_runs_the_copy_that_a_network_offers_and_leaves_the_network_alone(experiment, trained, tested, monkeypatch):
+    seen = []
+    whole = engine.evaluate
+    monkeypatch.setattr(engine, "evaluate", lambda network, *rest: [seen.append(network), whole(network, *rest)][1])
+    tested(trained / "last.pt", "--save-feature", "true")
+    scored, pooled = seen
+    for network in (scored, pooled.model):
+        assert isinstance(network.l1.tcn1.branches[3][1], torch.nn.Identity)  # where a norm was
+    seen.clear()
+    saved = tiny.weights(trained)
+    tested(trained / "last.pt", model="tests.torchlight.parts.Heir")
+    (heir,) = seen
+    assert all(torch.equal(value, saved[name]) for name, value in heir.state_dict().items())
 
 
 def test_weights_with_the_names_of_pyskl_load_as_they_are(tmp_path, experiment, tested, main):
