@@ -52,6 +52,12 @@ class Gpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        with self:  # in inference mode, operations that are made of others come whole
+            out = function.decompose(*args, **kwargs)
+        return self.run(function, args, kwargs) if out is NotImplemented else out
+
+    def run(self, function, args: tuple, kwargs: dict):
+        """One operation that is not made of others."""
         tensors: list[Tensor] = []
         tree_map(lambda x: tensors.append(x) if isinstance(x, Tensor) else None, (args, kwargs))
         here = [isinstance(x, OnGpu) for x in tensors]
@@ -81,7 +87,8 @@ class Gpu(TorchDispatchMode):
 
 @contextmanager
 def gpu(monkeypatch):
-    """Within it `to("cuda")` works without a GPU."""
+    """Within it `to("cuda:0")` works without a GPU, for tensors and modules."""
+    monkeypatch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**34, 2**34))
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)

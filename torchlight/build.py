@@ -14,6 +14,7 @@ from torchlight.imports import check_arguments, import_object
 from torchlight.memory import keep_memory
 
 log = logging.getLogger("torchlight")
+MOST_WORKERS = 4  # feed some 100,000 clips per second
 
 
 def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
@@ -67,6 +68,36 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Any:
         return feeder(**arguments | feeder_extras(config, part))
     except (ValueError, OSError) as error:
         raise ConfigError([f"{part}_feeder_args: {error}"]) from error
+
+
+def open_feeder(config: Config, feeder: Callable, part: str, device: torch.device) -> Any:
+    """The feeder of a part, proved to fit the network; on a GPU with its clips there, if they fit and nobody wants them elsewhere."""
+    feeder = build_feeder(config, feeder, part)
+    check_fit(config, feeder)
+    if device.type == "cuda" and config.data_on_device and not config.num_worker and hasattr(feeder, "to"):
+        feeder.to(device)
+    return feeder
+
+
+def worker_count(config: Config, feeder: Any, device: torch.device) -> int:
+    """How many processes make the batches of a feeder: as many as the configuration says, else as many as pay.
+
+    None where the clips are on a GPU, and none on a CPU: they would take the cores from the network, which needs them far longer.
+    Beside a GPU a few, of the cores that processes on this machine share.
+    """
+    if feeder_device(feeder).type != "cpu":
+        return 0
+    if config.num_worker is not None:
+        return config.num_worker
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+
+
+def feeder_device(feeder: Any) -> torch.device:
+    """Where a feeder makes its batches."""
+    return getattr(feeder, "device", torch.device("cpu"))
 
 
 def build_model(config: Config, model: Callable) -> nn.Module:

@@ -43,7 +43,7 @@ def resume_candidates(last: Path) -> list[Path]:
     return [path for path in (last, *numbered(last)) if path.exists()]
 
 
-FREE_TO_CHANGE = ("work_dir", "device", "num_worker", "test_batch_size", *(f.name for f in fields(Records)))
+FREE_TO_CHANGE = ("work_dir", "device", "num_worker", "data_on_device", "test_batch_size", *(f.name for f in fields(Records)))
 
 
 def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -> None:

@@ -51,7 +51,7 @@ class Run:
     device: list[str] = option([], "GPU numbers or cpu, several for several processes; default: GPU 0 where there is one")
     seed: int = option(1, "a run is a function of (config, seed, data)")
     deterministic: bool = option(False, "on a GPU: only repeatable kernels, slower (the CPU always repeats)")
-    num_worker: int = option(2, "data loading processes per device; results do not depend on it")
+    num_worker: int | None = option(None, "processes per device that make batches; default: as many as pay (docs/performance.md)")
 
 
 @dataclass(kw_only=True)
@@ -67,6 +67,7 @@ class Data:
     modality: Modality = option("joint", "the stream: joint, bone, joint_motion or bone_motion")
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps")
     test_batch_size: int = option(64, "clips per evaluation step and device")
+    data_on_device: bool = option(True, "on a GPU: hold the clips there and make batches there, if they fit and num_worker asks for none")
 
 
 @dataclass(kw_only=True)
@@ -267,7 +268,7 @@ def check_values(config: Config) -> list[str]:
             problems.append(f"{key}: found {getattr(config, key)}; at least 1 is needed")
     not_negative = ("base_lr", "min_lr", "weight_decay", "momentum", "clip_grad", "num_worker", "warm_up_epoch", "freeze_epoch", "seed")
     for key in (*not_negative, "save_every_steps", "keep"):
-        if not 0 <= getattr(config, key) < float("inf"):
+        if not 0 <= (getattr(config, key) or 0) < float("inf"):
             problems.append(f"{key}: found {getattr(config, key)}; 0 or more is needed")
     if sorted(config.step) != config.step:
         problems.append(f"step: found {config.step}; epochs in rising order are needed")

@@ -171,7 +171,7 @@ class Teacher(nn.Module):
         if not self.cache_size:
             return self.mean_logits(batch)
         index = batch["index"]
-        if self.cache is None or self.cache[index].isnan().any():
+        if self.cache is None or self.cache[index].isnan().any():  # waits for the device, for less than the networks would take
             logits = self.mean_logits(batch)
             if self.cache is None:
                 self.cache = logits.new_full((self.cache_size, logits.shape[1]), torch.nan)

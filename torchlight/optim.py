@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,8 +10,8 @@ from torch import nn
 from torchlight.config import Optimization
 
 
-def build_optimizer(recipe: Optimization, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer over every parameter that is ever trained.
+def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
+    """The recipe's optimizer over every parameter that is ever trained; `fused`: a step is one kernel, and asks the device for nothing.
 
     With `decay_all` one group takes the weight decay, batch norm and biases included, as the field does; without it, vectors and
     biases are a first group without decay (TSGCNeXt).
@@ -20,8 +21,31 @@ def build_optimizer(recipe: Optimization, model: nn.Module) -> torch.optim.Optim
     decayed = {"params": [p for name, p in trained.items() if name not in set(plain)], "weight_decay": recipe.weight_decay}
     groups = [{"params": [trained[name] for name in plain], "weight_decay": 0.0}, decayed] if plain else [decayed]
     if recipe.optimizer == "SGD":
-        return torch.optim.SGD(groups, lr=recipe.base_lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[recipe.optimizer](groups, lr=recipe.base_lr)
+        sgd = torch.optim.SGD(groups, lr=recipe.base_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused or None)
+        fill_momentum(sgd)
+        return sgd
+    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[recipe.optimizer](groups, lr=recipe.base_lr, fused=fused or None)
+
+
+def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give a fused SGD the momentum that it lacks, zeros, which are as good as none.
+
+    By itself it begins with memory as it finds it, and goes on with that if the first step is skipped (float16); and it cannot step where
+    some parameters have a momentum and others, frozen so far, have none.
+    """
+    for group in optimizer.param_groups:
+        if group["fused"] and group.get("momentum"):
+            for parameter in group["params"]:
+                state = optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over a state dict, perhaps one of another device: whether steps are fused stays as it is here."""
+    groups = [saved | {"fused": own["fused"]} for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)]
+    optimizer.load_state_dict(state | {"param_groups": groups})
+    fill_momentum(optimizer)
 
 
 def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> float:
@@ -82,8 +106,9 @@ class MovingAverage:
         averages = [own[i] for i in real]
         torch._foreach_mul_(averages, self.decay)  # all entries in a few kernels
         torch._foreach_add_(averages, [new[i] for i in real], alpha=1 - self.decay)
-        for i in set(range(len(own))) - set(real):
-            own[i].copy_(new[i])
+        counters = sorted(set(range(len(own))) - set(real))
+        if counters:
+            torch._foreach_copy_([own[i] for i in counters], [new[i] for i in counters])
 
 
 def set_frozen(model: nn.Module, words: list[str], frozen: bool) -> list[str]:

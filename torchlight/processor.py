@@ -22,7 +22,7 @@ from torchlight.record import RunDirectory, RunError, default_work_dir
 from torchlight.sampler import TestBatches, TrainBatches
 from torchlight.seed import seed_everything
 from torchlight.size import model_size
-from torchlight.trainer import HINT, Trainer, autocast
+from torchlight.trainer import HINT, Trainer, autocast, synchronise_norms
 
 log = logging.getLogger("torchlight")
 
@@ -73,9 +73,7 @@ class Processor:
             self.records.refuse_existing()
         self.device = build.choose_device(config)
         distributed.start(self.device)
-        self.feeders = {part: build.build_feeder(config, classes["feeder"], part) for part in parts}
-        for feeder in self.feeders.values():
-            build.check_fit(config, feeder)
+        self.feeders = {part: build.open_feeder(config, classes["feeder"], part, self.device) for part in parts}
         seed_everything(config.seed)  # the same initial weights on every rank
         self.model = build.build_model(config, classes["model"])
         self.objective = build.build_objective(config, classes["objective"]).to(self.device)
@@ -95,13 +93,14 @@ class Processor:
             part = "test" if teacher.modality == config.modality else f"test_{teacher.modality}"
             try:
                 if part not in self.feeders:
-                    self.feeders[part] = build.build_feeder(teacher, feeder, "test")
+                    self.feeders[part] = build.open_feeder(teacher, feeder, "test", self.device)
                 build.check_fit(teacher, self.feeders[part])
                 model = build.build_model(teacher, import_object(teacher.model))
                 checkpoint.load_weights(model, teacher.weights, teacher.weights_key)
             except ValueError as error:
                 raise ConfigError([f"teacher {number}: {line}" for line in str(error).splitlines()]) from error
-            prediction = self.predict(model.to(self.device), part)
+            model = engine.for_inference(model.to(self.device))
+            prediction = self.predict(model, part)
             top1 = scores.top_k(prediction.scores, prediction.label, 1)
             self.teacher_lines.append(distillation.check_trained(number, teacher, top1, self.feeders[part].num_class))
             models.append(model)
@@ -119,21 +118,23 @@ class Processor:
         return path
 
     def loader(self, part: str, batches: TrainBatches | TestBatches, title: str) -> tqdm:
-        """Whole batches from the feeder in worker processes, with a bar where somebody watches."""
+        """Whole batches from the feeder, perhaps in worker processes, with a bar where somebody watches."""
+        feeder = self.feeders[part]
+        workers = build.worker_count(self.config, feeder, self.device)
         loader = DataLoader(
-            self.feeders[part],
+            feeder,
             batch_sampler=batches,
-            num_workers=self.config.num_worker,
+            num_workers=workers,
             collate_fn=whole_batch,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=build.feeder_device(feeder) != self.device,
             worker_init_fn=start_worker,
-            multiprocessing_context="fork" if self.config.num_worker and sys.platform == "linux" else None,  # shares the pages of the data
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares the pages of the data
             generator=torch.Generator(),  # or each pass would take a number from the one that dropout and mixup draw from
         )
         return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
 
     def predict(self, model: nn.Module, part: str = "test", features: bool = False) -> engine.Prediction:
-        """Scores (or features) of the whole test part; a test clip is seen by exactly one process.
+        """Scores (or features) of the whole test part, by the network as it is for inference; each clip is seen by exactly one process.
 
         Raises:
             RunError: some are not finite.
@@ -141,7 +142,9 @@ class Processor:
         rank, world_size = distributed.rank(), distributed.world_size()
         batches = TestBatches(len(self.feeders[part]), self.config.test_batch_size, rank, world_size)
         loader = self.loader(part, batches, part)
-        prediction = engine.evaluate(model, self.objective, loader, self.device, partial(autocast, self.config, self.device), features)
+        network = engine.for_inference(model)
+        network = PooledFeatures(network) if features else network
+        prediction = engine.evaluate(network, self.objective, loader, self.device, partial(autocast, self.config, self.device), features)
         broken = int((~np.isfinite(prediction.scores)).any(1).sum())
         if broken:
             raise RunError(f"found scores that are no finite numbers for {broken} of {len(prediction.label)} clips; {self.left()}{HINT}")
@@ -161,7 +164,7 @@ class Processor:
         config = self.config
         self.prepare(("train", "test"))
         if config.sync_bn:
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            synchronise_norms(self.model)
         length = len(self.feeders["train"])
         batches = TrainBatches(length, config.batch_size, config.seed, distributed.rank(), distributed.world_size(), config.update_freq)
         trainer = Trainer(
@@ -212,6 +215,9 @@ class Processor:
             "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g belongs to the whole",
             *(config.batch_size, share, devices, config.update_freq, config.base_lr),
         )
+        feeder = self.feeders["train"]
+        workers = build.worker_count(config, feeder, self.device)
+        log.info("batches are made %s", f"by {workers} worker(s)" if workers else f"in this process, on {build.feeder_device(feeder)}")
         for line in self.teacher_lines if config.teacher else ():
             log.info(line)
         log.info("run directory: %s", self.records.path)
@@ -232,7 +238,7 @@ class Processor:
             name = scores.EMA_SCORE_FILE if self.config.ema else scores.SCORE_FILE
             distributed.on_main(partial(self.write_rows, name, self.prediction))
         if self.config.save_feature:
-            features = self.predict(PooledFeatures(self.model), features=True)
+            features = self.predict(self.model, features=True)
             distributed.on_main(partial(self.write_rows, scores.FEATURE_FILE, features))
 
     def write_rows(self, name: str, prediction: engine.Prediction) -> None:
@@ -279,7 +285,7 @@ def explain(error: RuntimeError) -> tuple[str, str] | None:
     """What happened and what to do, for errors that are no fault of a program; None for all others."""
     text = str(error).split("\n")[0]
     if isinstance(error, torch.OutOfMemoryError):
-        return "the device is out of memory", "lower batch_size or raise update_freq"
+        return "the device is out of memory", "lower batch_size, raise update_freq, or keep the clips elsewhere with --data-on-device false"
     if "DataLoader worker" in text:
         return text, "lower num_worker if memory ran out, then --resume true"
     if isinstance(error, torch.distributed.DistError) or "gloo" in text:

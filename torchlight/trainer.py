@@ -48,7 +48,7 @@ class Trainer:
         without = [word for word in config.freeze if not any(word in name for name, _ in model.named_parameters())]
         if without:
             raise ValueError(f"freeze: found {', '.join(without)}; no parameter's name contains that; leave it out or correct it")
-        self.optimizer = optim.build_optimizer(config, model)
+        self.optimizer = optim.build_optimizer(config, model, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.average = optim.MovingAverage(model, config.ema_decay) if config.ema_decay else None
         self.network = model
@@ -221,7 +221,7 @@ class Trainer:
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.model.load_state_dict(content["model_ema"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        optim.load_state(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
         rank, before, now = distributed.rank(), len(content["rng"]), distributed.world_size()
@@ -257,10 +257,19 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager:
 
 
 def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """The network as the engine calls it: SyncBN, DDP and torch.compile as asked; its weights stay those of `model`."""
+    """The network as the engine calls it: DDP and torch.compile as asked; its weights stay those of `model`."""
     if distributed.world_size() > 1:
         model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
     return torch.compile(model) if config.compile else model
+
+
+def synchronise_norms(model: nn.Module) -> None:
+    """Batch norms take their statistics over all processes, also those that rearrange their input before (PyTorch's own conversion
+    would replace such a class, and its forward pass with it)."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+            kind = type(module)
+            module.__class__ = type(f"Sync{kind.__name__}", (kind, nn.SyncBatchNorm), {"process_group": None})
 
 
 def epoch_line(line: dict[str, Any], num_epoch: int) -> str:

@@ -7,8 +7,8 @@ import torch
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla, source
 from feeders.feeder import BatchFeeder
 from feeders.modality import MODALITIES
-from tests.feeders.pretend import OnGpu, gpu
 from tests.feeders.synthetic import random_clips, write_store
+from tests.pretend import OnGpu, gpu
 
 CUDA = torch.device("cuda:0")
 PYSKL = dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)

@@ -1,5 +1,6 @@
 """Schedules, parameter groups, freezing and the moving average."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -106,6 +107,62 @@ def test_an_optimizer_is_torchs_with_the_recipes_numbers(name, kind):
         assert optimizer.defaults["momentum"] == 0.8 and optimizer.defaults["nesterov"]
     else:
         assert optimizer.defaults["betas"] == (0.9, 0.999) and optimizer.defaults["eps"] == 1e-8
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, overflow: bool, clip: float) -> torch.Tensor:
+    """The weights after some steps with a loss scale, of which the first may overflow."""
+    draw, scaler = torch.Generator().manual_seed(0), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(number):
+        loss = model(torch.randn(5, 3, 4, 2, 1, generator=draw)).square().mean()
+        scaler.scale(loss * torch.inf if overflow and step == 0 else loss).backward()
+        if clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def plain(recipe: Optimization, fused: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = Plain(3, 2, 1)
+    return model, optim.build_optimizer(recipe, model, fused)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.1])
+@pytest.mark.parametrize("overflow", [False, True])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_fused_optimizer_steps_as_others_do_also_clipped_and_after_an_overflow(name, overflow, clip):
+    recipe = Optimization(optimizer=name, base_lr=0.05, weight_decay=1e-2)
+    one, other = (steps(*plain(recipe, fused), 4, overflow, clip) for fused in (False, True))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_fused_sgd_steps_on_when_a_parameter_thaws():
+    found = []
+    for fused in (False, True):
+        model, optimizer = plain(Optimization(), fused)
+        optim.set_frozen(model, ["first"], True)
+        steps(model, optimizer, 2, False, 0.0)
+        optim.set_frozen(model, ["first"], False)
+        found.append(steps(model, optimizer, 2, False, 0.0))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_goes_on_from_the_checkpoint_of_another_device_in_its_own_way(name, fused):
+    recipe = Optimization(optimizer=name, base_lr=0.05)
+    model, before = plain(recipe, not fused)
+    optim.set_frozen(model, ["first"], True)  # of which no momentum is kept
+    steps(model, before, 2, False, 0.0)
+    optim.set_frozen(model, ["first"], False)
+    copied, after = plain(recipe, fused)
+    copied.load_state_dict(model.state_dict())
+    optim.load_state(after, copy.deepcopy(before.state_dict()))
+    assert [bool(group["fused"]) for group in after.param_groups] == [fused]
+    torch.testing.assert_close(steps(model, before, 3, False, 0.0), steps(copied, after, 3, False, 0.0), rtol=0, atol=1e-6)
 
 
 def test_the_moving_average_is_the_formula_running_statistics_included_and_counters_are_copied():
