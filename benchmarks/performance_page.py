@@ -35,13 +35,21 @@ What makes the difference, none of it an approximation:
 * TSGCNeXt's groups of channels pass one after the other, so nothing is dealt out or joined. MS-G3D's windows are views of the frames.
 * Freed memory stays with the process (`torchlight/memory.py`, on the CPU; in the tables both sides have it): glibc otherwise returns the
   large maps of a step to the system and gets them back as new pages to be zeroed.
-* `model.fold.fold(model)` merges batch norms into convolutions for inference.
+* Every evaluation, and a teacher, runs a copy of the network whose batch norms are merged into its convolutions (`model/fold.py`).
+* On a GPU the host runs ahead: between two looks at the loss (`log_interval`) no step waits for the device (but `teacher_cache`).
+  Optimizers are fused, and the clips lie in the memory of the GPU, where batches are made, if they fill less than a quarter of what is
+  free (`data_on_device`).
 
 `torch.compile` is off by default: on a CPU, CTR-GCN's inference took two minutes to compile and then lost. bfloat16 (`--precision
-bfloat16`) pays on processors that have it (avx512_bf16, amx). A process uses a thread for each core, a worker of a feeder one. Several
-runs on one machine must share the cores, `OMP_NUM_THREADS=1` for two of them on two cores: threads that wait for each other's turn can
-cost ten times the time. With a single thread PyTorch has another, slower 1x1 convolution for fewer than 16 persons in a batch, which
-makes the factors of such batches smaller. On a GPU feeders can hold a store that fits in its memory (`feeder.to(device)`).
+bfloat16`) pays on processors that have it (avx512_bf16, amx). A process uses a thread for each physical core, which is PyTorch's own
+choice (`OMP_NUM_THREADS` changes it); the processes of one run share them, and a worker of a feeder has one. Several runs on one machine
+must share the cores, `OMP_NUM_THREADS=1` for two of them on two cores: threads that wait for each other's turn can cost ten times the
+time. With a single thread PyTorch has another, slower 1x1 convolution for fewer than 16 persons in a batch, which makes the factors of
+such batches smaller.
+
+`num_worker` left out is what pays: 0 on a CPU, where workers take the cores from a network that needs them hundreds of times longer (the
+table of an epoch below); 0 where batches are made on the GPU; else up to four beside each GPU, of the cores that the ranks of a machine
+share. A number that is given is obeyed, and one above 0 keeps the clips in main memory. TF32 (`tf32`) is off unless asked for.
 """
 
 
