@@ -1,13 +1,18 @@
-"""benchmarks/results/*.json -> docs/performance.md.
+"""benchmarks/results/*.json -> docs/performance.md and its pictures.
 
 python -m benchmarks.performance_page
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
+from benchmarks import profile_page
+from benchmarks.markdown import table
+from benchmarks.measure import PLAIN
 from torchlight.files import atomic
+from torchlight.pictures import to_png
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -21,8 +26,11 @@ INTRODUCTION = """# Performance
 
 `python -m benchmarks.run` measures this on your machine and writes this page from `benchmarks/results/`. *Literal* is the same network with
 its paper's equations taken as they stand, one operation for each term (`benchmarks/literal.py`); tests hold both to the published numbers.
-All columns of a row were measured in turns in one process. The factor is the literal time divided by the time of the column, the median of
-the rounds, with its quartiles in brackets. A training step is forward, loss, backward and SGD.
+All columns of a row were measured in turns. The factor is the literal time divided by the time of the column, the median of the rounds,
+with its quartiles in brackets. A training step is forward, loss, backward and SGD. All columns but one share a process that keeps the
+memory it frees. *Literal, plain process* is the literal network in a process that does nothing else and that nobody has set up, and the
+last factor sets float32 against that one. `python -m benchmarks.run --parts networks profile --merge` measures these tables and the
+profiles alone and puts them into the results that are there.
 
 What makes the difference, none of it an approximation:
 
@@ -33,8 +41,8 @@ What makes the difference, none of it an approximation:
 * The 1x1 convolutions that read one map run as one: the embeddings of 2s-AGCN, the entries of the temporal branches. So do the three that
   end in one sum.
 * TSGCNeXt's groups of channels pass one after the other, so nothing is dealt out or joined. MS-G3D's windows are views of the frames.
-* Freed memory stays with the process (`torchlight/memory.py`, on the CPU; in the tables both sides have it): glibc otherwise returns the
-  large maps of a step to the system and gets them back as new pages to be zeroed.
+* Freed memory stays with the process (`torchlight/memory.py`, on the CPU): glibc otherwise returns the large maps of a step to the
+  system and gets them back as new pages to be zeroed.
 * Every evaluation, and a teacher, runs a copy of the network whose batch norms are merged into its convolutions (`model/fold.py`).
 * On a GPU the host runs ahead: between two looks at the loss (`log_interval`) no step waits for the device (but `teacher_cache`).
   Optimizers are fused, and the clips lie in the memory of the GPU, where batches are made, if they fill less than a quarter of what is
@@ -54,9 +62,22 @@ share. A number that is given is obeyed, and one above 0 keeps the clips in main
 
 
 def write_page() -> None:
-    """Write the page from all results."""
+    """Write the page and its pictures from all results."""
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    for found in results:
+        if figure := profile_page.picture(found):
+            to_png(figure, PAGE.parent / picture_name(found))
     with atomic(PAGE, "w") as file:
-        file.write(make_page([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]))
+        file.write(make_page(results))
+
+
+def slug(machine: str) -> str:
+    """AMD EPYC, 2 threads -> amd-epyc-2-threads"""
+    return re.sub("[^a-z0-9]+", "-", machine.lower()).strip("-")
+
+
+def picture_name(found: dict) -> str:
+    return f"performance-{slug(found['machine']['name'])}.png"
 
 
 def make_page(results: list[dict]) -> str:
@@ -69,6 +90,7 @@ def chapter(found: dict) -> list[str]:
     machine, networks = found["machine"], found["networks"]
     lines = [f"## {machine['name']}", ""]
     lines += [f"{machine['isa']}, PyTorch {machine['torch']}, {machine['date']}, commit {machine['commit']}, `{found['command']}`"]
+    lines += [f"then {later['date']}, commit {later['commit']}, `{later['command']}`" for later in found.get("merged", [])]
     if found["clock"] == "processor":
         lines += ["", "**Measured in processor time on a busy machine: the factors are rough.**"]
     for what in ("training step", "inference"):
@@ -87,11 +109,7 @@ def chapter(found: dict) -> list[str]:
         lines += ["", "### Feeding, clips per second on one core", "", *table(header, cells)]
     if "epoch" in found:
         lines += ["", "### An epoch of CTR-GCN through `main.py`", "", *epoch_table(found["epoch"])]
-    return [*lines, "", *roofline(found), ""]
-
-
-def table(header: tuple, rows: list[tuple]) -> list[str]:
-    return ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *("| " + " | ".join(row) + " |" for row in rows)]
+    return [*lines, "", *roofline(found), "", *profile_page.section(found, picture_name(found)), ""]
 
 
 def factor(value: dict) -> str:
@@ -104,19 +122,20 @@ def sides_of(results: list[dict]) -> list[str]:
 
 def speed_table(what: str, rows: list[tuple[str, dict, dict]]) -> list[str]:
     sides = sides_of([result for _, _, result in rows])
+    ours = [side for side in sides if side.startswith("float32")][-1]
+    plain = PLAIN in sides
     cells = []
     for name, entry, result in rows:
         batch, published = result["batch"], entry["setting"]["published"][what == "inference"]
         row = [name, str(entry["setting"]["frames"]), str(batch)]
-        if "plain memory" in entry:
-            row.append(f"{batch / entry['plain memory'][what]:.1f}")
         for side in sides:
             speed = f"{batch / result[side]['seconds']:.1f}" if side in result else ""
             row.append(speed if side == "literal" or not speed else f"{speed}, {factor(result[side])}")
+        if plain:
+            row.append(factor(result[ours]["plain"]) if PLAIN in result else "")
         cells.append((*row, f"{published}" if published and batch == entry["setting"]["batch"] else ""))
-    plain = ("literal, memory returned¹",) if any("plain memory" in entry for _, entry, _ in rows) else ()
-    notes = "¹ Beforehand and not in turns, with freed memory going back to the system. ² float32, on another machine of two cores."
-    return [*table(("network", "T", "N", *plain, *sides, "published code²"), cells), "", notes]
+    against = (f"{ours} against plain process",) * plain
+    return [*table(("network", "T", "N", *sides, *against, "published code¹"), cells), "", "¹ float32, on another machine of two cores."]
 
 
 def latency_table(rows: list[tuple[str, dict]]) -> list[str]:
@@ -138,7 +157,7 @@ def roofline(found: dict) -> list[str]:
     peak, entry = found["peaks"], found["networks"].get("CTR-GCN", {})
     lines = ["### How near the bound", ""]
     arithmetic = ", ".join(f"{value / 1e9:,.0f} G multiply-adds/s in {name}" for name, value in peak.items() if name != "bytes")
-    lines += [f"Measured here: {arithmetic} (large 1x1 convolutions), {peak['bytes'] / 1e9:,.0f} GB/s (a copy, read and written)."]
+    lines += [f"Measured here: {arithmetic} (a large matrix product or 1x1 convolution), {peak['bytes'] / 1e9:,.0f} GB/s (a large copy)."]
     if "training step" not in entry:
         return lines
     macs = entry["multiply_adds"]
@@ -146,7 +165,7 @@ def roofline(found: dict) -> list[str]:
     cells = []
     for what, weight in (("training step", 3), ("inference", 1)):
         for result in entry[what]:
-            for side in (side for side in sides_of([result]) if "compiled" not in side and side != "literal"):
+            for side in (side for side in sides_of([result]) if "compiled" not in side and "literal" not in side):
                 name = side.split(",")[0]
                 compute = weight * macs / peak[name]
                 traffic = CTRGCN_BYTES[what] / (2 if name == "bfloat16" else 1) / peak["bytes"]

@@ -3,9 +3,11 @@
     python -m benchmarks.run                 # everything: some minutes on two cores
     python -m benchmarks.run --quick         # three rounds of the first two networks
     python -m benchmarks.run --device 0      # a GPU: more batch sizes, TF32, compiled networks
+    python -m benchmarks.run --parts profile --merge    # one part anew, into the results that are there
 
 Results go to benchmarks/results/<machine>.json and from there to docs/performance.md. All sides of a comparison run in turns in this one
-process. `--clock processor` counts processor time instead, for a machine that others use too.
+process, but the literal network of a plain process, which has its turns in one of its own. `--clock processor` counts processor time
+instead, for a machine that others use too.
 """
 
 import argparse
@@ -19,21 +21,25 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from benchmarks import feeding
+from benchmarks.kinds import profiled
 from benchmarks.literal import literal
-from benchmarks.measure import Arithmetic, in_turns, inference, peaks, training_step
+from benchmarks.measure import PLAIN, Arithmetic, in_turns, inference, peaks, training_step
 from benchmarks.networks import SETTINGS, Setting, multiply_adds
-from benchmarks.performance_page import RESULTS, write_page
+from benchmarks.performance_page import RESULTS, slug, write_page
+from benchmarks.plain import PlainProcess
 from model.fold import fold
 from torchlight.memory import keep_memory
 from torchlight.size import kept_for_backward
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("networks", "latency", "memory", "feeding", "epoch")
+PARTS = ("networks", "latency", "memory", "profile", "feeding", "epoch")
 
 
 def main() -> int:
@@ -47,6 +53,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads on the CPU (all cores)")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--compile", action="store_true", help="also compiled networks (always on a GPU); minutes for each")
+    parser.add_argument("--merge", action="store_true", help="keep what the file of results holds beside what is measured now")
     parser.add_argument("--out", type=Path, help="another file for the results; the page is then left alone")
     args = parser.parse_args()
     if unknown := [name for name in args.only if name not in SETTINGS]:
@@ -56,8 +63,15 @@ def main() -> int:
     if args.quick:
         args.rounds, args.only = 3, args.only or list(SETTINGS)[:2]
     names = args.only or list(SETTINGS)
-    found = {"machine": machine(device), "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]])} | measure(args, names, device)
-    path = args.out or RESULTS / f"{re.sub('[^a-z0-9]+', '-', found['machine']['name'].lower()).strip('-')}.json"
+    found = {"machine": machine(device), "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]), "clock": args.clock}
+    path = args.out or RESULTS / f"{slug(found['machine']['name'])}.json"
+    try:
+        old = results_to_keep(path, found) if args.merge else None
+    except ValueError as error:
+        parser.error(f"{error}")
+    found |= measure(args, names, device)
+    if old:
+        found = merge(old, found)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"wrote {path}")
@@ -68,10 +82,7 @@ def main() -> int:
 
 def measure(args: argparse.Namespace, names: list[str], device: torch.device) -> dict:
     """All parts that were asked for, printed as they come."""
-    found: dict = {"clock": args.clock, "rounds": args.rounds, "networks": {name: {} for name in names}}
-    if "networks" in args.parts and device.type == "cpu":
-        for name, entry in found["networks"].items():
-            entry["plain memory"] = plain_memory(SETTINGS[name], device, args)
+    found: dict = {"rounds": args.rounds, "networks": {name: {} for name in names}}
     keep_memory()
     found["peaks"] = peaks(device)
     for name, entry in found["networks"].items():
@@ -82,7 +93,8 @@ def measure(args: argparse.Namespace, names: list[str], device: torch.device) ->
         if "networks" in args.parts:
             for batch in batches:
                 for what, sides in comparisons(setting, batch, device, args.compile).items():
-                    result = {"batch": batch} | in_turns(sides, args.rounds, device, args.clock)
+                    with beside_a_plain_process(sides, setting, what, device, args) as sides:
+                        result = {"batch": batch} | in_turns(sides, args.rounds, device, args.clock)
                     entry.setdefault(what, []).append(result)
                     report(f"{name}, {what}, batch {batch}", result)
                     gc.collect()
@@ -91,6 +103,8 @@ def measure(args: argparse.Namespace, names: list[str], device: torch.device) ->
             report(f"{name}, one clip", entry["one clip"])
         if "memory" in args.parts:
             entry["memory"] = memory(setting, device)
+        if "profile" in args.parts and device.type == "cpu":
+            entry["profile"] = {"rate": found["peaks"]["float32"]} | profile(setting, device, args)
     if "feeding" in args.parts:
         found["feeding"] = feeding_ratios(args.rounds)
     if "epoch" in args.parts:
@@ -98,13 +112,54 @@ def measure(args: argparse.Namespace, names: list[str], device: torch.device) ->
     return found
 
 
-def plain_memory(setting: Setting, device: torch.device, args: argparse.Namespace) -> dict[str, float]:
-    """Seconds of the literal network while freed memory goes back to the system, as it does unless somebody asks otherwise."""
-    data, label = setting.clips(setting.batch, device)
-    float32 = Arithmetic("float32", device)
-    works = {"training step": training_step(literal(setting.build(device)), data, label, float32)}
-    works["inference"] = inference(literal(setting.build(device)), data, float32)
-    return {what: in_turns({what: work}, args.rounds, device, args.clock)[what]["seconds"] for what, work in works.items()}
+@contextmanager
+def beside_a_plain_process(
+    sides: dict[str, Callable], setting: Setting, what: str, device: torch.device, args: argparse.Namespace
+) -> Iterator[dict[str, Callable]]:
+    """The sides, and on the CPU, as the second, the literal network in a process that nobody has set up."""
+    if device.type != "cpu":
+        yield sides
+        return
+    with PlainProcess(setting, what, args.threads, args.clock) as plain:
+        yield {"literal": sides["literal"], PLAIN: plain} | sides
+
+
+def profile(setting: Setting, device: torch.device, args: argparse.Namespace) -> dict[str, dict[str, dict]]:
+    """{training step, inference: {side: seconds in turns, and where they go}}: literal, the same elsewhere, and the fastest float32."""
+    found = {}
+    for what, sides in comparisons(setting, setting.batch, device, False).items():
+        ours = [side for side in sides if side.startswith("float32")][-1]
+        two = {side: sides[side] for side in ("literal", ours)}
+        with beside_a_plain_process(two, setting, what, device, args) as three:
+            result = in_turns(three, args.rounds, device, args.clock)
+            for side, work in three.items():
+                result[side] |= work.profiled() if isinstance(work, PlainProcess) else profiled(work)
+        report(f"{setting.model}, {what}, profiled", result)
+        found[what] = result
+    return found
+
+
+def results_to_keep(path: Path, new: dict) -> dict:
+    """The results that new ones go into. Raises ValueError where there are none, or where their figures would not belong together."""
+    if not path.is_file():
+        raise ValueError(f"--merge: found no {path}; allowed are results that are there; leave --merge out once")
+    old = json.loads(path.read_text())
+    for key, was, now in (("machine", old["machine"]["name"], new["machine"]["name"]), ("clock", old["clock"], new["clock"])):
+        if was != now:
+            raise ValueError(f"--merge: found the {key} {now}; allowed is {was}, as in {path}; measure everything on one {key}")
+    return old
+
+
+def merge(old: dict, new: dict) -> dict:
+    """The old results with the new ones in their place; `merged` says with which commands those came later.
+
+    What the machine can (`peaks`) stays what it was when the networks were timed.
+    """
+    networks = {name: old["networks"].get(name, {}) | new["networks"].get(name, {}) for name in old["networks"] | new["networks"]}
+    timed = any("training step" in entry for entry in new["networks"].values())
+    later = {"command": new["command"], "date": new["machine"]["date"], "commit": new["machine"]["commit"]}
+    kept = ("machine", "command", "rounds") if timed else ("machine", "command", "rounds", "peaks")
+    return old | new | {key: old[key] for key in kept} | {"networks": networks, "merged": [*old.get("merged", []), later]}
 
 
 def report(title: str, result: dict) -> None:

@@ -53,30 +53,31 @@ class GraphConv(nn.Module):
         blocks.init_fan_out(self)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-    def topologies(self, x: Tensor) -> Iterator[Tensor]:
-        """One for each subset, (N * C_out, V, V), row target, column source.
+    def topologies(self, features: Tensor) -> Iterator[Tensor]:
+        """One for each subset: features (N, C_in, V, T) -> (N * C_out, V, V), row target, column source.
 
         A topology is PA + alpha (W tanh(differences) + b): one matrix product, in which PA and b are two more rows.
         """
         K = len(self.convs)
-        embedded = products.pointwise(x.mean(2, keepdim=True), [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
+        mean = features.mean(3, keepdim=True).transpose(2, 3)  # (N, C, 1, V)
+        embedded = products.pointwise(mean, [s.conv1 for s in self.convs] + [s.conv2 for s in self.convs])
         target, source = embedded.squeeze(2).unflatten(1, (2, K, -1)).permute(1, 2, 0, 3, 4)  # (K, N, R, V)
         differences = torch.tanh(target.unsqueeze(-1) - source.unsqueeze(-2)).flatten(3)  # (K, N, R, V * V)
         for conv, rows, PA in zip((s.conv4 for s in self.convs), differences, self.PA.flatten(1), strict=True):
             one = torch.ones_like(conv.bias)[:, None]
             weight = torch.cat([self.alpha * conv.weight.flatten(1), self.alpha * conv.bias[:, None], one], dim=1)
-            shared = torch.stack([torch.ones_like(PA), PA]).expand(len(x), -1, -1)
-            M = weight.expand(len(x), -1, -1) @ torch.cat([rows, shared], dim=1)  # (N, C_out, V * V)
+            shared = torch.stack([torch.ones_like(PA), PA]).expand(len(features), -1, -1)
+            M = weight.expand(len(features), -1, -1) @ torch.cat([rows, shared], dim=1)  # (N, C_out, V * V)
             yield M.view(-1, *self.PA.shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         N, C, T, V = x.shape
         features = products.TimeLast.apply(x).view(N, C, V, T)
         y = None
-        for s, M in zip(self.convs, self.topologies(x), strict=True):
+        for s, M in zip(self.convs, self.topologies(features), strict=True):
             z = s.conv3(features).view(-1, V, T)
-            y = torch.bmm(M, z) if y is None else torch.baddbmm(y, M, z)  # (N * C_out, V, T)
-        return F.relu(self.bn(products.from_time_last(y, N)) + self.down(x), inplace=True)
+            y = torch.bmm(M, z) if y is None else y.baddbmm_(M, z)  # (N * C_out, V, T)
+        return F.relu(self.bn(products.from_time_last(y, N)).add_(self.down(x)), inplace=True)
 
 
 class Model(blocks.UnitNetwork):
