@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def main() -> int:
     if args.quick:
         args.rounds, args.only = 3, args.only or list(SETTINGS)[:2]
     names = args.only or list(SETTINGS)
-    found = {"machine": machine(device), "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]), "clock": args.clock}
+    found = {"machine": machine(device), "command": shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]]), "clock": args.clock}
     path = args.out or RESULTS / f"{slug(found['machine']['name'])}.json"
     try:
         old = results_to_keep(path, found) if args.merge else None
