@@ -92,8 +92,8 @@ def inference(model: nn.Module, data: torch.Tensor, arithmetic: Arithmetic) -> C
 
 
 def peaks(device: torch.device) -> dict[str, float]:
-    """What this machine can: multiply-adds per second of a large matrix product or 1x1 convolution, the faster one; bytes per second
-    of a copy."""
+    """What this machine can: multiply-adds per second of a large 1x1 convolution or matrix product, the faster one, and of the matrix
+    product, which other libraries compute; bytes per second of a copy."""
     side = 2048 if device.type == "cuda" else 512
     layers: list[tuple[nn.Module, torch.Tensor]] = [
         (nn.Linear(4 * side, 4 * side, bias=False).to(device), torch.randn(4 * side, 4 * side, device=device)),
@@ -107,6 +107,7 @@ def peaks(device: torch.device) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16"):
         works = [(data.numel() * len(layer.weight), inference(layer, data, Arithmetic(name, device))) for layer, data in layers]
-        found[name] = max(count / seconds(work, device) for count, work in works for _ in range(5))
+        product, conv = (max(count / seconds(work, device) for _ in range(5)) for count, work in works)
+        found |= {name: max(product, conv), f"{name}, matrix product": product}
     found["bytes"] = 2 * large.nbytes / min(seconds(partial(target.copy_, large), device) for _ in range(5))
     return found

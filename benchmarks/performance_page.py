@@ -157,7 +157,7 @@ def roofline(found: dict) -> list[str]:
     peak, entry = found["peaks"], found["networks"].get("CTR-GCN", {})
     lines = ["### How near the bound", ""]
     arithmetic = ", ".join(f"{value / 1e9:,.0f} G multiply-adds/s in {name}" for name, value in peak.items() if name != "bytes")
-    lines += [f"Measured here: {arithmetic} (a large matrix product or 1x1 convolution), {peak['bytes'] / 1e9:,.0f} GB/s (a large copy)."]
+    lines += [f"Measured here: {arithmetic} (a large 1x1 convolution or matrix product), {peak['bytes'] / 1e9:,.0f} GB/s (a large copy)."]
     if "training step" not in entry:
         return lines
     macs = entry["multiply_adds"]

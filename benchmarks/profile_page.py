@@ -16,9 +16,10 @@ SHOWN = "CTR-GCN"  # the network whose every side is shown; of the others, ours
 
 TEXT = """Milliseconds of a call by kind of operation (PyTorch's profiler). *New pages* are those that a call gets from the system, with the
 processor time of a call in the system, all threads together: a part of the other columns, nearly all of it for these pages."""
-BOUND = """Multiply-adds of a call as its operations count them, and how long they would take at the fastest rate that a large matrix
-product or 1x1 convolution reached in the same run ({rate:,.0f} G/s), beside the share of that rate that convolutions and matrix products
-of these shapes reach. *At most* is the factor against the literal network if all else took no time."""
+BOUND = """Multiply-adds of a call as its operations count them, and how long they would take at the rate of this machine, the fastest that
+a large 1x1 convolution or matrix product reached in the same run ({:,.0f} G/s; the matrix product by itself {:,.0f} G/s); beside it the
+share of that rate that convolutions and matrix products of these shapes reach. *At most* is the factor against the literal network if
+all else took no time."""
 
 
 def section(found: dict, picture: str) -> list[str]:
@@ -35,7 +36,7 @@ def section(found: dict, picture: str) -> list[str]:
         lines += ["", f"#### {what.capitalize()}", "", *table(header, times(profiles, what))]
     header = ("network", "", "G multiply-adds", "at the machine's rate, ms", "measured, ms", "of the machine's rate")
     rows = table((*header, *(f"{kind}s" for kind in ARITHMETIC), "at most"), bounds(profiles))
-    return [*lines, "", "#### Against the machine's rate", "", BOUND.format(rate=first["rate"] / 1e9), "", *rows]
+    return [*lines, "", "#### Against the machine's rate", "", BOUND.format(first["rate"] / 1e9, first["product"] / 1e9), "", *rows]
 
 
 def profiles_of(found: dict) -> dict[str, dict]:

@@ -105,7 +105,8 @@ def measure(args: argparse.Namespace, names: list[str], device: torch.device) ->
         if "memory" in args.parts:
             entry["memory"] = memory(setting, device)
         if "profile" in args.parts and device.type == "cpu":
-            entry["profile"] = {"rate": found["peaks"]["float32"]} | profile(setting, device, args)
+            rates = {"rate": found["peaks"]["float32"], "product": found["peaks"]["float32, matrix product"]}
+            entry["profile"] = rates | profile(setting, device, args)
     if "feeding" in args.parts:
         found["feeding"] = feeding_ratios(args.rounds)
     if "epoch" in args.parts:

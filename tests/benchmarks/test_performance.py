@@ -92,7 +92,7 @@ def test_one_run_measures_every_part_and_its_page_names_them(monkeypatch, one_th
     small = Setting("ctrgcn", 1, 4, {"channels": [8]}, published=(6.1, None))
     monkeypatch.setattr(run, "SETTINGS", {"CTR-GCN": small})
     monkeypatch.setattr(run, "PlainProcess", NotElsewhere)
-    monkeypatch.setattr(run, "peaks", lambda device: {"float32": 1e11, "bfloat16": 2e11, "bytes": 1e10})
+    monkeypatch.setattr(run, "peaks", lambda device: {"float32": 1e11, "float32, matrix product": 9e10, "bfloat16": 2e11, "bytes": 1e10})
     monkeypatch.setattr(run, "feeding_ratios", lambda rounds: {"joint": {"clip by clip": 1, "whole batches": 4, "ratio": 4}})
     monkeypatch.setattr(run, "epoch", lambda *_: {"clips_per_second": 7.0, "data_share": 0.0123, "clips": 8, "batch": 2})
     args = argparse.Namespace(clock="processor", rounds=2, parts=run.PARTS, compile=False, threads=1)
