@@ -95,7 +95,7 @@ def budget_flags(config: Config, budget: str) -> list[str]:
     if budget == "full":
         return []
     epochs = round(config.num_epoch * CPU_SHARE)
-    flags = ["--train-feeder-args.repeat", "1", "--num-epoch", str(epochs), "--eval-interval", str(CPU_EVALUATIONS), "--num-worker", "0"]
+    flags = ["--train-feeder-args.repeat", "1", "--num-epoch", str(epochs), "--eval-interval", str(CPU_EVALUATIONS)]
     if config.step:
         flags += ["--step", *(str(round(epoch * epochs / config.num_epoch)) for epoch in config.step)]
     if config.warm_up_epoch > epochs // 4:

@@ -69,7 +69,7 @@ def test_the_stride_is_two_where_the_width_grows():
 
 def test_ctrgcn_topologies_without_alpha_are_the_skeleton_with_sums_of_children():
     gcn = build("ctrgcn").l2.gcn1
-    for PA, topology in zip(gcn.PA, gcn.topologies(torch.randn(2, 64, 4, 25)), strict=True):
+    for PA, topology in zip(gcn.PA, gcn.topologies(torch.randn(2, 64, 25, 4)), strict=True):
         assert torch.equal(topology, PA.expand(2 * 64, -1, -1))
     assert gcn.PA[1, 20].sum() == 4  # the root, row of targets, sums the four joints that hang on it
 
@@ -81,7 +81,7 @@ def test_ctrgcn_topologies_are_refined_by_the_differences_of_joints():
     torch.nn.init.normal_(gcn.convs[1].conv4.bias)
     target, source = (conv(x).mean(2) for conv in (gcn.convs[1].conv1, gcn.convs[1].conv2))
     expected = gcn.PA[1] + 0.7 * gcn.convs[1].conv4(torch.tanh(target[..., None] - source[:, :, None]))
-    assert torch.allclose(list(gcn.topologies(x))[1], expected.flatten(0, 1))
+    assert torch.allclose(list(gcn.topologies(x.transpose(2, 3)))[1], expected.flatten(0, 1))
 
 
 def test_baseline_columns_have_nearly_unit_length():
