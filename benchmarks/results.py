@@ -145,7 +145,7 @@ def stream_row(folder: Path, model: str, dataset: str) -> dict[str, str]:
     row = common_row(config, model, dataset, made["git_commit"]) | accuracy(measured)
     row["stream"] = config.modality.replace("_", " ")
     row["best_on_test"] = f"{last['best_on_test_top1']:.2f} (epoch {last['best_on_test_epoch']})"
-    row["device"] = made["device"]
+    row["device"] = f"CPU, {made['cpu_threads']} thread{'s' * (made['cpu_threads'] > 1)}" if on_cpu else made["device"]
     row["wall_time"] = f"{sum(line['train_seconds'] for line in lines) / 60:.0f} min"
     row["command"] = (f"OMP_NUM_THREADS={made['cpu_threads']} " if on_cpu else "") + f"python {made['command']}"
     row["published"] = published(row, model, dataset, (config.modality.replace("_", " "), "one stream"))
