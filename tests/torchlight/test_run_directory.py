@@ -43,7 +43,7 @@ def test_a_run_leaves_what_the_documentation_lists(trained):
     assert names(trained) == FILES | TABLES and len(list(trained.glob("events.out.*"))) == 1
 
 
-def test_the_metrics_hold_every_epoch_and_the_best_one_is_named_as_chosen_on_the_test_set(trained):
+def test_the_metrics_hold_every_epoch_and_the_best_one_is_named_as_chosen_on_the_test_clips(trained):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     tested = {f"{kind}_{key}" for kind in ("test", "test_ema") for key in ("loss", "top1", "top5")}
@@ -54,7 +54,7 @@ def test_the_metrics_hold_every_epoch_and_the_best_one_is_named_as_chosen_on_the
         top = [line[f"{kind}_top1"] for line in lines]
         assert lines[-1][f"best_on_{kind}_top1"] == max(top)
         assert lines[-1][f"best_on_{kind}_epoch"] == 1 + top.index(max(top)) == checkpoint.load(trained / file)["epoch"]
-    assert "chosen on the test set" in (trained / "log.txt").read_text()
+    assert "chosen on the test clips" in (trained / "log.txt").read_text()
 
 
 def test_tensorboard_shows_the_figures_of_the_metrics(trained):
