@@ -68,6 +68,7 @@ def make_page(rows: list[dict[str, str]]) -> str:
     """The page as Markdown: tables of rows, what was not run, then the command behind every row."""
     if not rows:
         return INTRODUCTION + "\nNothing has been measured yet.\n"
+    rows = sorted(rows, key=lambda row: row["dataset"].endswith(HELD_OUT))
     numbered = list(enumerate(rows, 1))
     results = [(i, row) for i, row in numbered if not row["dataset"].endswith(HELD_OUT)]
     choices = [(i, row) for i, row in numbered if row["dataset"].endswith(HELD_OUT)]
