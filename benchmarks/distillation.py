@@ -31,7 +31,9 @@ SIDES = ("alone", "distilled")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="config/NW-UCLA/dke7.yaml", help="a configuration with a teacher (%(default)s)")
+    parser.add_argument(
+        "--config", default="config/NW-UCLA/dke7.yaml", help="a configuration with a teacher (%(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="clips of a step (%(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="steps of each side that are timed (%(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
@@ -67,7 +69,11 @@ def make_step(args: argparse.Namespace, side: str) -> Callable[[], None]:
         teachers = distillation.teacher_configs(config)
         models = [import_object(teacher.model)(**teacher.model_args) for teacher in teachers]
         objective.teacher = distillation.Teacher(models, ["data"] * len(models)).to(args.device)
-    shape = (config.train_feeder_args.get("window_size", 52), config.model_args["num_point"], config.model_args["num_person"])
+    shape = (
+        config.train_feeder_args.get("window_size", 52),
+        config.model_args["num_point"],
+        config.model_args["num_person"],
+    )
     data = torch.randn(args.batch_size, 3, *shape, device=args.device)
     label = torch.arange(args.batch_size, device=args.device) % config.model_args["num_class"]
     optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, nesterov=True)

@@ -18,24 +18,41 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSIFY = ["--objective", "torchlight.objective.Classification", "--teacher"]  # an empty --teacher takes the file's away
+CLASSIFY = [
+    "--objective",
+    "torchlight.objective.Classification",
+    "--teacher",
+]  # an empty --teacher takes the file's away
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of every run (%(default)s)")
-    parser.add_argument("--repeat", type=int, default=1, help="passes over the training clips in an epoch (%(default)s)")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="passes over the training clips in an epoch (%(default)s)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(1 2 3)")
     parser.add_argument("--modality", default="joint", help="(%(default)s)")
     parser.add_argument("--device", default=None, help="as in main.py")
-    parser.add_argument("--out", type=Path, default=Path("work_dir/NW-UCLA/distillation"), help="where the runs live (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dir/NW-UCLA/distillation"), help="where the runs live (%(default)s)"
+    )
     parser.add_argument("--commands", action="store_true", help="show the commands and run none")
     args, more = parser.parse_known_args()  # further flags go to the distilled student, e.g. --objective-args beta=8
     top1: dict[str, list[float]] = {}
     for seed in args.seeds:
         for name, config, flags in runs(args, seed, more):
             folder = args.out / name / f"seed{seed}"
-            command = [sys.executable, "main.py", "--config", config, *common(args, seed), "--work-dir", str(folder), *flags]
+            command = [
+                sys.executable,
+                "main.py",
+                "--config",
+                config,
+                *common(args, seed),
+                "--work-dir",
+                str(folder),
+                *flags,
+            ]
             if args.commands:
                 print(shlex.join(command))
                 continue
@@ -48,7 +65,11 @@ def main() -> None:
 def runs(args: argparse.Namespace, seed: int, more: list[str]) -> list[tuple[str, str, list[str]]]:
     """(name, configuration, flags) of the runs of one seed, the teacher first."""
     weights = args.out / "teacher" / f"seed{seed}" / "last.pt"
-    teacher = {"model": "model.ctrgcn.Model", "model_args": {"graph_args": {"labeling_mode": "spatial"}}, "weights": str(weights)}
+    teacher = {
+        "model": "model.ctrgcn.Model",
+        "model_args": {"graph_args": {"labeling_mode": "spatial"}},
+        "weights": str(weights),
+    }
     return [
         ("teacher", "config/NW-UCLA/ctrgcn.yaml", []),
         ("alone", "config/NW-UCLA/dke7.yaml", CLASSIFY),
@@ -81,10 +102,14 @@ def last_epoch(folder: Path) -> dict:
 
 def print_table(top1: dict[str, list[float]], args: argparse.Namespace) -> None:
     """Mean and spread of the runs so far."""
-    print(f"\n{args.modality} stream, {args.epochs} epochs of {args.repeat} passes, test top-1 of the last epoch (percent)")
+    print(
+        f"\n{args.modality} stream, {args.epochs} epochs of {args.repeat} passes, test top-1 of the last epoch (percent)"
+    )
     for name, values in top1.items():
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-        print(f"{name:<10} {statistics.mean(values):6.2f} +- {spread:4.2f}   {'  '.join(f'{value:.2f}' for value in values)}")
+        print(
+            f"{name:<10} {statistics.mean(values):6.2f} +- {spread:4.2f}   {'  '.join(f'{value:.2f}' for value in values)}"
+        )
     print(flush=True)
 
 

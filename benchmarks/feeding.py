@@ -35,7 +35,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = synthetic_store(Path(folder) / "synthetic.clips", args.clips)
-        print(f"{'modality':<14}{'clip by clip':>14}{'whole batches':>15}{'ratio':>8}    (clips/s, median of {args.rounds})")
+        print(
+            f"{'modality':<14}{'clip by clip':>14}{'whole batches':>15}{'ratio':>8}    (clips/s, median of {args.rounds})"
+        )
         for modality in ("joint", "bone_motion"):
             plain, batched = clip_by_clip(path, modality), whole_batches(path, modality)
             seconds = [(timed(plain, args.clips), timed(batched, args.clips)) for _ in range(args.rounds)]
@@ -62,7 +64,16 @@ def synthetic_store(path: Path, clips: int) -> Path:
     persons = np.stack([np.zeros(clips, np.int64), np.where(two, 1, -1)], 1)
     label, name = np.arange(clips) % 60, np.arange(clips).astype(str)
     part = {"split/xsub/train": np.arange(clips), "split/xsub/test": np.arange(min(clips, 8))}
-    np.savez(path / "index.npz", name=name, label=label, start=rows.cumsum() - rows, length=length, valid=length, persons=persons, **part)
+    np.savez(
+        path / "index.npz",
+        name=name,
+        label=label,
+        start=rows.cumsum() - rows,
+        length=length,
+        valid=length,
+        persons=persons,
+        **part,
+    )
     (path / "manifest.json").write_text(json.dumps({"format": FORMAT, "num_class": 60}))
     return path
 

@@ -25,7 +25,9 @@ def seconds(work: Callable, device: torch.device, clock: str = "wall") -> float:
     return elsewhere if isinstance(elsewhere, float) else CLOCKS[clock]() - start
 
 
-def in_turns(sides: dict[str, Callable], rounds: int, device: torch.device, clock: str = "wall") -> dict[str, dict[str, float]]:
+def in_turns(
+    sides: dict[str, Callable], rounds: int, device: torch.device, clock: str = "wall"
+) -> dict[str, dict[str, float]]:
     """Every side once to warm up, then all sides in every round, so that a slow moment of the machine meets all of them.
 
     Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (its quartiles)}}, and for
@@ -67,7 +69,9 @@ def training_step(model: nn.Module, data: torch.Tensor, label: torch.Tensor, ari
     """Forward, loss, backward and a step of SGD."""
     model.train()
     fused = data.device.type == "cuda"
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=fused)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1e-6, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=fused
+    )
 
     def step() -> None:
         with arithmetic():
@@ -106,7 +110,10 @@ def peaks(device: torch.device) -> dict[str, float]:
     target = torch.empty_like(large)
     found: dict[str, float] = {}
     for name in ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16"):
-        works = [(data.numel() * len(layer.weight), inference(layer, data, Arithmetic(name, device))) for layer, data in layers]
+        works = [
+            (data.numel() * len(layer.weight), inference(layer, data, Arithmetic(name, device)))
+            for layer, data in layers
+        ]
         product, conv = (max(count / seconds(work, device) for _ in range(5)) for count, work in works)
         found |= {name: max(product, conv), f"{name}, matrix product": product}
     found["bytes"] = 2 * large.nbytes / min(seconds(partial(target.copy_, large), device) for _ in range(5))

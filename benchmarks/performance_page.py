@@ -89,8 +89,12 @@ def chapter(found: dict) -> list[str]:
     """All tables of one machine."""
     machine, networks = found["machine"], found["networks"]
     lines = [f"## {machine['name']}", ""]
-    lines += [f"{machine['isa']}, PyTorch {machine['torch']}, {machine['date']}, commit {machine['commit']}, `{found['command']}`"]
-    lines += [f"then {later['date']}, commit {later['commit']}, `{later['command']}`" for later in found.get("merged", [])]
+    lines += [
+        f"{machine['isa']}, PyTorch {machine['torch']}, {machine['date']}, commit {machine['commit']}, `{found['command']}`"
+    ]
+    lines += [
+        f"then {later['date']}, commit {later['commit']}, `{later['command']}`" for later in found.get("merged", [])
+    ]
     if found["clock"] == "processor":
         lines += ["", "**Measured in processor time on a busy machine: the factors are rough.**"]
     for what in ("training step", "inference"):
@@ -102,10 +106,18 @@ def chapter(found: dict) -> list[str]:
         lines += ["", "### One clip, milliseconds", "", *latency_table(rows)]
     rows = [(name, entry["memory"]) for name, entry in networks.items() if "memory" in entry]
     if rows:
-        lines += ["", "### Kept for the backward pass, MB for each clip, float32", "", *table(("", *rows[0][1]), memory_rows(rows))]
+        lines += [
+            "",
+            "### Kept for the backward pass, MB for each clip, float32",
+            "",
+            *table(("", *rows[0][1]), memory_rows(rows)),
+        ]
     if "feeding" in found:
         header = ("modality", "clip by clip", "whole batches", "factor")
-        cells = [(m, f"{f['clip by clip']:,.0f}", f"{f['whole batches']:,.0f}", f"{f['ratio']:.1f}") for m, f in found["feeding"].items()]
+        cells = [
+            (m, f"{f['clip by clip']:,.0f}", f"{f['whole batches']:,.0f}", f"{f['ratio']:.1f}")
+            for m, f in found["feeding"].items()
+        ]
         lines += ["", "### Feeding, clips per second on one core", "", *table(header, cells)]
     if "epoch" in found:
         lines += ["", "### An epoch of CTR-GCN through `main.py`", "", *epoch_table(found["epoch"])]
@@ -135,12 +147,19 @@ def speed_table(what: str, rows: list[tuple[str, dict, dict]]) -> list[str]:
             row.append(factor(result[ours]["plain"]) if PLAIN in result else "")
         cells.append((*row, f"{published}" if published and batch == entry["setting"]["batch"] else ""))
     against = (f"{ours} against plain process",) * plain
-    return [*table(("network", "T", "N", *sides, *against, "published code¹"), cells), "", "¹ float32, on another machine of two cores."]
+    return [
+        *table(("network", "T", "N", *sides, *against, "published code¹"), cells),
+        "",
+        "¹ float32, on another machine of two cores.",
+    ]
 
 
 def latency_table(rows: list[tuple[str, dict]]) -> list[str]:
     sides = sides_of([result for _, result in rows])
-    return table(("network", *sides), [(name, *(f"{1e3 * result[side]['seconds']:.1f}" for side in sides)) for name, result in rows])
+    return table(
+        ("network", *sides),
+        [(name, *(f"{1e3 * result[side]['seconds']:.1f}" for side in sides)) for name, result in rows],
+    )
 
 
 def memory_rows(rows: list[tuple[str, dict]]) -> list[tuple]:
@@ -148,7 +167,9 @@ def memory_rows(rows: list[tuple[str, dict]]) -> list[tuple]:
 
 
 def epoch_table(found: dict) -> list[str]:
-    cells = [(w, f"{e['batch']}", f"{e['clips_per_second']:.1f}", f"{100 * e['data_share']:.1f} %") for w, e in found.items()]
+    cells = [
+        (w, f"{e['batch']}", f"{e['clips_per_second']:.1f}", f"{100 * e['data_share']:.1f} %") for w, e in found.items()
+    ]
     return table(("workers", "batch", "clips per second", "waiting for data"), cells)
 
 
@@ -156,12 +177,19 @@ def roofline(found: dict) -> list[str]:
     """How near CTR-GCN is to what the machine's arithmetic and memory allow."""
     peak, entry = found["peaks"], found["networks"].get("CTR-GCN", {})
     lines = ["### How near the bound", ""]
-    arithmetic = ", ".join(f"{value / 1e9:,.0f} G multiply-adds/s in {name}" for name, value in peak.items() if name != "bytes")
-    lines += [f"Measured here: {arithmetic} (a large 1x1 convolution or matrix product), {peak['bytes'] / 1e9:,.0f} GB/s (a large copy)."]
+    arithmetic = ", ".join(
+        f"{value / 1e9:,.0f} G multiply-adds/s in {name}" for name, value in peak.items() if name != "bytes"
+    )
+    lines += [
+        f"Measured here: {arithmetic} (a large 1x1 convolution or matrix product), {peak['bytes'] / 1e9:,.0f} GB/s (a large copy)."
+    ]
     if "training step" not in entry:
         return lines
     macs = entry["multiply_adds"]
-    lines += [f"CTR-GCN needs {macs / 1e9:.2f} G multiply-adds for a clip of 64 frames, three times that in a training step.", ""]
+    lines += [
+        f"CTR-GCN needs {macs / 1e9:.2f} G multiply-adds for a clip of 64 frames, three times that in a training step.",
+        "",
+    ]
     cells = []
     for what, weight in (("training step", 3), ("inference", 1)):
         for result in entry[what]:
@@ -171,9 +199,12 @@ def roofline(found: dict) -> list[str]:
                 traffic = CTRGCN_BYTES[what] / (2 if name == "bfloat16" else 1) / peak["bytes"]
                 taken = result[side]["seconds"] / result["batch"]
                 numbers = [f"{1e3 * value:.2f}" for value in (compute, traffic, taken)]
-                cells.append((what, side, str(result["batch"]), *numbers, f"{100 * max(compute, traffic) / taken:.0f} %"))
+                cells.append(
+                    (what, side, str(result["batch"]), *numbers, f"{100 * max(compute, traffic) / taken:.0f} %")
+                )
     return lines + table(
-        ("", "arithmetic", "N", "arithmetic alone, ms", "traffic alone, ms", "measured, ms per clip", "of the bound"), cells
+        ("", "arithmetic", "N", "arithmetic alone, ms", "traffic alone, ms", "measured, ms per clip", "of the bound"),
+        cells,
     )
 
 

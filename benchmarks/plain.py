@@ -24,7 +24,9 @@ class PlainProcess:
 
     def __init__(self, setting: Setting, what: str, threads: int, clock: str):
         self.clock = clock
-        self.pool = ProcessPoolExecutor(1, get_context("spawn"), prepare, (setting, what, threads))  # a fork would inherit our setting
+        self.pool = ProcessPoolExecutor(
+            1, get_context("spawn"), prepare, (setting, what, threads)
+        )  # a fork would inherit our setting
 
     def __enter__(self) -> "PlainProcess":
         return self

@@ -88,7 +88,19 @@ def plain_agcn(path: Path) -> np.ndarray:
 
 
 def prepare(raw: Path, out: Path, recipe: str, workers: int) -> None:
-    command = [sys.executable, "data/ntu/prepare.py", "--raw", raw, "--recipe", recipe, "--out", out, "--workers", str(workers), "--strict"]
+    command = [
+        sys.executable,
+        "data/ntu/prepare.py",
+        "--raw",
+        raw,
+        "--recipe",
+        recipe,
+        "--out",
+        out,
+        "--workers",
+        str(workers),
+        "--strict",
+    ]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -108,11 +120,15 @@ def speed(folder: Path, count: int, workers: int) -> None:
     print(f"{'recipe':<8}{'':<18}{'clips per second':>18}{'CPU ms per clip':>18}{'bytes per clip':>18}")
     for recipe, plain, share in (("ctrgcn", plain_ctrgcn, files[::5]), ("agcn", plain_agcn, files[::20])):
         clock, cpu = seconds(lambda work, paths: [work(path) for path in paths], plain, share)
-        print(f"{recipe:<8}{'plain, 1 process':<18}{len(share) / clock:>18.0f}{cpu / len(share) * 1e3:>18.1f}{WINDOW * 150 * 4:>18}")
+        print(
+            f"{recipe:<8}{'plain, 1 process':<18}{len(share) / clock:>18.0f}{cpu / len(share) * 1e3:>18.1f}{WINDOW * 150 * 4:>18}"
+        )
         out = folder / f"{recipe}.clips"
         clock, cpu = seconds(prepare, folder / "raw", out, recipe, workers)
         size = sum(path.stat().st_size for path in out.iterdir())
-        print(f"{'':<8}{f'here, {workers} workers':<18}{count / clock:>18.0f}{cpu / count * 1e3:>18.1f}{size // count:>18}")
+        print(
+            f"{'':<8}{f'here, {workers} workers':<18}{count / clock:>18.0f}{cpu / count * 1e3:>18.1f}{size // count:>18}"
+        )
 
 
 def tree_memory(pid: int) -> int:
@@ -151,7 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--memory", type=int, nargs="+", metavar="FILES", help="measure memory for these numbers of files instead")
+    parser.add_argument(
+        "--memory", type=int, nargs="+", metavar="FILES", help="measure memory for these numbers of files instead"
+    )
     args = parser.parse_args()
     if args.memory:
         for count in args.memory:

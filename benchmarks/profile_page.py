@@ -11,7 +11,15 @@ from torchlight.pictures import COLOURS, STYLE, new_figure
 
 ARITHMETIC = ("convolution", "matrix product")
 WORKS = ("training step", "inference")
-TONES = (("blue", 1), ("blue", 0.5), ("orange", 1), ("orange", 0.5), ("muted", 1), ("green", 1), ("muted", 0.4))  # of the kinds
+TONES = (
+    ("blue", 1),
+    ("blue", 0.5),
+    ("orange", 1),
+    ("orange", 0.5),
+    ("muted", 1),
+    ("green", 1),
+    ("muted", 0.4),
+)  # of the kinds
 SHOWN = "CTR-GCN"  # the network whose every side is shown; of the others, ours
 
 TEXT = """Milliseconds of a call by kind of operation (PyTorch's profiler). *New pages* are those that a call gets from the system, with the
@@ -36,7 +44,15 @@ def section(found: dict, picture: str) -> list[str]:
         lines += ["", f"#### {what.capitalize()}", "", *table(header, times(profiles, what))]
     header = ("network", "", "G multiply-adds", "at the machine's rate, ms", "measured, ms", "of the machine's rate")
     rows = table((*header, *(f"{kind}s" for kind in ARITHMETIC), "at most"), bounds(profiles))
-    return [*lines, "", "#### Against the machine's rate", "", BOUND.format(first["rate"] / 1e9, first["product"] / 1e9), "", *rows]
+    return [
+        *lines,
+        "",
+        "#### Against the machine's rate",
+        "",
+        BOUND.format(first["rate"] / 1e9, first["product"] / 1e9),
+        "",
+        *rows,
+    ]
 
 
 def profiles_of(found: dict) -> dict[str, dict]:
@@ -55,7 +71,9 @@ def times(profiles: dict[str, dict], what: str) -> list[tuple[str, ...]]:
         for side in sides(name, found[what]):
             value = found[what][side]
             system = f"{value['new_pages']:,.0f} pages, {1e3 * value['kernel']:.0f} ms"
-            cells = (f"{1e3 * share * value['seconds']:.0f} ({100 * share:.0f} %)" for share in value["shares"].values())
+            cells = (
+                f"{1e3 * share * value['seconds']:.0f} ({100 * share:.0f} %)" for share in value["shares"].values()
+            )
             rows.append((name, side, f"{1e3 * value['seconds']:.0f}", *cells, system))
     return rows
 
@@ -67,7 +85,12 @@ def bounds(profiles: dict[str, dict]) -> list[tuple[str, ...]]:
             value, counts = found[what][side], found[what][side]["multiply_adds"]
             fewest, taken = sum(counts.values()) / found["rate"], value["seconds"]
             busy = [value["shares"][kind] * taken for kind in ARITHMETIC]
-            cells = [f"{sum(counts.values()) / 1e9:.1f}", f"{1e3 * fewest:.0f}", f"{1e3 * taken:.0f}", f"{100 * fewest / taken:.0f} %"]
+            cells = [
+                f"{sum(counts.values()) / 1e9:.1f}",
+                f"{1e3 * fewest:.0f}",
+                f"{1e3 * taken:.0f}",
+                f"{100 * fewest / taken:.0f} %",
+            ]
             for kind, seconds in zip(ARITHMETIC, busy, strict=True):
                 cells.append(f"{100 * counts.get(kind, 0) / found['rate'] / seconds:.0f} %" if seconds else "")
             rows.append((name, f"{what}, {side}", *cells, f"{found[what]['literal']['seconds'] / sum(busy):.2f}"))
@@ -100,7 +123,15 @@ def bars(axes: Axes, result: dict, rate: float) -> None:
     for place, end in zip(places, ends, strict=True):
         axes.text(end, place, f" {end:.0f} ms", va="center", fontsize=8)
     fewest = [1e3 * sum(result[side]["multiply_adds"].values()) / rate for side in shown]
-    axes.vlines(fewest, places - 0.4, places + 0.4, color=COLOURS["ink"], lw=1.2, ls=":", label="arithmetic at the machine's rate")
+    axes.vlines(
+        fewest,
+        places - 0.4,
+        places + 0.4,
+        color=COLOURS["ink"],
+        lw=1.2,
+        ls=":",
+        label="arithmetic at the machine's rate",
+    )
     axes.set_yticks(places, shown, color=COLOURS["ink"])
     axes.invert_yaxis()
     axes.margins(x=0.1)

@@ -35,7 +35,9 @@ from torchlight.record import CONFIG, ENVIRONMENT, LAST, METRICS
 from torchlight.scores import SCORE_FILE
 from torchlight.streams import name_streams, open_test_part, read_streams, score_file
 
-CPU_SHARE = 20 / 65  # of the epochs of a recipe, each of a single pass: the 325 passes of NW-UCLA's published recipe become 20
+CPU_SHARE = (
+    20 / 65
+)  # of the epochs of a recipe, each of a single pass: the 325 passes of NW-UCLA's published recipe become 20
 CPU_EVALUATIONS = 5  # epochs between two evaluations
 PERFORMER = {"NW-UCLA": "s{:02d}", "ntu": "P{:03d}", "ntu120": "P{:03d}"}  # as names of clips spell it
 VIEW = {"NW-UCLA": "v{:02d}", "ntu": "C{:03d}", "ntu120": "C{:03d}"}
@@ -59,7 +61,9 @@ def make_plans(args: argparse.Namespace) -> list[Plan]:
         ConfigError: a model has no configuration for this data set.
     """
     hold_out = held_out(args)
-    folder = args.work_dir / args.budget if not hold_out else args.work_dir / f"{args.budget}_without_{'_'.join(hold_out)}"
+    folder = (
+        args.work_dir / args.budget if not hold_out else args.work_dir / f"{args.budget}_without_{'_'.join(hold_out)}"
+    )
     plans, problems = [], []
     for model in args.models:
         file = Path("config") / args.dataset / f"{model}.yaml"
@@ -70,10 +74,16 @@ def make_plans(args: argparse.Namespace) -> list[Plan]:
         config = load_config(ROOT / file)
         for seed in args.seeds:
             for modality in args.modalities:
-                place = folder / f"seed{seed}" / args.dataset / (model + (f"_{args.name}" if args.name else "")) / modality
+                place = (
+                    folder / f"seed{seed}" / args.dataset / (model + (f"_{args.name}" if args.name else "")) / modality
+                )
                 flags = ["--config", str(file), "--modality", modality, "--seed", str(seed), "--work-dir", str(place)]
                 flags += ["--hold-out", *hold_out] if hold_out else []
-                flags += [*budget_flags(config, args.budget), *args.more, *(["--device", args.device] if args.device else [])]
+                flags += [
+                    *budget_flags(config, args.budget),
+                    *args.more,
+                    *(["--device", args.device] if args.device else []),
+                ]
                 plans.append(Plan(model, modality, seed, place, tuple(flags)))
     if problems:
         raise ConfigError(problems)
@@ -85,7 +95,9 @@ def held_out(args: argparse.Namespace) -> list[str]:
     dataset = args.dataset.split("/")[0]
     if (args.validation_performers or args.validation_views) and dataset not in PERFORMER:
         known = ", ".join(PERFORMER)
-        raise ConfigError([f"validation: found {dataset}; performers and views are known of {known}; use main.py --hold-out"])
+        raise ConfigError(
+            [f"validation: found {dataset}; performers and views are known of {known}; use main.py --hold-out"]
+        )
     words = [PERFORMER[dataset].format(number) for number in args.validation_performers]
     return words + [VIEW[dataset].format(number) for number in args.validation_views]
 
@@ -113,7 +125,9 @@ def run(plan: Plan, environment: dict[str, str]) -> None:
         call(["main.py", *plan.flags, "--phase", "train", "--resume", "true"], environment)
     weights, values = plan.folder / LAST, plan.folder / SCORE_FILE
     if not values.exists() or values.stat().st_mtime < weights.stat().st_mtime:
-        call(["main.py", *plan.flags, "--phase", "test", "--weights", str(weights), "--save-score", "true"], environment)
+        call(
+            ["main.py", *plan.flags, "--phase", "test", "--weights", str(weights), "--save-score", "true"], environment
+        )
 
 
 def call(arguments: list[str], environment: dict[str, str] | None = None) -> None:
@@ -161,7 +175,9 @@ def fusion_row(folders: list[Path], model: str, dataset: str) -> dict[str, str]:
     config, made = load_config(folders[0] / CONFIG), json.loads((folders[0] / ENVIRONMENT).read_text())
     result = json.loads(table.read_text())
     row = common_row(config, model, dataset, made["git_commit"]) | accuracy(result["fusion"])
-    row["stream"] = f"{len(folders)} streams fused, " + " : ".join(f"{stream['weight']:g}" for stream in result["streams"])
+    row["stream"] = f"{len(folders)} streams fused, " + " : ".join(
+        f"{stream['weight']:g}" for stream in result["streams"]
+    )
     row |= {"best_on_test": "-", "device": "CPU", "wall_time": "-", "command": f"python {shlex.join(arguments)}"}
     row["published"] = published(row, model, dataset, ({4: "four streams", 2: "two streams"}.get(len(folders), ""),))
     return row
@@ -191,7 +207,9 @@ def published(row: dict[str, str], model: str, dataset: str, streams: tuple[str,
     full = common_row(load_config(file), model, dataset, None) if file.exists() else {}
     if any(row[key] != full.get(key) for key in ("dataset", "budget")):
         return "not for this budget"
-    known = {r["stream"]: r["top1"] for r in read_published() if (r["model"], r["dataset"]) == (model, dataset.split("/")[0])}
+    known = {
+        r["stream"]: r["top1"] for r in read_published() if (r["model"], r["dataset"]) == (model, dataset.split("/")[0])
+    }
     return next((known[stream] for stream in streams if stream in known), "-")
 
 
@@ -212,20 +230,44 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dataset", default="NW-UCLA", help="benchmark as below config/ (%(default)s)")
-    parser.add_argument("--models", nargs="+", default=["ctrgcn"], help="names of configurations, e.g. ctrgcn recipe/ctrgcn (%(default)s)")
     parser.add_argument(
-        "--modalities", nargs="+", default=list(MODALITIES), choices=MODALITIES, help="streams, fused if several (all four)"
+        "--models",
+        nargs="+",
+        default=["ctrgcn"],
+        help="names of configurations, e.g. ctrgcn recipe/ctrgcn (%(default)s)",
+    )
+    parser.add_argument(
+        "--modalities",
+        nargs="+",
+        default=list(MODALITIES),
+        choices=MODALITIES,
+        help="streams, fused if several (all four)",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(1)")
-    parser.add_argument("--budget", choices=("full", "cpu"), default="full", help="the recipe, or 20/65 of its epochs as single passes")
     parser.add_argument(
-        "--validation-performers", type=int, nargs="+", default=[], metavar="N", help="test on these training performers instead"
+        "--budget", choices=("full", "cpu"), default="full", help="the recipe, or 20/65 of its epochs as single passes"
     )
-    parser.add_argument("--validation-views", type=int, nargs="+", default=[], metavar="N", help="test on these training views instead")
-    parser.add_argument("--name", default="", help="name of a variant; needed with further flags of main.py, which follow after --")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; on a CPU they share its cores (%(default)s)")
+    parser.add_argument(
+        "--validation-performers",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="test on these training performers instead",
+    )
+    parser.add_argument(
+        "--validation-views", type=int, nargs="+", default=[], metavar="N", help="test on these training views instead"
+    )
+    parser.add_argument(
+        "--name", default="", help="name of a variant; needed with further flags of main.py, which follow after --"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings at a time; on a CPU they share its cores (%(default)s)"
+    )
     parser.add_argument("--device", default="", help="as in main.py")
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dir/results"), help="where the runs live (%(default)s)")
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path("work_dir/results"), help="where the runs live (%(default)s)"
+    )
     parser.add_argument("--table", type=Path, default=results_page.DOCS / "results.csv", help="(%(default)s)")
     parser.add_argument("--commands", action="store_true", help="show the trainings and run none")
     return parser
@@ -260,7 +302,10 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except subprocess.CalledProcessError as error:
-        print(f"error: {error.cmd[1]} ended with code {error.returncode}; the same command goes on where it stopped", file=sys.stderr)
+        print(
+            f"error: {error.cmd[1]} ended with code {error.returncode}; the same command goes on where it stopped",
+            file=sys.stderr,
+        )
         return 1
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -52,16 +52,22 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     with open(file, newline="") as stream:
         rows = list(csv.reader(stream))
     if not rows or tuple(rows[0]) != COLUMNS:
-        raise ValueError(f"{file}: found the columns {','.join(rows[0] if rows else [])}; {','.join(COLUMNS)} are needed")
+        raise ValueError(
+            f"{file}: found the columns {','.join(rows[0] if rows else [])}; {','.join(COLUMNS)} are needed"
+        )
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(COLUMNS):
-            raise ValueError(f"{file}: line {number}: found {len(row)} values; {len(COLUMNS)} are needed; quote those with commas")
+            raise ValueError(
+                f"{file}: line {number}: found {len(row)} values; {len(COLUMNS)} are needed; quote those with commas"
+            )
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
 
 
 def networks(dataset: str) -> list[str]:
     """The names of all configurations of a data set, e.g. ctrgcn and recipe/ctrgcn."""
-    return sorted(file.relative_to(CONFIG / dataset).with_suffix("").as_posix() for file in (CONFIG / dataset).rglob("*.yaml"))
+    return sorted(
+        file.relative_to(CONFIG / dataset).with_suffix("").as_posix() for file in (CONFIG / dataset).rglob("*.yaml")
+    )
 
 
 def make_page(rows: list[dict[str, str]]) -> str:
@@ -85,7 +91,12 @@ def table(rows: list[tuple[int, dict[str, str]]]) -> list[str]:
 
 def full_budget(rows: list[dict[str, str]]) -> list[str]:
     """Which networks of the data set have been trained with their whole recipe."""
-    lines = [f"## {DATASET} with the whole recipe", "", "| model | joint | bone | joint motion | bone motion | fused |", "|---" * 6 + "|"]
+    lines = [
+        f"## {DATASET} with the whole recipe",
+        "",
+        "| model | joint | bone | joint motion | bone motion | fused |",
+        "|---" * 6 + "|",
+    ]
     for name in networks(DATASET):
         config = load_config(CONFIG / DATASET / f"{name}.yaml")
         whole = budget(config)
@@ -94,7 +105,10 @@ def full_budget(rows: list[dict[str, str]]) -> list[str]:
             for row in rows
             if (row["model"], row["dataset"], row["budget"]) == (name, DATASET, whole)
         }
-        cells = [found.get(stream, "not run") for stream in ("joint", "bone", "joint motion", "bone motion", "4 streams fused")]
+        cells = [
+            found.get(stream, "not run")
+            for stream in ("joint", "bone", "joint motion", "bone motion", "4 streams fused")
+        ]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return lines
 

@@ -53,8 +53,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three rounds, the first two networks")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads on the CPU (all cores)")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
-    parser.add_argument("--compile", action="store_true", help="also compiled networks (always on a GPU); minutes for each")
-    parser.add_argument("--merge", action="store_true", help="keep what the file of results holds beside what is measured now")
+    parser.add_argument(
+        "--compile", action="store_true", help="also compiled networks (always on a GPU); minutes for each"
+    )
+    parser.add_argument(
+        "--merge", action="store_true", help="keep what the file of results holds beside what is measured now"
+    )
     parser.add_argument("--out", type=Path, help="another file for the results; the page is then left alone")
     args = parser.parse_args()
     if unknown := [name for name in args.only if name not in SETTINGS]:
@@ -64,7 +68,11 @@ def main() -> int:
     if args.quick:
         args.rounds, args.only = 3, args.only or list(SETTINGS)[:2]
     names = args.only or list(SETTINGS)
-    found = {"machine": machine(device), "command": shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]]), "clock": args.clock}
+    found = {
+        "machine": machine(device),
+        "command": shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]]),
+        "clock": args.clock,
+    }
     path = args.out or RESULTS / f"{slug(found['machine']['name'])}.json"
     try:
         old = results_to_keep(path, found) if args.merge else None
@@ -100,7 +108,9 @@ def measure(args: argparse.Namespace, names: list[str], device: torch.device) ->
                     report(f"{name}, {what}, batch {batch}", result)
                     gc.collect()
         if "latency" in args.parts:
-            entry["one clip"] = in_turns(inference_sides(setting, 1, device, args.compile), args.rounds, device, args.clock)
+            entry["one clip"] = in_turns(
+                inference_sides(setting, 1, device, args.compile), args.rounds, device, args.clock
+            )
             report(f"{name}, one clip", entry["one clip"])
         if "memory" in args.parts:
             entry["memory"] = memory(setting, device)
@@ -146,9 +156,14 @@ def results_to_keep(path: Path, new: dict) -> dict:
     if not path.is_file():
         raise ValueError(f"--merge: found no {path}; allowed are results that are there; leave --merge out once")
     old = json.loads(path.read_text())
-    for key, was, now in (("machine", old["machine"]["name"], new["machine"]["name"]), ("clock", old["clock"], new["clock"])):
+    for key, was, now in (
+        ("machine", old["machine"]["name"], new["machine"]["name"]),
+        ("clock", old["clock"], new["clock"]),
+    ):
         if was != now:
-            raise ValueError(f"--merge: found the {key} {now}; allowed is {was}, as in {path}; measure everything on one {key}")
+            raise ValueError(
+                f"--merge: found the {key} {now}; allowed is {was}, as in {path}; measure everything on one {key}"
+            )
     return old
 
 
@@ -157,11 +172,16 @@ def merge(old: dict, new: dict) -> dict:
 
     What the machine can (`peaks`) stays what it was when the networks were timed.
     """
-    networks = {name: old["networks"].get(name, {}) | new["networks"].get(name, {}) for name in old["networks"] | new["networks"]}
+    networks = {
+        name: old["networks"].get(name, {}) | new["networks"].get(name, {})
+        for name in old["networks"] | new["networks"]
+    }
     timed = any("training step" in entry for entry in new["networks"].values())
     later = {"command": new["command"], "date": new["machine"]["date"], "commit": new["machine"]["commit"]}
     kept = ("machine", "command", "rounds") if timed else ("machine", "command", "rounds", "peaks")
-    return old | new | {key: old[key] for key in kept} | {"networks": networks, "merged": [*old.get("merged", []), later]}
+    return (
+        old | new | {key: old[key] for key in kept} | {"networks": networks, "merged": [*old.get("merged", []), later]}
+    )
 
 
 def report(title: str, result: dict) -> None:
@@ -188,7 +208,9 @@ def comparisons(setting: Setting, batch: int, device: torch.device, compiled: bo
         steps[name] = training_step(setting.build(device), data, label, Arithmetic(name, device))
     if compiled or device.type == "cuda":
         name = arithmetics(device)[-1]
-        steps[f"{name}, compiled"] = training_step(torch.compile(setting.build(device)), data, label, Arithmetic(name, device))
+        steps[f"{name}, compiled"] = training_step(
+            torch.compile(setting.build(device)), data, label, Arithmetic(name, device)
+        )
     return {"training step": steps, "inference": inference_sides(setting, batch, device, compiled)}
 
 
@@ -201,7 +223,9 @@ def inference_sides(setting: Setting, batch: int, device: torch.device, compiled
         sides[f"{name}, folded"] = inference(fold(setting.build(device)), data, Arithmetic(name, device))
     if compiled or device.type == "cuda":
         name = arithmetics(device)[-1]
-        sides[f"{name}, compiled"] = inference(torch.compile(fold(setting.build(device))), data, Arithmetic(name, device))
+        sides[f"{name}, compiled"] = inference(
+            torch.compile(fold(setting.build(device))), data, Arithmetic(name, device)
+        )
     return sides
 
 
@@ -249,7 +273,8 @@ def epoch(workers: int, args: argparse.Namespace, device: torch.device) -> dict[
         subprocess.run(command, cwd=ROOT, check=True, env=threads, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         line = json.loads((Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     print(
-        f"epoch, {workers} workers: {line['clips_per_second']:.1f} clips/s, {100 * line['data_share']:.1f} % waiting for data", flush=True
+        f"epoch, {workers} workers: {line['clips_per_second']:.1f} clips/s, {100 * line['data_share']:.1f} % waiting for data",
+        flush=True,
     )
     return {key: line[key] for key in ("clips_per_second", "data_share")} | {"clips": clips, "batch": batch}
 
@@ -263,7 +288,9 @@ def machine(device: torch.device) -> dict[str, str | int]:
         models = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
         threads = torch.get_num_threads()
         name = f"{models[0] if models else platform.processor() or platform.machine()}, {threads} thread{'s' * (threads > 1)}"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     isa = torch.backends.cpu.get_cpu_capability()
     return {"name": name, "isa": isa, "torch": torch.__version__, "commit": commit, "date": f"{datetime.date.today()}"}
 

@@ -18,7 +18,9 @@ def _damage(store: ClipStore) -> list[str]:
     problems = []
     for name, expected in store.manifest["sha256"].items():
         if sha256(store.path / name) != expected:
-            problems.append(f"{store.path / name} was changed or damaged since it was written (SHA-256 differs); prepare the data again")
+            problems.append(
+                f"{store.path / name} was changed or damaged since it was written (SHA-256 differs); prepare the data again"
+            )
     tracks = np.diff(np.append(store.start, len(store.frames)))
     if len(store) != store.manifest["clips"] or (tracks % store.length != 0).any():
         problems.append("the index does not fit the frames; prepare the data again")
@@ -44,7 +46,9 @@ def _frames(store: ClipStore) -> list[str]:
     still = np.flatnonzero((low == high).all(axis=1))
     still = still[still != store.manifest.get("origin_joint", -1)]
     if len(still):
-        problems.append(f"joints {still.tolist()} have the same position in every frame; the raw files do not hold them")
+        problems.append(
+            f"joints {still.tolist()} have the same position in every frame; the raw files do not hold them"
+        )
     return problems
 
 
@@ -65,7 +69,9 @@ def _splits(store: ClipStore) -> list[str]:
         if len(parts) == 2:
             both = np.intersect1d(*parts.values())
             if len(both):
-                problems.append(f"{split}: {len(both)} clips train and test ({_some(store.name[both].tolist())}); results are too good")
+                problems.append(
+                    f"{split}: {len(both)} clips train and test ({_some(store.name[both].tolist())}); results are too good"
+                )
     return problems
 
 

@@ -57,25 +57,39 @@ def class_names(folder: str | Path) -> list[str]:
 
 def raw_files(folders: Sequence[Path], pattern: str) -> list[Path]:
     """Files below the folders that match, sorted by name. Raises ValueError: two files of one name."""
-    files = sorted((file for folder in folders for file in folder.rglob(pattern)), key=lambda file: (file.stem, str(file)))
+    files = sorted(
+        (file for folder in folders for file in folder.rglob(pattern)), key=lambda file: (file.stem, str(file))
+    )
     for one, other in zip(files, files[1:], strict=False):
         if one.stem == other.stem:
-            raise ValueError(f"found {one} and {other}; a clip's name must be unique; remove one of them or give narrower --raw folders")
+            raise ValueError(
+                f"found {one} and {other}; a clip's name must be unique; remove one of them or give narrower --raw folders"
+            )
     return files
 
 
 def _parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", *benchmark.raw_flags, type=Path, nargs="+", metavar="DIR", help="folders with the raw files")
-    parser.add_argument("--out", type=Path, metavar="STORE", help=f"where the store goes (data/{benchmark.folder}/<recipe>.clips)")
-    parser.add_argument("--recipe", choices=benchmark.recipes, default=benchmark.recipes[0], help="which preparation (%(default)s)")
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="reading processes (%(default)s)")
+    parser.add_argument(
+        "--raw", *benchmark.raw_flags, type=Path, nargs="+", metavar="DIR", help="folders with the raw files"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="STORE", help=f"where the store goes (data/{benchmark.folder}/<recipe>.clips)"
+    )
+    parser.add_argument(
+        "--recipe", choices=benchmark.recipes, default=benchmark.recipes[0], help="which preparation (%(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="reading processes (%(default)s)"
+    )
     parser.add_argument("--strict", action="store_true", help="refuse to leave files out that cannot be used")
     parser.add_argument("--overwrite", action="store_true", help="replace the store if it exists")
     parser.add_argument("--check", action="store_true", help="check the store (after making it, if --raw is given)")
     if benchmark.export:
         parser.add_argument("--export", choices=benchmark.export, help="also write the field's files from the store")
-        parser.add_argument("--export-dir", type=Path, metavar="DIR", help="where exported files go (the store's folder)")
+        parser.add_argument(
+            "--export-dir", type=Path, metavar="DIR", help="where exported files go (the store's folder)"
+        )
     benchmark.arguments(parser)
     return parser
 
@@ -83,7 +97,9 @@ def _parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
 def _act(benchmark: Benchmark, args: argparse.Namespace) -> int:
     exporting = getattr(args, "export", None)
     if not (args.raw or args.check or exporting):
-        raise ValueError("found nothing to do; give --raw DIR to prepare, or --check or --export for a store that exists")
+        raise ValueError(
+            "found nothing to do; give --raw DIR to prepare, or --check or --export for a store that exists"
+        )
     if args.workers < 1:
         raise ValueError(f"--workers: found {args.workers}; 1 or more is needed")
     for folder in args.raw or ():
@@ -103,7 +119,9 @@ def _act(benchmark: Benchmark, args: argparse.Namespace) -> int:
 
 def _summary(store: ClipStore) -> None:
     for split, parts in store.splits.items():
-        counts = " and ".join(f"{len(numbers)} {'training' if part == 'train' else part}" for part, numbers in parts.items())
+        counts = " and ".join(
+            f"{len(numbers)} {'training' if part == 'train' else part}" for part, numbers in parts.items()
+        )
         print(f"{split}: {counts} clips" if len(store.splits) > 1 else f"{counts} clips")
     left_out = store.manifest["source"]["left_out"]
     if left_out:
@@ -115,7 +133,11 @@ def _check(benchmark: Benchmark, store: ClipStore) -> int:
     problems = common_problems(store) + benchmark.check(store)
     for problem in problems:
         print(f"problem: {problem}")
-    print(f"{store.path}: {len(problems)} problems" if problems else f"{store.path}: {len(store)} clips, all checks passed")
+    print(
+        f"{store.path}: {len(problems)} problems"
+        if problems
+        else f"{store.path}: {len(store)} clips, all checks passed"
+    )
     return 1 if problems else 0
 
 

@@ -23,7 +23,10 @@ def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Pat
     T = int(store.length.max())
     written = []
     for split, name in files.items():
-        with whole_file(folder / name) as sink, zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with (
+            whole_file(folder / name) as sink,
+            zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        ):
             for part, numbers in store.splits[split].items():
                 rows = (padded(store, i, T).transpose(1, 3, 2, 0).tobytes() for i in numbers)  # (T, M, V, C)
                 shape = (len(numbers), T, store.persons.shape[1] * store.frames.shape[1] * store.frames.shape[2])

@@ -125,9 +125,13 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise ValueError(f"{out} exists; nothing was changed; give --overwrite to make it again, or --out for another place")
+        raise ValueError(
+            f"{out} exists; nothing was changed; give --overwrite to make it again, or --out for another place"
+        )
     if not (out / MANIFEST).is_file():
-        raise ValueError(f"{out} exists and is no clip store; --overwrite replaces clip stores only; give another --out")
+        raise ValueError(
+            f"{out} exists and is no clip store; --overwrite replaces clip stores only; give another --out"
+        )
 
 
 def _make_part(read: Callable[[Path], list[Clip]], facts: dict, work: Path, files: Sequence[Path]) -> Path:
@@ -168,7 +172,9 @@ def agree(clip: Clip, facts: dict) -> None:
     """Raise BadFile unless the clip has the shape and a label of the benchmark and finite coordinates."""
     K, T, V, C = clip.tracks.shape
     if (V, C) != (facts["num_point"], facts["channels"]):
-        raise BadFile(f"found {V} joints with {C} numbers each; {facts['num_point']} joints with {facts['channels']} numbers are needed")
+        raise BadFile(
+            f"found {V} joints with {C} numbers each; {facts['num_point']} joints with {facts['channels']} numbers are needed"
+        )
     if T == 0:
         raise BadFile("holds no frame")
     if not 0 <= clip.label < facts["num_class"]:
@@ -211,7 +217,9 @@ def _report(parts: list[Path], out: Path) -> list[list[str]]:
     path = report_path(out)
     if bad:
         with whole_file(path) as sink:
-            sink.write(json.dumps({"left out": [{"file": name, "reason": reason} for name, reason in bad]}, indent=1).encode())
+            sink.write(
+                json.dumps({"left out": [{"file": name, "reason": reason} for name, reason in bad]}, indent=1).encode()
+            )
     else:
         path.unlink(missing_ok=True)
     return bad
@@ -234,7 +242,9 @@ def _join(parts: list[Path], folder: Path, source: Source, bad: int) -> Path:
     index = {key: values[order] for key, values in index.items()}
     twice = index["name"][1:][index["name"][1:] == index["name"][:-1]]
     if len(twice):
-        raise ValueError(f"found {len(twice)} clip names more than once (first: {twice[0]}); names must be unique; remove the copies")
+        raise ValueError(
+            f"found {len(twice)} clip names more than once (first: {twice[0]}); names must be unique; remove the copies"
+        )
     rows = index.pop("rows")
     index["start"] = np.cumsum(rows) - rows
     splits = source.splits(index["name"], index["label"])
@@ -244,7 +254,11 @@ def _join(parts: list[Path], folder: Path, source: Source, bad: int) -> Path:
     shape = (int(rows.sum()), source.facts["num_point"], source.facts["channels"])
     _write_frames(folder / FRAMES, shape, parts, home[order], first[order], rows)
     with whole_file(folder / INDEX) as sink:
-        np.savez(sink, **index, **{f"split/{split}/{part}": value for split, parts in splits.items() for part, value in parts.items()})
+        np.savez(
+            sink,
+            **index,
+            **{f"split/{split}/{part}": value for split, parts in splits.items() for part, value in parts.items()},
+        )
     manifest = {"format": FORMAT, **source.facts}
     manifest["counts"] = {split: {part: len(value) for part, value in parts.items()} for split, parts in splits.items()}
     manifest |= {"clips": len(order), "frames": shape[0]}
@@ -255,7 +269,9 @@ def _join(parts: list[Path], folder: Path, source: Source, bad: int) -> Path:
     return folder
 
 
-def _write_frames(path: Path, shape: tuple, parts: list[Path], home: np.ndarray, first: np.ndarray, rows: np.ndarray) -> None:
+def _write_frames(
+    path: Path, shape: tuple, parts: list[Path], home: np.ndarray, first: np.ndarray, rows: np.ndarray
+) -> None:
     """Clip i is `rows[i]` rows of the part number `home[i]`, from row `first[i]` on."""
     opened, frames = -1, None
     with whole_file(path) as sink:

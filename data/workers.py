@@ -21,7 +21,9 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
     # Spawned, not forked: a worker holds this module and NumPy, whatever the caller has loaded.
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _end_with_parent)
     others = set(active_children())
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit this; we hear a Ctrl-C of this moment later
+    mask = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # the workers inherit this; we hear a Ctrl-C of this moment later
     try:
         results = [pool.submit(job, chunk) for chunk in chunks]
     finally:
@@ -30,7 +32,9 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
         for result in results:
             yield result.result()
     except BrokenProcessPool:
-        raise ValueError("a worker process was killed (out of memory?); finished parts are kept; try again with --workers 1") from None
+        raise ValueError(
+            "a worker process was killed (out of memory?); finished parts are kept; try again with --workers 1"
+        ) from None
     except BaseException:
         for worker in set(active_children()) - others:  # nobody waits for the chunks that are under way
             worker.terminate()

@@ -26,7 +26,9 @@ class BatchFeeder(Dataset):
     `shape` (C, T, V, M) of a clip as it is yielded.
     """
 
-    def __init__(self, source: Source, skeleton: str, modality: str, also: Sequence[str], seed: int, repeat: int, window: int):
+    def __init__(
+        self, source: Source, skeleton: str, modality: str, also: Sequence[str], seed: int, repeat: int, window: int
+    ):
         self.source = source
         self.skeleton = find_skeleton(skeleton or source.manifest.get("skeleton") or BODIES.get(source.num_point, ""))
         self.bone_parents = self.skeleton.bone_parents
@@ -41,7 +43,9 @@ class BatchFeeder(Dataset):
         if repeat < 1:
             raise ValueError(f"repeat: found {repeat}; allowed are whole numbers from 1; leave it out for one pass")
         if window < 1:
-            raise ValueError(f"window_size: found {window}; allowed are whole numbers of frames from 1; give the window of the recipe")
+            raise ValueError(
+                f"window_size: found {window}; allowed are whole numbers of frames from 1; give the window of the recipe"
+            )
         if source.num_point != self.skeleton.num_joint:
             raise ValueError(
                 f"data_path: found clips of {source.num_point} joints; the skeleton {self.skeleton.name} has {self.skeleton.num_joint}; "
@@ -53,7 +57,9 @@ class BatchFeeder(Dataset):
         self.num_class = int(source.manifest.get("num_class") or self.label.max() + 1)
         self.num_point, self.num_person, self.channels = source.num_point, source.num_person, source.channels
         self.shape = (self.channels, window, self.num_point, self.num_person)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: workers that live on see the next epoch too
+        self._epoch = torch.zeros(
+            (), dtype=torch.int64
+        ).share_memory_()  # shared: workers that live on see the next epoch too
 
     def __len__(self) -> int:
         return self.repeat * len(self.source)
@@ -66,7 +72,9 @@ class BatchFeeder(Dataset):
         """Hold the clips in the memory of a device, so that batches are made there; they stay where they are if they do not fit."""
         size = self.source.bytes_to_move(device)
         if torch.device(device).type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 4:
-            log.warning("the clips (%.1f GB) do not fit beside a network on %s and stay in main memory", size / 1e9, device)
+            log.warning(
+                "the clips (%.1f GB) do not fit beside a network on %s and stay in main memory", size / 1e9, device
+            )
         else:
             self.source.to(device)
         return self
@@ -90,7 +98,9 @@ class BatchFeeder(Dataset):
         """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}, all of the same augmented clips."""
         raise NotImplementedError
 
-    def derive(self, x: Tensor, modality: str, last: Tensor | None = None, score: tuple[bool, bool] = (False, False)) -> Tensor:
+    def derive(
+        self, x: Tensor, modality: str, last: Tensor | None = None, score: tuple[bool, bool] = (False, False)
+    ) -> Tensor:
         """One modality of what is stored; see `feeders.modality.derive`."""
         return x if modality == self.stored else derive(x, modality, self.bone_parents, last, score)
 

@@ -80,12 +80,18 @@ class Feeder(BatchFeeder):
         if self.random_rot:
             x = random_rotation(x, draws.uniform(3, -LARGEST_ANGLE, LARGEST_ANGLE)[owner])
         out = {word: assemble(self.derive(x, word), owner, slot, len(clip), self.num_person) for word in modalities}
-        return out if self.joints is None else {word: y.index_select(3, constant(self.joints, y.device)) for word, y in out.items()}
+        return (
+            out
+            if self.joints is None
+            else {word: y.index_select(3, constant(self.joints, y.device)) for word, y in out.items()}
+        )
 
 
 def check_interval(p: Sequence[float]) -> tuple[float, ...]:
     """One share or two, ascending, of (0, 1]; raises ValueError for anything else."""
     good = isinstance(p, list | tuple) and len(p) in (1, 2) and all(0 < x <= 1 for x in p) and list(p) == sorted(p)
     if not good:
-        raise ValueError(f"p_interval: found {p!r}; allowed are [p] or [low, high] with 0 < low <= high <= 1; write [0.95] or [0.5, 1]")
+        raise ValueError(
+            f"p_interval: found {p!r}; allowed are [p] or [low, high] with 0 < low <= high <= 1; write [0.95] or [0.5, 1]"
+        )
     return tuple(p)

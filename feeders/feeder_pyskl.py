@@ -14,7 +14,11 @@ from feeders.sampling import uniform_test, uniform_train
 from feeders.transforms import choose_frames, pad_map
 
 SAMPLINGS = ("uniform", "uniform_decode", "pad")
-SCORE_MEANS = {"coco": (True, True), "kinetics": (True, True), "hand": (True, False)}  # bones, motions; pyskl forgets hands in motions
+SCORE_MEANS = {
+    "coco": (True, True),
+    "kinetics": (True, True),
+    "hand": (True, False),
+}  # bones, motions; pyskl forgets hands in motions
 KINECT = ("ntu_rgb_d", "ucla")  # bodies whose spine and shoulders have the numbers that the normalisation turns by
 DEFAULT_IMAGE = (1080, 1920)
 
@@ -62,9 +66,13 @@ class Feeder(BatchFeeder):
             if value < 1:
                 raise ValueError(f"{key}: found {value}; allowed are whole numbers from 1; correct it")
         if num_clips > 1 and (part == "train" or sampling == "pad"):
-            raise ValueError(f"num_clips: found {num_clips}; only testing with uniform sampling takes several clips; leave it out")
+            raise ValueError(
+                f"num_clips: found {num_clips}; only testing with uniform sampling takes several clips; leave it out"
+            )
         flat = self.skeleton.name in SCORE_MEANS or pre_normalize == "2d"  # x, y and perhaps a score
-        self.score = SCORE_MEANS.get(self.skeleton.name, (True, True)) if flat and self.channels == 3 else (False, False)
+        self.score = (
+            SCORE_MEANS.get(self.skeleton.name, (True, True)) if flat and self.channels == 3 else (False, False)
+        )
         if (pre_normalize == "3d" or random_rot) and (flat or self.channels != 3):
             raise ValueError(
                 f"pre_normalize, random_rot: found {self.skeleton.name} data; only 3-D data is turned; write 2d and random_rot: 0"
@@ -74,13 +82,20 @@ class Feeder(BatchFeeder):
                 f"align_spine: found the skeleton {self.skeleton.name}; spine and shoulders are known of {', '.join(KINECT)}; write false"
             )
         if pre_normalize == "3d" and source.num_person > 2:
-            raise ValueError(f"pre_normalize: found {source.num_person} persons; 3d is for one or two; prepare other data or choose 2d")
+            raise ValueError(
+                f"pre_normalize: found {source.num_person} persons; 3d is for one or two; prepare other data or choose 2d"
+            )
         if pre_normalize == "2d" and self.channels != 3:
             raise ValueError(
                 f"pre_normalize: found {self.channels} channels; 2d needs x, y and a score; prepare other data or choose nothing"
             )
         self.window_size, self.num_clips, self.num_person = window_size, num_clips, num_person
-        self.pre_normalize, self.align_spine, self.sampling, self.train = pre_normalize, align_spine, sampling, part == "train"
+        self.pre_normalize, self.align_spine, self.sampling, self.train = (
+            pre_normalize,
+            align_spine,
+            sampling,
+            part == "train",
+        )
         self.random_scale, self.random_rot, self.random_noise = random_scale, random_rot, random_noise
         p = check_interval(p_interval)
         self.p_interval = (p[0], p[-1])
@@ -118,7 +133,9 @@ class Feeder(BatchFeeder):
             x = random_scale(x, 1 + draws.uniform(C, -self.random_scale, self.random_scale))
         if self.random_rot:
             x = random_turn(x, draws.uniform(3, -self.random_rot, self.random_rot))
-        if self.random_noise:  # frames first: the numbers of a frame must not depend on how long the longest clip of the batch is
+        if (
+            self.random_noise
+        ):  # frames first: the numbers of a frame must not depend on how long the longest clip of the batch is
             u = draws.uniform(T * V * M * (C + 2)).view(N, T, V, M, C + 2)
             direction = (2 * u[..., 2:] - 1).permute(0, 4, 1, 2, 3)
             x = gaussian_noise(x, self.random_noise, normal(u[..., 0], u[..., 1]), direction)

@@ -41,14 +41,20 @@ class Feeder(BatchFeeder):
         super().__init__(source, skeleton, modality, also, seed, repeat, window_size)
         shortest = int(source.length.min())
         if part == "train" and window_size > COPIES * shortest:
-            raise ValueError(f"window_size: found {window_size}; the shortest clip allows {COPIES * shortest}; take a smaller window")
+            raise ValueError(
+                f"window_size: found {window_size}; the shortest clip allows {COPIES * shortest}; take a smaller window"
+            )
         if not 0 <= largest_angle <= 180:
-            raise ValueError(f"largest_angle: found {largest_angle}; allowed are whole degrees from 0 to 180; 60 is published")
+            raise ValueError(
+                f"largest_angle: found {largest_angle}; allowed are whole degrees from 0 to 180; 60 is published"
+            )
         self.window_size, self.largest_angle, self.train = window_size, largest_angle, part == "train"
 
     def streams(self, clip: Tensor, draws: Draws, modalities: Sequence[str]) -> dict[str, Tensor]:
         length = self.source.length[clip]
-        whole = torch.arange(self.source.longest(clip), device=clip.device).minimum(length[:, None] - 1)  # the last frame again, so that
+        whole = torch.arange(self.source.longest(clip), device=clip.device).minimum(
+            length[:, None] - 1
+        )  # the last frame again, so that
         x = self.source.take(clip, whole).double()  # minima and maxima are those of the clip
         if self.train:
             degrees = draws.integer(-self.largest_angle, self.largest_angle + 1, 2)

@@ -67,7 +67,9 @@ def open_source(data_path: str, split: str, part: str, label_path: str = "", hol
     unknown = [word for word in hold_out if not any(word in of_clip for of_clip in words)]
     if unknown:
         known = ", ".join(sorted(set().union(*words))[:100]) or "none"
-        raise ValueError(f"hold_out: found {', '.join(unknown)}; the names of the training clips have the words {known}; choose among them")
+        raise ValueError(
+            f"hold_out: found {', '.join(unknown)}; the names of the training clips have the words {known}; choose among them"
+        )
     held = np.array([not of_clip.isdisjoint(hold_out) for of_clip in words])
     if held.all():
         raise ValueError(f"hold_out: found {', '.join(hold_out)}, which is every training clip; leave some to train on")
@@ -78,7 +80,9 @@ def read_part(data_path: str, split: str, part: str, label_path: str) -> Source:
     """One published part, by the kind of file."""
     path = Path(data_path)
     if label_path and path.suffix != ".npy":
-        raise ValueError(f"label_path: found {label_path!r} beside {path}; only .npy files have labels elsewhere; leave it out")
+        raise ValueError(
+            f"label_path: found {label_path!r} beside {path}; only .npy files have labels elsewhere; leave it out"
+        )
     readers = {".npz": read_npz, ".npy": read_npy, ".pkl": read_pyskl}
     if path.suffix not in readers or path.is_dir():
         return from_store(ClipStore(path), split, part)
@@ -102,7 +106,9 @@ def read_npz(path: Path, split: str, part: str) -> Source:
     N, T, width = x.shape
     M, C = 2, 3
     if width % (M * C):
-        raise ValueError(f"{path}: found {width} numbers in a frame; two persons of three coordinates are needed; prepare it again")
+        raise ValueError(
+            f"{path}: found {width} numbers in a frame; two persons of three coordinates are needed; prepare it again"
+        )
     frames = x.reshape(N * T * M, width // (M * C), C)
     first = torch.arange(N)[:, None] * (T * M) + torch.arange(M)
     name = [f"{part}_{i}" for i in range(N)]
@@ -114,13 +120,17 @@ def npz_member(path: Path, name: str) -> np.ndarray:
     """One array of an .npz file: memory-mapped if it is stored as it is, read whole if it is compressed."""
     with zipfile.ZipFile(path) as archive:
         if f"{name}.npy" not in archive.namelist():
-            raise ValueError(f"{path}: found {', '.join(archive.namelist())}; {name}.npy is needed; prepare the file again")
+            raise ValueError(
+                f"{path}: found {', '.join(archive.namelist())}; {name}.npy is needed; prepare the file again"
+            )
         info = archive.getinfo(f"{name}.npy")
         if info.compress_type != zipfile.ZIP_STORED:
             with archive.open(info) as member:
                 return np.lib.format.read_array(member, allow_pickle=False)
     with path.open("rb") as file:
-        file.seek(info.header_offset + 26)  # the lengths of the name and of the extra field in a local header, which ends with both
+        file.seek(
+            info.header_offset + 26
+        )  # the lengths of the name and of the extra field in a local header, which ends with both
         name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
         file.seek(info.header_offset + 30 + name_length + extra_length)
         version = np.lib.format.read_magic(file)
@@ -143,14 +153,20 @@ def read_npy(path: Path, split: str, part: str, label_path: Path | None = None) 
         )
     if label_path is None:
         if not match:
-            raise ValueError(f"label_path: found none for {path}; its name does not tell where the labels are; give the path of the labels")
+            raise ValueError(
+                f"label_path: found none for {path}; its name does not tell where the labels are; give the path of the labels"
+            )
         label_path = path.with_name(f"{match[1]}_label.pkl")
     if not label_path.is_file():
-        raise ValueError(f"label_path: found no file {label_path}; a pickle of (names, labels) is needed; give its path")
+        raise ValueError(
+            f"label_path: found no file {label_path}; a pickle of (names, labels) is needed; give its path"
+        )
     pair = read_pickle(label_path)
     data = np.load(path, mmap_mode="r")
     if not isinstance(pair, list | tuple) or len(pair) != 2 or len(pair[0]) != len(pair[1]):
-        raise ValueError(f"{label_path}: found no pair of equally long lists; (names, labels) is needed; prepare it again")
+        raise ValueError(
+            f"{label_path}: found no pair of equally long lists; (names, labels) is needed; prepare it again"
+        )
     if data.ndim != 5 or data.dtype.kind != "f" or len(data) != len(pair[0]):
         raise ValueError(
             f"{path}: found {data.dtype} {data.shape}, {len(pair[0])} labels; floats (N, C, T, V, M) are needed; prepare it again"
@@ -162,14 +178,18 @@ def read_npy(path: Path, split: str, part: str, label_path: Path | None = None) 
 def check_word(key: str, found: str, allowed: str | None, path: Path) -> None:
     """A split or part that the name of a file tells must not be contradicted; an empty word says nothing."""
     if allowed and found not in ("", allowed):
-        raise ValueError(f"{key}: found {found!r}; {path} holds {allowed!r}; name the file of the {key} or correct the {key}")
+        raise ValueError(
+            f"{key}: found {found!r}; {path} holds {allowed!r}; name the file of the {key} or correct the {key}"
+        )
 
 
 def read_pyskl(path: Path, split: str, part: str) -> Source:
     """pyskl's annotations: {"split": {name: ids}, "annotations": [records]}; 2-D key points get their score as third channel."""
     content = read_pickle(path)
     if not isinstance(content, dict) or not {"split", "annotations"} <= content.keys() or not content["annotations"]:
-        raise ValueError(f'{path}: found no {{"split": ..., "annotations": [...]}}; a pickle of pyskl is needed; see docs/feeders.md')
+        raise ValueError(
+            f'{path}: found no {{"split": ..., "annotations": [...]}}; a pickle of pyskl is needed; see docs/feeders.md'
+        )
     names = ("train",) if part == "train" else ("val", "test")
     names = [name for word in names for name in ((f"{split}_{word}", f"{word}{split}") if split else (word,))]
     chosen = [name for name in names if name in content["split"]]
@@ -181,7 +201,9 @@ def read_pyskl(path: Path, split: str, part: str) -> Source:
     key = "filename" if "filename" in content["annotations"][0] else "frame_dir"
     records = [record for record in content["annotations"] if record[key] in ids]
     if not records:
-        raise ValueError(f"{path}: found no record of the split {chosen[0]}; its ids must be the {key} of records; make the file again")
+        raise ValueError(
+            f"{path}: found no record of the split {chosen[0]}; its ids must be the {key} of records; make the file again"
+        )
     return pack_records(path, records, key)
 
 
@@ -204,7 +226,9 @@ def pack_records(path: Path, records: list[dict], key: str) -> Source:
     slot = np.arange(M)
     first = start[:, None] + np.minimum(slot, persons[:, None] - 1) * length[:, None]
     present = torch.from_numpy(slot < persons[:, None])
-    manifest = {"image": [record.get("img_shape") for record in records] if C == 3 and "keypoint_score" in records[0] else None}
+    manifest = {
+        "image": [record.get("img_shape") for record in records] if C == 3 and "keypoint_score" in records[0] else None
+    }
     name, label = [record[key] for record in records], [record["label"] for record in records]
     return Source(frames, torch.from_numpy(first), present, 1, name, label, torch.from_numpy(length), manifest)
 

@@ -24,7 +24,9 @@ def find_skeleton(name: str) -> Skeleton:
         if skeleton is not None:
             bodies[module.name] = skeleton
     if name not in bodies:
-        raise ValueError(f"skeleton: found {name!r}; allowed are {', '.join(sorted(bodies))} or a YAML file of joints and bones; name one")
+        raise ValueError(
+            f"skeleton: found {name!r}; allowed are {', '.join(sorted(bodies))} or a YAML file of joints and bones; name one"
+        )
     return bodies[name]
 
 
@@ -65,7 +67,11 @@ def motion(x: Tensor, last: Tensor | None = None, score: bool = False) -> Tensor
 
 
 def derive(
-    x: Tensor, modality: str, parents: tuple[int, ...], last: Tensor | None = None, score: tuple[bool, bool] = (False, False)
+    x: Tensor,
+    modality: str,
+    parents: tuple[int, ...],
+    last: Tensor | None = None,
+    score: tuple[bool, bool] = (False, False),
 ) -> Tensor:
     """One modality of the joints: (N, C, T, V, M) -> same. The motion of bones is taken after the bones.
 

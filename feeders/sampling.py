@@ -11,7 +11,9 @@ from feeders.draws import Draws
 TEST_SEED = 255  # pyskl restarts NumPy's generator with it for every clip it tests on
 
 
-def uniform_train(T: Tensor, L: int, draws: Draws, p_interval: tuple[float, float] = (1, 1), loop_inside: bool = False) -> Tensor:
+def uniform_train(
+    T: Tensor, L: int, draws: Draws, p_interval: tuple[float, float] = (1, 1), loop_inside: bool = False
+) -> Tensor:
     """L random frames in order for clips of T frames: (N,) -> (N, L).
 
     Clips shorter than L go round; below 2 L every frame comes once or twice less than a stretch would say; from there on one frame is
@@ -37,7 +39,9 @@ def uniform_train(T: Tensor, L: int, draws: Draws, p_interval: tuple[float, floa
 
 
 @lru_cache(maxsize=4096)
-def uniform_test(T: int, L: int, n: int, p_interval: tuple[float, float] = (1, 1), loop_inside: bool = False) -> np.ndarray:
+def uniform_test(
+    T: int, L: int, n: int, p_interval: tuple[float, float] = (1, 1), loop_inside: bool = False
+) -> np.ndarray:
     """pyskl's own draws for testing, to the number: n clips of L frames of a clip of T frames -> (n L,) int64."""
     draw = np.random.RandomState(TEST_SEED)
     low, high = p_interval

@@ -20,10 +20,25 @@ class Source:
     `num_person`, `channels`. What depends on the benchmark and not on the clip stands in `manifest`, by the keys of a clip store.
     """
 
-    def __init__(self, frames: np.ndarray, first: Tensor, present: Tensor, stride: int, name, label, length: Tensor, manifest: dict):
+    def __init__(
+        self,
+        frames: np.ndarray,
+        first: Tensor,
+        present: Tensor,
+        stride: int,
+        name,
+        label,
+        length: Tensor,
+        manifest: dict,
+    ):
         self.frames, self.file = shared_tensor(frames), file_of(frames)
         self.first, self.present, self.stride = first, present, stride
-        self.name, self.label, self.length, self.manifest = np.asarray(name), np.asarray(label, np.int64), length, manifest
+        self.name, self.label, self.length, self.manifest = (
+            np.asarray(name),
+            np.asarray(label, np.int64),
+            length,
+            manifest,
+        )
         self.num_point, self.channels, self.num_person = frames.shape[1], frames.shape[2], first.shape[1]
         self._valid: Tensor | None = None
         self.most_frames = int(length.max()) if len(length) else 0
@@ -154,7 +169,9 @@ def count_valid(source: Source, clip: Tensor) -> Tensor:
 def from_store(store: ClipStore, split: str, part: str) -> Source:
     """One part of a clip store; raises ValueError for a part that it does not have."""
     i = store.part(split, part)
-    start, length, valid, persons = (torch.from_numpy(x[i]) for x in (store.start, store.length, store.valid, store.persons))
+    start, length, valid, persons = (
+        torch.from_numpy(x[i]) for x in (store.start, store.length, store.valid, store.persons)
+    )
     first = start[:, None] + persons.clamp(min=0) * length[:, None]
     source = Source(store.frames, first, persons >= 0, 1, store.name[i], store.label[i], length, store.manifest)
     source._valid = valid

@@ -33,7 +33,9 @@ def resize_map(length: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     (N,) -> earlier frame, later frame (N, window) int64, weight of the later one (N, window) float32.
     """
     centre = torch.arange(window, dtype=torch.float64, device=length.device) + 0.5
-    scale = (length.float() / window).double()  # rounded to float32 once here and once below, like torch's fused multiply-add
+    scale = (
+        length.float() / window
+    ).double()  # rounded to float32 once here and once below, like torch's fused multiply-add
     place = (scale[:, None] * centre - 0.5).clamp(min=0).float()
     early = place.long().minimum(length[:, None] - 1)
     return early, (early + 1).minimum(length[:, None] - 1), place - early
@@ -64,7 +66,9 @@ def rotation(angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     """One linear map of the coordinates for each clip: (N, C, C), (N, C, T, V, M) -> (N, C, T, V, M)."""
-    dtype = torch.float64 if x.is_cuda else x.dtype  # TensorFloat-32, if it is on, would leave three digits of a coordinate
+    dtype = (
+        torch.float64 if x.is_cuda else x.dtype
+    )  # TensorFloat-32, if it is on, would leave three digits of a coordinate
     return (matrix.to(dtype) @ x.flatten(2).to(dtype)).to(x.dtype).view(x.shape)
 
 
@@ -115,7 +119,9 @@ def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tenso
     ramp = torch.linspace(0, 1, T, dtype=torch.float64, device=x.device)
 
     def over_time(ends: Tensor) -> Tensor:
-        return (ends[..., :1] + (ends[..., 1:] - ends[..., :1]) * ramp).to(x.dtype)[..., None, None]  # (N, ..., T, 1, 1)
+        return (ends[..., :1] + (ends[..., 1:] - ends[..., :1]) * ramp).to(x.dtype)[
+            ..., None, None
+        ]  # (N, ..., T, 1, 1)
 
     turn = over_time(angle.double() * math.pi / 180)
     c, s = turn.cos() * over_time(scale), turn.sin() * over_time(scale)

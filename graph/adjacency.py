@@ -17,9 +17,13 @@ def build(inward: Edges, num_node: int, centre: int, labeling_mode: str, max_hop
     """The tensor of one labeling mode, (K, V, V). Raises ValueError for an unknown mode or arguments that the mode does not use."""
     inward = list(inward)
     if labeling_mode not in LABELING_MODES:
-        raise ValueError(f"labeling_mode: found {labeling_mode!r}; allowed are {', '.join(LABELING_MODES)}; choose one of them")
+        raise ValueError(
+            f"labeling_mode: found {labeling_mode!r}; allowed are {', '.join(LABELING_MODES)}; choose one of them"
+        )
     if max_hop < 1 or dilation < 1:
-        raise ValueError(f"max_hop, dilation: found {max_hop}, {dilation}; both are whole numbers from 1 on; raise them")
+        raise ValueError(
+            f"max_hop, dilation: found {max_hop}, {dilation}; both are whole numbers from 1 on; raise them"
+        )
     if labeling_mode in ("spatial", "binary"):
         if (max_hop, dilation) != (1, 1):
             raise ValueError(

@@ -38,7 +38,9 @@ class Skeleton:
         for field in ("parents", "bone_parents"):
             self._check_tree(field)
         if self.centre not in range(V):
-            raise ValueError(f"skeleton {self.name}: found centre {self.centre}; allowed are joints 0 to {V - 1}; correct it")
+            raise ValueError(
+                f"skeleton {self.name}: found centre {self.centre}; allowed are joints 0 to {V - 1}; correct it"
+            )
         mirror = self.left + self.right
         if len(self.left) != len(self.right) or len(set(mirror)) != len(mirror) or not set(mirror) <= set(range(V)):
             raise ValueError(
@@ -105,11 +107,15 @@ class Skeleton:
         def pairs(key: str) -> dict[int, int]:
             rows = table.get(key) or []
             if not all(isinstance(row, list) and len(row) == 2 for row in rows):
-                raise ValueError(f"{path}: {key}: found {rows}; allowed is a list of [child, parent]; write each as a pair")
+                raise ValueError(
+                    f"{path}: {key}: found {rows}; allowed is a list of [child, parent]; write each as a pair"
+                )
             found: dict[int, int] = {}
             for child, parent in ((index(key, c), index(key, p)) for c, p in rows):
                 if child in found:
-                    raise ValueError(f"{path}: {key}: found two parents of {joints[child]!r}; allowed is one; remove the other bone")
+                    raise ValueError(
+                        f"{path}: {key}: found two parents of {joints[child]!r}; allowed is one; remove the other bone"
+                    )
                 found[child] = parent
             return found
 
@@ -138,7 +144,9 @@ class BodyGraph:
 
     def __init__(self, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1):
         self.num_node = self.skeleton.num_joint
-        self.A = adjacency.build(self.skeleton.inward, self.num_node, self.skeleton.centre, labeling_mode, max_hop, dilation)
+        self.A = adjacency.build(
+            self.skeleton.inward, self.num_node, self.skeleton.centre, labeling_mode, max_hop, dilation
+        )
 
 
 def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None) -> BodyGraph:
@@ -148,7 +156,9 @@ def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None
     """
     if isinstance(graph, BodyGraph):
         if graph_args:
-            raise ValueError(f"graph_args: found {graph_args} beside a graph that is made already; allowed is none; leave them out")
+            raise ValueError(
+                f"graph_args: found {graph_args} beside a graph that is made already; allowed is none; leave them out"
+            )
         return graph
     kind = _resolve(graph)
     try:
@@ -161,7 +171,9 @@ def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None
 
 def _resolve(path: str) -> type[BodyGraph]:
     package = importlib.import_module("graph")
-    bodies = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in ("adjacency", "skeleton")]
+    bodies = [
+        module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in ("adjacency", "skeleton")
+    ]
     known = [f"graph.{body}.Graph" for body in sorted(bodies)]
     if path not in known:
         nearest = difflib.get_close_matches(str(path), known, n=1)
@@ -170,7 +182,16 @@ def _resolve(path: str) -> type[BodyGraph]:
     return pkgutil.resolve_name(path)
 
 
-KEYS = ("name", "joints", "bones", "bone_parents", "centre", "left", "right", "image_size")  # the last is for 2-D preparations
+KEYS = (
+    "name",
+    "joints",
+    "bones",
+    "bone_parents",
+    "centre",
+    "left",
+    "right",
+    "image_size",
+)  # the last is for 2-D preparations
 
 
 def _read_table(path: Path) -> dict[str, Any]:
@@ -179,14 +200,18 @@ def _read_table(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; allowed is a skeleton file in YAML; correct the path") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: found no valid YAML ({error}); allowed are the keys {', '.join(KEYS)}; correct the file") from error
+        raise ValueError(
+            f"{path}: found no valid YAML ({error}); allowed are the keys {', '.join(KEYS)}; correct the file"
+        ) from error
     if not isinstance(table, dict):
         raise ValueError(
             f"{path}: found {type(table).__name__}; allowed is a mapping with the keys {', '.join(KEYS)}; write `key: value` lines"
         )
     for key in table:
         if key not in KEYS:
-            raise ValueError(f"{path}: found the key {key!r}; allowed are {_nearest(str(key), KEYS)}; correct or remove it")
+            raise ValueError(
+                f"{path}: found the key {key!r}; allowed are {_nearest(str(key), KEYS)}; correct or remove it"
+            )
     for key in ("joints", "bones"):
         if not isinstance(table.get(key), list):
             raise ValueError(f"{path}: {key}: found {table.get(key)!r}; allowed is a list; add it")

@@ -22,7 +22,12 @@ class OnGpu(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor):
         return torch.Tensor._make_wrapper_subclass(
-            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device="meta"
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device="meta",
         )
 
     def __init__(self, held: Tensor):
@@ -72,7 +77,9 @@ class Gpu(TorchDispatchMode):
         elif any(here):
             wrong = [x for x, there in zip(tensors, here, strict=True) if not there and x.dim()]
             if wrong and not (function in LOOKUPS and here[0]):
-                raise RuntimeError(f"{function}: expected all tensors to be on the same device, found {wrong[0]} of the host")
+                raise RuntimeError(
+                    f"{function}: expected all tensors to be on the same device, found {wrong[0]} of the host"
+                )
             if function in WAITS or wrong or function in LOOKUPS and any(x.dtype == torch.bool for x in tensors[1:]):
                 self.waits.append(str(function))
         if target is not None:
@@ -82,7 +89,9 @@ class Gpu(TorchDispatchMode):
         held = tree_map(lambda x: x.held if isinstance(x, OnGpu) else x, (args, kwargs))
         out = function(*held[0], **held[1])
         given = {id(x.held): x for x in tensors if isinstance(x, OnGpu)}  # what is written into stays the same tensor
-        return tree_map(lambda x: given[id(x)] if id(x) in given else OnGpu(x) if away and isinstance(x, Tensor) else x, out)
+        return tree_map(
+            lambda x: given[id(x)] if id(x) in given else OnGpu(x) if away and isinstance(x, Tensor) else x, out
+        )
 
 
 @contextmanager

@@ -121,7 +121,9 @@ def give_teachers(config: Config, objective: torch.nn.Module) -> None:
     models = [copy.deepcopy(network_of(teacher)) for teacher in distillation.teacher_configs(config)]
     for model, teacher in zip(models, distillation.teacher_configs(config), strict=True):
         checkpoint.load_weights(model, teacher.weights, teacher.weights_key)
-    objective.teacher = distillation.Teacher(models, [distillation.batch_key(t, config) for t in distillation.teacher_configs(config)])
+    objective.teacher = distillation.Teacher(
+        models, [distillation.batch_key(t, config) for t in distillation.teacher_configs(config)]
+    )
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
@@ -160,7 +162,10 @@ def test_a_recipe_binds_as_it_stands_and_makes_a_training_and_an_evaluation_step
 def test_a_recipe_reads_every_stream(file, here):
     short = smaller(load_config(file))
     for modality in ("bone", "joint_motion", "bone_motion"):
-        config = load_config(file, {"modality": modality} | {key: getattr(short, key) for key in ("train_feeder_args", "test_feeder_args")})
+        config = load_config(
+            file,
+            {"modality": modality} | {key: getattr(short, key) for key in ("train_feeder_args", "test_feeder_args")},
+        )
         for part in ("train", "test"):
             feeder = build.build_feeder(config, import_object(config.feeder), part)
             data = feeder.batch([0, 1], epoch=0)["data"]
@@ -171,18 +176,30 @@ def test_a_recipe_reads_every_stream(file, here):
 def test_a_recipe_reads_what_the_benchmark_of_its_folder_writes(file):
     config, (folder, *split) = load_config(file), file.relative_to(CONFIG).parent.parts
     num_class, num_point, num_person, splits = BENCHMARKS[folder]
-    assert [config.model_args[key] for key in ("num_class", "num_point", "num_person")] == [num_class, num_point, num_person]
+    assert [config.model_args[key] for key in ("num_class", "num_point", "num_person")] == [
+        num_class,
+        num_point,
+        num_person,
+    ]
     for arguments in (config.train_feeder_args, config.test_feeder_args):
         assert arguments["data_path"] in [*prepared(folder), f"data/{folder}/{PICKLES.get(folder)}"]
-        assert arguments["split"] in splits and split in ([], ["recipe"], [arguments["split"]])  # recipe/ holds our own ones
+        assert arguments["split"] in splits and split in (
+            [],
+            ["recipe"],
+            [arguments["split"]],
+        )  # recipe/ holds our own ones
 
 
 def test_the_benchmarks_have_the_classes_and_splits_that_the_recipes_say():
-    assert {folder: counts[0] for folder, counts in BENCHMARKS.items()} == {folder: len(class_names(folder)) for folder in BENCHMARKS}
+    assert {folder: counts[0] for folder, counts in BENCHMARKS.items()} == {
+        folder: len(class_names(folder)) for folder in BENCHMARKS
+    }
     found = {edition.folder: tuple(edition.splits) for edition in (NTU60, NTU120)} | {"demo": tuple(NTU60.splits)}
     names, labels = np.array(["a01_s01_e00_v01"]), np.array([0])
     found["NW-UCLA"] = tuple(importlib.import_module("data.NW-UCLA.prepare").view_split(names, labels))
-    found["kinetics"] = tuple(importlib.import_module("data.kinetics.prepare").split({"train": frozenset(names)}, names, labels))
+    found["kinetics"] = tuple(
+        importlib.import_module("data.kinetics.prepare").split({"train": frozenset(names)}, names, labels)
+    )
     assert found == {folder: facts[3] for folder, facts in BENCHMARKS.items()}
 
 

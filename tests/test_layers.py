@@ -33,13 +33,21 @@ def imports(source: str) -> set[str]:
 def forbidden(source: str, allowed: set[str]) -> set[str]:
     """What a source imports and may not."""
     inside = tuple(f"{name}." for name in allowed)
-    return {name for name in imports(source) if name.split(".")[0] not in sys.stdlib_module_names and not f"{name}.".startswith(inside)}
+    return {
+        name
+        for name in imports(source)
+        if name.split(".")[0] not in sys.stdlib_module_names and not f"{name}.".startswith(inside)
+    }
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_a_room_imports_only_what_lies_below_it(room):
     assert len(SOURCES[room]) > 5
-    wrong = {str(path.relative_to(ROOT)): found for path in SOURCES[room] if (found := forbidden(path.read_text(), MAY_IMPORT[room]))}
+    wrong = {
+        str(path.relative_to(ROOT)): found
+        for path in SOURCES[room]
+        if (found := forbidden(path.read_text(), MAY_IMPORT[room]))
+    }
     assert not wrong
 
 
@@ -48,7 +56,11 @@ def test_a_paper_imports_no_other_paper():
     wrong = {
         path.name: found
         for path in papers
-        if (found := forbidden(path.read_text(), {"model.blocks", "model.products", "model.fold", "graph", "numpy", "torch"}))
+        if (
+            found := forbidden(
+                path.read_text(), {"model.blocks", "model.products", "model.fold", "graph", "numpy", "torch"}
+            )
+        )
     }
     assert not wrong
 
@@ -66,7 +78,12 @@ def test_the_init_file_of_a_room_is_empty(room):
 
 
 def test_a_wrong_direction_is_found_wherever_it_hides():
-    for source in ("import feeders", "from feeders import source", "def f():\n    from feeders.source import Source", "import tests.tiny"):
+    for source in (
+        "import feeders",
+        "from feeders import source",
+        "def f():\n    from feeders.source import Source",
+        "import tests.tiny",
+    ):
         assert forbidden(source, MAY_IMPORT["graph"]), source
     for source in ("import feeders.source", "from feeders import source", "import torch"):
         assert forbidden(source, MAY_IMPORT["data"]), source

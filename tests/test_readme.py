@@ -17,7 +17,12 @@ from torchlight.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = [ROOT / "main.py", ROOT / "ensemble.py", ROOT / "data/show.py", *sorted((ROOT / "data").glob("*/prepare.py"))]
+PROGRAMS = [
+    ROOT / "main.py",
+    ROOT / "ensemble.py",
+    ROOT / "data/show.py",
+    *sorted((ROOT / "data").glob("*/prepare.py")),
+]
 MAKEFILE = ROOT / "Makefile"
 
 
@@ -34,11 +39,18 @@ def code(page: Path) -> list[str]:
         return [line.strip() for line in text.split('"""')[1].splitlines()]
     if page == MAKEFILE:
         demo = re.search(r"^DEMO := (.*)$", text, re.MULTILINE)[1]
-        return [line.replace("$(DEMO)", demo).replace("$(PY)", "python") for line in re.findall(r"^\t(\$\(PY\) .*)$", text, re.MULTILINE)]
+        return [
+            line.replace("$(DEMO)", demo).replace("$(PY)", "python")
+            for line in re.findall(r"^\t(\$\(PY\) .*)$", text, re.MULTILINE)
+        ]
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     indented = re.findall(r"^ {4,}(\S.*)$", rest, re.MULTILINE)
-    return [line.strip() for block in blocks for line in block.splitlines()] + indented + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", rest)
+    return (
+        [line.strip() for block in blocks for line in block.splitlines()]
+        + indented
+        + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", rest)
+    )
 
 
 def commands(word: str) -> list:

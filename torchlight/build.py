@@ -42,7 +42,9 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
                 continue  # old files of tests name the test part alone
             if key == "feeder":
                 taken = sorted(set(arguments) & {"part", "modality", "seed", "hold_out"})
-                problems += [f"{source}.{name}: is set by the framework; use the option {name} or leave it out" for name in taken]
+                problems += [
+                    f"{source}.{name}: is set by the framework; use the option {name} or leave it out" for name in taken
+                ]
                 arguments = {**arguments, **feeder_extras(config, "train")}
             problems += [f"{source}.{problem}" for problem in check_arguments(classes[key], arguments)]
     if "objective" in needs:
@@ -122,9 +124,13 @@ def check_fit(config: Config, feeder: Any) -> None:
         ("in_channels", "channels", "channels"),
     ):
         told, found = config.model_args.get(argument), getattr(feeder, attribute)
-        counted = argument == "num_class" and not feeder.source.manifest.get("num_class")  # from labels, so the last may have no clip
+        counted = argument == "num_class" and not feeder.source.manifest.get(
+            "num_class"
+        )  # from labels, so the last may have no clip
         if told is not None and told != found and not (counted and told > found):
-            problems.append(f"model_args.{argument}: found {told}; the data has {found} {what}; set it to {found} or use other data")
+            problems.append(
+                f"model_args.{argument}: found {told}; the data has {found} {what}; set it to {found} or use other data"
+            )
     if problems:
         raise ConfigError(problems)
 
@@ -150,7 +156,9 @@ def choose_device(config: Config) -> torch.device:
         return torch.device("cpu")
     number = wanted[local_rank] if local_rank < len(wanted) else str(local_rank)
     if not number.isdigit() or int(number) >= torch.cuda.device_count():
-        raise ConfigError([f"device: found {' '.join(wanted)}; allowed: cpu, or GPU numbers below {torch.cuda.device_count()}"])
+        raise ConfigError(
+            [f"device: found {' '.join(wanted)}; allowed: cpu, or GPU numbers below {torch.cuda.device_count()}"]
+        )
     device = torch.device("cuda", int(number))
     torch.cuda.set_device(device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32

@@ -43,7 +43,14 @@ def resume_candidates(last: Path) -> list[Path]:
     return [path for path in (last, *numbered(last)) if path.exists()]
 
 
-FREE_TO_CHANGE = ("work_dir", "device", "num_worker", "data_on_device", "test_batch_size", *(f.name for f in fields(Records)))
+FREE_TO_CHANGE = (
+    "work_dir",
+    "device",
+    "num_worker",
+    "data_on_device",
+    "test_batch_size",
+    *(f.name for f in fields(Records)),
+)
 
 
 def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -> None:
@@ -61,7 +68,9 @@ def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -
         log.warning("resume: num_epoch was %s and is %s now", old["num_epoch"], new["num_epoch"])
     elif changed:
         lines = ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed)
-        raise ValueError(f"resume: {path} belongs to another experiment ({lines}); give the options it was started with")
+        raise ValueError(
+            f"resume: {path} belongs to another experiment ({lines}); give the options it was started with"
+        )
 
 
 PLAIN = [  # what training programs of the field put beside their weights: their arguments, and figures as NumPy numbers
@@ -88,7 +97,9 @@ def load(path: str | Path) -> Any:
     except Exception as error:  # torch.load raises whatever a damaged file provokes
         lines = str(error).splitlines()
         first = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "")
-        reason = f"{type(error).__name__}: {first.partition('. ')[0].strip()}"  # without torch's advice to load it unsafely
+        reason = (
+            f"{type(error).__name__}: {first.partition('. ')[0].strip()}"  # without torch's advice to load it unsafely
+        )
         raise ValueError(f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run") from error
 
 
@@ -99,20 +110,30 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
     """
     if not isinstance(content, dict):
         raise ValueError(f"{path}: found {type(content).__name__}; a state dict is needed")
-    nested = [k for k, v in content.items() if isinstance(v, dict) and v and all(isinstance(t, torch.Tensor) for t in v.values())]
+    nested = [
+        k
+        for k, v in content.items()
+        if isinstance(v, dict) and v and all(isinstance(t, torch.Tensor) for t in v.values())
+    ]
     if key is not None and key not in nested:
-        raise ValueError(f"{path}: weights_key: found {key!r}; the file has {', '.join(nested) or 'a flat state dict and needs no key'}")
+        raise ValueError(
+            f"{path}: weights_key: found {key!r}; the file has {', '.join(nested) or 'a flat state dict and needs no key'}"
+        )
     key = key or next((k for k in ("model", "state_dict") if k in nested), None)
     state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not state:
         hint = f"name one of {', '.join(nested)} as --weights-key" if nested else "a state dict is needed"
-        raise ValueError(f"{path}: found no weights under model or state_dict (keys: {', '.join(map(str, list(content)[:8]))}); {hint}")
+        raise ValueError(
+            f"{path}: found no weights under model or state_dict (keys: {', '.join(map(str, list(content)[:8]))}); {hint}"
+        )
     if all(name.startswith("module.") for name in state):
         return {name.removeprefix("module."): value for name, value in state.items()}
     return dict(state)
 
 
-def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ignore: tuple[str, ...] | list[str] = ()) -> None:
+def load_weights(
+    model: nn.Module, path: str | Path, key: str | None = None, ignore: tuple[str, ...] | list[str] = ()
+) -> None:
     """Load weights strictly; `ignore` leaves out the entries whose names begin so, and says which.
 
     Batch counters that very old files lack keep their value.
@@ -125,7 +146,9 @@ def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ign
     ignored = [name for name in own if name.startswith(tuple(ignore))] if ignore else []
     without = [begin for begin in ignore if not any(name.startswith(begin) for name in (*own, *state))]
     if without:
-        raise ValueError(f"ignore_weights: found {', '.join(without)}; no weight's name begins so; {nearest(without[0], tops(own))}")
+        raise ValueError(
+            f"ignore_weights: found {', '.join(without)}; no weight's name begins so; {nearest(without[0], tops(own))}"
+        )
     if ignored:
         log.warning("%s: not loaded, as asked: %s", path, ", ".join(ignored))
     for name in ignored:
@@ -137,7 +160,9 @@ def load_weights(model: nn.Module, path: str | Path, key: str | None = None, ign
     unknown = [name for name in state if name not in own and not name.startswith(tuple(ignore) or ("\0",))]
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
     if missing or unknown or shapes:
-        raise ValueError(f"{path}: these are the weights of another network: " + explain(own, state, missing, unknown, shapes))
+        raise ValueError(
+            f"{path}: these are the weights of another network: " + explain(own, state, missing, unknown, shapes)
+        )
     model.load_state_dict({name: state[name] for name in own})
 
 
@@ -148,7 +173,11 @@ def tops(own: dict) -> list[str]:
 
 def explain(own: dict, state: dict, missing: list[str], unknown: list[str], shapes: list[str]) -> str:
     """One line on how two state dicts differ, with the way out where the classifier alone does."""
-    parts = [f"{len(names)} {what} (first: {names[0]})" for names, what in ((missing, "entries missing"), (unknown, "unknown")) if names]
+    parts = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for names, what in ((missing, "entries missing"), (unknown, "unknown"))
+        if names
+    ]
     if shapes:
         first = shapes[0]
         parts.append(

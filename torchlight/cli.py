@@ -33,7 +33,11 @@ def build_parser() -> argparse.ArgumentParser:
     for name, field in FIELDS.items():
         flags = sorted({f"--{name}", f"--{name.replace('_', '-')}"}, reverse=True)
         kind = TYPES[name]
-        settings: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": field.metadata["help"].replace("%", "%%")}
+        settings: dict[str, Any] = {
+            "dest": name,
+            "default": argparse.SUPPRESS,
+            "help": field.metadata["help"].replace("%", "%%"),
+        }
         if kind is dict:
             settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE", "type": key_value}
         elif typing.get_origin(kind) is list:
@@ -76,7 +80,12 @@ def parse(argv: list[str]) -> dict[str, Any]:
         nested = re.fullmatch(r"--([\w-]+)\.([\w.]+)(?:=(.*))?", word)
         if nested and TYPES.get(nested[1].replace("-", "_")) is dict:
             words += [f"--{nested[1]}", nested[2] + "=" + (nested[3] or "")]
-        elif len(words) > 1 and words[-2].startswith("--") and re.fullmatch(r"[\w.]+=", words[-1]) and not word.startswith("--"):
+        elif (
+            len(words) > 1
+            and words[-2].startswith("--")
+            and re.fullmatch(r"[\w.]+=", words[-1])
+            and not word.startswith("--")
+        ):
             words[-1] += word
         else:
             words.append(word)
@@ -85,7 +94,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
     problems = []
     for before, word in zip(["", *unknown], unknown, strict=False):
         if word.startswith("--"):
-            problems.append(f"command line: {word}: unknown flag; {nearest(word.partition('=')[0].replace('_', '-'), flags)}")
+            problems.append(
+                f"command line: {word}: unknown flag; {nearest(word.partition('=')[0].replace('_', '-'), flags)}"
+            )
         elif not before.startswith("--"):  # or it is the value of an unknown flag
             problems.append(f"command line: {word}: found a word that belongs to no flag; write --flag value")
     if problems:
@@ -112,7 +123,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code of `act`."""
     code = act(sys.argv[1:] if argv is None else argv)
-    if "RANK" in os.environ:  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
+    if (
+        "RANK" in os.environ
+    ):  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -60,7 +60,10 @@ def write_assignments(file: Path, names: Sequence[str], assigned: np.ndarray, la
     with atomic(file, "w") as stream:
         rows = csv.writer(stream)
         rows.writerow(["name", "cluster", "outlier", "label"])
-        rows.writerows([n, c, "yes" if c == NOISE else "no", label] for n, c, label in zip(names, assigned.tolist(), labels, strict=True))
+        rows.writerows(
+            [n, c, "yes" if c == NOISE else "no", label]
+            for n, c, label in zip(names, assigned.tolist(), labels, strict=True)
+        )
 
 
 def draw(file: Path, places: np.ndarray, assigned: np.ndarray, labels: Sequence[str]) -> None:
@@ -77,8 +80,12 @@ def draw(file: Path, places: np.ndarray, assigned: np.ndarray, labels: Sequence[
         kinds = sorted(set(group), key=lambda kind: (not kind.isdigit(), int(kind) if kind.isdigit() else kind))
         for i, kind in enumerate(kinds):
             grey = kind in ("outlier", "unknown")
-            colour = "0.6" if grey else colormaps["tab20" if len(kinds) <= 21 else "turbo"]((i + 0.5) / max(len(kinds), 20))
-            axes.scatter(*places[group == kind].T, s=14, color=colour, marker="x" if grey else "o", linewidths=0.8, label=kind)
+            colour = (
+                "0.6" if grey else colormaps["tab20" if len(kinds) <= 21 else "turbo"]((i + 0.5) / max(len(kinds), 20))
+            )
+            axes.scatter(
+                *places[group == kind].T, s=14, color=colour, marker="x" if grey else "o", linewidths=0.8, label=kind
+            )
         axes.set(title=title, xlabel="first component", ylabel="second component")
         axes.spines[["top", "right"]].set_visible(False)
         if len(kinds) <= 21:
@@ -101,14 +108,27 @@ def known_labels(file: Path, names: Sequence[str], dataset: str | None) -> list[
 
 def build_parser() -> Parser:
     """The options of the command line."""
-    parser = Parser(prog="python -m torchlight.cluster", description="Cluster clips by their features.", allow_abbrev=False)
-    parser.option("features", type=Path, required=True, help="epoch1_test_feature.pkl, or a score file: {sample name: vector}")
+    parser = Parser(
+        prog="python -m torchlight.cluster", description="Cluster clips by their features.", allow_abbrev=False
+    )
+    parser.option(
+        "features", type=Path, required=True, help="epoch1_test_feature.pkl, or a score file: {sample name: vector}"
+    )
     parser.option("out", type=Path, required=True, help="folder for assignments.csv and clusters.png")
     parser.option("method", choices=("dbscan", "hdbscan"), default="dbscan", help="default dbscan")
-    parser.option("eps", type=float, help="DBSCAN: largest distance of neighbours, in standard deviations of a column (default 0.7)")
-    parser.option("min-points", type=int, default=5, help="neighbours that make a core point, itself counted (default 5)")
+    parser.option(
+        "eps",
+        type=float,
+        help="DBSCAN: largest distance of neighbours, in standard deviations of a column (default 0.7)",
+    )
+    parser.option(
+        "min-points", type=int, default=5, help="neighbours that make a core point, itself counted (default 5)"
+    )
     parser.option("pca", type=int, help="reduce the standardised features to so many principal components first")
-    parser.option("dataset", help="benchmark as below config/ that knows the labels, where no config.yaml lies beside the features")
+    parser.option(
+        "dataset",
+        help="benchmark as below config/ that knows the labels, where no config.yaml lies beside the features",
+    )
     return parser
 
 

@@ -19,7 +19,13 @@ from torchlight.config import Config, ConfigError, Modality, nearest
 from torchlight.imports import check_arguments, import_object
 
 KEYS = ("model", "model_args", "weights", "weights_key", "modality")
-SHARED_ARGUMENTS = ("num_class", "num_point", "num_person", "graph", "in_channels")  # facts of the data, the student's where not given
+SHARED_ARGUMENTS = (
+    "num_class",
+    "num_point",
+    "num_person",
+    "graph",
+    "in_channels",
+)  # facts of the data, the student's where not given
 UNTRAINED = 1.5  # a teacher must be better than chance by this factor
 
 
@@ -76,7 +82,14 @@ class DecoupledKnowledge(Distillation):
     The defaults are our guess: the DKE-GCN repository names no constants (docs/distillation.md).
     """
 
-    def __init__(self, alpha: float = 1.0, beta: float = 1.0, temperature: float = 2.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        temperature: float = 2.0,
+        ce_weight: float = 1.0,
+        warm_up_epoch: int = 5,
+    ):
         super().__init__(temperature, ce_weight, warm_up_epoch)
         check_weight("alpha", alpha)
         check_weight("beta", beta)
@@ -131,8 +144,12 @@ def decoupled_divergence(student: Tensor, teacher: Tensor, label: Tensor, temper
     space, so that any logits give finite values and gradients. Raises ValueError for fewer than three classes.
     """
     if student.shape[1] < 3:
-        raise ValueError(f"found {student.shape[1]} classes; decoupled distillation needs three or more: one target and others to compare")
-    (s_target, s_others), (t_target, t_others) = (split_target(precise(x) / temperature, label) for x in (student, teacher))
+        raise ValueError(
+            f"found {student.shape[1]} classes; decoupled distillation needs three or more: one target and others to compare"
+        )
+    (s_target, s_others), (t_target, t_others) = (
+        split_target(precise(x) / temperature, label) for x in (student, teacher)
+    )
     return kl(s_target, t_target), kl(s_others, t_others)
 
 
@@ -171,7 +188,9 @@ class Teacher(nn.Module):
         if not self.cache_size:
             return self.mean_logits(batch)
         index = batch["index"]
-        if self.cache is None or self.cache[index].isnan().any():  # waits for the device, for less than the networks would take
+        if (
+            self.cache is None or self.cache[index].isnan().any()
+        ):  # waits for the device, for less than the networks would take
             logits = self.mean_logits(batch)
             if self.cache is None:
                 self.cache = logits.new_full((self.cache_size, logits.shape[1]), torch.nan)
@@ -193,7 +212,11 @@ def teacher_configs(config: Config) -> list[Config]:
         shared = {name: config.model_args[name] for name in SHARED_ARGUMENTS if name in config.model_args}
         modality = entry.get("modality", config.modality)
         weights = str(entry.get("weights") or "").replace("{modality}", modality)
-        own = {"model": entry.get("model"), "model_args": {**shared, **(entry.get("model_args") or {})}, "modality": modality}
+        own = {
+            "model": entry.get("model"),
+            "model_args": {**shared, **(entry.get("model_args") or {})},
+            "modality": modality,
+        }
         configs.append(replace(config, **own, weights=weights, weights_key=entry.get("weights_key"), teacher=[]))
     return configs
 
@@ -212,7 +235,9 @@ def find_problems(config: Config, objective: Callable | None) -> list[str]:
             "set objective: torchlight.distillation.DecoupledKnowledge, or leave the teacher out"
         ]
     if takes and not config.teacher:
-        return [f"teacher: missing; {config.objective} learns from one; give a mapping of {', '.join(KEYS)}, or another objective"]
+        return [
+            f"teacher: missing; {config.objective} learns from one; give a mapping of {', '.join(KEYS)}, or another objective"
+        ]
     if config.teacher_cache and not config.teacher:
         return ["teacher_cache: found true without a teacher; leave it out"]
     if config.phase != "train":
@@ -220,7 +245,9 @@ def find_problems(config: Config, objective: Callable | None) -> list[str]:
     problems = []
     classes = config.model_args.get("num_class")
     if objective is DecoupledKnowledge and isinstance(classes, int) and classes < 3:
-        problems.append(f"objective: found {classes} classes; DecoupledKnowledge needs three or more; take LogitDistillation")
+        problems.append(
+            f"objective: found {classes} classes; DecoupledKnowledge needs three or more; take LogitDistillation"
+        )
     for number, (entry, teacher) in enumerate(zip(config.teacher, teacher_configs(config), strict=True), start=1):
         problems += [f"teacher {number}: {problem}" for problem in entry_problems(entry, teacher)]
         told = teacher.model_args.get("num_class")
@@ -241,7 +268,9 @@ def entry_problems(entry: dict[str, Any], teacher: Config) -> list[str]:
     if not teacher.model:
         return [*problems, "model: missing; a dotted path is needed"]
     try:
-        return problems + [f"model_args.{problem}" for problem in check_arguments(import_object(teacher.model), teacher.model_args)]
+        return problems + [
+            f"model_args.{problem}" for problem in check_arguments(import_object(teacher.model), teacher.model_args)
+        ]
     except ValueError as error:
         return [*problems, f"model: {error}"]
 
@@ -292,7 +321,9 @@ def check_trained(number: int, teacher: Config, top1: float, num_class: int) -> 
         ConfigError: top1 (percent) is not above 1.5 times chance.
     """
     if top1 > UNTRAINED * 100 / num_class:
-        return f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: test top-1 {top1:.2f} %"
+        return (
+            f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: test top-1 {top1:.2f} %"
+        )
     raise ConfigError(
         [
             f"teacher {number}: found {top1:.2f} % test top-1 with {teacher.weights}, and chance is {100 / num_class:.2f} %; "

@@ -12,7 +12,9 @@ from torch import nn
 def start(device: torch.device) -> None:
     """Join the process group that a launcher announces in the environment, if there is one; CPU processes share the cores."""
     if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")  # `gather` must not wait for the GPU
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        )  # `gather` must not wait for the GPU
         if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 

@@ -166,7 +166,9 @@ def evaluate(
             probabilities = not features
             views = scores.softmax(1) if probabilities else scores
             scores = views.unflatten(0, (-1, int(batch["clips"]))).mean(1)
-        seen.append((scores, batch["label"].clone(), batch["index"].clone()))  # what comes from a worker holds an open file
+        seen.append(
+            (scores, batch["label"].clone(), batch["index"].clone())
+        )  # what comes from a worker holds an open file
     parts = [tuple(x.cpu().numpy() for x in part) for part in seen]  # now, so that no batch waits for the device
     parts = [part for of_rank in distributed.gather(parts) for part in of_rank]
     scores, label, index = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -39,7 +39,9 @@ class PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in PLAIN_GLOBALS or (module == "numpy.dtypes" and name.endswith("DType")):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}; only plain containers and NumPy arrays are admitted")
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}; only plain containers and NumPy arrays are admitted"
+        )
 
 
 def read_pickle(path: str | Path) -> Any:

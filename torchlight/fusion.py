@@ -53,7 +53,9 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
         return list(preset.by_place[len(modalities)])
     if not any(modalities) and len(modalities) <= len(preset.by_modality):
         modalities = list(MODALITIES[: len(modalities)])
-    unknown = [f"stream {i} ({m or 'unknown modality'})" for i, m in enumerate(modalities, 1) if m not in preset.by_modality]
+    unknown = [
+        f"stream {i} ({m or 'unknown modality'})" for i, m in enumerate(modalities, 1) if m not in preset.by_modality
+    ]
     if unknown:
         raise ValueError(
             f"preset {name}: found {', '.join(unknown)}; it has weights for {', '.join(preset.by_modality)}; leave them out or give --alpha"
@@ -90,7 +92,9 @@ def weight_grid(S: int, limit: int = 300) -> np.ndarray:
     """Weights that sum to 1: even ones, then the finest grid (steps of 0.05 or more) of at most `limit` points, most even first: (G, S)."""
     steps = max(s for s in range(1, 21) if s == 1 or math.comb(s + S - 1, S - 1) <= limit)
     bars = list(itertools.combinations(range(steps + S - 1), S - 1))  # stars and bars: every way to share out the steps
-    edges = np.pad(np.reshape(bars, (len(bars), S - 1)), ((0, 0), (1, 1)), constant_values=((0, 0), (-1, steps + S - 1)))
+    edges = np.pad(
+        np.reshape(bars, (len(bars), S - 1)), ((0, 0), (1, 1)), constant_values=((0, 0), (-1, steps + S - 1))
+    )
     grid = (np.diff(edges, axis=1) - 1) / steps
     unevenness = ((grid - 1 / S) ** 2).sum(1)
     order = np.argsort(unevenness, kind="stable")

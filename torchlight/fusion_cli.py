@@ -41,26 +41,59 @@ def truth(text: str) -> bool:
 
 def build_parser() -> Parser:
     """The options of ensemble.py."""
-    parser = Parser(prog="python ensemble.py", description="Fuse score files of several streams, or compare two runs.", allow_abbrev=False)
+    parser = Parser(
+        prog="python ensemble.py",
+        description="Fuse score files of several streams, or compare two runs.",
+        allow_abbrev=False,
+    )
     flag = {"type": truth, "nargs": "?", "const": True, "default": False, "metavar": "true|false"}
     parser.option(
-        "dataset", "datasets", help="benchmark as below config/, e.g. NW-UCLA or ntu120/xset; its streams are looked for in work_dir"
+        "dataset",
+        "datasets",
+        help="benchmark as below config/, e.g. NW-UCLA or ntu120/xset; its streams are looked for in work_dir",
     )
-    parser.option("model", nargs="+", default=[], help="whose streams, if there are several models; more than one are fused together")
-    parser.option("work-dir", type=Path, default=Path("work_dir"), help="where the runs lie: <work-dir>/<dataset>/<model>/<modality>")
+    parser.option(
+        "model",
+        nargs="+",
+        default=[],
+        help="whose streams, if there are several models; more than one are fused together",
+    )
+    parser.option(
+        "work-dir",
+        type=Path,
+        default=Path("work_dir"),
+        help="where the runs lie: <work-dir>/<dataset>/<model>/<modality>",
+    )
     for modality in fusion.MODALITIES:
         parser.option(
-            f"{modality.replace('_', '-')}-dir", type=Path, metavar="DIR", help=f"run directory (or score file) of the {modality} stream"
+            f"{modality.replace('_', '-')}-dir",
+            type=Path,
+            metavar="DIR",
+            help=f"run directory (or score file) of the {modality} stream",
         )
     parser.option("scores", type=Path, nargs="+", metavar="FILE", help="any number of score files or run directories")
-    parser.option("alpha", type=float, nargs="+", metavar="W", help="a weight for each stream; a single one for two streams means 1 and W")
+    parser.option(
+        "alpha",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="a weight for each stream; a single one for two streams means 1 and W",
+    )
     parser.option("preset", choices=fusion.PRESETS, help="published weights and space: " + ", ".join(fusion.PRESETS))
-    parser.option("space", choices=fusion.SPACES, help="add logits or probabilities (default: the preset's, else logits)")
+    parser.option(
+        "space", choices=fusion.SPACES, help="add logits or probabilities (default: the preset's, else logits)"
+    )
     parser.option("search", help="look for weights across random halves of the test set", **flag)
     parser.option("splits", type=int, default=20, help="random halves for --search")
     parser.option("seed", type=int, default=0, help="of intervals and of --search")
     parser.option("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights", **flag)
-    parser.option("compare", type=Path, nargs=2, metavar=("A", "B"), help="two score files or run directories, compared clip by clip")
+    parser.option(
+        "compare",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="two score files or run directories, compared clip by clip",
+    )
     parser.option("save", type=Path, metavar="FILE", help="write the fused scores as a score file")
     parser.option("json", type=Path, metavar="FILE", help="write the table as JSON")
     parser.option("overwrite", help="let --save and --json replace a file", **flag)
@@ -71,13 +104,21 @@ def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for combinations that make no sense."""
     problems = []
     directories = [m for m in fusion.MODALITIES if getattr(args, f"{m}_dir")]
-    ways = [name for name, given in (("--scores", args.scores), ("--<modality>-dir", directories), ("--compare", args.compare)) if given]
+    ways = [
+        name
+        for name, given in (("--scores", args.scores), ("--<modality>-dir", directories), ("--compare", args.compare))
+        if given
+    ]
     if len(ways) > 1:
         problems.append(f"streams: found {' and '.join(ways)}; choose one")
     if not ways and not args.dataset:
-        problems.append("streams: missing; give --dataset, --scores or directories such as --joint-dir; see python ensemble.py --help")
+        problems.append(
+            "streams: missing; give --dataset, --scores or directories such as --joint-dir; see python ensemble.py --help"
+        )
     without_effect = ("alpha", "preset", "space", "search", "save") if args.compare else ("model",) if ways else ()
-    problems += [f"{name}: has no effect with {ways[0]}; leave it out" for name in without_effect if getattr(args, name)]
+    problems += [
+        f"{name}: has no effect with {ways[0]}; leave it out" for name in without_effect if getattr(args, name)
+    ]
     if args.alpha and args.preset:
         problems.append("alpha and preset: found both; choose one")
     if args.splits < 1:
@@ -99,7 +140,9 @@ def choose_streams(args: argparse.Namespace) -> list[Stream]:
     if not paths:
         return known_to_preset(args, streams.find_streams(args.work_dir, args.dataset, args.model, file))
     if args.ema and not all(path.is_dir() for path in paths):
-        raise ConfigError(["ema: has no effect on a score file that is named itself; name its directory, or leave --ema out"])
+        raise ConfigError(
+            ["ema: has no effect on a score file that is named itself; name its directory, or leave --ema out"]
+        )
     found = streams.name_streams([streams.score_file(path, file) for path in paths])
     if given:  # the flag tells the modality, whatever the folder is called
         found = [Stream(stream.path, modality, modality) for stream, modality in zip(found, given, strict=True)]
@@ -126,9 +169,13 @@ def choose_weights(args: argparse.Namespace, found: list[Stream]) -> tuple[list[
         weights = [1.0, *args.alpha] if len(args.alpha) == 1 and len(found) == 2 else args.alpha
         if len(weights) != len(found):
             names = ", ".join(stream.name for stream in found)
-            raise ConfigError([f"alpha: found {len(weights)} weights for {len(found)} streams ({names}); one for each is needed"])
+            raise ConfigError(
+                [f"alpha: found {len(weights)} weights for {len(found)} streams ({names}); one for each is needed"]
+            )
         if not (np.isfinite(weights).all() and min(weights) >= 0 < max(weights)):
-            raise ConfigError([f"alpha: found {' '.join(map(str, weights))}; weights of 0 or more, not all 0, are needed"])
+            raise ConfigError(
+                [f"alpha: found {' '.join(map(str, weights))}; weights of 0 or more, not all 0, are needed"]
+            )
         return list(weights), "--alpha"
     preset = args.preset or (None if args.scores else "ctrgcn")
     if preset is None:
@@ -139,7 +186,10 @@ def choose_weights(args: argparse.Namespace, found: list[Stream]) -> tuple[list[
         raise ConfigError([str(error)]) from error
     if 0 in weights:
         log.warning(
-            "preset %s: gives the weight 0 to %d of %d streams, as its published program does", preset, weights.count(0), len(found)
+            "preset %s: gives the weight 0 to %d of %d streams, as its published program does",
+            preset,
+            weights.count(0),
+            len(found),
         )
     return weights, f"preset {preset}" + ("" if args.preset else " (the default)")
 
@@ -147,7 +197,11 @@ def choose_weights(args: argparse.Namespace, found: list[Stream]) -> tuple[list[
 def figures(values: np.ndarray, label: np.ndarray, seed: int) -> dict[str, Any]:
     """Top-1 with its interval and top-5 of scores (n, num_class), in percent."""
     low, high = bootstrap_interval(scores.is_correct(values, label), seed)
-    return {"top1": scores.top_k(values, label, 1), "top1_interval": [low, high], "top5": scores.top_k(values, label, 5)}
+    return {
+        "top1": scores.top_k(values, label, 1),
+        "top1_interval": [low, high],
+        "top5": scores.top_k(values, label, 5),
+    }
 
 
 def run_fusion(args: argparse.Namespace, found: list[Stream], part: GroundTruth) -> dict[str, Any]:
@@ -157,12 +211,24 @@ def run_fusion(args: argparse.Namespace, found: list[Stream], part: GroundTruth)
     raw = streams.read_streams(found, part)
     mixed = fusion.are_probabilities(raw)
     if space == "logits" and mixed.any() and not mixed.all():
-        log.warning("%s: holds probabilities, others logits; --space softmax puts them on one scale", found[int(mixed.argmax())].name)
+        log.warning(
+            "%s: holds probabilities, others logits; --space softmax puts them on one scale",
+            found[int(mixed.argmax())].name,
+        )
     values = fusion.to_space(raw, space)
     fused = fusion.fuse(values, weights)
-    rows = [{"stream": s.name, "weight": w, **figures(v, part.label, args.seed)} for s, w, v in zip(found, weights, values, strict=True)]
+    rows = [
+        {"stream": s.name, "weight": w, **figures(v, part.label, args.seed)}
+        for s, w, v in zip(found, weights, values, strict=True)
+    ]
     rows.append({"stream": f"fusion of {space}", "weight": None, **figures(fused, part.label, args.seed)})
-    table: dict[str, Any] = {"clips": len(part.label), "space": space, "weights_from": origin, "streams": rows[:-1], "fusion": rows[-1]}
+    table: dict[str, Any] = {
+        "clips": len(part.label),
+        "space": space,
+        "weights_from": origin,
+        "streams": rows[:-1],
+        "fusion": rows[-1],
+    }
     show(rows, origin, len(part.label))
     if args.search:
         table["search"] = run_search(args, found, values, part)
@@ -180,7 +246,9 @@ def show(rows: list[dict[str, Any]], origin: str, clips: int) -> None:
     for row in rows:
         low, high = row["top1_interval"]
         weight = "" if row["weight"] is None else f"{row['weight']:g}"
-        log.info("%-*s  %6s  %6.2f  %6.2f - %6.2f %6.2f", width, row["stream"], weight, row["top1"], low, high, row["top5"])
+        log.info(
+            "%-*s  %6s  %6.2f  %6.2f - %6.2f %6.2f", width, row["stream"], weight, row["top1"], low, high, row["top5"]
+        )
 
 
 def run_search(args: argparse.Namespace, found: list[Stream], values: np.ndarray, part: GroundTruth) -> dict[str, Any]:
@@ -192,7 +260,9 @@ def run_search(args: argparse.Namespace, found: list[Stream], values: np.ndarray
     low, high = float(result.cross_fitted.min()), float(result.cross_fitted.max())
     log.info("searched weights, measured on the halves that did not choose them: top-1 %.2f +- %.2f", mean, spread)
     log.info("    %d splits, from %.2f to %.2f; this is the honest figure", args.splits, low, high)
-    log.info("searched weights, chosen and measured on the same clips: top-1 %.2f, optimistic, not a result", result.fitted)
+    log.info(
+        "searched weights, chosen and measured on the same clips: top-1 %.2f, optimistic, not a result", result.fitted
+    )
     log.info("    --alpha %s", " ".join(f"{w:.4g}" for w in result.weights))
     honest = {"top1": mean, "std": spread, "min": low, "max": high, "splits": args.splits}
     return {"cross_fitted": honest, "fitted_optimistic": {"top1": result.fitted, "weights": result.weights.tolist()}}
@@ -203,10 +273,24 @@ def run_comparison(args: argparse.Namespace, found: list[Stream], part: GroundTr
     values = streams.read_streams(found, part)
     correct = [scores.is_correct(v, part.label) for v in values]
     result = compare(*correct, seed=args.seed)
-    rows = [{"stream": s.name, "weight": None, **figures(v, part.label, args.seed)} for s, v in zip(found, values, strict=True)]
+    rows = [
+        {"stream": s.name, "weight": None, **figures(v, part.label, args.seed)}
+        for s, v in zip(found, values, strict=True)
+    ]
     show(rows, "none, a comparison", result.n)
-    log.info("only %s is right: %d clips; only %s is right: %d clips", found[0].name, result.only_a, found[1].name, result.only_b)
-    log.info("difference %+.2f (95 %% interval %+.2f to %+.2f), McNemar's exact p = %.4g", result.difference, *result.interval, result.p)
+    log.info(
+        "only %s is right: %d clips; only %s is right: %d clips",
+        found[0].name,
+        result.only_a,
+        found[1].name,
+        result.only_b,
+    )
+    log.info(
+        "difference %+.2f (95 %% interval %+.2f to %+.2f), McNemar's exact p = %.4g",
+        result.difference,
+        *result.interval,
+        result.p,
+    )
     return {"runs": rows, **vars(result)}
 
 

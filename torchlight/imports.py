@@ -26,9 +26,13 @@ def import_object(path: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
-            raise ValueError(f"{path}: needs the package {error.name}, which is not installed; pip install -r requirements.txt") from error
+            raise ValueError(
+                f"{path}: needs the package {error.name}, which is not installed; pip install -r requirements.txt"
+            ) from error
         siblings = [p.stem for p in (ROOT / root).glob("*.py") if p.stem != "__init__"]
-        raise ValueError(f"found {path!r}; there is no module {module_name}; {nearest(module_name.split('.')[-1], siblings)}") from error
+        raise ValueError(
+            f"found {path!r}; there is no module {module_name}; {nearest(module_name.split('.')[-1], siblings)}"
+        ) from error
     if not hasattr(module, name):
         public = [n for n, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module_name]
         raise ValueError(f"found {path!r}; {module_name} has no {name}; {nearest(name, public)}")
@@ -38,6 +42,10 @@ def import_object(path: str) -> Any:
 def check_arguments(target: Callable, arguments: dict[str, Any]) -> list[str]:
     """What is wrong with calling `target(**arguments)`: unknown names with the nearest known one, missing names. Empty if it binds."""
     parameters = inspect.signature(target).parameters
-    problems = [f"{name}: unknown argument; {nearest(name, parameters)}" for name in arguments if name not in parameters]
-    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    problems = [
+        f"{name}: unknown argument; {nearest(name, parameters)}" for name in arguments if name not in parameters
+    ]
+    required = [
+        n for n, p in parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     return problems + [f"{name}: missing; {target.__qualname__} needs it" for name in required if name not in arguments]

@@ -23,7 +23,9 @@ def launch(argv: list[str], processes: int) -> int:
         run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), str(ROOT / "main.py"), *argv]))
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
-        return max(codes) if max(codes) > 0 else 128 - min(codes)  # one that left by itself tells more than one that was ended
+        return (
+            max(codes) if max(codes) > 0 else 128 - min(codes)
+        )  # one that left by itself tells more than one that was ended
     except SignalException as error:
         return 128 + error.sigval
     return 0

@@ -27,7 +27,9 @@ def table() -> dict[str, Any]:
     for feeder in table["feeders"].values():
         options = feeder["options"].items()
         feeder["options"] = {
-            name.replace("feeder_args", part) if name.startswith("feeder") else name: r for name, r in options for part in PARTS
+            name.replace("feeder_args", part) if name.startswith("feeder") else name: r
+            for name, r in options
+            for part in PARTS
         }
     return table
 
@@ -90,7 +92,9 @@ class Translator:
         for name, value in flat.items():
             for new, said in self.reword(origin, name, value, rules.get(".".join(map(str, name)))).items():
                 if new in out and out[new] != said and new not in flat:
-                    self.problems.append(f"{origin}: {'.'.join(new)}: found {out[new]!r} and {said!r}, said by two old options; give one")
+                    self.problems.append(
+                        f"{origin}: {'.'.join(new)}: found {out[new]!r} and {said!r}, said by two old options; give one"
+                    )
                 out[new] = said
         for entry, key in ((self.feeder, "feeder"), (self.model, "model")):
             if key in options and "refuse" in entry:
@@ -118,7 +122,9 @@ class Translator:
         if value in rule.get("values", ()) if isinstance(value, str | bool | int | float) else False:
             said = {name_of(new, name): v for new, v in rule["values"][value].items()}
             if said != {name: value}:
-                self.renamed.append(f"{text} {value} is " + (", ".join(f"{'.'.join(new)} {v}" for new, v in said.items()) or "nothing"))
+                self.renamed.append(
+                    f"{text} {value} is " + (", ".join(f"{'.'.join(new)} {v}" for new, v in said.items()) or "nothing")
+                )
             return said
         drop = rule.get("drop", [])
         if drop == "any" or value in drop:
@@ -127,7 +133,9 @@ class Translator:
         if rule.get("else") == "keep":
             return {name: value}
         allowed = ", ".join(map(str, [*rule.get("values", ()), *drop]))
-        self.problems.append(f"{origin}: {text}: found {value!r}; allowed: {allowed}" + ("; " + rule["why"] if "why" in rule else ""))
+        self.problems.append(
+            f"{origin}: {text}: found {value!r}; allowed: {allowed}" + ("; " + rule["why"] if "why" in rule else "")
+        )
         return {}
 
     def choose_stream(self, origin: str, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
@@ -137,12 +145,16 @@ class Translator:
             said.setdefault(name[1], set()).add(bool(out.pop(name)))
         for word, values in said.items():
             if len(values) > 1:
-                self.problems.append(f"{origin}: {word}: found {word} of one part only; training and test clips must be of the same stream")
+                self.problems.append(
+                    f"{origin}: {word}: found {word} of one part only; training and test clips must be of the same stream"
+                )
             self.stream[word] = max(values)
         if said:
             kind = "bone" if self.stream["bone"] else "joint"
             out[("modality",)] = kind + "_motion" * self.stream["vel"]
-            self.renamed.append(f"bone {self.stream['bone']}, vel {self.stream['vel']} is modality {out[('modality',)]}")
+            self.renamed.append(
+                f"bone {self.stream['bone']}, vel {self.stream['vel']} is modality {out[('modality',)]}"
+            )
         for part in PARTS:
             array = re.search(r"_data_(bone|joint_motion|bone_motion)\.npy$", str(flat.get((part, "data_path"))))
             if array and "to" in self.feeder:
@@ -154,7 +166,9 @@ class Translator:
     def find_skeleton(self, out: dict[Name, Any]) -> None:
         """The reader of padded arrays is told the body of the network's graph, as bones are made here."""
         graph = str(out.get(("model_args", "graph"), ""))
-        if out.get(("feeder",)) == self.feeder.get("to") == "feeders.feeder_kinetics.Feeder" and graph.startswith("graph."):
+        if out.get(("feeder",)) == self.feeder.get("to") == "feeders.feeder_kinetics.Feeder" and graph.startswith(
+            "graph."
+        ):
             for part in PARTS:
                 if any(name[0] == part for name in out):
                     out.setdefault((part, "skeleton"), graph.rpartition(".")[0])
@@ -166,7 +180,9 @@ class Translator:
             self.left_out |= {name for name in ("only_train_part", "only_train_epoch") if (name,) in flat}
         else:
             out[("freeze",)], out[("freeze_epoch",)] = ["PA"], int(epoch or 0) + 1
-            self.renamed.append(f"only_train_part up to epoch {epoch or 0} is freeze [PA] for {int(epoch or 0) + 1} epochs")
+            self.renamed.append(
+                f"only_train_part up to epoch {epoch or 0} is freeze [PA] for {int(epoch or 0) + 1} epochs"
+            )
 
     def divide_batch(self, origin: str, out: dict[Name, Any]) -> None:
         """batch_size as clips of an optimizer step: MS-G3D divides it, TSGCNeXt multiplies it."""
@@ -177,9 +193,14 @@ class Translator:
             out[("update_freq",)] = batch // share
             self.renamed.append(f"forward_batch_size {share} is update_freq {batch // share}")
         if "processes" in self.model:
-            passes, processes = out.get(("update_freq",), self.model["defaults"]["update_freq"]), self.model["processes"]
+            passes, processes = (
+                out.get(("update_freq",), self.model["defaults"]["update_freq"]),
+                self.model["processes"],
+            )
             out[("batch_size",)] = batch * passes * processes
-            self.renamed.append(f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {out[('batch_size',)]}")
+            self.renamed.append(
+                f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {out[('batch_size',)]}"
+            )
 
 
 def flatten(options: dict[str, Any], prefix: Name = ()) -> Iterator[tuple[Name, Any]]:

@@ -38,7 +38,9 @@ class Classification(nn.Module):
             raise ValueError("; ".join(problems))
         self.label_smoothing, self.mixup_alpha, self.mixup_prob = label_smoothing, mixup_alpha, mixup_prob
 
-    def forward(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor]]:
+    def forward(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor]]:
         """(loss, logits (N, num_class) or None where clips are mixed, further terms to log)."""
         data, label, lam = batch["data"], batch["label"], self.draw_share()
         if lam is None:

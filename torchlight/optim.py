@@ -18,13 +18,20 @@ def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False)
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     plain = [] if recipe.decay_all else [name for name, p in trained.items() if p.ndim == 1 or name.endswith(".bias")]
-    decayed = {"params": [p for name, p in trained.items() if name not in set(plain)], "weight_decay": recipe.weight_decay}
+    decayed = {
+        "params": [p for name, p in trained.items() if name not in set(plain)],
+        "weight_decay": recipe.weight_decay,
+    }
     groups = [{"params": [trained[name] for name in plain], "weight_decay": 0.0}, decayed] if plain else [decayed]
     if recipe.optimizer == "SGD":
-        sgd = torch.optim.SGD(groups, lr=recipe.base_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused or None)
+        sgd = torch.optim.SGD(
+            groups, lr=recipe.base_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused or None
+        )
         fill_momentum(sgd)
         return sgd
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[recipe.optimizer](groups, lr=recipe.base_lr, fused=fused or None)
+    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[recipe.optimizer](
+        groups, lr=recipe.base_lr, fused=fused or None
+    )
 
 
 def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
@@ -43,7 +50,10 @@ def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Take over a state dict, perhaps one of another device: whether steps are fused stays as it is here."""
-    groups = [saved | {"fused": own["fused"]} for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)]
+    groups = [
+        saved | {"fused": own["fused"]}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
     optimizer.load_state_dict(state | {"param_groups": groups})
     fill_momentum(optimizer)
 
@@ -58,7 +68,12 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
     """
     epoch = step // steps_per_epoch
     if recipe.lr_interval == "epoch":
-        now, warm, total, warming = epoch, recipe.warm_up_epoch, recipe.num_epoch, (epoch + 1) / max(recipe.warm_up_epoch, 1)
+        now, warm, total, warming = (
+            epoch,
+            recipe.warm_up_epoch,
+            recipe.num_epoch,
+            (epoch + 1) / max(recipe.warm_up_epoch, 1),
+        )
     else:
         warm, total = recipe.warm_up_epoch * steps_per_epoch, recipe.num_epoch * steps_per_epoch
         now, warming = step, step / max(warm - 1, 1)

@@ -14,8 +14,18 @@ from matplotlib.ticker import MaxNLocator
 
 from torchlight.files import atomic
 
-COLOURS = {"ink": "#1c2430", "muted": "#697485", "line": "#dde2ea", "blue": "#2463c9", "orange": "#d9620f", "green": "#2b8a57"}
-BLUE, ORANGE = (0.231, 0.51, 0.965), (0.949, 0.486, 0.133)  # in heat maps: readable on white and on black, so they need no second version
+COLOURS = {
+    "ink": "#1c2430",
+    "muted": "#697485",
+    "line": "#dde2ea",
+    "blue": "#2463c9",
+    "orange": "#d9620f",
+    "green": "#2b8a57",
+}
+BLUE, ORANGE = (
+    (0.231, 0.51, 0.965),
+    (0.949, 0.486, 0.133),
+)  # in heat maps: readable on white and on black, so they need no second version
 STYLE = {
     "font.size": 9,
     "svg.fonttype": "none",
@@ -39,7 +49,12 @@ def to_svg(figure: Figure, title: str) -> str:
     """The figure as inline SVG: text as text, no background, and the colours of COLOURS as variables of the page (`var(--ink)` ...)."""
     buffer = io.StringIO()
     with rc_context(STYLE | {"svg.hashsalt": f"picture{next(numbers)}"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Type": None, "Format": None},
+        )
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     prefix = f"p{next(numbers)}_"  # ids are unique in a figure, and now in the page
@@ -61,7 +76,11 @@ def to_png(figure: Figure, path) -> None:
 def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figure | None:
     """Every recorded quantity whose name ends like one of `suffixes`, over the epochs; None where there is none."""
     names = {"lr": "learning rate"}
-    keys = [k for k in dict.fromkeys(k for line in lines for k in line) if k.endswith(tuple(suffixes)) and not k.startswith("best_")]
+    keys = [
+        k
+        for k in dict.fromkeys(k for line in lines for k in line)
+        if k.endswith(tuple(suffixes)) and not k.startswith("best_")
+    ]
     if not keys:
         return None
     with rc_context(STYLE):
@@ -72,7 +91,12 @@ def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figur
             points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
             marker = "o" if len(points) < 12 else None
             axes.plot(
-                *zip(*points, strict=True), color=next(tones), marker=marker, ms=3, lw=1.6, label=names.get(key, key.replace("_", " "))
+                *zip(*points, strict=True),
+                color=next(tones),
+                marker=marker,
+                ms=3,
+                lw=1.6,
+                label=names.get(key, key.replace("_", " ")),
             )
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -162,9 +186,15 @@ def skeleton_strip(poses: np.ndarray, parents: Sequence[int], left: Sequence[int
             x = poses[t, m] + [t * step, 0]
             bones = [(x[v], x[p]) for v, p in enumerate(parents) if v != p]
             tones = [COLOURS[tone[v]] for v, p in enumerate(parents) if v != p]
-            axes.add_collection(LineCollection(bones, colors=tones, linewidths=2.0, capstyle="round", alpha=1.0 if m == 0 else 0.55))
+            axes.add_collection(
+                LineCollection(bones, colors=tones, linewidths=2.0, capstyle="round", alpha=1.0 if m == 0 else 0.55)
+            )
         margin = 0.08 * max(high - low)
-        axes.set(xlim=(low[0] - margin, high[0] + (T - 1) * step + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
+        axes.set(
+            xlim=(low[0] - margin, high[0] + (T - 1) * step + margin),
+            ylim=(low[1] - margin, high[1] + margin),
+            aspect="equal",
+        )
         axes.set_axis_off()
     return figure
 

@@ -113,7 +113,9 @@ class Processor:
         """The run directory that the configuration or its place below config/ gives."""
         path = Path(self.config.work_dir) if self.config.work_dir else default_work_dir(self.config)
         if path is None:
-            raise ConfigError([f"work_dir: missing; {self.config.config} does not lie below config/, so give --work-dir"])
+            raise ConfigError(
+                [f"work_dir: missing; {self.config.config} does not lie below config/, so give --work-dir"]
+            )
         self.config.work_dir = str(path)
         return path
 
@@ -128,7 +130,9 @@ class Processor:
             collate_fn=whole_batch,
             pin_memory=build.feeder_device(feeder) != self.device,
             worker_init_fn=start_worker,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares the pages of the data
+            multiprocessing_context="fork"
+            if workers and sys.platform == "linux"
+            else None,  # shares the pages of the data
             generator=torch.Generator(),  # or each pass would take a number from the one that dropout and mixup draw from
         )
         return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
@@ -144,10 +148,14 @@ class Processor:
         loader = self.loader(part, batches, part)
         network = engine.for_inference(model)
         network = PooledFeatures(network) if features else network
-        prediction = engine.evaluate(network, self.objective, loader, self.device, partial(autocast, self.config, self.device), features)
+        prediction = engine.evaluate(
+            network, self.objective, loader, self.device, partial(autocast, self.config, self.device), features
+        )
         broken = int((~np.isfinite(prediction.scores)).any(1).sum())
         if broken:
-            raise RunError(f"found scores that are no finite numbers for {broken} of {len(prediction.label)} clips; {self.left()}{HINT}")
+            raise RunError(
+                f"found scores that are no finite numbers for {broken} of {len(prediction.label)} clips; {self.left()}{HINT}"
+            )
         return prediction
 
     def write_class_tables(self) -> None:
@@ -155,7 +163,9 @@ class Processor:
         feeder = self.feeders["test"]
         names = feeder.class_names or [str(i) for i in range(self.prediction.scores.shape[1])]
         with self.records.writing():
-            analysis.write_class_tables(self.records.path, analysis.confusion_matrix(self.prediction.scores, self.prediction.label), names)
+            analysis.write_class_tables(
+                self.records.path, analysis.confusion_matrix(self.prediction.scores, self.prediction.label), names
+            )
 
     # Phases
 
@@ -166,9 +176,18 @@ class Processor:
         if config.sync_bn:
             synchronise_norms(self.model)
         length = len(self.feeders["train"])
-        batches = TrainBatches(length, config.batch_size, config.seed, distributed.rank(), distributed.world_size(), config.update_freq)
+        batches = TrainBatches(
+            length, config.batch_size, config.seed, distributed.rank(), distributed.world_size(), config.update_freq
+        )
         trainer = Trainer(
-            config, self.device, self.model, self.objective, batches, partial(self.train_loader, batches), self.evaluate, self.records
+            config,
+            self.device,
+            self.model,
+            self.objective,
+            batches,
+            partial(self.train_loader, batches),
+            self.evaluate,
+            self.records,
         )
         resumed = trainer.resume() if config.resume else False
         if config.resume and not resumed:
@@ -183,8 +202,17 @@ class Processor:
         figures = trained or {f"test_{key}": value for key, value in self.evaluate(self.model).items()}
         distributed.on_main(self.write_class_tables)
         best = trainer.best["test"]
-        log.info("last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%", trainer.epoch, figures["test_top1"], figures["test_top5"])
-        log.info("best epoch (%d): test top-1 %.2f %%, chosen on the test clips and so not a fair estimate", best["epoch"], best["top1"])
+        log.info(
+            "last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%",
+            trainer.epoch,
+            figures["test_top1"],
+            figures["test_top5"],
+        )
+        log.info(
+            "best epoch (%d): test top-1 %.2f %%, chosen on the test clips and so not a fair estimate",
+            best["epoch"],
+            best["top1"],
+        )
 
     def train_loader(self, batches: TrainBatches, epoch: int) -> tqdm:
         """The batches of an epoch."""
@@ -196,7 +224,9 @@ class Processor:
         prediction = self.predict(model)
         if model is self.model:  # and not its moving average
             self.prediction = prediction
-        return {"loss": prediction.loss} | {f"top{k}": scores.top_k(prediction.scores, prediction.label, k) for k in (1, 5)}
+        return {"loss": prediction.loss} | {
+            f"top{k}": scores.top_k(prediction.scores, prediction.label, k) for k in (1, 5)
+        }
 
     def facts(self) -> dict[str, Any]:
         """What environment.json keeps beside versions: the data by its hashes, and the device."""
@@ -206,10 +236,24 @@ class Processor:
         """The first lines of a run."""
         config, devices = self.config, distributed.world_size()
         parameters = sum(p.numel() for p in self.model.parameters())
-        log.info("%s, %s parameters, %s stream, on %s", config.model, f"{parameters:,}", config.modality, device_name(self.device))
-        log.info("%d training and %d test clips, %d steps per epoch", batches.length, len(self.feeders["test"]), batches.steps)
+        log.info(
+            "%s, %s parameters, %s stream, on %s",
+            config.model,
+            f"{parameters:,}",
+            config.modality,
+            device_name(self.device),
+        )
+        log.info(
+            "%d training and %d test clips, %d steps per epoch",
+            batches.length,
+            len(self.feeders["test"]),
+            batches.steps,
+        )
         if config.hold_out:
-            log.info("the test clips are the training clips of %s, held out; the test part itself is not read", ", ".join(config.hold_out))
+            log.info(
+                "the test clips are the training clips of %s, held out; the test part itself is not read",
+                ", ".join(config.hold_out),
+            )
         share = config.batch_size // (devices * config.update_freq)
         log.info(
             "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g belongs to the whole",
@@ -217,7 +261,10 @@ class Processor:
         )
         feeder = self.feeders["train"]
         workers = build.worker_count(config, feeder, self.device)
-        log.info("batches are made %s", f"by {workers} worker(s)" if workers else f"in this process, on {build.feeder_device(feeder)}")
+        log.info(
+            "batches are made %s",
+            f"by {workers} worker(s)" if workers else f"in this process, on {build.feeder_device(feeder)}",
+        )
         for line in self.teacher_lines if config.teacher else ():
             log.info(line)
         log.info("run directory: %s", self.records.path)
@@ -225,7 +272,9 @@ class Processor:
     def test(self) -> None:
         """Accuracy and class tables of given weights on the test part; scores and features on request."""
         if not self.config.weights:
-            raise ConfigError(["weights: missing; --phase test needs the file to test, e.g. --weights work_dir/.../last.pt"])
+            raise ConfigError(
+                ["weights: missing; --phase test needs the file to test, e.g. --weights work_dir/.../last.pt"]
+            )
         self.prepare(("test",))
         distributed.on_main(partial(self.records.open, self.config, {}))
         figures = self.evaluate(self.model)
@@ -244,7 +293,9 @@ class Processor:
     def write_rows(self, name: str, prediction: engine.Prediction) -> None:
         """Write {sample name: row} into the run directory; rows are logits, or probabilities where a test takes several clips."""
         with self.records.writing():
-            scores.write_scores(self.records.path / name, self.feeders["test"].name[prediction.index], prediction.scores)
+            scores.write_scores(
+                self.records.path / name, self.feeders["test"].name[prediction.index], prediction.scores
+            )
         log.info("wrote %s", self.records.path / name)
 
     def report(self) -> None:
@@ -277,7 +328,9 @@ class Processor:
     def show(self) -> None:
         """The resolved configuration, each value with its origin."""
         for name in FIELDS:
-            value = yaml.safe_dump({name: getattr(self.config, name)}, default_flow_style=True, width=1000).strip()[1:-1]
+            value = yaml.safe_dump({name: getattr(self.config, name)}, default_flow_style=True, width=1000).strip()[
+                1:-1
+            ]
             log.info("%-90s # %s", value, self.config.origins.get(name, "default"))
 
 
@@ -285,7 +338,10 @@ def explain(error: RuntimeError) -> tuple[str, str] | None:
     """What happened and what to do, for errors that are no fault of a program; None for all others."""
     text = str(error).split("\n")[0]
     if isinstance(error, torch.OutOfMemoryError):
-        return "the device is out of memory", "lower batch_size, raise update_freq, or keep the clips elsewhere with --data-on-device false"
+        return (
+            "the device is out of memory",
+            "lower batch_size, raise update_freq, or keep the clips elsewhere with --data-on-device false",
+        )
     if "DataLoader worker" in text:
         return text, "lower num_worker if memory ran out, then --resume true"
     if isinstance(error, torch.distributed.DistError) or "gloo" in text:

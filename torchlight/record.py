@@ -65,7 +65,9 @@ def set_up_logging(file: Path | None = None) -> None:
     log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
     log.propagate = False
     logging.raiseExceptions = False  # a full disk or a closed pipe must not bury its own message under tracebacks
-    if not any(type(handler) is logging.StreamHandler for handler in log.handlers):  # handlers of other kinds may be there
+    if not any(
+        type(handler) is logging.StreamHandler for handler in log.handlers
+    ):  # handlers of other kinds may be there
         terminal = logging.StreamHandler(sys.stdout)
         terminal.setLevel(logging.INFO)
         terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -131,7 +133,9 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             set_up_logging(self.path / "log.txt")
         except OSError as error:
-            raise ValueError(f"work_dir: {self.path} cannot be written ({error.strerror}); give another --work-dir") from error
+            raise ValueError(
+                f"work_dir: {self.path} cannot be written ({error.strerror}); give another --work-dir"
+            ) from error
         if config.phase != "train":
             return
         with self.writing():
@@ -145,7 +149,9 @@ class RunDirectory:
             with atomic(self.path / METRICS, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
             self.curves = EventsWriter(str(self.path / "events"), f".{os.getpid()}")
-            restart = SessionLog(status=SessionLog.START)  # TensorBoard forgets what an interrupted run said about later epochs
+            restart = SessionLog(
+                status=SessionLog.START
+            )  # TensorBoard forgets what an interrupted run said about later epochs
             self.curves.write_event(Event(wall_time=time.time(), step=first_epoch + 1, session_log=restart))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -163,7 +169,9 @@ class RunDirectory:
                 os.fsync(file.fileno())
             for key, value in line.items():
                 if key != "epoch":
-                    self.curves.write_event(Event(wall_time=time.time(), step=line["epoch"], summary=scalar(key, value)))
+                    self.curves.write_event(
+                        Event(wall_time=time.time(), step=line["epoch"], summary=scalar(key, value))
+                    )
             self.curves.flush()
 
     @contextmanager

@@ -94,7 +94,10 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: streams.G
         cards = [
             (f"{top_k(result, truth.label, 1):.2f} %", f"top-1, 95 % interval {low:.2f} to {high:.2f}"),
             (f"{top_k(result, truth.label, 5):.2f} %", "top-5"),
-            (f"{int(is_correct(result, truth.label).sum())} of {len(truth.label)}", f"clips right, {len(truth.class_names)} classes"),
+            (
+                f"{int(is_correct(result, truth.label).sum())} of {len(truth.label)}",
+                f"clips right, {len(truth.class_names)} classes",
+            ),
         ]
         page.add(
             '<div class="grid">',
@@ -102,7 +105,9 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: streams.G
             "</div>",
         )
     page.add("<h2>Figures</h2>", '<div class="card"><table>')
-    page.add('<tr><th>run</th><th class="n">weight</th><th class="n">top-1</th><th class="n">95 % interval</th><th class="n">top-5</th>')
+    page.add(
+        '<tr><th>run</th><th class="n">weight</th><th class="n">top-1</th><th class="n">95 % interval</th><th class="n">top-5</th>'
+    )
     page.add('<th class="n">last epoch</th><th class="n">best on test</th></tr>')
     weight_of = {run.name: weight for run, weight in zip(scored, weights, strict=True)}
     page.add(*(summary_row(run.name, weight_of.get(run.name), run.scores, truth, run.metrics) for run in runs))
@@ -113,12 +118,19 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: streams.G
     page.add("&ldquo;Best on test&rdquo; is the epoch that the test set itself chose, so it is no fair estimate.</p>")
     for run in runs:
         if run.scores is None:
-            page.add(f"<p><b>{escape(run.name)}</b> has no {SCORE_FILE}; it is made by</p><pre>{escape(score_command(run))}</pre>")
+            page.add(
+                f"<p><b>{escape(run.name)}</b> has no {SCORE_FILE}; it is made by</p><pre>{escape(score_command(run))}</pre>"
+            )
     return result
 
 
 def summary_row(
-    name: str, weight: float | None, scores: np.ndarray | None, truth: streams.GroundTruth, metrics: list[dict], mark: str = ""
+    name: str,
+    weight: float | None,
+    scores: np.ndarray | None,
+    truth: streams.GroundTruth,
+    metrics: list[dict],
+    mark: str = "",
 ) -> str:
     """A row of the table of figures."""
     cells = ["" if weight is None else f"{weight:g}"]
@@ -126,16 +138,28 @@ def summary_row(
         cells += ["", "", ""]
     else:
         low, high = bootstrap_interval(is_correct(scores, truth.label))
-        cells += [f"{top_k(scores, truth.label, 1):.2f}", f"{low:.2f} to {high:.2f}", f"{top_k(scores, truth.label, 5):.2f}"]
+        cells += [
+            f"{top_k(scores, truth.label, 1):.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{top_k(scores, truth.label, 5):.2f}",
+        ]
     tested = [line for line in metrics if line.get("test_top1") is not None]
     last, best = (tested[-1], max(tested, key=lambda line: line["test_top1"])) if tested else (None, None)
     cells += [f"{line['test_top1']:.2f} ({line['epoch']})" if line else "" for line in (last, best)]
-    return f'<tr class="{mark}"><td>{escape(name)}</td>' + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>"
+    return (
+        f'<tr class="{mark}"><td>{escape(name)}</td>'
+        + "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        + "</tr>"
+    )
 
 
 def add_curves(page: Page, runs: list[Run]) -> None:
     """Accuracy, loss and learning rate over the epochs."""
-    wanted = (("accuracy", ("_top1", "_top5"), "percent"), ("loss", ("_loss",), "loss"), ("rate", ("lr",), "learning rate"))
+    wanted = (
+        ("accuracy", ("_top1", "_top5"), "percent"),
+        ("loss", ("_loss",), "loss"),
+        ("rate", ("lr",), "learning rate"),
+    )
     for i, run in enumerate(runs, 1):
         figures = [(name, pictures.curves(run.metrics, suffixes, label)) for name, suffixes, label in wanted]
         figures = [(name, figure) for name, figure in figures if figure is not None]
@@ -143,7 +167,9 @@ def add_curves(page: Page, runs: list[Run]) -> None:
             continue
         page.add(f"<h2>Training{heading(run, runs)}</h2>", '<div class="grid">')
         for name, figure in figures:
-            page.add(f'<figure class="card">{page.picture(figure, f"{name}{number(i, runs)}", f"{name} over epochs")}</figure>')
+            page.add(
+                f'<figure class="card">{page.picture(figure, f"{name}{number(i, runs)}", f"{name} over epochs")}</figure>'
+            )
         page.add("</div>")
 
 
@@ -189,13 +215,17 @@ def add_clips(page: Page, result: np.ndarray, truth: streams.GroundTruth, feeder
         first_of_class = list({int(truth.label[i]): i for i in reversed(order)}.values())
         shown = sorted(first_of_class, key=order.index)[:CLIPS]
         for k, i in enumerate(shown, 1):
-            strip = page.picture(pictures.skeleton_strip(*poses(feeder, int(i))), f"{word}_{k}", f"skeletons of {truth.name[i]}")
+            strip = page.picture(
+                pictures.skeleton_strip(*poses(feeder, int(i))), f"{word}_{k}", f"skeletons of {truth.name[i]}"
+            )
             verdict = f"<b>{escape(truth.class_names[truth.label[i]])}</b>"
             if word == "wrong":
                 verdict += f" taken for <b>{escape(truth.class_names[predicted[i]])}</b>"
             sure = f"{100 * confidence[i]:.0f} % sure, {escape(str(truth.name[i]))}"
             style = "yes" if word == "right" else "no"
-            page.add(f'<figure class="card strip {style}"><figcaption>{word}: {verdict}<br>{sure}</figcaption>{strip}</figure>')
+            page.add(
+                f'<figure class="card strip {style}"><figcaption>{word}: {verdict}<br>{sure}</figcaption>{strip}</figure>'
+            )
     page.add("</div>")
 
 
@@ -207,9 +237,13 @@ def add_adjacency(page: Page, runs: list[Run]) -> None:
             continue
         page.add(f"<h2>Learned adjacency{heading(run, runs)}</h2>", '<div class="grid wide">')
         for place, (key, matrices) in zip(("first", "last"), found, strict=False):
-            drawn = page.picture(pictures.adjacency(matrices), f"adjacency_{place}{number(n, runs)}", f"learned adjacency {key}")
+            drawn = page.picture(
+                pictures.adjacency(matrices), f"adjacency_{place}{number(n, runs)}", f"learned adjacency {key}"
+            )
             page.add(f'<figure class="card"><h3>{place} block: <code>{escape(key)}</code></h3>{drawn}</figure>')
-        page.add("</div>", '<p class="muted" style="margin-top:12px">Joints by joints; blue above zero, orange below.</p>')
+        page.add(
+            "</div>", '<p class="muted" style="margin-top:12px">Joints by joints; blue above zero, orange below.</p>'
+        )
 
 
 def add_records(page: Page, runs: list[Run]) -> None:

@@ -15,7 +15,12 @@ from torchlight.config import Config, ConfigError, load_config
 from torchlight.record import BEST, CONFIG, ENVIRONMENT, LAST, RunDirectory
 from torchlight.scores import SCORE_FILE
 
-LEARNED = (r"(^|\.)PA$", r"(^|\.)edge_importance\.\d+$", r"(^|\.)A_res$", r"(^|\.)gcn\d*\.A$")  # the field's names of learned adjacencies
+LEARNED = (
+    r"(^|\.)PA$",
+    r"(^|\.)edge_importance\.\d+$",
+    r"(^|\.)A_res$",
+    r"(^|\.)gcn\d*\.A$",
+)  # the field's names of learned adjacencies
 FRAMES = 8  # poses of a clip that are drawn
 
 
@@ -37,11 +42,16 @@ def read_runs(folders: list[Path]) -> list[Run]:
     Raises:
         ConfigError: one or more of them hold no run.
     """
-    groups = [[folder] if (folder / CONFIG).is_file() else in_field_order(folder.glob(f"*/{CONFIG}")) for folder in folders]
+    groups = [
+        [folder] if (folder / CONFIG).is_file() else in_field_order(folder.glob(f"*/{CONFIG}")) for folder in folders
+    ]
     missing = [folder for folder, group in zip(folders, groups, strict=True) if not group]
     if missing or not folders:
         raise ConfigError(
-            [f"work_dir: found no {CONFIG} in {folder}; the directory of a trained run is needed" for folder in missing or ["-"]]
+            [
+                f"work_dir: found no {CONFIG} in {folder}; the directory of a trained run is needed"
+                for folder in missing or ["-"]
+            ]
         )
     folders = [folder for group in groups for folder in group]
     found = streams.name_streams([folder / SCORE_FILE for folder in folders])
@@ -49,14 +59,18 @@ def read_runs(folders: list[Path]) -> list[Run]:
     for folder, stream in zip(folders, found, strict=True):
         file = folder / ENVIRONMENT
         environment = json.loads(file.read_text()) if file.exists() else {}
-        runs.append(Run(folder, stream.name, load_config(folder / CONFIG), environment, RunDirectory(folder).read_metrics()))
+        runs.append(
+            Run(folder, stream.name, load_config(folder / CONFIG), environment, RunDirectory(folder).read_metrics())
+        )
     return runs
 
 
 def in_field_order(configs: Iterable[Path]) -> list[Path]:
     """The folders of these files: joint, bone, joint motion, bone motion, then others by name."""
     order = {modality: i for i, modality in enumerate(fusion.MODALITIES)}
-    return sorted((path.parent for path in configs), key=lambda folder: (order.get(folder.name, len(order)), folder.name))
+    return sorted(
+        (path.parent for path in configs), key=lambda folder: (order.get(folder.name, len(order)), folder.name)
+    )
 
 
 def open_test_feeder(config: Config) -> Any:
@@ -82,7 +96,11 @@ def describe_data(config: Config) -> str:
     """The data and split of an experiment in words."""
     arguments = config.test_feeder_args
     path = Path(str(arguments.get("data_path", config.feeder)))
-    return " ".join(str(word) for word in (path.parent.name if path.suffix == ".clips" else path.name, arguments.get("split", "")) if word)
+    return " ".join(
+        str(word)
+        for word in (path.parent.name if path.suffix == ".clips" else path.name, arguments.get("split", ""))
+        if word
+    )
 
 
 def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], str]:
@@ -90,7 +108,10 @@ def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], s
     if len(scored) < 2:
         return (scored[0].scores if scored else None), [None] * len(scored), ""
     try:
-        weights, origin = fusion.preset_weights("ctrgcn", [run.config.modality for run in scored]), "Fused with the weights of CTR-GCN. "
+        weights, origin = (
+            fusion.preset_weights("ctrgcn", [run.config.modality for run in scored]),
+            "Fused with the weights of CTR-GCN. ",
+        )
     except ValueError:
         weights, origin = [1.0] * len(scored), "Fused with equal weights. "
     return fusion.fuse(np.stack([run.scores for run in scored]), weights), weights, origin
@@ -106,7 +127,9 @@ def poses(feeder: Any, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int]
     """Some frames of a test clip as the picture needs them, (T, M, V, 2) with the second axis up, and the skeleton's bones and sides."""
     data = feeder.batch([i], 0)["data"][0].cpu().numpy()  # (C, T, V, M)
     moving = np.flatnonzero(np.abs(data).max((0, 2, 3)) > 0)
-    frames = moving[np.linspace(0, len(moving) - 1, FRAMES).round().astype(int)] if len(moving) else np.zeros(FRAMES, int)
+    frames = (
+        moving[np.linspace(0, len(moving) - 1, FRAMES).round().astype(int)] if len(moving) else np.zeros(FRAMES, int)
+    )
     up = str(feeder.source.manifest.get("up") or "y")
     axes = (0 if up[-1] != "x" else 1, "xyz".index(up[-1]))
     points = data[list(axes)][:, frames].transpose(1, 3, 2, 0)  # (T, M, V, 2)

@@ -12,14 +12,18 @@ class TrainBatches:
     takes its even part of them, so the batch of a step is the same however it is divided.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, update_freq: int = 1):
+    def __init__(
+        self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, update_freq: int = 1
+    ):
         parts = world_size * update_freq
         if batch_size % parts:
             raise ValueError(
                 f"batch_size: found {batch_size}; {world_size} devices x {update_freq} accumulation steps must divide it evenly"
             )
         if length < batch_size:
-            raise ValueError(f"batch_size: found {batch_size} for {length} training clips; at most the number of clips is needed")
+            raise ValueError(
+                f"batch_size: found {batch_size} for {length} training clips; at most the number of clips is needed"
+            )
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.world_size, self.update_freq = rank, world_size, update_freq
         self.epoch = self.first_step = 0

@@ -11,7 +11,11 @@ import numpy as np
 from torchlight.files import atomic, read_pickle
 
 log = logging.getLogger("torchlight")
-SCORE_FILE, EMA_SCORE_FILE, FEATURE_FILE = "epoch1_test_score.pkl", "epoch1_test_ema_score.pkl", "epoch1_test_feature.pkl"
+SCORE_FILE, EMA_SCORE_FILE, FEATURE_FILE = (
+    "epoch1_test_score.pkl",
+    "epoch1_test_ema_score.pkl",
+    "epoch1_test_feature.pkl",
+)
 POSITION = re.compile(r"test_\d+")
 
 
@@ -33,14 +37,20 @@ def read_scores(path: str | Path) -> dict[str | int, np.ndarray]:
     out: dict[str | int, np.ndarray] = {}
     for key, row in scores.items():
         if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
-            raise ValueError(f"{path}: found the key {key!r} ({type(key).__name__}); sample names or positions are needed")
+            raise ValueError(
+                f"{path}: found the key {key!r} ({type(key).__name__}); sample names or positions are needed"
+            )
         row = np.asarray(row)
         if row.dtype.kind not in "fiu" or row.ndim != 1 or not np.isfinite(row).all():
-            raise ValueError(f"{path}: sample {key!r}: found {row.dtype} of shape {row.shape}; a vector of finite numbers is needed")
+            raise ValueError(
+                f"{path}: sample {key!r}: found {row.dtype} of shape {row.shape}; a vector of finite numbers is needed"
+            )
         out[int(key) if isinstance(key, int | np.integer) else str(key)] = row.astype(np.float64)
     lengths = {len(row) for row in out.values()}
     if len(lengths) > 1:
-        raise ValueError(f"{path}: found score vectors of lengths {sorted(lengths)}; one per class everywhere is needed")
+        raise ValueError(
+            f"{path}: found score vectors of lengths {sorted(lengths)}; one per class everywhere is needed"
+        )
     return out
 
 
@@ -51,13 +61,24 @@ def align(scores: dict[str | int, np.ndarray], names: np.ndarray, num_class: int
         ValueError: samples are missing, unknown or there twice, or the number of classes differs; all of it in one message.
     """
     length, names = len(next(iter(scores.values()))), [str(name) for name in names]
-    problems = [] if length == num_class else [f"found scores of {length} classes; the data has {num_class}; give scores of this benchmark"]
+    problems = (
+        []
+        if length == num_class
+        else [f"found scores of {length} classes; the data has {num_class}; give scores of this benchmark"]
+    )
     if not set(names) & set(scores) and all(isinstance(key, int) or POSITION.fullmatch(key) for key in scores):
-        log.warning("%s: the keys are positions, not names; they are taken as the published test order of the benchmark", origin)
+        log.warning(
+            "%s: the keys are positions, not names; they are taken as the published test order of the benchmark", origin
+        )
         numbers = [key if isinstance(key, int) else int(key[5:]) for key in scores]
-        rows = {names[i] if 0 <= i < len(names) else f"position {i}": row for i, row in zip(numbers, scores.values(), strict=True)}
+        rows = {
+            names[i] if 0 <= i < len(names) else f"position {i}": row
+            for i, row in zip(numbers, scores.values(), strict=True)
+        }
         if len(rows) < len(scores):
-            problems.append("found the same position under two keys; each sample must appear once; write the file again")
+            problems.append(
+                "found the same position under two keys; each sample must appear once; write the file again"
+            )
         scores = rows
     found = (
         ("missing", set(names) - set(scores)),

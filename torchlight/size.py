@@ -19,7 +19,8 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
         model.eval()(data)
     return {
         "input (C, T, V, M)": str(tuple(shape)),
-        "parameters": f"{parameters:,}" + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
+        "parameters": f"{parameters:,}"
+        + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
         "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
         "activation memory of one clip in training": f"{kept_for_backward(model, data) / 2**20:.1f} MiB",
     }

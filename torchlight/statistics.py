@@ -8,7 +8,9 @@ import numpy as np
 DRAWS = 10_000
 
 
-def bootstrap_interval(correct: np.ndarray, seed: int = 0, level: float = 0.95, draws: int = DRAWS) -> tuple[float, float]:
+def bootstrap_interval(
+    correct: np.ndarray, seed: int = 0, level: float = 0.95, draws: int = DRAWS
+) -> tuple[float, float]:
     """Percentile bootstrap interval of an accuracy, in percent; correct (n,) bool.
 
     Drawing n clips with replacement from k right and n - k wrong ones gives a binomial number of right ones, so that is what is drawn.
@@ -52,4 +54,6 @@ def compare(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0, draws: 
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
     counts = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], draws)
     low, high = np.quantile(100.0 * (counts[:, 0] - counts[:, 1]) / n, [0.025, 0.975])
-    return Comparison(n, only_a, only_b, mcnemar(only_a, only_b), 100.0 * (only_a - only_b) / n, (float(low), float(high)))
+    return Comparison(
+        n, only_a, only_b, mcnemar(only_a, only_b), 100.0 * (only_a - only_b) / n, (float(low), float(high))
+    )

@@ -42,16 +42,26 @@ def find_streams(root: Path, dataset: str, chosen: Sequence[str], file: str = SC
         ValueError: there are none, or those of several models and none is chosen; says what was found and what makes the missing ones.
     """
     folder = root / dataset
-    models = sorted({path.parent.parent.name for modality in MODALITIES for path in folder.glob(f"*/{modality}/{file}")})
+    models = sorted(
+        {path.parent.parent.name for modality in MODALITIES for path in folder.glob(f"*/{modality}/{file}")}
+    )
     if not chosen and len(models) > 1:
-        raise ValueError(f"dataset {dataset}: found scores of {', '.join(models)} in {folder}; choose one or more with --model")
+        raise ValueError(
+            f"dataset {dataset}: found scores of {', '.join(models)} in {folder}; choose one or more with --model"
+        )
     chosen = chosen or models
     if not chosen or not set(chosen) <= set(models):
-        raise ValueError(nothing_found(folder, dataset, next((m for m in chosen if m not in models), None), file, models))
+        raise ValueError(
+            nothing_found(folder, dataset, next((m for m in chosen if m not in models), None), file, models)
+        )
     paths = [folder / model / modality / file for model in chosen for modality in MODALITIES]
     for path in paths:
         if not path.exists():
-            log.warning("%s: not there, so this stream is left out; it is made by: %s", path, command(path, dataset, path.parts[-3]))
+            log.warning(
+                "%s: not there, so this stream is left out; it is made by: %s",
+                path,
+                command(path, dataset, path.parts[-3]),
+            )
     return name_streams([path for path in paths if path.exists()])
 
 
@@ -65,7 +75,10 @@ def nothing_found(folder: Path, dataset: str, model: str | None, file: str, mode
         return f"{looked}; there are scores in {', '.join(deeper)}; give one of them as --dataset"
     configs = sorted((ROOT / "config" / dataset).glob("*.yaml"))
     if not configs:
-        known = sorted({str(path.parent.relative_to(ROOT / "config")) for path in (ROOT / "config").rglob("*.yaml")} - {".", "base"})
+        known = sorted(
+            {str(path.parent.relative_to(ROOT / "config")) for path in (ROOT / "config").rglob("*.yaml")}
+            - {".", "base"}
+        )
         return f"{looked}, and no config/{dataset}/*.yaml; {nearest(dataset, known)}"
     chosen = model or ("ctrgcn" if any(path.stem == "ctrgcn" for path in configs) else configs[0].stem)
     made = [f"  {command(folder / chosen / modality / file, dataset, chosen)}" for modality in MODALITIES]
@@ -83,7 +96,10 @@ def command(path: Path, dataset: str, model: str) -> str:
 
 def name_streams(paths: Sequence[Path]) -> list[Stream]:
     """Streams under the shortest names that tell them apart."""
-    labels = [path.parent if path.name.startswith("epoch1_test_") else path.with_suffix("") for path in map(Path.resolve, paths)]
+    labels = [
+        path.parent if path.name.startswith("epoch1_test_") else path.with_suffix("")
+        for path in map(Path.resolve, paths)
+    ]
     parts = [label.parts for label in labels]
     depth = next((d for d in range(1, 20) if len({part[-d:] for part in parts}) == len(parts)), 1)
     modalities = [next((word for word in reversed(part) if word in MODALITIES), None) for part in parts]
@@ -129,7 +145,8 @@ def read_streams(streams: Sequence[Stream], part: GroundTruth) -> np.ndarray:
     problems, arrays = [], []
     paths = [stream.path.resolve() for stream in streams]
     problems += [
-        f"{path}: found the same file as two streams; each is needed once" for path in sorted({p for p in paths if paths.count(p) > 1})
+        f"{path}: found the same file as two streams; each is needed once"
+        for path in sorted({p for p in paths if paths.count(p) > 1})
     ]
     for stream in streams:
         try:

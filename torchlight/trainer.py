@@ -47,7 +47,9 @@ class Trainer:
         self.batches, self.loader, self.evaluate, self.records = batches, loader, evaluate, records
         without = [word for word in config.freeze if not any(word in name for name, _ in model.named_parameters())]
         if without:
-            raise ValueError(f"freeze: found {', '.join(without)}; no parameter's name contains that; leave it out or correct it")
+            raise ValueError(
+                f"freeze: found {', '.join(without)}; no parameter's name contains that; leave it out or correct it"
+            )
         self.optimizer = optim.build_optimizer(config, model, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.average = optim.MovingAverage(model, config.ema_decay) if config.ema_decay else None
@@ -94,7 +96,9 @@ class Trainer:
             self.after_step,
         )
         means, seconds = self.check_finite(), self.clock.total
-        line: dict[str, Any] = {"epoch": number, "lr": self.lr} | {f"train_{key}": value for key, value in means.items()}
+        line: dict[str, Any] = {"epoch": number, "lr": self.lr} | {
+            f"train_{key}": value for key, value in means.items()
+        }
         line |= {"train_seconds": seconds, "data_share": self.clock.data / seconds}
         line["clips_per_second"] = (self.batches.steps - done) * config.batch_size / seconds
         last = number == config.num_epoch
@@ -141,7 +145,9 @@ class Trainer:
             frozen = self.epoch < self.config.freeze_epoch
             names = optim.set_frozen(self.model, self.config.freeze, frozen)
             if self.epoch in (0, self.config.freeze_epoch):
-                log.info("%s %d parameters: %s ...", "frozen:" if frozen else "released:", len(names), ", ".join(names[:3]))
+                log.info(
+                    "%s %d parameters: %s ...", "frozen:" if frozen else "released:", len(names), ", ".join(names[:3])
+                )
         if self.network is self.model or self.epoch == self.config.freeze_epoch:
             self.network = wrap(self.model, self.config, self.device)
 
@@ -178,7 +184,9 @@ class Trainer:
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all; raises RunError if the disk is full."""
         if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
-            raise RunError(f"the weights became infinite in the last step before this checkpoint; {self.records.left()}; {HINT}")
+            raise RunError(
+                f"the weights became infinite in the last step before this checkpoint; {self.records.left()}; {HINT}"
+            )
         content: dict[str, Any] = {"model": self.model.state_dict()}
         if self.average is not None:
             content["model_ema"] = self.average.model.state_dict()
@@ -214,7 +222,9 @@ class Trainer:
                 log.warning("resume: %s", error)
         if content is None and candidates:
             best = self.records.path / BEST
-            raise ValueError(f"resume: no whole checkpoint in {best.parent}; start anew with --overwrite true, or from --weights {best}")
+            raise ValueError(
+                f"resume: no whole checkpoint in {best.parent}; start anew with --overwrite true, or from --weights {best}"
+            )
         if content is None:
             return False
         checkpoint.check_same_experiment(content, self.config, path)
@@ -229,7 +239,9 @@ class Trainer:
             set_rng_state(content["rng"][rank])
         else:
             log.warning("resume: %d processes before, %d now: dropout draws other numbers", before, now)
-        for sums in content["sums"][rank : None if rank == now - 1 else rank + 1]:  # the last rank takes what ranks that are gone counted
+        for sums in content["sums"][
+            rank : None if rank == now - 1 else rank + 1
+        ]:  # the last rank takes what ranks that are gone counted
             self.meter.take(sums, self.device)
         log.info("resumed from %s after epoch %d%s", path, self.epoch, f", step {self.step}" if self.step else "")
         return True

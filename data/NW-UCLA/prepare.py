@@ -29,10 +29,20 @@ MAX_BYTES = 64 << 20  # the longest real clip takes 150 kB; anything near this i
 
 def source(args: Namespace) -> Source:
     """The JSON files in --raw or in its subfolder all_sqe."""
-    files = [file for folder in args.raw for pattern in ("*.json", "all_sqe/*.json") for file in sorted(folder.glob(pattern))]
+    files = [
+        file for folder in args.raw for pattern in ("*.json", "all_sqe/*.json") for file in sorted(folder.glob(pattern))
+    ]
     names = class_names("NW-UCLA")
     facts = {"benchmark": "NW-UCLA", "recipe": args.recipe, "skeleton": "graph.ucla", "num_class": len(names)}
-    facts |= {"num_point": 20, "num_person": 1, "channels": 3, "pad": None, "window": None, "up": "y", "class_names": names}
+    facts |= {
+        "num_point": 20,
+        "num_person": 1,
+        "channels": 3,
+        "pad": None,
+        "window": None,
+        "up": "y",
+        "class_names": names,
+    }
     return Source(sorted(files, key=lambda file: file.stem), read_clip, view_split, facts)
 
 
@@ -85,7 +95,9 @@ def check(store: ClipStore) -> list[str]:
     missing = sorted(set(TEST_ORDER.read_text().split()) - set(store.name.tolist()))
     if missing:
         some = ", ".join(missing[:5])
-        problems.append(f"{len(missing)} test clips are missing ({some} ...); score files keyed by position will not match")
+        problems.append(
+            f"{len(missing)} test clips are missing ({some} ...); score files keyed by position will not match"
+        )
     return problems
 
 

@@ -52,7 +52,9 @@ def make(out: Path, subjects: int = 8, takes: int = 3, seed: int = 0) -> int:
                 rng = np.random.default_rng([seed, subject, number, take])
                 poses = perform(number, bones, int(rng.integers(30, 50)), rng)[:, COMMON_JOINTS]
                 name = f"subject{subject}_{action}_{take}"
-                np.savez_compressed(out / f"{name}.npz", keypoint=(poses + rng.normal(0, 0.01, poses.shape)).astype(np.float32))
+                np.savez_compressed(
+                    out / f"{name}.npz", keypoint=(poses + rng.normal(0, 0.01, poses.shape)).astype(np.float32)
+                )
                 rows.append((name, action, f"subject{subject}"))
     with open(out / "labels.csv", "w", newline="") as file:
         csv.writer(file).writerows([("name", "label", "group"), *rows])
@@ -61,6 +63,8 @@ def make(out: Path, subjects: int = 8, takes: int = 3, seed: int = 0) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "raw", metavar="DIR", help="(data/custom/raw)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "raw", metavar="DIR", help="(data/custom/raw)"
+    )
     args = parser.parse_args()
     print(f"wrote {make(args.out)} clips to {args.out}")

@@ -34,7 +34,9 @@ def arguments(parser: ArgumentParser) -> None:
     table.arguments(parser)
     parser.add_argument("--persons", type=int, default=1, metavar="N", help="persons of a clip, at most (%(default)s)")
     parser.add_argument("--channels", type=int, choices=(2, 3), default=3, help="coordinates of a joint (%(default)s)")
-    parser.add_argument("--up", choices=("y", "-y", "z"), default="y", help="the axis that points up, for pictures (%(default)s)")
+    parser.add_argument(
+        "--up", choices=("y", "-y", "z"), default="y", help="the axis that points up, for pictures (%(default)s)"
+    )
 
 
 def source(args: Namespace) -> Source:
@@ -44,8 +46,19 @@ def source(args: Namespace) -> Source:
     skeleton = Skeleton.from_yaml(args.skeleton)
     files = [file for file in raw_files(args.raw, "*.*") if file.suffix in READERS and file.name != TABLE]
     clips = read_table(args.raw[0], files, args)
-    facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": str(args.skeleton), "num_class": len(clips.classes)}
-    facts |= {"num_point": skeleton.num_joint, "num_person": args.persons, "channels": args.channels, "pad": "zero", "window": None}
+    facts = {
+        "benchmark": args.out.stem,
+        "recipe": args.recipe,
+        "skeleton": str(args.skeleton),
+        "num_class": len(clips.classes),
+    }
+    facts |= {
+        "num_point": skeleton.num_joint,
+        "num_person": args.persons,
+        "channels": args.channels,
+        "pad": "zero",
+        "window": None,
+    }
     facts |= {"up": args.up, "class_names": clips.classes, "joints": skeleton.joints, "labels": clips.fingerprint}
     read = partial(read_clip, skeleton, args.recipe == "centred", args.persons, args.channels, clips.label)
     return Source(files, read, partial(split, clips), facts)
@@ -57,7 +70,9 @@ def split(clips: Table, names: np.ndarray, labels: np.ndarray) -> dict[str, dict
     return {SPLIT: {word: np.flatnonzero(part == word) for word in PARTS}}
 
 
-def read_clip(skeleton: Skeleton, centred: bool, persons: int, channels: int, labels: dict[str, int], path: Path) -> list[Clip]:
+def read_clip(
+    skeleton: Skeleton, centred: bool, persons: int, channels: int, labels: dict[str, int], path: Path
+) -> list[Clip]:
     """One file as a clip; raises BadFile."""
     if path.stem not in labels:
         raise BadFile(f"not in {TABLE}")
@@ -94,7 +109,9 @@ def _read_npz(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
             return arrays["keypoint"]
     except BadFile:
         raise
-    except Exception:  # NumPy and zipfile answer damage with a dozen kinds, zlib.error and NotImplementedError among them
+    except (
+        Exception
+    ):  # NumPy and zipfile answer damage with a dozen kinds, zlib.error and NotImplementedError among them
         raise BadFile("found no array `keypoint` in it (not an .npz, damaged, or another name)") from None
 
 
@@ -102,7 +119,9 @@ def _read_json(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
     try:
         return np.array(json.loads(path.read_bytes())["skeletons"])
     except (ValueError, RecursionError, KeyError, TypeError):
-        raise BadFile('found no regular list "skeletons" in it (not JSON, truncated, another key, or frames of different size)') from None
+        raise BadFile(
+            'found no regular list "skeletons" in it (not JSON, truncated, another key, or frames of different size)'
+        ) from None
 
 
 def _read_csv(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:

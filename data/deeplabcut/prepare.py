@@ -32,8 +32,16 @@ MAX_BYTES = 256 << 20
 
 def arguments(parser: ArgumentParser) -> None:
     table.arguments(parser)
-    parser.add_argument("--image-size", type=int, nargs=2, metavar=("W", "H"), help="pixels of the video (image_size of the layout)")
-    parser.add_argument("--augment", type=int, default=0, metavar="N", help="scaled and shifted copies of each training clip (%(default)s)")
+    parser.add_argument(
+        "--image-size", type=int, nargs=2, metavar=("W", "H"), help="pixels of the video (image_size of the layout)"
+    )
+    parser.add_argument(
+        "--augment",
+        type=int,
+        default=0,
+        metavar="N",
+        help="scaled and shifted copies of each training clip (%(default)s)",
+    )
 
 
 def source(args: Namespace) -> Source:
@@ -42,13 +50,31 @@ def source(args: Namespace) -> Source:
         raise ValueError("--layout is needed, --csv takes one folder and --augment is not negative")
     skeleton = Skeleton.from_yaml(args.skeleton)
     args.image_size = args.image_size or yaml.safe_load(args.skeleton.read_text(encoding="utf-8")).get("image_size")
-    if not (isinstance(args.image_size, list) and len(args.image_size) == 2 and all(isinstance(n, int) and n > 0 for n in args.image_size)):
+    if not (
+        isinstance(args.image_size, list)
+        and len(args.image_size) == 2
+        and all(isinstance(n, int) and n > 0 for n in args.image_size)
+    ):
         found = args.image_size
-        raise ValueError(f"--image-size: found {found}; the width and height of the video in pixels are needed, such as 720 540")
+        raise ValueError(
+            f"--image-size: found {found}; the width and height of the video in pixels are needed, such as 720 540"
+        )
     files = [file for file in raw_files(args.raw, "*.csv") if file.name != TABLE]
     clips = read_table(args.raw[0], files, args)
-    facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": str(args.skeleton), "num_class": len(clips.classes)}
-    facts |= {"num_point": skeleton.num_joint, "num_person": 1, "channels": 3, "pad": "zero", "window": None, "up": "-y"}
+    facts = {
+        "benchmark": args.out.stem,
+        "recipe": args.recipe,
+        "skeleton": str(args.skeleton),
+        "num_class": len(clips.classes),
+    }
+    facts |= {
+        "num_point": skeleton.num_joint,
+        "num_person": 1,
+        "channels": 3,
+        "pad": "zero",
+        "window": None,
+        "up": "-y",
+    }
     facts |= {"image_size": args.image_size, "augment": args.augment, "seed": args.seed, "joints": skeleton.joints}
     facts |= {"class_names": clips.classes, "labels": clips.fingerprint}
     read = partial(read_clips, skeleton.joints, tuple(args.image_size), args.augment, args.seed, clips)
@@ -61,7 +87,9 @@ def split(clips: Table, names: np.ndarray, labels: np.ndarray) -> dict[str, dict
     return {SPLIT: {word: np.flatnonzero(part == word) for word in PARTS}}
 
 
-def read_clips(joints: tuple[str, ...], size: tuple[int, int], augment: int, seed: int, clips: Table, path: Path) -> list[Clip]:
+def read_clips(
+    joints: tuple[str, ...], size: tuple[int, int], augment: int, seed: int, clips: Table, path: Path
+) -> list[Clip]:
     """One table as a clip and its copies; raises BadFile."""
     if path.stem not in clips.label:
         raise BadFile(f"not in {TABLE}")
@@ -85,12 +113,16 @@ def read_points(path: Path, joints: tuple[str, ...]) -> np.ndarray:
     except (csv.Error, ValueError) as error:
         raise BadFile(f"not a table of text: {error}") from None
     if len(rows) < 4 or [row[:1] for row in rows[1:3]] != [["bodyparts"], ["coords"]]:
-        raise BadFile("found no header rows scorer, bodyparts, coords with frames below (tables of several animals are not read)")
+        raise BadFile(
+            "found no header rows scorer, bodyparts, coords with frames below (tables of several animals are not read)"
+        )
     columns = {(part, kind): i for i, (part, kind) in enumerate(zip(rows[1], rows[2], strict=False))}
     wanted = [(joint, kind) for joint in joints for kind in ("x", "y", "likelihood")]
     lost = [joint for joint, kind in wanted if (joint, kind) not in columns]
     if lost:
-        raise BadFile(f"found no columns x, y, likelihood of {lost[0]!r}; the table has {', '.join(dict.fromkeys(rows[1][1:]))}")
+        raise BadFile(
+            f"found no columns x, y, likelihood of {lost[0]!r}; the table has {', '.join(dict.fromkeys(rows[1][1:]))}"
+        )
     try:
         cells = [[row[columns[column]] for column in wanted] for row in rows[3:] if row]
         points = np.array([[float(cell or "nan") for cell in row] for row in cells]).reshape(-1, len(joints), 3)

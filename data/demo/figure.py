@@ -90,7 +90,12 @@ def _clap(p: np.ndarray) -> tuple[Angles, np.ndarray]:
 
 def _march(p: np.ndarray) -> tuple[Angles, np.ndarray]:
     left, right = np.maximum(np.sin(p), 0), np.maximum(-np.sin(p), 0)
-    legs = {L_HIP: _turn(1.1 * left), L_KNEE: _turn(-1.3 * left), R_HIP: _turn(1.1 * right), R_KNEE: _turn(-1.3 * right)}
+    legs = {
+        L_HIP: _turn(1.1 * left),
+        L_KNEE: _turn(-1.3 * left),
+        R_HIP: _turn(1.1 * right),
+        R_KNEE: _turn(-1.3 * right),
+    }
     return legs | {L_SHOULDER: _turn(0.7 * right - 0.3 * left), R_SHOULDER: _turn(0.7 * left - 0.3 * right)}, 0 * p
 
 
@@ -107,7 +112,9 @@ def _bow(p: np.ndarray) -> tuple[Angles, np.ndarray]:
 
 def _seat(down: np.ndarray) -> tuple[Angles, np.ndarray]:
     """Between standing (0) and sitting (1)."""
-    legs = {hip: _turn(1.45 * down) for hip in (L_HIP, R_HIP)} | {knee: _turn(-1.45 * down) for knee in (L_KNEE, R_KNEE)}
+    legs = {hip: _turn(1.45 * down) for hip in (L_HIP, R_HIP)} | {
+        knee: _turn(-1.45 * down) for knee in (L_KNEE, R_KNEE)
+    }
     lean = -0.6 * np.sin(np.pi * down)
     return legs | {SPINE: _turn(lean), L_SHOULDER: _turn(0.8 * down), R_SHOULDER: _turn(0.8 * down)}, -0.4 * down
 

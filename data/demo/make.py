@@ -80,7 +80,9 @@ def false_body(frames: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
     return 0, rng.normal(0, 1, (1, 25, 3)) * (0.5, 0.08, 0.3) + (-0.9, -0.5, 0.3) + rng.normal(0, 0.01, (frames, 25, 3))
 
 
-def make(out: Path, seed: int = 0, performers: int = 10, replications: int = 1, frames: tuple = (40, 60), rest: str = REST) -> int:
+def make(
+    out: Path, seed: int = 0, performers: int = 10, replications: int = 1, frames: tuple = (40, 60), rest: str = REST
+) -> int:
     """Write the data set; the number of files."""
     out.mkdir(parents=True, exist_ok=True)
     people = [performer(np.random.default_rng([seed, p])) for p in range(1, performers + 1)]
@@ -99,17 +101,27 @@ def make(out: Path, seed: int = 0, performers: int = 10, replications: int = 1, 
                     for number, (start, poses) in enumerate(bodies):
                         noisy = poses @ view.T + (0, 0, 3.2) + rng.normal(0, NOISE, poses.shape)
                         seen.append((72057594037930000 + number, start, noisy))
-                    write_recording(out / f"S{SETUP:03d}C{camera:03d}P{p:03d}R{r:03d}A{action + 1:03d}.skeleton", seen, T, rest)
+                    write_recording(
+                        out / f"S{SETUP:03d}C{camera:03d}P{p:03d}R{r:03d}A{action + 1:03d}.skeleton", seen, T, rest
+                    )
                     written += 1
     return written
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "raw", metavar="DIR", help="where the files go (data/demo/raw)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "raw",
+        metavar="DIR",
+        help="where the files go (data/demo/raw)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--performers", type=int, default=10, help="(%(default)s)")
-    parser.add_argument("--replications", type=int, default=1, help="times that each performer does each action (%(default)s)")
+    parser.add_argument(
+        "--replications", type=int, default=1, help="times that each performer does each action (%(default)s)"
+    )
     args = parser.parse_args()
     written = make(args.out, args.seed, args.performers, args.replications)
     print(f"wrote {written} recordings to {args.out}")

@@ -37,11 +37,15 @@ def read_persons(frames: list, persons_in: int, joints: int = JOINTS, window: in
         pose = np.array([person["pose"] for person in persons], dtype=np.float64).reshape(max(1, len(persons)), -1)
         score = np.array([person["score"] for person in persons], dtype=np.float64).reshape(max(1, len(persons)), -1)
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise BadFile("a frame is not {frame_index, skeleton: [{pose, score}]} with lists of numbers of one length") from None
+        raise BadFile(
+            "a frame is not {frame_index, skeleton: [{pose, score}]} with lists of numbers of one length"
+        ) from None
     if not all(type(frame["frame_index"]) is int and isinstance(frame["skeleton"], list) for frame in frames):
         raise BadFile("a frame_index is not a whole number, or a skeleton not a list")
     if persons and (pose.shape[1], score.shape[1]) != (2 * joints, joints):
-        raise BadFile(f"found {pose.shape[1]} coordinates and {score.shape[1]} scores; {2 * joints} and {joints} are needed")
+        raise BadFile(
+            f"found {pose.shape[1]} coordinates and {score.shape[1]} scores; {2 * joints} and {joints} are needed"
+        )
     limit = window or 1_000_000
     if any(not 0 <= frame["frame_index"] < limit for frame in frames):
         raise BadFile(f"found a frame_index outside 0 to {limit - 1}")

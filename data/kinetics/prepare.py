@@ -29,9 +29,15 @@ PUBLISHED = {"train": 240436, "test": 19796}
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--pose-matching", action="store_true", help="follow persons from frame to frame by the nearest pose")
-    parser.add_argument("--persons-in", type=int, default=5, metavar="N", help="persons of a frame that are looked at (%(default)s)")
-    parser.add_argument("--persons-out", type=int, default=2, metavar="N", help="persons of a frame that are kept (%(default)s)")
+    parser.add_argument(
+        "--pose-matching", action="store_true", help="follow persons from frame to frame by the nearest pose"
+    )
+    parser.add_argument(
+        "--persons-in", type=int, default=5, metavar="N", help="persons of a frame that are looked at (%(default)s)"
+    )
+    parser.add_argument(
+        "--persons-out", type=int, default=2, metavar="N", help="persons of a frame that are kept (%(default)s)"
+    )
 
 
 def source(args: Namespace) -> Source:
@@ -41,19 +47,35 @@ def source(args: Namespace) -> Source:
     root, files, ids = args.raw[0], {}, {}
     for part, folder in PARTS.items():
         if not (root / folder).is_dir():
-            raise ValueError(f"{root}: found no folder {folder}; --raw must hold {', '.join(PARTS.values())} and their label files")
+            raise ValueError(
+                f"{root}: found no folder {folder}; --raw must hold {', '.join(PARTS.values())} and their label files"
+            )
         label = labels_of(root / f"{folder}_label.json")
         found = {clip_id(file): file for file in sorted((root / folder).glob("*.json"))}
         ids[part] = frozenset(name for name in found if label.get(name, 0) is not None)
         for name in sorted(ids[part] & files.keys()):
             if found[name].read_bytes() != files[name].read_bytes():
-                raise ValueError(f"found {files[name]} and {found[name]} with different content; a clip's name must be unique; rename one")
+                raise ValueError(
+                    f"found {files[name]} and {found[name]} with different content; a clip's name must be unique; rename one"
+                )
         files = {name: found[name] for name in ids[part]} | files
     names = class_names("kinetics")
-    facts = {"benchmark": "Kinetics-Skeleton", "recipe": args.recipe, "skeleton": "graph.kinetics", "num_class": len(names)}
+    facts = {
+        "benchmark": "Kinetics-Skeleton",
+        "recipe": args.recipe,
+        "skeleton": "graph.kinetics",
+        "num_class": len(names),
+    }
     facts |= {"num_point": JOINTS, "num_person": args.persons_out, "channels": 3, "pad": "zero", "window": WINDOW}
-    facts |= {"up": "y" if args.recipe == "agcn" else "-y", "pose_matching": args.pose_matching, "persons_in": args.persons_in}
-    facts |= {"label_files": {folder: sha256(root / f"{folder}_label.json") for folder in PARTS.values()}, "class_names": names}
+    facts |= {
+        "up": "y" if args.recipe == "agcn" else "-y",
+        "pose_matching": args.pose_matching,
+        "persons_in": args.persons_in,
+    }
+    facts |= {
+        "label_files": {folder: sha256(root / f"{folder}_label.json") for folder in PARTS.values()},
+        "class_names": names,
+    }
     read = partial(read_clip, args.recipe == "agcn", args.persons_in, args.persons_out, args.pose_matching)
     return Source([files[name] for name in sorted(files)], read, partial(split, ids), facts)
 
@@ -70,7 +92,9 @@ def labels_of(path: Path) -> dict[str, int | None]:
         table = json.loads(path.read_bytes())
         return {name: entry["label_index"] if entry["has_skeleton"] else None for name, entry in table.items()}
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        raise ValueError(f"{path}: found no label file; one with {{id: {{has_skeleton, label, label_index}}}} is needed") from None
+        raise ValueError(
+            f"{path}: found no label file; one with {{id: {{has_skeleton, label, label_index}}}} is needed"
+        ) from None
 
 
 def read_clip(up: bool, persons_in: int, persons_out: int, matching: bool, path: Path) -> list[Clip]:
@@ -97,7 +121,11 @@ def split(ids: dict[str, frozenset[str]], names: np.ndarray, labels: np.ndarray)
 def check(store: ClipStore) -> list[str]:
     """What differs from the published benchmark."""
     counts = [(part, len(store.part("kinetics", part)), PUBLISHED[part]) for part in PARTS]
-    return [f"kinetics/{part}: found {found} clips; published are {wanted}" for part, found, wanted in counts if found != wanted]
+    return [
+        f"kinetics/{part}: found {found} clips; published are {wanted}"
+        for part, found, wanted in counts
+        if found != wanted
+    ]
 
 
 BENCHMARK = Benchmark("kinetics", ("agcn", "stgcn"), source, arguments, check, {"npy": partial(write_npy, ".json")})

@@ -23,7 +23,24 @@ MISSING = HERE / "ntu" / "missing.txt"
 PAD = {"ctrgcn": ("zero", None), "agcn": ("repeat", WINDOW), "stgcn": ("zero", WINDOW)}
 
 TRAIN_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
-TRAIN_120 = TRAIN_60 | {45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 87), 89, *range(91, 96), 97, 98, 100, 103}
+TRAIN_120 = TRAIN_60 | {
+    45,
+    46,
+    47,
+    49,
+    50,
+    *range(52, 60),
+    70,
+    74,
+    78,
+    *range(80, 87),
+    89,
+    *range(91, 96),
+    97,
+    98,
+    100,
+    103,
+}
 
 
 @dataclass(frozen=True)
@@ -74,8 +91,12 @@ def benchmark(edition: Edition) -> Benchmark:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--missing", type=Path, default=MISSING, metavar="FILE", help="names to leave out (data/ntu/missing.txt)")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, of another data set in NTU's file format")
+    parser.add_argument(
+        "--missing", type=Path, default=MISSING, metavar="FILE", help="names to leave out (data/ntu/missing.txt)"
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="class names, one a line, of another data set in NTU's file format"
+    )
 
 
 def source(edition: Edition, args: Namespace) -> Source:
@@ -84,12 +105,22 @@ def source(edition: Edition, args: Namespace) -> Source:
     files = [file for file in raw_files(args.raw, "*.skeleton") if file.stem not in missing]
     mine = [file for file in files if not (match := NAME.fullmatch(file.stem)) or int(match[SETUP]) <= edition.setups]
     if len(mine) < len(files):
-        print(f"{len(files) - len(mine)} recordings of setups above {edition.setups} do not belong to {edition.title} and are passed over")
+        print(
+            f"{len(files) - len(mine)} recordings of setups above {edition.setups} do not belong to {edition.title} and are passed over"
+        )
     names = args.classes.read_text(encoding="utf-8").splitlines() if args.classes else class_names(edition.folder)
     pad, window = PAD[args.recipe]
     title = args.classes.resolve().parent.name if args.classes else edition.title
     facts = {"benchmark": title, "recipe": args.recipe, "skeleton": "graph.ntu_rgb_d", "num_class": len(names)}
-    facts |= {"num_point": 25, "num_person": 2, "channels": 3, "pad": pad, "window": window, "up": "y", "class_names": names}
+    facts |= {
+        "num_point": 25,
+        "num_person": 2,
+        "channels": 3,
+        "pad": pad,
+        "window": window,
+        "up": "y",
+        "class_names": names,
+    }
     if args.recipe == "agcn":
         facts |= {"up": "z", "origin_joint": 1}  # by definition person 1 stands still there
     return Source(mine, partial(read_clip, args.recipe, edition.twice), partial(splits, edition, args.recipe), facts)
@@ -137,7 +168,9 @@ def missing_names(path: Path) -> frozenset[str]:
                 first, _, last = span.partition("-")
                 names |= {f"{recording}A{action:03d}" for action in range(int(first), int(last or first) + 1)}
         except ValueError:
-            raise ValueError(f"{path}, line {number}: found {line!r}; allowed are names, or SsssCcccPpppRrrr: 3 7-9") from None
+            raise ValueError(
+                f"{path}, line {number}: found {line!r}; allowed are names, or SsssCcccPpppRrrr: 3 7-9"
+            ) from None
         if line and not grouped:
             names.add(line.removesuffix(".skeleton"))
     return frozenset(names)
@@ -146,7 +179,9 @@ def missing_names(path: Path) -> frozenset[str]:
 def check(edition: Edition, store: ClipStore) -> list[str]:
     """What differs from the published benchmark, and which recordings are not there."""
     if store.manifest["benchmark"] != edition.title:
-        print(f"found a store of {store.manifest['benchmark']}; the published numbers of {edition.title} are not compared")
+        print(
+            f"found a store of {store.manifest['benchmark']}; the published numbers of {edition.title} are not compared"
+        )
         return []
     problems = []
     for split, parts in edition.published.items():
@@ -163,7 +198,9 @@ def check(edition: Edition, store: ClipStore) -> list[str]:
     wrong = [label for label in wanted if found[label] != wanted[label]]
     if wrong:
         some = ", ".join(f"A{label + 1:03d} {found[label]} of {wanted[label]}" for label in wrong[:8])
-        problems.append(f"{len(wrong)} classes differ in their number of clips: {some}{' ...' if len(wrong) > 8 else ''}")
+        problems.append(
+            f"{len(wrong)} classes differ in their number of clips: {some}{' ...' if len(wrong) > 8 else ''}"
+        )
     return problems + _absent(store, skipped)
 
 
@@ -179,7 +216,11 @@ def _absent(store: ClipStore, skipped: frozenset[str]) -> list[str]:
     if not lost:
         return []
     report = store.path.with_name(store.path.name + ".report.json")
-    known = {entry["file"].removesuffix(".skeleton") for entry in json.loads(report.read_text())["left out"]} if report.is_file() else set()
+    known = (
+        {entry["file"].removesuffix(".skeleton") for entry in json.loads(report.read_text())["left out"]}
+        if report.is_file()
+        else set()
+    )
     bad = sum(name in known for name in lost)
     text = f"{len(lost)} recordings are missing ({', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''})"
     return [f"{text}; {bad} of them could not be used, see {report}; download the others again"]

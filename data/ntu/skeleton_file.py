@@ -63,7 +63,9 @@ def _count(lines: list[bytes], at: int, what: str) -> int:
         raise BadFile(f"ends where a number of {what} is due (truncated?)")
     text = lines[at].strip()
     if not text.isdigit() or len(text) > 9:
-        raise BadFile(f"line {at + 1}: found {text[:20].decode('ascii', 'replace')!r} where the number of {what} is due")
+        raise BadFile(
+            f"line {at + 1}: found {text[:20].decode('ascii', 'replace')!r} where the number of {what} is due"
+        )
     return int(text)
 
 

@@ -26,7 +26,12 @@ def test_the_text_and_the_published_figures_are_up_to_date(monkeypatch):
 
 
 def test_every_network_of_every_benchmark_is_on_the_page():
-    recipes = {(name, folder) for name in NETWORKS for folder in FOLDERS if (ROOT / "config" / folder / f"{name}.yaml").is_file()}
+    recipes = {
+        (name, folder)
+        for name in NETWORKS
+        for folder in FOLDERS
+        if (ROOT / "config" / folder / f"{name}.yaml").is_file()
+    }
     assert set(SHOWN) == recipes and len(recipes) >= 4 * 9
     known = {path.stem for path in (ROOT / "model").glob("*.py")} - {"__init__", "blocks", "fold", "products"}
     assert known <= set(NETWORKS)

@@ -21,7 +21,9 @@ def test_the_page_is_up_to_date_with_the_results():
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     assert PAGE.read_text() == make_page(results), "run python -m benchmarks.performance_page"
     pictures = {picture_name(found) for found in results if profile_page.profiles_of(found)}
-    assert {path.name for path in PAGE.parent.glob("performance-*.png")} == pictures, "run python -m benchmarks.performance_page"
+    assert {path.name for path in PAGE.parent.glob("performance-*.png")} == pictures, (
+        "run python -m benchmarks.performance_page"
+    )
 
 
 def test_a_ratio_is_the_median_over_the_rounds_of_the_first_side_by_the_other(monkeypatch):
@@ -76,7 +78,9 @@ class NotElsewhere(PlainProcess):
     """Stands in for the other process, whose start takes seconds."""
 
     def __init__(self, setting, what, threads, clock):
-        self.work = measure.inference(run.literal(setting.build(CPU)), setting.clips(1, CPU)[0], measure.Arithmetic("float32", CPU))
+        self.work = measure.inference(
+            run.literal(setting.build(CPU)), setting.clips(1, CPU)[0], measure.Arithmetic("float32", CPU)
+        )
 
     def __exit__(self, *_):
         pass
@@ -92,11 +96,19 @@ def test_one_run_measures_every_part_and_its_page_names_them(monkeypatch, one_th
     small = Setting("ctrgcn", 1, 4, {"channels": [8]}, published=(6.1, None))
     monkeypatch.setattr(run, "SETTINGS", {"CTR-GCN": small})
     monkeypatch.setattr(run, "PlainProcess", NotElsewhere)
-    monkeypatch.setattr(run, "peaks", lambda device: {"float32": 1e11, "float32, matrix product": 9e10, "bfloat16": 2e11, "bytes": 1e10})
-    monkeypatch.setattr(run, "feeding_ratios", lambda rounds: {"joint": {"clip by clip": 1, "whole batches": 4, "ratio": 4}})
-    monkeypatch.setattr(run, "epoch", lambda *_: {"clips_per_second": 7.0, "data_share": 0.0123, "clips": 8, "batch": 2})
+    monkeypatch.setattr(
+        run, "peaks", lambda device: {"float32": 1e11, "float32, matrix product": 9e10, "bfloat16": 2e11, "bytes": 1e10}
+    )
+    monkeypatch.setattr(
+        run, "feeding_ratios", lambda rounds: {"joint": {"clip by clip": 1, "whole batches": 4, "ratio": 4}}
+    )
+    monkeypatch.setattr(
+        run, "epoch", lambda *_: {"clips_per_second": 7.0, "data_share": 0.0123, "clips": 8, "batch": 2}
+    )
     args = argparse.Namespace(clock="processor", rounds=2, parts=run.PARTS, compile=False, threads=1)
-    found = {"machine": run.machine(CPU), "command": "python", "clock": "processor"} | run.measure(args, ["CTR-GCN"], CPU)
+    found = {"machine": run.machine(CPU), "command": "python", "clock": "processor"} | run.measure(
+        args, ["CTR-GCN"], CPU
+    )
     found = json.loads(json.dumps(found))
     page = make_page([found])
     for word in (
@@ -178,7 +190,14 @@ def test_a_profile_shares_out_all_of_the_time_and_all_of_the_multiply_adds(one_t
 
 def results(name="here", clock="wall", **networks):
     machine = {"name": name, "date": "today", "commit": "abc"}
-    return {"machine": machine, "command": f"run {name}", "clock": clock, "rounds": 3, "peaks": len(networks), "networks": networks}
+    return {
+        "machine": machine,
+        "command": f"run {name}",
+        "clock": clock,
+        "rounds": 3,
+        "peaks": len(networks),
+        "networks": networks,
+    }
 
 
 def test_merged_results_replace_what_was_measured_again_and_keep_the_rest():

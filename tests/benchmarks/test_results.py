@@ -18,11 +18,37 @@ def flags(tmp_path):
     """A command line for two streams of a very small CTR-GCN on tiny clips."""
     store = tiny.write_benchmark(tmp_path / "tiny.clips")
     (tmp_path / "results.csv").write_text(",".join(results_page.COLUMNS) + "\n")
-    feeder = [word for part in ("train", "test") for word in (f"--{part}-feeder-args", f"data_path={store}", "window_size=8")]
+    feeder = [
+        word for part in ("train", "test") for word in (f"--{part}-feeder-args", f"data_path={store}", "window_size=8")
+    ]
     network = ["--model-args", "num_class=5", "channels=[8, 8]"]
     places = ["--work-dir", str(tmp_path / "runs"), "--table", str(tmp_path / "results.csv")]
-    chosen = ["--dataset", "NW-UCLA", "--models", "ctrgcn", "--modalities", "joint", "bone", "--device", "cpu", "--name", "tiny"]
-    return [*chosen, *places], ["--", *feeder, *network, "--num-epoch", "1", "--step", "1", "--warm-up-epoch", "0", "--num-worker", "0"]
+    chosen = [
+        "--dataset",
+        "NW-UCLA",
+        "--models",
+        "ctrgcn",
+        "--modalities",
+        "joint",
+        "bone",
+        "--device",
+        "cpu",
+        "--name",
+        "tiny",
+    ]
+    return [*chosen, *places], [
+        "--",
+        *feeder,
+        *network,
+        "--num-epoch",
+        "1",
+        "--step",
+        "1",
+        "--warm-up-epoch",
+        "0",
+        "--num-worker",
+        "0",
+    ]
 
 
 def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again(flags, tmp_path, capfd):
@@ -45,7 +71,9 @@ def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again
 
 def test_the_command_of_a_row_gives_the_same_figure_to_the_last_digit(flags, tmp_path):
     first, more = flags
-    assert results.main([*first, "--validation-performers", "1", *more]) == 1  # the tiny names know no performers, and main.py says so
+    assert (
+        results.main([*first, "--validation-performers", "1", *more]) == 1
+    )  # the tiny names know no performers, and main.py says so
     assert results.main([*first, *more]) == 0
     threads, python, *command = shlex.split(results_page.read_rows(tmp_path / "results.csv")[0]["command"])
     assert python == "python" and threads.startswith("OMP_NUM_THREADS=")

@@ -6,7 +6,9 @@ from benchmarks.results_page import COLUMNS, DOCS, make_page, read_rows
 
 
 def test_the_page_is_up_to_date_with_the_table():
-    assert (DOCS / "results.md").read_text() == make_page(read_rows(DOCS / "results.csv")), "run python -m benchmarks.results_page"
+    assert (DOCS / "results.md").read_text() == make_page(read_rows(DOCS / "results.csv")), (
+        "run python -m benchmarks.results_page"
+    )
 
 
 def test_every_value_and_every_command_of_a_row_is_on_the_page(tmp_path):

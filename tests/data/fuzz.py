@@ -72,7 +72,8 @@ def formats(folder: Path) -> list[Format]:
     recording = folder / "ntu" / "S003C001P001R001A008.skeleton"
     ntu_facts = {"num_point": 25, "channels": 3, "num_class": 60, "num_person": 2}
     found: list[Format] = [
-        (recording.name, recording.read_bytes(), partial(read_ntu, recipe, False), ntu_facts) for recipe in ("ctrgcn", "agcn", "stgcn")
+        (recording.name, recording.read_bytes(), partial(read_ntu, recipe, False), ntu_facts)
+        for recipe in ("ctrgcn", "agcn", "stgcn")
     ]
 
     ucla = importlib.import_module("data.NW-UCLA.prepare")

@@ -10,7 +10,15 @@ import numpy as np
 
 from data.store import BadFile, Clip, Source
 
-FACTS = {"num_class": 2, "num_point": 3, "num_person": 2, "channels": 2, "class_names": ["a", "b"], "recipe": "plain", "pad": None}
+FACTS = {
+    "num_class": 2,
+    "num_point": 3,
+    "num_person": 2,
+    "channels": 2,
+    "class_names": ["a", "b"],
+    "recipe": "plain",
+    "pad": None,
+}
 
 
 def write_raw(folder: Path, count: int) -> list[Path]:

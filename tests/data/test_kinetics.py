@@ -27,7 +27,9 @@ def test_clips_names_labels_and_exports_equal_the_reference_bit_by_bit(recipe, k
         names, labels = meta["parts"][published]["names"], meta["parts"][published]["labels"]
         assert [f"{name}.json" for name in store.name[numbers]] == names and store.label[numbers].tolist() == labels
         assert np.array_equal(np.stack([padded(store.clip(i)) for i in numbers]), expected)
-        assert np.array_equal(np.load(tmp_path / f"{published}_data{'_joint' if recipe == 'agcn' else ''}.npy"), expected)
+        assert np.array_equal(
+            np.load(tmp_path / f"{published}_data{'_joint' if recipe == 'agcn' else ''}.npy"), expected
+        )
         assert pickle.loads((tmp_path / f"{published}_label.pkl").read_bytes()) == (names, labels)
     assert len(store.frames) < 0.35 * expected.shape[2] * 2 * len(store)
 
@@ -36,7 +38,21 @@ def test_clips_names_labels_and_exports_equal_the_reference_bit_by_bit(recipe, k
 def test_pose_matching_equals_the_reference_bit_by_bit(persons, kinetics_raw, reference, tmp_path, cli):
     arrays, _ = reference("kinetics")
     out = tmp_path / "k.clips"
-    assert cli("kinetics", "--raw", kinetics_raw, "--recipe", "stgcn", "--pose-matching", "--persons-out", persons, "--out", out) == 0
+    assert (
+        cli(
+            "kinetics",
+            "--raw",
+            kinetics_raw,
+            "--recipe",
+            "stgcn",
+            "--pose-matching",
+            "--persons-out",
+            persons,
+            "--out",
+            out,
+        )
+        == 0
+    )
     store = ClipStore(out)
     expected = {key.split("/")[1]: array for key, array in arrays.items() if key.startswith(f"match{persons}/")}
     assert expected
@@ -76,7 +92,10 @@ def test_broken_clips_are_left_out_with_a_reason_each(kinetics_raw, tmp_path, cl
     shutil.copy(folder / "aaa0000007_.json", folder / "zzz.json")
     out = tmp_path / "k.clips"
     assert cli("kinetics", "--raw", raw, "--out", out) == 0
-    reasons = {entry["file"]: entry["reason"] for entry in json.loads((tmp_path / "k.clips.report.json").read_text())["left out"]}
+    reasons = {
+        entry["file"]: entry["reason"]
+        for entry in json.loads((tmp_path / "k.clips.report.json").read_text())["left out"]
+    }
     for name, word in (
         ("1_", "of one length"),
         ("2_", "outside 0 to 299"),

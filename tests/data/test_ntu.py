@@ -19,7 +19,13 @@ def stores(ntu_raw, tmp_path_factory, cli):
     """(folder, recipe) -> store, with the skip list of the reference run."""
     made = {}
     left_out = {"ctrgcn": [], "agcn": ["S010C001P037R001A025", "S029C002P099R001A101"]}
-    for folder, recipe in (("ntu", "ctrgcn"), ("ntu", "agcn"), ("ntu", "stgcn"), ("ntu120", "ctrgcn"), ("ntu120", "agcn")):
+    for folder, recipe in (
+        ("ntu", "ctrgcn"),
+        ("ntu", "agcn"),
+        ("ntu", "stgcn"),
+        ("ntu120", "ctrgcn"),
+        ("ntu120", "agcn"),
+    ):
         place = tmp_path_factory.mktemp("ntu")
         (place / "missing.txt").write_text("\n".join(left_out.get(recipe, left_out["agcn"])))
         out = place / f"{folder}_{recipe}.clips"
@@ -88,7 +94,10 @@ def test_splits_list_the_clips_in_published_order(stores, reference):
 def test_files_that_no_recipe_can_use_are_listed_with_the_reason(stores):
     def left_out(folder, recipe):
         path = stores[folder, recipe].path
-        return {entry["file"]: entry["reason"] for entry in json.loads(path.with_name(path.name + ".report.json").read_text())["left out"]}
+        return {
+            entry["file"]: entry["reason"]
+            for entry in json.loads(path.with_name(path.name + ".report.json").read_text())["left out"]
+        }
 
     assert left_out("ntu", "ctrgcn") == {
         name: "holds no body" for name in ("S010C001P037R001A025.skeleton", "S010C002P038R001A026.skeleton")
@@ -169,7 +178,10 @@ def test_a_rotation_turns_right_handed():
 
 def test_exported_npz_files_hold_the_reference_rows(stores, reference, tmp_path, cli):
     arrays, meta = reference("ntu_ctrgcn")
-    for folder, key, kind, prefix in (("ntu", "splits", "final", "NTU60"), ("ntu120", "splits120", "final120", "NTU120")):
+    for folder, key, kind, prefix in (
+        ("ntu", "splits", "final", "NTU60"),
+        ("ntu120", "splits120", "final120", "NTU120"),
+    ):
         assert cli(folder, "--out", stores[folder, "ctrgcn"].path, "--export", "npz", "--export-dir", tmp_path) == 0
         for published, parts in meta[key].items():
             with np.load(tmp_path / f"{prefix}_{published}.npz") as exported:

@@ -43,7 +43,20 @@ def test_npz_json_and_csv_of_the_same_poses_give_the_same_clip(tmp_path, body, c
     (raw / "labels.csv").write_text("name,label,split\none,run,train\ntwo,run,train\nthree,rest,test\n")
     for recipe in ("plain", "centred"):
         out = tmp_path / f"{recipe}.clips"
-        arguments = ("--raw", raw, "--skeleton", body, "--channels", 2, "--recipe", recipe, "--out", out, "--check", "--strict")
+        arguments = (
+            "--raw",
+            raw,
+            "--skeleton",
+            body,
+            "--channels",
+            2,
+            "--recipe",
+            recipe,
+            "--out",
+            out,
+            "--check",
+            "--strict",
+        )
         assert cli("custom", *arguments) == 0
         store = ClipStore(out)
         expected = POSES.astype(np.float32) - (POSES[0, 1].astype(np.float32) if recipe == "centred" else 0)
@@ -127,13 +140,26 @@ def test_deeplabcut_stores_equal_the_converted_reference_and_never_leak_copies(k
     arrays, _ = reference("kinetics")
     source = kinetics_raw / "dlc" / "mouse_head_18.csv"
     joints = joints_of(source)
-    (tmp_path / "body.yaml").write_text(f"joints: {list(joints)}\nbones: {[[joint, joints[0]] for joint in joints[1:]]}\n")
+    (tmp_path / "body.yaml").write_text(
+        f"joints: {list(joints)}\nbones: {[[joint, joints[0]] for joint in joints[1:]]}\n"
+    )
     for label in ("sniff", "rest"):
         (tmp_path / "raw" / label).mkdir(parents=True)
         for i in range(3):
             (tmp_path / "raw" / label / f"{label}{i}.csv").write_bytes(source.read_bytes())
     out = tmp_path / "d.clips"
-    common = ("--csv", tmp_path / "raw", "--layout", tmp_path / "body.yaml", "--out", out, "--augment", 2, "--check", "--strict")
+    common = (
+        "--csv",
+        tmp_path / "raw",
+        "--layout",
+        tmp_path / "body.yaml",
+        "--out",
+        out,
+        "--augment",
+        2,
+        "--check",
+        "--strict",
+    )
     assert cli("deeplabcut", *common) == 2  # no image size
     with open(tmp_path / "body.yaml", "a") as layout:
         layout.write("image_size: [720, 540]\n")

@@ -39,7 +39,9 @@ def test_a_store_holds_every_clip_under_its_name_and_unchanged(files, tmp_path):
         assert np.array_equal(clip[..., 1], tracks[1].transpose(2, 0, 1) if i % 2 else np.zeros_like(clip[..., 1]))
         assert store.label[i] == i % 2 and store.valid[i] == store.length[i] == 1 + i % 5
     assert store.part("half", "test").tolist() == list(range(1, len(files), 2))
-    assert store.manifest["counts"] == {"half": {"train": 143, "test": 143}} and store.manifest["frames"] == len(store.frames)
+    assert store.manifest["counts"] == {"half": {"train": 143, "test": 143}} and store.manifest["frames"] == len(
+        store.frames
+    )
     assert [path.name for path in tmp_path.iterdir() if path.name != "raw"] == ["s.clips"]
 
 
@@ -163,7 +165,9 @@ def run_program(raw: Path, out: Path, **options) -> subprocess.Popen:
 def test_ctrl_c_and_kill_leave_no_store_and_the_same_command_continues(stop, code, tmp_path):
     files = readers.write_raw(tmp_path / "raw", 8 * CHUNK)  # seconds of work, so that the signal comes before the end
     out = tmp_path / "s.clips"
-    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background of a shell are deaf to Ctrl-C
+    hear = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # tests that run in the background of a shell are deaf to Ctrl-C
     process = run_program(files[0].parent, out, start_new_session=True, preexec_fn=hear)
     while not list(partial_folder(out).glob("*.part")):
         assert process.poll() is None

@@ -32,7 +32,11 @@ def test_views_one_and_two_train_and_view_three_tests_in_published_order(tmp_pat
     assert store.name[store.part("xview", "test")].tolist() == order[:5] + ["a01_s01_e90_v03", "a12_s01_e90_v03"]
     assert store.name[store.part("xview", "train")].tolist() == ["a01_s02_e00_v01", "a02_s03_e01_v02"]
     printed = capsys.readouterr().out
-    assert "2 training and 7 test clips" in printed and "459 test clips are missing" in printed and "published are 1020" in printed
+    assert (
+        "2 training and 7 test clips" in printed
+        and "459 test clips are missing" in printed
+        and "published are 1020" in printed
+    )
 
 
 def test_coordinates_and_labels_go_into_the_store_unchanged(tmp_path, cli):

@@ -19,7 +19,9 @@ def store(tmp_path):
     """Ten clips of 25 joints, 5 to 210 frames, seven to train on and three to test."""
     clips, persons = random_clips([5, 40, 64, 65, 90, 130, 210, 33, 71, 100], 25)
     splits = {"xsub": {"train": [6, 0, 1, 2, 3, 4, 5], "test": [9, 7, 8]}}
-    return write_store(tmp_path / "ntu.clips", clips, np.arange(10) % 4, persons, splits, num_class=4, skeleton="graph.ntu_rgb_d")
+    return write_store(
+        tmp_path / "ntu.clips", clips, np.arange(10) % 4, persons, splits, num_class=4, skeleton="graph.ntu_rgb_d"
+    )
 
 
 @pytest.fixture

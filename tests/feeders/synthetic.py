@@ -11,7 +11,9 @@ def write_store(path, clips, labels, persons, splits, **manifest):
     """clips: arrays (K, T, V, C), K tracks; persons: the track of each slot."""
     path.mkdir()
     rows = [clip.shape[0] * clip.shape[1] for clip in clips]
-    np.save(path / "frames.npy", np.concatenate([clip.reshape(-1, *clip.shape[2:]) for clip in clips]).astype(np.float32))
+    np.save(
+        path / "frames.npy", np.concatenate([clip.reshape(-1, *clip.shape[2:]) for clip in clips]).astype(np.float32)
+    )
     shown = [clip[[track for track in slots if track >= 0]] for clip, slots in zip(clips, persons, strict=True)]
     np.savez(
         path / "index.npz",
@@ -21,7 +23,11 @@ def write_store(path, clips, labels, persons, splits, **manifest):
         length=np.array([clip.shape[1] for clip in clips]),
         persons=np.array(persons, np.int64),
         valid=np.array([(x != 0).any((0, 2, 3)).sum() for x in shown]),
-        **{f"split/{split}/{part}": np.array(i, np.int64) for split, parts in splits.items() for part, i in parts.items()},
+        **{
+            f"split/{split}/{part}": np.array(i, np.int64)
+            for split, parts in splits.items()
+            for part, i in parts.items()
+        },
     )
     (path / "manifest.json").write_text(json.dumps({"format": FORMAT, **manifest}))
     return path

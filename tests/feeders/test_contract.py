@@ -25,7 +25,12 @@ def make(request, store, ucla_store, kinetics_store):
     recipes = {
         "ntu": (feeder_ntu, store, "xsub", dict(p_interval=[0.5, 1], random_rot=True)),
         "ucla": (feeder_ucla, ucla_store, "xview", {}),
-        "kinetics": (feeder_kinetics, kinetics_store, "all", dict(window_size=50, random_choose=True, random_shift=True, random_move=True)),
+        "kinetics": (
+            feeder_kinetics,
+            kinetics_store,
+            "all",
+            dict(window_size=50, random_choose=True, random_shift=True, random_move=True),
+        ),
         "pyskl": (feeder_pyskl, store, "xsub", dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)),
     }
     module, path, split, args = recipes[request.param]
@@ -37,7 +42,11 @@ def test_a_batch_keeps_the_contract(make, modality):
     feeder = make(modality=modality, repeat=2)
     batch = feeder.__getitems__([len(feeder) - 1, 0, 1])
     N = len(feeder) // 2
-    assert batch["data"].shape == (3, *feeder.shape) and batch["data"].dtype == torch.float32 and batch["data"].is_contiguous()
+    assert (
+        batch["data"].shape == (3, *feeder.shape)
+        and batch["data"].dtype == torch.float32
+        and batch["data"].is_contiguous()
+    )
     assert feeder.shape == (feeder.channels, feeder.shape[1], feeder.num_point, feeder.num_person)
     assert batch["index"].tolist() == [N - 1, 0, 1] and batch["label"].tolist() == feeder.label[[N - 1, 0, 1]].tolist()
     assert len(feeder.name) == N and feeder.num_class > feeder.label.max() and torch.isfinite(batch["data"]).all()
@@ -60,7 +69,11 @@ def test_epochs_seeds_and_repeats_differ_and_come_again(make):
     N = len(feeder) // 2
     first = feeder.batch(range(2 * N), 0)["data"]
     assert torch.equal(first, make(repeat=2).batch(range(2 * N), 0)["data"])
-    for other in (feeder.batch(range(2 * N), 1)["data"], make(repeat=2, seed=1).batch(range(2 * N), 0)["data"], first.roll(N, 0)):
+    for other in (
+        feeder.batch(range(2 * N), 1)["data"],
+        make(repeat=2, seed=1).batch(range(2 * N), 0)["data"],
+        first.roll(N, 0),
+    ):
         same = (first == other).flatten(1).all(1)
         assert int(same.sum()) <= 1, same  # the clip of one frame in a box is always the same
     feeder.set_epoch(1)
@@ -128,7 +141,9 @@ def test_a_store_without_the_part_is_refused(store):
         feeder_ntu.Feeder(str(store), "xview", "test")
 
 
-@pytest.mark.parametrize("skeleton", [body.SKELETON for body in (ntu_rgb_d, ucla, kinetics, hand)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "skeleton", [body.SKELETON for body in (ntu_rgb_d, ucla, kinetics, hand)], ids=lambda s: s.name
+)
 def test_bones_add_up_along_the_chain_to_the_root(skeleton):
     x = torch.randn(2, 3, 4, skeleton.num_joint, 2, dtype=torch.float64)
     b = bone(x, skeleton.bone_parents)

@@ -34,7 +34,9 @@ SPLITS = {"store": "xsub", "ucla_store": "xview", "kinetics_store": "all"}
 def make(request):
     module, store, arguments = RECIPES[request.param]
     path = request.getfixturevalue(store)
-    return lambda: module.Feeder(str(path), SPLITS[store], **{"part": "train", "repeat": 2, "also": MODALITIES[1:], **arguments})
+    return lambda: module.Feeder(
+        str(path), SPLITS[store], **{"part": "train", "repeat": 2, "also": MODALITIES[1:], **arguments}
+    )
 
 
 def on_gpu(feeder: BatchFeeder, monkeypatch, indices, epoch: int) -> tuple[dict, list[str]]:
@@ -44,7 +46,9 @@ def on_gpu(feeder: BatchFeeder, monkeypatch, indices, epoch: int) -> tuple[dict,
         feeder.batch(indices, epoch)  # small tables go there once
         device.waits.clear()
         batch, waits = feeder.batch(indices, epoch), list(device.waits)
-        assert feeder.device == CUDA and all(isinstance(x, OnGpu) for x in batch.values() if isinstance(x, torch.Tensor))
+        assert feeder.device == CUDA and all(
+            isinstance(x, OnGpu) for x in batch.values() if isinstance(x, torch.Tensor)
+        )
         return {key: x.cpu() if isinstance(x, OnGpu) else x for key, x in batch.items()}, waits
 
 
@@ -56,7 +60,9 @@ def test_a_batch_made_on_a_gpu_is_the_one_of_the_cpu_and_needs_no_waiting(make, 
     assert found.keys() == expected.keys() and found.get("clips") == expected.get("clips")
     for key in expected.keys() - {"clips"}:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-5)
-    drawn_like_pyskl = isinstance(feeder, feeder_pyskl.Feeder) and not feeder.train and feeder.sampling != "pad"  # by NumPy, clip by clip
+    drawn_like_pyskl = (
+        isinstance(feeder, feeder_pyskl.Feeder) and not feeder.train and feeder.sampling != "pad"
+    )  # by NumPy, clip by clip
     assert bool(waits) == drawn_like_pyskl, waits
 
 
@@ -69,7 +75,10 @@ def test_clips_of_one_array_are_read_on_a_gpu_as_on_the_cpu(monkeypatch):
 
 
 def test_a_clip_of_nobody_is_empty_on_a_gpu_too(tmp_path, monkeypatch):
-    clips = [*random_clips([6], 18)[0], np.zeros((0, 6, 18, 3), np.float32)]  # its place would be behind the last frame of the file
+    clips = [
+        *random_clips([6], 18)[0],
+        np.zeros((0, 6, 18, 3), np.float32),
+    ]  # its place would be behind the last frame of the file
     store = write_store(tmp_path / "none.clips", clips, [0, 0], [(0, -1), (-1, -1)], {"all": {"test": [0, 1]}})
     batch, _ = on_gpu(feeder_kinetics.Feeder(str(store), "all", "test"), monkeypatch, [0, 1], 0)
     assert (batch["data"][1] == 0).all() and (batch["data"][0, ..., 0] != 0).all()
@@ -94,7 +103,9 @@ def test_the_parts_of_one_store_share_its_frames_on_a_gpu_as_long_as_one_is_ther
 def test_clips_that_do_not_fit_stay_in_main_memory_and_it_is_said(store, monkeypatch, caplog):
     feeder = feeder_ntu.Feeder(str(store), "xsub", "train")
     with gpu(monkeypatch):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4 - 1, 2**34))
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4 - 1, 2**34)
+        )
         assert feeder.to(CUDA).device == torch.device("cpu") and "do not fit beside a network on cuda:0" in caplog.text
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4, 2**34))
         assert feeder.to(CUDA).device == CUDA
@@ -104,11 +115,21 @@ def test_the_pretended_gpu_refuses_what_a_real_one_refuses(monkeypatch):
     with gpu(monkeypatch) as device:
         x = torch.arange(3.0).to(CUDA)
         assert (x + torch.tensor(1.0))[torch.tensor([0, 2])].cpu().tolist() == [1, 3]
-        for mixed in (lambda: x + torch.ones(3), lambda: torch.ones(3)[x.long()], lambda: torch.where(x > 1, torch.ones(3), x)):
+        for mixed in (
+            lambda: x + torch.ones(3),
+            lambda: torch.ones(3)[x.long()],
+            lambda: torch.where(x > 1, torch.ones(3), x),
+        ):
             with pytest.raises(RuntimeError, match="same device"):
                 mixed()
         device.waits.clear()
-        for waiting in (lambda: int(x.max()), lambda: x.nonzero(), lambda: x[x > 1], lambda: x.cpu(), lambda: torch.ones(3).to(CUDA)):
+        for waiting in (
+            lambda: int(x.max()),
+            lambda: x.nonzero(),
+            lambda: x[x > 1],
+            lambda: x.cpu(),
+            lambda: torch.ones(3).to(CUDA),
+        ):
             waiting()
             assert len(device.waits) == 1, device.waits
             device.waits.clear()

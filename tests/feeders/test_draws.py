@@ -19,7 +19,12 @@ def test_numbers_are_uniform_and_their_neighbours_independent():
         assert abs((u**moment).mean() - 1 / (moment + 1)) < 4e-3
     counts = torch.histc(u, 100, 0, 1)
     assert ((counts - 1200) ** 2 / 1200).sum() < 160  # chi-square with 99 degrees of freedom: 148 at 0.1 %
-    neighbours = [(u[1:], u[:-1]), (u[:, 1:], u[:, :-1]), (Draws(1, 3, INDEX).uniform(6), u), (Draws(2, 2, INDEX).uniform(6), u)]
+    neighbours = [
+        (u[1:], u[:-1]),
+        (u[:, 1:], u[:, :-1]),
+        (Draws(1, 3, INDEX).uniform(6), u),
+        (Draws(2, 2, INDEX).uniform(6), u),
+    ]
     for a, b in neighbours:
         assert abs(np.corrcoef(a.flatten(), b.flatten())[0, 1]) < 0.012
     low_bits = Draws(1, 2, INDEX).bits(6) & 1

@@ -55,7 +55,10 @@ def test_an_npz_gives_what_the_store_gives(store, tmp_path, save):
     x = dense(whole, i, 210).transpose(0, 2, 4, 3, 1).reshape(len(i), 210, 150)
     save(tmp_path / "own.npz", x_train=x[:1], y_train=np.eye(4)[:1], x_test=x, y_test=np.eye(4)[whole.label[i]])
     args = dict(part="test", modality="bone", p_interval=[0.95])
-    of_store, of_file = feeder_ntu.Feeder(str(store), "xsub", **args), feeder_ntu.Feeder(str(tmp_path / "own.npz"), **args)
+    of_store, of_file = (
+        feeder_ntu.Feeder(str(store), "xsub", **args),
+        feeder_ntu.Feeder(str(tmp_path / "own.npz"), **args),
+    )
     a, b = of_store.batch([0, 1, 2], 0), of_file.batch([0, 1, 2], 0)
     assert torch.equal(a["data"], b["data"]) and torch.equal(a["label"], b["label"])
     again = pickle.loads(pickle.dumps(of_file)).batch([0, 1, 2], 0)
@@ -82,7 +85,9 @@ def test_a_file_of_bones_is_bones_already(tmp_path):
     np.save(tmp_path / "val_data_bone.npy", x)
     (tmp_path / "val_label.pkl").write_bytes(pickle.dumps((["a.json", "b.json"], [0, 1])))
     path = str(tmp_path / "val_data_bone.npy")
-    np.testing.assert_array_equal(feeder_kinetics.Feeder(path, part="test", modality="bone").batch([0, 1], 0)["data"], x)
+    np.testing.assert_array_equal(
+        feeder_kinetics.Feeder(path, part="test", modality="bone").batch([0, 1], 0)["data"], x
+    )
     with pytest.raises(ValueError, match="modality: found joint; the data holds bone"):
         feeder_kinetics.Feeder(path, part="test")
     with pytest.raises(ValueError, match="part: found 'train'; .* holds 'test'"):
@@ -92,10 +97,16 @@ def test_a_file_of_bones_is_bones_already(tmp_path):
 def test_clips_of_a_store_and_of_a_pickle_are_the_same(store, pickle_file):
     whole = ClipStore(store)
     records = [
-        dict(frame_dir=str(whole.name[i]), label=int(whole.label[i]), keypoint=whole.clip(i)[..., : 1 + i % 2].transpose(3, 1, 2, 0))
+        dict(
+            frame_dir=str(whole.name[i]),
+            label=int(whole.label[i]),
+            keypoint=whole.clip(i)[..., : 1 + i % 2].transpose(3, 1, 2, 0),
+        )
         for i in range(10)
     ]
-    path = pickle_file(records, {"xsub_train": [f"clip_{i}" for i in range(7)], "xsub_val": ["clip_7", "clip_8", "clip_9"]})
+    path = pickle_file(
+        records, {"xsub_train": [f"clip_{i}" for i in range(7)], "xsub_val": ["clip_7", "clip_8", "clip_9"]}
+    )
     a, b = (feeder_pyskl.Feeder(str(p), "xsub", "test", num_clips=2) for p in (store, path))
     order = [a.name.tolist().index(name) for name in b.name]
     assert torch.equal(a.batch(order, 0)["data"], b.batch([0, 1, 2], 0)["data"])
@@ -115,7 +126,12 @@ def test_a_pickle_of_anything_but_plain_data_is_refused(tmp_path, thing):
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_pickles_of_arrays_of_any_protocol_are_read(tmp_path, protocol):
-    data = {"a": np.arange(6, dtype=np.float16).reshape(2, 3), "b": [1, 2.5, "x", None], "c": np.float32(3), "d": np.array(["u", "v"])}
+    data = {
+        "a": np.arange(6, dtype=np.float16).reshape(2, 3),
+        "b": [1, 2.5, "x", None],
+        "c": np.float32(3),
+        "d": np.array(["u", "v"]),
+    }
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(data, protocol))
     found = read_pickle(tmp_path / "x.pkl")
     assert all(np.array_equal(found[key], data[key]) for key in "acd") and found["b"] == data["b"]

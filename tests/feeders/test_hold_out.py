@@ -22,7 +22,9 @@ def views(tmp_path):
     third = np.array([name.endswith("v03") for name in NAMES])
     splits = {"xview": {"train": np.flatnonzero(~third), "test": np.flatnonzero(third)}}
     labels = [int(name[2]) - 1 for name in NAMES]
-    path = write_store(tmp_path / "u.clips", clips, labels, [(0,)] * len(NAMES), splits, num_class=2, skeleton="graph.ucla")
+    path = write_store(
+        tmp_path / "u.clips", clips, labels, [(0,)] * len(NAMES), splits, num_class=2, skeleton="graph.ucla"
+    )
     arrays = dict(np.load(path / "index.npz")) | {"name": np.array(NAMES)}
     np.savez(path / "index.npz", **arrays)
     return path
@@ -45,14 +47,19 @@ def test_a_held_out_clip_is_the_training_clip_itself_seen_by_the_test_transforms
     assert held.label.tolist() == whole.label[same].tolist()
     for i, clip in enumerate(same):
         length = int(whole.source.length[clip])
-        one, other = (source.take(torch.tensor([k]), torch.arange(length)[None]) for source, k in ((held.source, i), (whole.source, clip)))
+        one, other = (
+            source.take(torch.tensor([k]), torch.arange(length)[None])
+            for source, k in ((held.source, i), (whole.source, clip))
+        )
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_arrays_and_pickles_of_the_field_can_be_divided_too(tmp_path, pickle_file):
     data = np.random.default_rng(0).normal(size=(4, 3, 6, 18, 2)).astype(np.float32)
     np.save(tmp_path / "train_data_joint.npy", data)
-    (tmp_path / "train_label.pkl").write_bytes(pickle.dumps((["x_p1.json", "x_p2.json", "y_p1.json", "y_p2.json"], [0, 0, 1, 1])))
+    (tmp_path / "train_label.pkl").write_bytes(
+        pickle.dumps((["x_p1.json", "x_p2.json", "y_p1.json", "y_p2.json"], [0, 0, 1, 1]))
+    )
     feeder = KineticsFeeder(str(tmp_path / "train_data_joint.npy"), part="test", hold_out=["p2"])
     torch.testing.assert_close(feeder.batch([0, 1], 0)["data"], torch.from_numpy(data[[1, 3]]), rtol=0, atol=0)
     records = [
@@ -72,7 +79,8 @@ def test_arrays_and_pickles_of_the_field_can_be_divided_too(tmp_path, pickle_fil
 
 def test_words_that_no_name_has_or_that_leave_nothing_are_refused(views):
     with pytest.raises(
-        ValueError, match="hold_out: found s07; .* have the words a01, a02, e00, s01, s02, s10, v01, v02; choose among them"
+        ValueError,
+        match="hold_out: found s07; .* have the words a01, a02, e00, s01, s02, s10, v01, v02; choose among them",
     ):
         open_source(str(views), "xview", "train", hold_out=["s01", "s07"])
     with pytest.raises(ValueError, match="hold_out: found v01, v02, which is every training clip"):

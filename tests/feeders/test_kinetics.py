@@ -32,7 +32,9 @@ def test_a_chosen_window_is_the_published_one(record, x):
 
 
 def test_padding_is_the_published_one(record, x):
-    np.testing.assert_array_equal(choose_frames(x, pad_map(torch.tensor([50]), 64, "zero"))[0], record["tools_auto_pad_64"])
+    np.testing.assert_array_equal(
+        choose_frames(x, pad_map(torch.tensor([50]), 64, "zero"))[0], record["tools_auto_pad_64"]
+    )
 
 
 def test_a_shift_is_the_published_one(record, x):
@@ -71,7 +73,9 @@ def test_testing_yields_all_frames_with_zeros_behind(kinetics_store):
 
 def test_a_store_that_repeats_is_repeated(tmp_path):
     clips, persons = random_clips([4, 9], 18)
-    store = write_store(tmp_path / "r.clips", clips, [0, 1], persons, {"all": {"train": [0, 1]}}, window=12, pad="repeat")
+    store = write_store(
+        tmp_path / "r.clips", clips, [0, 1], persons, {"all": {"train": [0, 1]}}, window=12, pad="repeat"
+    )
     data = Feeder(str(store), "all", "train").batch([0, 1], 0)["data"]
     assert torch.equal(data[0, :, 4:8], data[0, :, :4]) and torch.equal(data[1, :, 9:], data[1, :, :3])
 
@@ -88,17 +92,26 @@ def test_bones_and_motions_come_before_the_window(kinetics_store, modality):
 
 
 def test_windows_start_everywhere_and_shifts_lose_no_frame(kinetics_store):
-    feeder = Feeder(str(kinetics_store), "all", "train", repeat=300, window_size=60, random_choose=True, random_shift=True)
-    shifted = Feeder(str(kinetics_store), "all", "train", repeat=900, random_shift=True).batch(range(0, 2700, 3), 0)["data"]
+    feeder = Feeder(
+        str(kinetics_store), "all", "train", repeat=300, window_size=60, random_choose=True, random_shift=True
+    )
+    shifted = Feeder(str(kinetics_store), "all", "train", repeat=900, random_shift=True).batch(range(0, 2700, 3), 0)[
+        "data"
+    ]
     assert feeder.batch(range(9), 0)["data"].shape == (9, 3, 60, 18, 2)
     first, last = extent(shifted)
     assert (last - first == 30).all() and set(first.tolist()) == set(range(51))
 
 
 def test_a_move_leaves_the_confidence_alone(kinetics_store):
-    plain, moved = (Feeder(str(kinetics_store), "all", "train", random_move=move).batch(range(3), 0)["data"] for move in (False, True))
+    plain, moved = (
+        Feeder(str(kinetics_store), "all", "train", random_move=move).batch(range(3), 0)["data"]
+        for move in (False, True)
+    )
     assert torch.equal(plain[:, 2], moved[:, 2]) and not torch.equal(plain[:, :2], moved[:, :2])
-    again = Feeder(str(kinetics_store), "all", "train", random_move=True, modality="bone", also=["joint"]).batch(range(3), 0)
+    again = Feeder(str(kinetics_store), "all", "train", random_move=True, modality="bone", also=["joint"]).batch(
+        range(3), 0
+    )
     assert torch.equal(again["data_joint"], moved)
 
 

@@ -89,7 +89,9 @@ def test_resizing_is_that_of_torch_to_rounding(window):
         x = torch.randn(1, 3, L, 5, 2, generator=draw)
         early, late, weight = resize_map(torch.tensor([L]), window)
         found = blend(x[:, :, early[0]], x[:, :, late[0]], weight)
-        expected = F.interpolate(x.permute(0, 1, 3, 4, 2).flatten(1, 3), size=window, mode="linear").view(1, 3, 5, 2, window)
+        expected = F.interpolate(x.permute(0, 1, 3, 4, 2).flatten(1, 3), size=window, mode="linear").view(
+            1, 3, 5, 2, window
+        )
         torch.testing.assert_close(found, expected.permute(0, 1, 4, 2, 3), rtol=0, atol=5e-7)
         if L == window:
             assert torch.equal(found, x)
@@ -105,7 +107,12 @@ def test_random_crops_stay_inside_and_keep_at_least_64_frames(store):
     n = torch.randint(1, 400, (5000,), generator=torch.Generator().manual_seed(0))
     u, v = torch.rand(2, 5000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     begin, length = crop_random(n, 0.5 + 0.5 * u, v)
-    assert (begin >= 0).all() and (begin + length <= n).all() and (length >= n.clamp(max=64)).all() and (length >= n // 2).all()
+    assert (
+        (begin >= 0).all()
+        and (begin + length <= n).all()
+        and (length >= n.clamp(max=64)).all()
+        and (length >= n // 2).all()
+    )
     assert (begin + length == n).any() and (begin == 0).any()
 
 

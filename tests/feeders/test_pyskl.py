@@ -68,13 +68,17 @@ def test_two_dimensional_clips_and_their_streams_are_the_published_ones(record, 
 
 
 def test_test_frames_are_the_published_ones(record):
-    lengths = {name: record[f"{name}_prenorm_nospine"].shape[1] for name in "abcd"} | {f"len{T}": T for T in (100, 101, 199, 200, 300)}
+    lengths = {name: record[f"{name}_prenorm_nospine"].shape[1] for name in "abcd"} | {
+        f"len{T}": T for T in (100, 101, 199, 200, 300)
+    }
     compared = 0
     for name, T in lengths.items():
         for inside, kind in ((False, "uniform"), (True, "uniformdecode")):
             for n, p, suffix in ((1, (1, 1), "1"), (10, (1, 1), "10"), (3, (0.5, 1), "3_p05")):
                 if f"{name}_{kind}_test_{suffix}" in record:
-                    np.testing.assert_array_equal(uniform_test(T, 100, n, p, inside), record[f"{name}_{kind}_test_{suffix}"])
+                    np.testing.assert_array_equal(
+                        uniform_test(T, 100, n, p, inside), record[f"{name}_{kind}_test_{suffix}"]
+                    )
                     compared += 1
     assert compared == 4 * 6 + 5 * 3
 
@@ -91,7 +95,9 @@ def test_training_frames_are_in_order_and_cover_the_clip_evenly(p, inside):
         assert len(time[:, i].unique()) == T[i]
     if p == (1, 1):
         assert (time[:, 1] == torch.arange(16)).all()
-        share = torch.bincount(time[:, 2].flatten()) / 4000  # 20 frames, 16 kept: each with the same chance but near the ends
+        share = (
+            torch.bincount(time[:, 2].flatten()) / 4000
+        )  # 20 frames, 16 kept: each with the same chance but near the ends
         assert (share[4:16] - 0.8).abs().max() < 0.05
         stretch = torch.bincount(time[:, 4, 3], minlength=32)
         assert stretch[6:8].sum() == 4000 and (stretch[6:8] / 4000 - 0.5).abs().max() < 0.03
@@ -126,7 +132,9 @@ def test_ten_clips_of_a_pickle_are_the_published_ones(record, pickle_file):
     feeder = Feeder(str(path), "xsub", "test", num_clips=10, align_spine=False)
     assert list(feeder.name) == list("abcd") and feeder.shape == (3, 100, 25, 2)
     batch = feeder.batch(range(4), 0)
-    assert batch["clips"] == 10 and batch["data"].shape == (40, 3, 100, 25, 2) and batch["label"].tolist() == [0, 1, 2, 3]
+    assert (
+        batch["clips"] == 10 and batch["data"].shape == (40, 3, 100, 25, 2) and batch["label"].tolist() == [0, 1, 2, 3]
+    )
     rows = batch["data"].view(4, 10, 3, 100, 25, 2).permute(0, 1, 5, 3, 4, 2).double()  # (clip, n, M, T, V, C)
     weight = torch.arange(rows[0, 0].numel()).double().mul(0.37).cos().view(rows[0, 0].shape)
     for i, name in enumerate("abcd"):
@@ -140,7 +148,13 @@ def test_ten_clips_of_a_pickle_are_the_published_ones(record, pickle_file):
 def test_two_dimensional_pickles_give_the_published_clips(record, pickle_file):
     images = {"p": (1080, 1920), "q": (480, 640)}
     records = [
-        dict(frame_dir=n, label=0, keypoint=record[f"{n}_keypoint"], keypoint_score=record[f"{n}_keypoint_score"], img_shape=images[n])
+        dict(
+            frame_dir=n,
+            label=0,
+            keypoint=record[f"{n}_keypoint"],
+            keypoint_score=record[f"{n}_keypoint_score"],
+            img_shape=images[n],
+        )
         for n in "pq"
     ]
     path = pickle_file(records, {"train1": [], "test1": ["p", "q"]})
@@ -153,7 +167,9 @@ def test_two_dimensional_pickles_give_the_published_clips(record, pickle_file):
 
 def test_motions_are_those_of_the_whole_clip_at_the_sampled_frames(record, pickle_file):
     path = pickle_file(annotations(record, "abcd"), {"xsub_train": list("abcd"), "xsub_val": []})
-    data = Feeder(str(path), "xsub", "train", "bone_motion", also=["joint"], align_spine=False, random_rot=0.3, random_scale=0.1)
+    data = Feeder(
+        str(path), "xsub", "train", "bone_motion", also=["joint"], align_spine=False, random_rot=0.3, random_scale=0.1
+    )
     batch = data.batch(range(4), 3)
     plain = Feeder(str(path), "xsub", "train", "bone_motion", align_spine=False).batch(range(4), 3)["data"]
     time = uniform_train(torch.tensor([37, 64, 97, 136]), 100, Draws(0, 3, torch.arange(4)))
@@ -197,7 +213,9 @@ def test_what_does_not_fit_is_refused(record, pickle_file, args, text):
 
 def test_flat_skeletons_keep_scores_and_are_not_turned(tmp_path):
     clips, persons = random_clips([9, 12], 21)
-    store = write_store(tmp_path / "hand.clips", clips, [0, 1], persons, {"own": {"train": [0, 1]}}, skeleton="graph.hand")
+    store = write_store(
+        tmp_path / "hand.clips", clips, [0, 1], persons, {"own": {"train": [0, 1]}}, skeleton="graph.hand"
+    )
     with pytest.raises(ValueError, match="pre_normalize, random_rot: found hand data"):
         Feeder(str(store), "own")
     plain = Feeder(str(store), "own", pre_normalize="", window_size=8, modality="bone").batch([0, 1], 0)["data"]

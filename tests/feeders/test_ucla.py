@@ -10,7 +10,12 @@ from feeders.transforms import choose_frames, linspace_map, min_max
 from graph.ucla import SKELETON
 from tests.feeders.synthetic import write_store
 
-MODALITIES = {"joint": "joint", "bone": "bone", "joint_motion": "motion", "bone_motion": "bone_motion"}  # word: key of the records
+MODALITIES = {
+    "joint": "joint",
+    "bone": "bone",
+    "joint_motion": "motion",
+    "bone_motion": "bone_motion",
+}  # word: key of the records
 
 
 @pytest.fixture(scope="module")

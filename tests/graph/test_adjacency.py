@@ -100,7 +100,9 @@ def test_msg3d_pairs_at_every_distance(records, body):
         assert np.array_equal(adjacency.windowed(A[0], window), records[f"msg3d/{body}/g3d_window{window}_A_large"])
 
 
-@pytest.mark.parametrize(("body", "name", "gcn", "g3d"), [("ntu_rgb_d", "ntu60", 13, 6), ("kinetics", "kinetics", 8, 8)])
+@pytest.mark.parametrize(
+    ("body", "name", "gcn", "g3d"), [("ntu_rgb_d", "ntu60", 13, 6), ("kinetics", "kinetics", 8, 8)]
+)
 def test_msg3d_scales_in_double_precision(body, name, gcn, g3d):
     A = tensor(body, labeling_mode="binary")[0]
     with np.load(GOLDEN / "msg3d_adjacency.npz") as file:

@@ -65,7 +65,8 @@ def test_hips_of_coco_hang_on_the_nose_as_bones_and_on_the_shoulders_for_tsgcnex
 
 def test_common_joints_of_coco_and_ntu_mean_the_same_places():
     names = [
-        (coco.SKELETON.joints[i], ntu_rgb_d.SKELETON.joints[j]) for i, j in zip(coco.COMMON_JOINTS, ntu_rgb_d.COMMON_JOINTS, strict=True)
+        (coco.SKELETON.joints[i], ntu_rgb_d.SKELETON.joints[j])
+        for i, j in zip(coco.COMMON_JOINTS, ntu_rgb_d.COMMON_JOINTS, strict=True)
     ]
     assert names[0] == ("nose", "head")
     assert all(ours == theirs for ours, theirs in names[1:])
@@ -93,7 +94,9 @@ def test_impossible_tables_are_refused_in_words(changed, words):
 
 def test_a_body_is_read_from_a_file_by_names_and_numbers(write):
     skeleton = Skeleton.from_yaml(write(RAT))
-    assert skeleton == Skeleton("rat", ("nose", "neck", "left ear", "right ear"), (1, 1, 0, 0), (0, 0, 0, 0), 1, (2,), (3,))
+    assert skeleton == Skeleton(
+        "rat", ("nose", "neck", "left ear", "right ear"), (1, 1, 0, 0), (0, 0, 0, 0), 1, (2,), (3,)
+    )
 
 
 def test_a_graph_of_ones_own_body_is_built_from_the_file(write):
@@ -128,7 +131,9 @@ def test_a_missing_file_is_refused_in_words(tmp_path):
         Skeleton.from_yaml(tmp_path / "nobody.yaml")
 
 
-@pytest.mark.parametrize("path", ["graph.ntu.Graph", "graph.ntu_rgb_d", "graph.skeleton.Skeleton", "os.system", "model.ctrgcn.Model", 3])
+@pytest.mark.parametrize(
+    "path", ["graph.ntu.Graph", "graph.ntu_rgb_d", "graph.skeleton.Skeleton", "os.system", "model.ctrgcn.Model", 3]
+)
 def test_only_graphs_of_this_room_can_be_named(path):
     with pytest.raises(ValueError, match="allowed are graph.coco.Graph, graph.custom.Graph, "):
         build_graph(path)

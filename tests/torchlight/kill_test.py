@@ -54,7 +54,10 @@ def main() -> int:
         config.write_text(yaml.safe_dump(tiny.options(tiny.write_benchmark(folder / "tiny.clips")) | tiny.RICH))
         for _ in range(2):  # the first one also warms up
             begin = time.monotonic()
-            assert tiny.finish(tiny.start("--config", config, "--work-dir", folder / "straight", "--overwrite", "true")) == 0
+            assert (
+                tiny.finish(tiny.start("--config", config, "--work-dir", folder / "straight", "--overwrite", "true"))
+                == 0
+            )
             seconds = time.monotonic() - begin
         for number in range(args.runs):
             kills, run = draw.randint(1, args.kills), folder / f"run_{number}"
@@ -62,9 +65,12 @@ def main() -> int:
             equal = tiny.same_run(folder / "straight", run)
             same, within, total = same + equal, within + caught, total + kills
             print(
-                f"run {number + 1:>2}: {kills} kills, {caught} while a file was written: {'the same' if equal else 'DIFFERENT'}", flush=True
+                f"run {number + 1:>2}: {kills} kills, {caught} while a file was written: {'the same' if equal else 'DIFFERENT'}",
+                flush=True,
             )
-    print(f"{same} of {args.runs} runs end like the straight one; {total} kills, {within} of them while a file was written")
+    print(
+        f"{same} of {args.runs} runs end like the straight one; {total} kills, {within} of them while a file was written"
+    )
     return int(same < args.runs)
 
 

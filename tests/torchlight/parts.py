@@ -67,7 +67,9 @@ class AskedToLeave(AtStep):
 
     def happen(self, loss):
         if distributed.world_size() == 1:
-            subprocess.run(["kill", "-TERM", "--", f"-{os.getpgrp()}"], start_new_session=True, check=True)  # from outside, as clusters do
+            subprocess.run(
+                ["kill", "-TERM", "--", f"-{os.getpgrp()}"], start_new_session=True, check=True
+            )  # from outside, as clusters do
             time.sleep(0.5)  # for whoever dies of it
         elif distributed.rank() == distributed.world_size() - 1:
             os.kill(os.getpid(), signal.SIGTERM)

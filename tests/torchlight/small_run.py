@@ -28,7 +28,14 @@ def write_store(folder: Path) -> Path:
         **{"valid": np.full(N, T), "persons": np.zeros((N, 1), np.int64)},
         **{"split/xview/train": np.arange(2), "split/xview/test": np.arange(2, N)},
     )
-    facts = {"num_class": len(CLASSES), "num_point": 20, "num_person": 1, "channels": 3, "class_names": CLASSES, "skeleton": "graph.ucla"}
+    facts = {
+        "num_class": len(CLASSES),
+        "num_point": 20,
+        "num_person": 1,
+        "channels": 3,
+        "class_names": CLASSES,
+        "skeleton": "graph.ucla",
+    }
     (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **facts}))
     return folder
 
@@ -50,7 +57,9 @@ def write_run(folder: Path, store: Path, modality: str = "joint", seed: int = 0)
         "num_epoch": 3,
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "environment.json").write_text(json.dumps({"command": "main.py --phase train", "torch": "2.6", "data": {"frames.npy": "00"}}))
+    (folder / "environment.json").write_text(
+        json.dumps({"command": "main.py --phase train", "torch": "2.6", "data": {"frames.npy": "00"}})
+    )
     lines = [
         {
             "epoch": e,

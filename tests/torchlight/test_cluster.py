@@ -63,7 +63,9 @@ def features(tmp_path):
     return folder / "epoch1_test_feature.pkl"
 
 
-@pytest.mark.parametrize("more", [["--eps", "0.5"], ["--method", "hdbscan", "--pca", "3"], ["--eps", "0.5", "--pca", "1"]])
+@pytest.mark.parametrize(
+    "more", [["--eps", "0.5"], ["--method", "hdbscan", "--pca", "3"], ["--eps", "0.5", "--pca", "1"]]
+)
 def test_the_command_writes_assignments_and_a_picture(more, features, tmp_path):
     assert main(["--features", str(features), "--out", str(tmp_path / "out" / "deep"), *more]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "deep" / "assignments.csv").open()))

@@ -65,7 +65,11 @@ def test_a_base_has_no_base(write):
             "model_args",
             {"drop_out": 0.5, "graph_args": {"labeling_mode": "spatial"}},
         ),
-        (("--model-args.drop_out", "0.5", "--model-args.graph", "a.B"), "model_args", {"drop_out": 0.5, "graph": "a.B"}),
+        (
+            ("--model-args.drop_out", "0.5", "--model-args.graph", "a.B"),
+            "model_args",
+            {"drop_out": 0.5, "graph": "a.B"},
+        ),
         (("--model-args.channels", "null"), "model_args", {"channels": None}),
         (("--seed", "3", "--seed", "4"), "seed", 4),
     ],
@@ -102,7 +106,15 @@ def test_a_wrong_flag_ends_with_code_2_and_one_line(main, words, message):
 
 
 def test_all_problems_of_a_file_are_told_together(write):
-    file = write(base_rl=0.1, num_epoch="many", nesterov="yes please", model_args=[1], modality="bones", optimizer="sgd", batch_size=0)
+    file = write(
+        base_rl=0.1,
+        num_epoch="many",
+        nesterov="yes please",
+        model_args=[1],
+        modality="bones",
+        optimizer="sgd",
+        batch_size=0,
+    )
     problems = problems_of(lambda: from_flags("--ema-decay", "1", file=file))
     for key, part in (
         ("base_rl", "did you mean base_lr?"),
@@ -146,15 +158,37 @@ def test_a_file_that_is_no_mapping_is_one_problem(tmp_path, text):
 
 
 def test_only_conversions_that_lose_nothing_are_made():
-    assert config.coerce(1, float) == 1.0 and config.coerce("1e-4", float) == 1e-4 and config.coerce(5, list[int]) == [5]
-    assert config.coerce(0, list[str]) == ["0"] and config.coerce(None, dict) == {} and config.coerce(None, str | None) is None
-    for value, kind in ((True, int), (1, bool), (1.0, int), ("x", float), (True, float), ("5", int), (True, str), ("a: 1", dict)):
+    assert (
+        config.coerce(1, float) == 1.0 and config.coerce("1e-4", float) == 1e-4 and config.coerce(5, list[int]) == [5]
+    )
+    assert (
+        config.coerce(0, list[str]) == ["0"]
+        and config.coerce(None, dict) == {}
+        and config.coerce(None, str | None) is None
+    )
+    for value, kind in (
+        (True, int),
+        (1, bool),
+        (1.0, int),
+        ("x", float),
+        (True, float),
+        ("5", int),
+        (True, str),
+        ("a: 1", dict),
+    ):
         with pytest.raises(ValueError, match="is needed"):
             config.coerce(value, kind)
 
 
 def test_the_resolved_configuration_loads_again_to_an_equal_one(tmp_path, write):
-    file = write(base_lr=3e-5, step=[1, 2], model_args={"a": [1, {"b": None}]}, device=["0", "1"], weight_decay_end=0.1, modality="bone")
+    file = write(
+        base_lr=3e-5,
+        step=[1, 2],
+        model_args={"a": [1, {"b": None}]},
+        device=["0", "1"],
+        weight_decay_end=0.1,
+        modality="bone",
+    )
     first = from_flags("--resume", "--phase", "show", file=file)
     (tmp_path / "resolved.yaml").write_text(first.to_yaml())
     again = load_config(tmp_path / "resolved.yaml")
@@ -216,7 +250,9 @@ def test_wrong_arguments_are_named_with_the_nearest_right_ones():
 
 def test_every_wrong_argument_of_an_experiment_is_told_before_anything_is_read_or_written(tmp_path, experiment, main):
     config = experiment(
-        model_args={"num_clas": 5}, train_feeder_args={"data_path": "nowhere", "window": 3}, objective_args={"smoothing": 0.1}
+        model_args={"num_clas": 5},
+        train_feeder_args={"data_path": "nowhere", "window": 3},
+        objective_args={"smoothing": 0.1},
     )
     code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
     lines = err.splitlines()
@@ -237,14 +273,19 @@ def test_what_the_framework_tells_a_feeder_cannot_be_told_twice(experiment, main
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_point": 17, "graph": "graph.coco.Graph"}, "model_args.num_point: found 17; the data has 20 joints; set it to 20"),
+        (
+            {"num_point": 17, "graph": "graph.coco.Graph"},
+            "model_args.num_point: found 17; the data has 20 joints; set it to 20",
+        ),
         ({"num_class": 4}, "model_args.num_class: found 4; the data has 5 classes"),
         ({"num_class": 6}, "model_args.num_class: found 6; the data has 5 classes"),
         ({"num_person": 2}, "model_args.num_person: found 2; the data has 1 persons"),
         ({"in_channels": 2}, "model_args.in_channels: found 2; the data has 3 channels"),
     ],
 )
-def test_a_network_that_does_not_fit_the_data_is_refused_in_one_line_before_training(tmp_path, experiment, main, changes, message):
+def test_a_network_that_does_not_fit_the_data_is_refused_in_one_line_before_training(
+    tmp_path, experiment, main, changes, message
+):
     config = experiment()
     options = [word for key, value in changes.items() for word in (f"--model-args.{key}", value)]
     code, out, err = main("--config", config, "--work-dir", tmp_path / "run", *options)

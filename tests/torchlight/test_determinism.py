@@ -20,7 +20,9 @@ def test_weights_and_figures_do_not_depend_on_the_number_of_workers(tmp_path, ex
 
 
 def test_another_seed_is_another_run_and_the_same_seed_the_same(tmp_path, experiment, main):
-    one, same, other = (run(main, experiment, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    one, same, other = (
+        run(main, experiment, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert tiny.same_run(one, same) and tiny.metrics(one) != tiny.metrics(other)
     first, second = tiny.weights(one), tiny.weights(other)
     assert not torch.equal(first["fc.weight"], second["fc.weight"])
@@ -49,7 +51,9 @@ def learn(main, experiment, folder, precision):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_trains_with_finite_losses_that_fall_and_keeps_float32_weights(tmp_path, experiment, main, precision):
+def test_half_precision_trains_with_finite_losses_that_fall_and_keeps_float32_weights(
+    tmp_path, experiment, main, precision
+):
     lines = learn(main, experiment, tmp_path / precision, precision)
     assert all(math.isfinite(value) for line in lines for value in line.values())
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]

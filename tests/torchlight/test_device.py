@@ -69,7 +69,9 @@ def test_no_step_of_an_objective_waits_for_a_gpu(kind, monkeypatch):
 def test_an_evaluation_waits_for_a_gpu_when_all_batches_are_on_their_way(monkeypatch):
     torch.manual_seed(0)
     model = Plain(5, 20, 1)
-    batches = [{"data": torch.randn(4, 3, 8, 20, 1), "label": torch.arange(4), "index": i + torch.arange(4)} for i in (4, 0)]
+    batches = [
+        {"data": torch.randn(4, 3, 8, 20, 1), "label": torch.arange(4), "index": i + torch.arange(4)} for i in (4, 0)
+    ]
     expected = engine.evaluate(model, Classification(), batches, CPU)
     with gpu(monkeypatch) as watch:
         model.to(CUDA)
@@ -86,7 +88,13 @@ def test_an_evaluation_waits_for_a_gpu_when_all_batches_are_on_their_way(monkeyp
 
 @pytest.mark.parametrize(
     ("options", "where"),
-    [({}, CUDA), ({"num_worker": 0}, CUDA), ({"num_worker": 2}, CPU), ({"data_on_device": False}, CPU), ({"device": ["cpu"]}, CPU)],
+    [
+        ({}, CUDA),
+        ({"num_worker": 0}, CUDA),
+        ({"num_worker": 2}, CPU),
+        ({"data_on_device": False}, CPU),
+        ({"device": ["cpu"]}, CPU),
+    ],
 )
 def test_clips_go_to_the_gpu_unless_somebody_wants_them_elsewhere(store, monkeypatch, options, where):
     settings = Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args={"data_path": str(store)}, **options)
@@ -97,7 +105,9 @@ def test_clips_go_to_the_gpu_unless_somebody_wants_them_elsewhere(store, monkeyp
 
 
 def test_batches_made_on_the_gpu_come_from_the_process_itself_as_they_are(store, monkeypatch):
-    processor = Processor(Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args={"data_path": str(store), "window_size": 8}))
+    processor = Processor(
+        Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args={"data_path": str(store), "window_size": 8})
+    )
     expected = Feeder(str(store), window_size=8, seed=1).batch([3, 1], 0)["data"]
     with gpu(monkeypatch):
         processor.device = CUDA

@@ -32,7 +32,9 @@ def logits(*shape: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def plain(student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+def plain(
+    student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The definition, clip by clip, from probabilities."""
     target, rest = [], []
     for s, t, g in zip(student / temperature, teacher / temperature, label.tolist(), strict=True):
@@ -168,7 +170,9 @@ def test_cached_logits_are_the_teachers_and_are_computed_once():
     assert network.calls == 4 + 2
 
 
-@pytest.mark.parametrize("arguments", [{"temperature": 0}, {"alpha": -1}, {"beta": float("nan")}, {"warm_up_epoch": -1}])
+@pytest.mark.parametrize(
+    "arguments", [{"temperature": 0}, {"alpha": -1}, {"beta": float("nan")}, {"warm_up_epoch": -1}]
+)
 def test_senseless_constants_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         DecoupledKnowledge(**arguments)
@@ -201,14 +205,40 @@ def folder(tmp_path_factory, one_thread):
         "train_feeder_args": {"data_path": str(folder / "train_data_joint.npy"), "skeleton": "graph.ntu_rgb_d"},
         "test_feeder_args": {"data_path": str(folder / "val_data_joint.npy"), "skeleton": "graph.ntu_rgb_d"},
         "model": "model.ctrgcn.Model",
-        "model_args": {"num_class": CLASSES, "num_point": JOINTS, "num_person": 1, "graph": "graph.ntu_rgb_d.Graph", "channels": [16, 16]},
+        "model_args": {
+            "num_class": CLASSES,
+            "num_point": JOINTS,
+            "num_person": 1,
+            "graph": "graph.ntu_rgb_d.Graph",
+            "channels": [16, 16],
+        },
         **{"batch_size": 16, "num_epoch": 2, "device": "cpu", "num_worker": 0, "base_lr": 0.05, "nesterov": True},
     }
     (folder / "teacher.yaml").write_text(yaml.safe_dump(options))
     for modality in ("joint", "bone"):
-        assert main(["--config", f"{folder}/teacher.yaml", "--work-dir", f"{folder}/teacher/{modality}", "--modality", modality]) == 0
-    teacher = {"model": "model.ctrgcn.Model", "model_args": {"channels": [16, 16]}, "weights": f"{folder}/teacher/{{modality}}/last.pt"}
-    options |= {"teacher": teacher, "objective": "torchlight.distillation.DecoupledKnowledge", "objective_args": {"warm_up_epoch": 2}}
+        assert (
+            main(
+                [
+                    "--config",
+                    f"{folder}/teacher.yaml",
+                    "--work-dir",
+                    f"{folder}/teacher/{modality}",
+                    "--modality",
+                    modality,
+                ]
+            )
+            == 0
+        )
+    teacher = {
+        "model": "model.ctrgcn.Model",
+        "model_args": {"channels": [16, 16]},
+        "weights": f"{folder}/teacher/{{modality}}/last.pt",
+    }
+    options |= {
+        "teacher": teacher,
+        "objective": "torchlight.distillation.DecoupledKnowledge",
+        "objective_args": {"warm_up_epoch": 2},
+    }
     options["model_args"] = options["model_args"] | {"channels": [8]}
     (folder / "student.yaml").write_text(yaml.safe_dump(options))
     return folder
@@ -232,11 +262,16 @@ def test_a_student_learns_from_the_teacher_of_its_own_modality_and_stands_alone(
     lines = teach(folder, "student", "--modality", "bone")
     assert {"train_ce", "train_takd", "train_nakd", "train_agreement"} <= set(lines[-1])
     log = (folder / "student/log.txt").read_text()
-    assert log.count("test top-1") >= 2 and f"teacher 1: model.ctrgcn.Model, bone stream, {folder}/teacher/bone/last.pt" in log
+    assert (
+        log.count("test top-1") >= 2
+        and f"teacher 1: model.ctrgcn.Model, bone stream, {folder}/teacher/bone/last.pt" in log
+    )
     (folder / "teacher").rename(folder / "gone")
     try:  # the checkpoint holds the student alone
         config, weights = f"{folder}/student/config.yaml", f"{folder}/student/last.pt"
-        assert main(["--config", config, "--work-dir", f"{folder}/student", "--phase", "test", "--weights", weights]) == 0
+        assert (
+            main(["--config", config, "--work-dir", f"{folder}/student", "--phase", "test", "--weights", weights]) == 0
+        )
     finally:
         (folder / "gone").rename(folder / "teacher")
     names = torch.load(weights, weights_only=True)["model"]
@@ -245,7 +280,9 @@ def test_a_student_learns_from_the_teacher_of_its_own_modality_and_stands_alone(
 
 
 def test_the_share_of_the_teacher_grows_with_the_epochs_of_the_run(folder):
-    lines = teach(folder, "warm", "--objective-args", "warm_up_epoch=2", "alpha=1", "beta=1", "ce_weight=0", "temperature=1")
+    lines = teach(
+        folder, "warm", "--objective-args", "warm_up_epoch=2", "alpha=1", "beta=1", "ce_weight=0", "temperature=1"
+    )
     for line, share in zip(lines, (0.5, 1.0), strict=True):
         assert line["train_loss"] == pytest.approx(share * (line["train_takd"] + line["train_nakd"]), rel=1e-5)
 
@@ -253,8 +290,14 @@ def test_the_share_of_the_teacher_grows_with_the_epochs_of_the_run(folder):
 def test_each_teacher_of_a_run_sees_its_own_modality_and_the_cache_changes_nothing(folder, monkeypatch):
     seen = []
     look = Teacher.mean_logits
-    monkeypatch.setattr(Teacher, "mean_logits", lambda self, batch: seen.append([batch[key] for key in self.inputs]) or look(self, batch))
-    both = [{"model": "model.ctrgcn.Model", "model_args": {"channels": [16, 16]}, "modality": m} for m in ("joint", "bone")]
+    monkeypatch.setattr(
+        Teacher,
+        "mean_logits",
+        lambda self, batch: seen.append([batch[key] for key in self.inputs]) or look(self, batch),
+    )
+    both = [
+        {"model": "model.ctrgcn.Model", "model_args": {"channels": [16, 16]}, "modality": m} for m in ("joint", "bone")
+    ]
     both = [entry | {"weights": f"{folder}/teacher/{{modality}}/last.pt"} for entry in both]
     flags = ("--teacher", *(json.dumps(entry) for entry in both))
     fresh, cached = teach(folder, "fresh", *flags), teach(folder, "cached", *flags, "--teacher-cache", "true")
@@ -276,7 +319,9 @@ def test_a_teacher_without_weight_changes_nothing_and_without_a_teacher_none_is_
 
 
 def test_a_teacher_and_its_objective_need_each_other(folder, capsys):
-    assert "takes none" in refusal(folder, capsys, "--objective", "torchlight.objective.Classification", "--objective-args", "alpha=1")
+    assert "takes none" in refusal(
+        folder, capsys, "--objective", "torchlight.objective.Classification", "--objective-args", "alpha=1"
+    )
     main(
         [
             "--config",
@@ -292,7 +337,11 @@ def test_a_teacher_and_its_objective_need_each_other(folder, capsys):
 
 
 def entry(folder, **changes) -> str:
-    good = {"model": "model.ctrgcn.Model", "model_args": {"channels": [16, 16]}, "weights": f"{folder}/teacher/joint/last.pt"}
+    good = {
+        "model": "model.ctrgcn.Model",
+        "model_args": {"channels": [16, 16]},
+        "weights": f"{folder}/teacher/joint/last.pt",
+    }
     return json.dumps(good | changes)
 
 
@@ -306,8 +355,14 @@ def entry(folder, **changes) -> str:
         ({"model": "model.ctrgnc.Model"}, "did you mean ctrgcn?"),
         ({"model_args": {"chanels": [16]}}, "model_args.chanels: unknown argument; did you mean channels?"),
         ({"model_args": {"channels": [16, 16, 16]}}, "teacher 1: .*weights of another network"),
-        ({"model_args": {"channels": [16, 16], "num_class": 7}}, "teacher 1: model_args.num_class: found 7; the student has 4"),
-        ({"model_args": {"channels": [16, 16], "num_point": 20, "graph": "graph.ucla.Graph"}}, "num_point: found 20; the data has 25"),
+        (
+            {"model_args": {"channels": [16, 16], "num_class": 7}},
+            "teacher 1: model_args.num_class: found 7; the student has 4",
+        ),
+        (
+            {"model_args": {"channels": [16, 16], "num_point": 20, "graph": "graph.ucla.Graph"}},
+            "num_point: found 20; the data has 25",
+        ),
     ],
 )
 def test_an_unusable_teacher_is_refused_before_training(folder, capsys, changes, words):
@@ -318,7 +373,9 @@ def test_an_untrained_teacher_is_refused(folder, capsys):
     content = torch.load(folder / "teacher/joint/last.pt", weights_only=True)
     content["model"]["fc.weight"].zero_()
     torch.save({"model": content["model"]}, folder / "untrained.pt")
-    assert "an untrained teacher teaches nothing" in refusal(folder, capsys, "--teacher", entry(folder, weights=f"{folder}/untrained.pt"))
+    assert "an untrained teacher teaches nothing" in refusal(
+        folder, capsys, "--teacher", entry(folder, weights=f"{folder}/untrained.pt")
+    )
 
 
 def test_the_cache_is_refused_where_clips_are_augmented(folder, capsys):
@@ -345,7 +402,9 @@ def test_a_student_is_taught_by_the_network_of_the_file_that_its_teachers_weight
     assert (teacher.train_feeder_args, teacher.test_feeder_args) == (source.train_feeder_args, source.test_feeder_args)
 
 
-@pytest.mark.parametrize(("name", "parameters", "entries"), [("dke9", 1_064_444, 744), ("dke7", 372_788, 574), ("dke_s8", 2_522_696, 298)])
+@pytest.mark.parametrize(
+    ("name", "parameters", "entries"), [("dke9", 1_064_444, 744), ("dke7", 372_788, 574), ("dke_s8", 2_522_696, 298)]
+)
 def test_students_have_their_published_size(name, parameters, entries):
     config = load_config(ROOT / f"config/ntu/xsub/{name}.yaml")
     model = import_object(config.model)(**config.model_args)

@@ -18,7 +18,10 @@ def batches(number: int, size: int, seed: int = 0) -> list[dict]:
     data = torch.randn(number * size, 3, 4, 2, 1, generator=draw)
     label = torch.randint(3, (number * size,), generator=draw)
     index = torch.arange(number * size)
-    return [{"data": d, "label": y, "index": i} for d, y, i in zip(data.split(size), label.split(size), index.split(size), strict=True)]
+    return [
+        {"data": d, "label": y, "index": i}
+        for d, y, i in zip(data.split(size), label.split(size), index.split(size), strict=True)
+    ]
 
 
 def train(parts: list[dict], update_freq: int, clip_grad: float = 0.0, objective: nn.Module | None = None):
@@ -46,7 +49,9 @@ def train(parts: list[dict], update_freq: int, clip_grad: float = 0.0, objective
 
 def test_two_half_batches_accumulated_are_one_whole_batch():
     whole, means, steps = train(batches(6, 16), 1)
-    half, half_means, half_steps = train([{k: v[i : i + 8] for k, v in b.items()} for b in batches(6, 16) for i in (0, 8)], 2)
+    half, half_means, half_steps = train(
+        [{k: v[i : i + 8] for k, v in b.items()} for b in batches(6, 16) for i in (0, 8)], 2
+    )
     assert len(steps) == len(half_steps) == 6
     assert means == pytest.approx(half_means, abs=1e-6)
     for name in whole:
@@ -78,7 +83,9 @@ def test_the_means_of_an_epoch_weigh_every_sample_alike():
     logits, label = torch.cat([model(b["data"]) for b in parts]).detach(), torch.cat([b["label"] for b in parts])
     _, means, _ = train(parts, 1, objective=Silent())
     loss = float(nn.functional.cross_entropy(logits, label))
-    assert means == pytest.approx({"loss": loss, "twice": 2 * loss, "top1": 100 * float((logits.argmax(1) == label).double().mean())})
+    assert means == pytest.approx(
+        {"loss": loss, "twice": 2 * loss, "top1": 100 * float((logits.argmax(1) == label).double().mean())}
+    )
 
 
 def test_training_accuracy_counts_only_batches_that_are_not_mixed():
@@ -153,7 +160,9 @@ def test_a_step_sees_the_same_clips_however_it_is_divided(world_size, update_fre
     shares = [drawn(world_size=world_size, update_freq=update_freq, rank=rank) for rank in range(world_size)]
     for step, whole in enumerate(drawn()):
         parts = [share[step * update_freq + micro] for share in shares for micro in range(update_freq)]
-        assert sorted(sum(parts, [])) == sorted(whole) and {len(part) for part in parts} == {12 // world_size // update_freq}
+        assert sorted(sum(parts, [])) == sorted(whole) and {len(part) for part in parts} == {
+            12 // world_size // update_freq
+        }
 
 
 def test_an_epoch_that_begins_in_the_middle_is_the_rest_of_it():
@@ -177,7 +186,14 @@ def test_a_test_with_several_clips_writes_probabilities(tmp_path, experiment, ma
     argv = ("--work-dir", tmp_path, "--phase", "test", "--weights", trained / "last.pt", "--save-score", "true")
     assert main("--config", experiment(), *argv)[0] == 0
     one = np.stack(list(scores.read_scores(tmp_path / "epoch1_test_score.pkl").values()))
-    code, out, _ = main("--config", experiment(feeder="tests.torchlight.parts.SeveralClips"), *argv, "--save-feature", "true")
+    code, out, _ = main(
+        "--config", experiment(feeder="tests.torchlight.parts.SeveralClips"), *argv, "--save-feature", "true"
+    )
     two = np.stack(list(scores.read_scores(tmp_path / "epoch1_test_score.pkl").values()))
-    assert code == 0 and not np.allclose(one.sum(1), 1) and two == pytest.approx(two.clip(0, 1)) and two.sum(1) == pytest.approx(1)
+    assert (
+        code == 0
+        and not np.allclose(one.sum(1), 1)
+        and two == pytest.approx(two.clip(0, 1))
+        and two.sum(1) == pytest.approx(1)
+    )
     assert np.stack(list(scores.read_scores(tmp_path / "epoch1_test_feature.pkl").values())).shape == (20, 8)

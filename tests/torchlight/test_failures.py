@@ -26,7 +26,9 @@ def test_a_full_disk_ends_the_run_in_one_line_and_leaves_the_last_whole_checkpoi
     options = ("--resume", "true", "--num-epoch", "4")
     code, lines = run_with(tmp_path, experiment(**tiny.RICH), *options, file_size=len(before) // 2)
     assert code == 1 and "Traceback" not in "".join(lines)
-    assert lines[-1].startswith(f"error: {tmp_path / 'run'} could not be written (File too large); the last checkpoint is")
+    assert lines[-1].startswith(
+        f"error: {tmp_path / 'run'} could not be written (File too large); the last checkpoint is"
+    )
     assert "--resume true" in lines[-1]
     assert (tmp_path / "run" / "last.pt").read_bytes() == before and not list((tmp_path / "run").glob("*.tmp"))
     tiny.check_readable(tmp_path / "run")
@@ -107,7 +109,9 @@ def test_the_process_limits_of_these_tests_stay_in_their_processes():
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, experiment, main):
-    code, _, err = main("--config", experiment(objective="tests.torchlight.parts.Interrupted"), "--work-dir", tmp_path / "run")
+    code, _, err = main(
+        "--config", experiment(objective="tests.torchlight.parts.Interrupted"), "--work-dir", tmp_path / "run"
+    )
     assert code == 130 and "--resume true goes on from the last checkpoint" in err
 
 

@@ -38,7 +38,8 @@ def test_a_preset_gives_the_published_weights(preset, modalities, weights):
 
 
 @pytest.mark.parametrize(
-    ("preset", "modalities"), [("agcn", ["joint", "bone_motion"]), ("tsgcnext", [None] * 3), ("ctrgcn", ["joint", None])]
+    ("preset", "modalities"),
+    [("agcn", ["joint", "bone_motion"]), ("tsgcnext", [None] * 3), ("ctrgcn", ["joint", None])],
 )
 def test_a_preset_without_a_weight_for_a_stream_is_refused(preset, modalities):
     with pytest.raises(ValueError, match=f"preset {preset}"):
@@ -83,7 +84,11 @@ def test_cross_fitted_weights_are_measured_on_the_half_that_did_not_choose_them(
         chosen_by_a, chosen_by_b = right[:, a].mean(1).argmax(), right[:, b].mean(1).argmax()
         expected.append(100 * (right[chosen_by_a][b].sum() + right[chosen_by_b][a].sum()) / 60)
     assert np.allclose(found.cross_fitted, expected)
-    assert found.fitted == pytest.approx(top1(fusion.fuse(STREAMS, found.weights))) == pytest.approx(100 * right.mean(1).max())
+    assert (
+        found.fitted
+        == pytest.approx(top1(fusion.fuse(STREAMS, found.weights)))
+        == pytest.approx(100 * right.mean(1).max())
+    )
 
 
 def test_weights_fitted_to_noise_look_good_only_on_their_own_clips():
@@ -146,7 +151,9 @@ def run(capsys, *arguments):
 
 def test_a_dataset_is_enough_where_one_model_was_tested(runs, tmp_path, capsys):
     saved, table = tmp_path / "fused.pkl", tmp_path / "table.json"
-    code, out, err = run(capsys, "--datasets", "tiny", "--work_dir", runs, "--save", saved, "--json", table, "--search", "true")
+    code, out, err = run(
+        capsys, "--datasets", "tiny", "--work_dir", runs, "--save", saved, "--json", table, "--search", "true"
+    )
     assert (code, err) == (0, "")
     fused = 0.6 * STREAMS[0].astype(np.float32) + 0.6 * STREAMS[1].astype(np.float32)
     content = json.loads(table.read_text())
@@ -186,8 +193,12 @@ def test_two_runs_are_compared_clip_by_clip(runs, capsys):
 def test_everything_wrong_with_the_files_is_said_at_once_and_nothing_is_written(runs, tmp_path, capsys):
     joint, bone = (runs / "tiny" / "net" / m / "epoch1_test_score.pkl" for m in ("joint", "bone"))
     write_scores(joint, NAMES[:-1], STREAMS[0][:-1])
-    bone.write_bytes(pickle.dumps({str(name): row[:5] for name, row in zip([*NAMES[:-1], "renamed"], STREAMS[1], strict=True)}))
-    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "f.pkl", "--json", tmp_path / "f.json")
+    bone.write_bytes(
+        pickle.dumps({str(name): row[:5] for name, row in zip([*NAMES[:-1], "renamed"], STREAMS[1], strict=True)})
+    )
+    code, _, err = run(
+        capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "f.pkl", "--json", tmp_path / "f.json"
+    )
     assert code == 2 and all(line.startswith("error: ") for line in err.splitlines())
     assert f"{joint}: found 1 missing (first: clip_059)" in err
     assert f"{bone}: found scores of 5 classes; the data has 7" in err

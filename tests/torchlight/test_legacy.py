@@ -70,9 +70,7 @@ def test_a_translated_file_loads_again_to_the_same_configuration(name, tmp_path)
 
 def test_ctrgcn_means_our_recipe_of_the_same_name():
     old, ours = load_config(FILES["ctrgcn_ntu"]), load_config(FOLDER.parents[2] / "config/ntu/xsub/ctrgcn.yaml")
-    recipe = (
-        "batch_size base_lr weight_decay warm_up_epoch step num_epoch nesterov optimizer model model_args feeder modality lr_decay_rate"
-    )
+    recipe = "batch_size base_lr weight_decay warm_up_epoch step num_epoch nesterov optimizer model model_args feeder modality lr_decay_rate"
     assert {key: getattr(old, key) for key in recipe.split()} == {key: getattr(ours, key) for key in recipe.split()}
     for key in ("train_feeder_args", "test_feeder_args"):
         assert getattr(old, key) | {"data_path": 0, "split": 0} == getattr(ours, key) | {"data_path": 0, "split": 0}
@@ -80,10 +78,19 @@ def test_ctrgcn_means_our_recipe_of_the_same_name():
 
 def test_bone_and_vel_become_the_modality_from_the_file_or_from_the_command_line(tmp_path):
     def modality(bone, vel, **flags):
-        both = {f"{part}_feeder_args__{key}": value for part in ("train", "test") for key, value in (("bone", bone), ("vel", vel))}
+        both = {
+            f"{part}_feeder_args__{key}": value
+            for part in ("train", "test")
+            for key, value in (("bone", bone), ("vel", vel))
+        }
         return load_config(changed("ctrgcn_ntu", tmp_path, **both), flags).modality
 
-    assert [modality(b, v) for b in (False, True) for v in (False, True)] == ["joint", "joint_motion", "bone", "bone_motion"]
+    assert [modality(b, v) for b in (False, True) for v in (False, True)] == [
+        "joint",
+        "joint_motion",
+        "bone",
+        "bone_motion",
+    ]
     flags = parse(["--train_feeder_args", "bone=True", "--test_feeder_args", "bone=True"])
     assert modality(False, False, **flags) == "bone"
     assert modality(False, True, **flags) == "bone_motion"
@@ -106,7 +113,9 @@ def test_stgcn_names_of_bodies_and_partitions_are_read():
     config = load_config(FILES["stgcn_kinetics"])
     assert config.model == "model.stgcn.Model" and config.feeder == "feeders.feeder_kinetics.Feeder"
     assert config.model_args["graph"] == "graph.kinetics.Graph" and config.model_args["num_point"] == 18
-    assert config.model_args["graph_args"] == {"labeling_mode": "stgcn_spatial"} and config.model_args["num_person"] == 2
+    assert (
+        config.model_args["graph_args"] == {"labeling_mode": "stgcn_spatial"} and config.model_args["num_person"] == 2
+    )
     ntu = load_config(FILES["stgcn_ntu"])
     assert ntu.train_feeder_args["skeleton"] == "graph.ntu_rgb_d" and ntu.model_args["num_point"] == 25
 
@@ -119,9 +128,7 @@ def test_stgcn_without_a_strategy_means_the_uniform_one_as_it_did(tmp_path):
 def test_tsgcnext_brings_the_settings_that_its_files_never_said():
     old, ours = load_config(FILES["tsgcnext_ntu"]), load_config(FOLDER.parents[2] / "config/ntu/xsub/tsgcnext.yaml")
     assert old.model == "model.tsgcnext.Model" and old.model_args["depths"] == [4, 3, 2] and old.modality == "bone"
-    recipe = (
-        "batch_size update_freq optimizer base_lr min_lr weight_decay decay_all lr_schedule lr_interval warm_up_epoch num_epoch ema_decay"
-    )
+    recipe = "batch_size update_freq optimizer base_lr min_lr weight_decay decay_all lr_schedule lr_interval warm_up_epoch num_epoch ema_decay"
     for key in [*recipe.split(), "objective_args"]:
         assert getattr(old, key) == getattr(ours, key), key
 
@@ -133,19 +140,34 @@ def test_shares_of_a_batch_become_the_whole_batch(tmp_path, records):
     assert (config.batch_size, config.update_freq) == (32 * 8 * 2, 8)
     config = load_config(FILES["msg3d_ntu"])
     assert (config.batch_size, config.update_freq) == (32, 2)
-    assert load_config(FILES["tsgcnext_ntu"], {"batch_size": 64}).batch_size == 64  # what is typed today is in our words
+    assert (
+        load_config(FILES["tsgcnext_ntu"], {"batch_size": 64}).batch_size == 64
+    )  # what is typed today is in our words
 
 
 def test_what_never_had_an_effect_is_named_in_one_line(records):
     load_config(FILES["ctrgcn_ntu"])
     lines = [record.getMessage() for record in records.records if record.levelno == logging.WARNING]
     assert len(lines) == 1
-    for name in ("model_saved_name", "train_feeder_args.random_choose", "test_feeder_args.debug", "train_feeder_args.normalization"):
+    for name in (
+        "model_saved_name",
+        "train_feeder_args.random_choose",
+        "test_feeder_args.debug",
+        "train_feeder_args.normalization",
+    ):
         assert lines[0].count(name) == 1
 
 
 def test_what_another_program_wrote_into_a_run_directory_is_read():
-    written = {"config": "a.yaml", "print_log": True, "show_topk": [1, 5], "start_epoch": 0, "save_epoch": 30, "weights": None, "seed": 1}
+    written = {
+        "config": "a.yaml",
+        "print_log": True,
+        "show_topk": [1, 5],
+        "start_epoch": 0,
+        "save_epoch": 30,
+        "weights": None,
+        "seed": 1,
+    }
     assert legacy.translate([("file", written)], problems := [])[0][1] == {"weights": None, "seed": 1} and not problems
 
 
@@ -160,14 +182,26 @@ def test_naming_the_network_again_on_the_command_line_brings_no_defaults(tmp_pat
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("ctrgcn_ntu", {"train_feeder_args__random_move": True}, "train_feeder_args.random_move: found True.*never looked at it"),
+        (
+            "ctrgcn_ntu",
+            {"train_feeder_args__random_move": True},
+            "train_feeder_args.random_move: found True.*never looked at it",
+        ),
         ("ctrgcn_ntu", {"train_feeder_args__debug": True}, "train_feeder_args.debug: found True.*never shortened"),
         ("ctrgcn_ntu", {"test_feeder_args__bone": True}, "bone: found bone of one part only"),
         ("ctrgcn_ntu", {"show_topk": [1, 3]}, "show_topk: found \\[1, 3\\]"),
         ("ctrgcn_ntu", {"start_epoch": 7}, "start_epoch: found 7.*--resume true"),
         ("ctrgcn_ntu", {"modle": "x"}, "modle: unknown option; did you mean model?"),
-        ("ctrgcn_ucla", {"train_feeder_args__label_path": "val"}, "train_feeder_args.label_path: found 'val'.*training part"),
-        ("ctrgcn_ucla", {"test_feeder_args__data_path": "joint"}, "modality: found 'joint' and 'bone', said by two old options"),
+        (
+            "ctrgcn_ucla",
+            {"train_feeder_args__label_path": "val"},
+            "train_feeder_args.label_path: found 'val'.*training part",
+        ),
+        (
+            "ctrgcn_ucla",
+            {"test_feeder_args__data_path": "joint"},
+            "modality: found 'joint' and 'bone', said by two old options",
+        ),
         ("agcn_ntu_bone", {"train_feeder_args__normalization": True}, "normalization: found True.*no published recipe"),
         (
             "stgcn_ntu",
@@ -252,7 +286,9 @@ def write_npy(folder: Path, stream: str, joints: int, classes: int) -> None:
     for part in ("train", "val"):
         data = np.random.default_rng(0).normal(size=(5, 3, 20, joints, 2)).astype(np.float32)
         np.save(folder / f"{part}_data{stream}.npy", data)
-        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps(([f"{part}{i}.skeleton" for i in range(5)], [0, 1, 2, 3, classes - 1])))
+        (folder / f"{part}_label.pkl").write_bytes(
+            pickle.dumps(([f"{part}{i}.skeleton" for i in range(5)], [0, 1, 2, 3, classes - 1]))
+        )
 
 
 def write_ucla(folder: Path) -> None:
@@ -281,7 +317,14 @@ def place(tmp_path_factory):
 
 
 SMALLER = {
-    "tsgcnext_ntu": ["--train_feeder_args", "window_size=32", "--test_feeder_args", "window_size=32", "--update_freq", "1"],
+    "tsgcnext_ntu": [
+        "--train_feeder_args",
+        "window_size=32",
+        "--test_feeder_args",
+        "window_size=32",
+        "--update_freq",
+        "1",
+    ],
     "ctrgcn_ntu": ["--train_feeder_args", "window_size=16", "--test_feeder_args", "window_size=16"],
     "stgcn_kinetics": ["--train_feeder_args", "window_size=10"],
 }
@@ -290,12 +333,38 @@ SMALLER = {
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("test")])
 def test_an_old_file_trains_and_tests(name, place, monkeypatch):
     monkeypatch.chdir(place)
-    small = ["--device", "cpu", "--num_worker", "0", "--batch_size", "4", "--num_epoch", "1", "--step", "--work_dir", f"runs/{name}"]
+    small = [
+        "--device",
+        "cpu",
+        "--num_worker",
+        "0",
+        "--batch_size",
+        "4",
+        "--num_epoch",
+        "1",
+        "--step",
+        "--work_dir",
+        f"runs/{name}",
+    ]
     warm = ["--warm_up_epoch", "0"]
     assert main(["-c", str(FILES[name]), *small, *warm, *SMALLER.get(name, [])]) == 0
     line = json.loads(Path(f"runs/{name}/metrics.jsonl").read_text())
     assert np.isfinite(line["train_loss"]) and np.isfinite(line["test_loss"])
     if name == "agcn_ntu_bone":  # its test file names the test part alone, and the published weights
         Path("runs/ntu_cv_agcn_bone-49-29400.pt").write_bytes(Path(f"runs/{name}/last.pt").read_bytes())
-        assert main(["--config", str(FILES["agcn_ntu_test"]), "--device", "cpu", "--num_worker", "0", "--save_score", "True"]) == 0
+        assert (
+            main(
+                [
+                    "--config",
+                    str(FILES["agcn_ntu_test"]),
+                    "--device",
+                    "cpu",
+                    "--num_worker",
+                    "0",
+                    "--save_score",
+                    "True",
+                ]
+            )
+            == 0
+        )
         assert Path("work_dir/ntu/xview/agcn_test_bone/epoch1_test_score.pkl").exists()

@@ -7,7 +7,10 @@ from torch.nn import functional as F
 
 from torchlight.objective import Classification
 
-BATCH = {"data": torch.randn(6, 3, 4, 5, 2, generator=torch.Generator().manual_seed(0)), "label": torch.tensor([0, 1, 2, 3, 3, 1])}
+BATCH = {
+    "data": torch.randn(6, 3, 4, 5, 2, generator=torch.Generator().manual_seed(0)),
+    "label": torch.tensor([0, 1, 2, 3, 3, 1]),
+}
 
 
 class Means(nn.Module):
@@ -49,7 +52,9 @@ def test_half_of_the_batches_are_mixed_with_shares_of_the_beta_distribution():
     shares = [Classification(mixup_alpha=0.8, mixup_prob=0.5).draw_share() for _ in range(4000)]
     drawn = torch.tensor([share for share in shares if share is not None])
     assert 0.47 < len(drawn) / 4000 < 0.53
-    assert abs(drawn.mean() - 0.5) < 0.02 and abs(drawn.var() - 1 / (4 * (2 * 0.8 + 1))) < 0.01  # variance of Beta(a, a)
+    assert (
+        abs(drawn.mean() - 0.5) < 0.02 and abs(drawn.var() - 1 / (4 * (2 * 0.8 + 1))) < 0.01
+    )  # variance of Beta(a, a)
 
 
 def test_without_mixup_no_random_number_is_drawn():
@@ -64,7 +69,9 @@ def test_prediction_sees_no_labels_and_mixes_nothing():
     assert logits.shape == (6, 4) and model.seen is BATCH["data"]
 
 
-@pytest.mark.parametrize("arguments", [{"label_smoothing": 1.0}, {"mixup_alpha": -1}, {"mixup_prob": 1.5}, {"mixup_alpha": float("nan")}])
+@pytest.mark.parametrize(
+    "arguments", [{"label_smoothing": 1.0}, {"mixup_alpha": -1}, {"mixup_prob": 1.5}, {"mixup_alpha": float("nan")}]
+)
 def test_numbers_without_meaning_are_refused(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}: found"):
         Classification(**arguments)

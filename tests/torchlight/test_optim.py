@@ -40,7 +40,9 @@ def test_the_learning_rates_of_tsgcnext_are_those_of_the_reference_record(name):
     )
     assert table["length"] == table["epochs"] * table["steps_per_epoch"]
     for step, lr in table["lr"].items():
-        assert optim.learning_rate(recipe, int(step), table["steps_per_epoch"]) == pytest.approx(lr, rel=1e-9, abs=1e-18), step
+        assert optim.learning_rate(recipe, int(step), table["steps_per_epoch"]) == pytest.approx(
+            lr, rel=1e-9, abs=1e-18
+        ), step
 
 
 @pytest.mark.parametrize("name", STEP_RECIPES)
@@ -76,7 +78,9 @@ def network() -> nn.Module:
 
 def groups_by_name(recipe: Optimization, model: nn.Module) -> list[tuple[float, set[str]]]:
     names = {p: name for name, p in model.named_parameters()}
-    return [(g["weight_decay"], {names[p] for p in g["params"]}) for g in optim.build_optimizer(recipe, model).param_groups]
+    return [
+        (g["weight_decay"], {names[p] for p in g["params"]}) for g in optim.build_optimizer(recipe, model).param_groups
+    ]
 
 
 def test_with_decay_all_every_trained_parameter_decays():
@@ -92,14 +96,18 @@ def test_without_decay_all_vectors_and_biases_are_a_first_group_without_decay():
 
 
 def test_a_schedule_reaches_every_group_and_leaves_those_without_decay_alone():
-    recipe = Optimization(optimizer="AdamW", base_lr=0.4, weight_decay=0.1, weight_decay_end=0.3, decay_all=False, num_epoch=2, step=[1])
+    recipe = Optimization(
+        optimizer="AdamW", base_lr=0.4, weight_decay=0.1, weight_decay_end=0.3, decay_all=False, num_epoch=2, step=[1]
+    )
     optimizer = optim.build_optimizer(recipe, network())
     assert optim.set_schedule(optimizer, recipe, 5, 5) == pytest.approx(0.04)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.04, 0.04])
     assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([0.0, 0.2])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW)]
+)
 def test_an_optimizer_is_torchs_with_the_recipes_numbers(name, kind):
     optimizer = optim.build_optimizer(Optimization(optimizer=name, base_lr=0.2, momentum=0.8, nesterov=True), network())
     assert type(optimizer) is kind and optimizer.defaults["lr"] == 0.2
@@ -162,7 +170,9 @@ def test_an_optimizer_goes_on_from_the_checkpoint_of_another_device_in_its_own_w
     copied.load_state_dict(model.state_dict())
     optim.load_state(after, copy.deepcopy(before.state_dict()))
     assert [bool(group["fused"]) for group in after.param_groups] == [fused]
-    torch.testing.assert_close(steps(model, before, 3, False, 0.0), steps(copied, after, 3, False, 0.0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        steps(model, before, 3, False, 0.0), steps(copied, after, 3, False, 0.0), rtol=0, atol=1e-6
+    )
 
 
 def test_the_moving_average_is_the_formula_running_statistics_included_and_counters_are_copied():
@@ -197,7 +207,9 @@ def test_freezing_takes_the_gradient_of_what_is_named_and_gives_it_back():
 
 
 @pytest.mark.parametrize("freeze_epoch", [1, 2])
-def test_neither_decay_nor_momentum_moves_a_frozen_parameter_for_exactly_its_epochs(tmp_path, experiment, main, freeze_epoch):
+def test_neither_decay_nor_momentum_moves_a_frozen_parameter_for_exactly_its_epochs(
+    tmp_path, experiment, main, freeze_epoch
+):
     config = experiment(freeze=["PA"], freeze_epoch=freeze_epoch, num_epoch=3, keep=3, weight_decay=0.1)
     assert main("--config", config, "--work-dir", tmp_path)[0] == 0
     start = torch.load(tmp_path / "epoch_1.pt")["model"]
@@ -210,6 +222,8 @@ def test_neither_decay_nor_momentum_moves_a_frozen_parameter_for_exactly_its_epo
 
 
 def test_a_word_that_freezes_nothing_is_refused(tmp_path, experiment, main):
-    code, _, err = main("--config", experiment(freeze=["PA", "nothing"], freeze_epoch=1), "--work-dir", tmp_path / "run")
+    code, _, err = main(
+        "--config", experiment(freeze=["PA", "nothing"], freeze_epoch=1), "--work-dir", tmp_path / "run"
+    )
     assert code == 2 and "freeze: found nothing; no parameter's name contains that" in err
     assert not (tmp_path / "run").exists()

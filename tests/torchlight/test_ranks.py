@@ -35,7 +35,17 @@ def test_two_ranks_with_half_of_each_batch_train_like_one_with_the_whole(tmp_pat
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_any_number_of_ranks_writes_the_same_score_file(tmp_path, experiment, trained, number):
-    argv = ("--config", experiment(), "--phase", "test", "--weights", trained / "last.pt", "--save-score", "true", "--work-dir")
+    argv = (
+        "--config",
+        experiment(),
+        "--phase",
+        "test",
+        "--weights",
+        trained / "last.pt",
+        "--save-score",
+        "true",
+        "--work-dir",
+    )
     assert tiny.finish(tiny.start(*argv, tmp_path / "one"), *tiny.start_ranks(number, *argv, tmp_path / "many")) == 0
     for name in ("epoch1_test_score.pkl", "each_class_acc.csv", "confusion_matrix.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
@@ -66,7 +76,10 @@ def test_one_rank_that_is_asked_to_leave_takes_the_other_along_and_both_resume_e
     assert (content["epoch"], content["step"]) == (2, 0)
     content["config"] = content["config"].replace("at: 8", "at: 1000")
     checkpoint.save(tmp_path / "run" / "last.pt", content)
-    runs = [tiny.start_ranks(2, "--config", calm, "--work-dir", tmp_path / name, "--resume", "true") for name in ("run", "straight")]
+    runs = [
+        tiny.start_ranks(2, "--config", calm, "--work-dir", tmp_path / name, "--resume", "true")
+        for name in ("run", "straight")
+    ]
     assert tiny.finish(*runs[0], *runs[1]) == 0
     assert tiny.same_run(tmp_path / "run", tmp_path / "straight")
 
@@ -87,7 +100,9 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_both(tmp_path, experiment):
     assert "the loss became nan" in Path(f"{output}.0").read_text() and not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_a_rank_that_breaks_alone_keeps_its_traceback_and_the_other_says_in_one_line_that_it_is_alone(tmp_path, experiment):
+def test_a_rank_that_breaks_alone_keeps_its_traceback_and_the_other_says_in_one_line_that_it_is_alone(
+    tmp_path, experiment
+):
     config, output = experiment(objective="tests.torchlight.parts.Breaks"), tmp_path / "out.txt"
     ranks = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "run", output=output)
     assert tiny.finish(*ranks, seconds=60) == 1 and {rank.exitcode for rank in ranks} == {1}
@@ -98,7 +113,11 @@ def test_a_rank_that_breaks_alone_keeps_its_traceback_and_the_other_says_in_one_
 
 def test_resuming_with_another_number_of_ranks_goes_on_with_a_warning(tmp_path, experiment, main):
     config = experiment(
-        num_epoch=2, save_every_steps=2, objective="tests.torchlight.parts.NotANumber", objective_args={"at": 5}, log_interval=1
+        num_epoch=2,
+        save_every_steps=2,
+        objective="tests.torchlight.parts.NotANumber",
+        objective_args={"at": 5},
+        log_interval=1,
     )
     run = tmp_path / "run"
     assert tiny.finish(*tiny.start_ranks(2, "--config", config, "--work-dir", run)) == 1
@@ -126,7 +145,15 @@ def test_two_devices_on_the_command_line_are_two_processes(tmp_path, experiment)
 def test_torchrun_starts_the_same_run(tmp_path, experiment):
     config = tmp_path / "config.yaml"
     config.write_text(experiment(num_epoch=1).read_text())
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(tiny.free_port())]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(tiny.free_port()),
+    ]
     argv = [*torchrun, "main.py", "--config", config, "--work-dir", tmp_path / "run"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0 and "batch size 8 = 4 per device x 2 device(s)" in done.stdout, done.stderr
@@ -137,9 +164,21 @@ def test_a_mistake_found_by_launched_processes_keeps_its_exit_code_and_its_one_m
     config = tmp_path / "config.yaml"
     config.write_text(experiment().read_text())
     (tmp_path / "file").write_text("")
-    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "file" / "run", "--device", "cpu", "cpu"]
+    argv = [
+        sys.executable,
+        "main.py",
+        "--config",
+        config,
+        "--work-dir",
+        tmp_path / "file" / "run",
+        "--device",
+        "cpu",
+        "cpu",
+    ]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("error: work_dir: ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: work_dir: ") and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
 
 
 def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_leave(tmp_path, experiment):

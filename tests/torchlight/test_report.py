@@ -63,7 +63,9 @@ def test_shown_clips_are_right_and_wrong_as_they_say(page):
     right = re.findall(r"right: ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
     wrong = re.findall(r"wrong: ([a-z ]+?) taken for ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
     assert len(right) == len(wrong) == 3 and len({true for true, _ in right}) == 3
-    assert all(CLASSES[LABEL[number[clip]]] == true and predicted[number[clip]] == LABEL[number[clip]] for true, clip in right)
+    assert all(
+        CLASSES[LABEL[number[clip]]] == true and predicted[number[clip]] == LABEL[number[clip]] for true, clip in right
+    )
     assert all((CLASSES[LABEL[number[c]]], CLASSES[predicted[number[c]]]) == (true, said) for true, said, c in wrong)
 
 
@@ -79,7 +81,9 @@ def test_every_picture_lies_beside_the_page_as_png(page):
 
 def test_the_page_refers_to_nothing_outside_itself(page):
     text = page.read_text()
-    links = re.findall(r'(?:src|href|xlink:href|action|data)\s*=\s*"([^"]*)"', text) + re.findall(r"url\(([^)]*)\)", text)
+    links = re.findall(r'(?:src|href|xlink:href|action|data)\s*=\s*"([^"]*)"', text) + re.findall(
+        r"url\(([^)]*)\)", text
+    )
     assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
     assert "<script" not in text and "@import" not in text
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -120,7 +124,9 @@ def test_several_runs_are_shown_with_their_fusion(tmp_path, store):
     assert words(page) == words(write_report(folders, tmp_path / "same.html"))
     fused = 100 * ((0.6 * make_scores(0) + 0.4 * make_scores(1)).argmax(1) == LABEL).mean()
     assert page == tmp_path / "net" / "report.html"
-    assert f"{fused:.2f} %" in words(page) and "Training: joint" in words(page) and "Training: bone_motion" in words(page)
+    assert (
+        f"{fused:.2f} %" in words(page) and "Training: joint" in words(page) and "Training: bone_motion" in words(page)
+    )
 
 
 def test_what_cannot_be_reported_is_said_and_no_page_is_written(tmp_path, store):
@@ -153,8 +159,17 @@ def test_a_clip_stands_upright_whatever_axis_points_up():
 
 
 def chromium(*arguments: object) -> subprocess.CompletedProcess:
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", "--log-level=0"]
-    return subprocess.run([CHROMIUM, *flags, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=True)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--enable-logging=stderr",
+        "--log-level=0",
+    ]
+    return subprocess.run(
+        [CHROMIUM, *flags, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=True
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
@@ -162,9 +177,15 @@ def test_a_browser_shows_the_page_in_light_and_dark_without_complaint(page, tmp_
     corner = {}
     for name, scheme in (("dark", 0), ("light", 1)):
         shot = tmp_path / f"{name}.png"
-        settings = (f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={scheme}", "--window-size=1280,900")
+        settings = (
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--blink-settings=preferredColorScheme={scheme}",
+            "--window-size=1280,900",
+        )
         done = chromium(*settings, f"--screenshot={shot}", page.as_uri())
-        assert "CONSOLE" not in done.stderr, "the page forbids itself every request, so one that is tried shows in the console"
+        assert "CONSOLE" not in done.stderr, (
+            "the page forbids itself every request, so one that is tried shows in the console"
+        )
         image = matplotlib.image.imread(shot)[..., :3]
         assert image.std() > 0.02, "something is drawn"
         corner[name] = image[2, 2].mean()
@@ -174,9 +195,14 @@ def test_a_browser_shows_the_page_in_light_and_dark_without_complaint(page, tmp_
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
 def test_a_phone_shows_the_page_without_scrolling_sideways(page, tmp_path):
     script = "f.onload = () => document.body.append(`width=${f.contentDocument.documentElement.scrollWidth};`)"
-    frame = f'<iframe id="f" style="width:375px;height:800px;border:0" srcdoc="{html.escape(page.read_text())}"></iframe>'
+    frame = (
+        f'<iframe id="f" style="width:375px;height:800px;border:0" srcdoc="{html.escape(page.read_text())}"></iframe>'
+    )
     (tmp_path / "phone.html").write_text(f"<body>{frame}<script>{script}</script></body>")
     done = chromium(
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", (tmp_path / "phone.html").as_uri()
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+        (tmp_path / "phone.html").as_uri(),
     )
     assert "width=375;" in done.stdout

@@ -19,11 +19,15 @@ def test_a_run_killed_at_random_moments_ends_like_the_straight_one(tmp_path, exp
 
 
 @pytest.mark.parametrize(("at", "num_worker"), [(3, 0), (7, 1)])
-def test_a_sigterm_to_the_whole_group_saves_and_the_resumed_run_ends_like_the_straight_one(tmp_path, experiment, trained, at, num_worker):
+def test_a_sigterm_to_the_whole_group_saves_and_the_resumed_run_ends_like_the_straight_one(
+    tmp_path, experiment, trained, at, num_worker
+):
     run, output = tmp_path / "run", tmp_path / "out.txt"
     settings = tiny.RICH | {"save_every_steps": 0, "num_worker": num_worker}
     arguments = settings.pop("objective_args")
-    leaving = experiment(**settings, objective="tests.torchlight.parts.AskedToLeave", objective_args=arguments | {"at": at})
+    leaving = experiment(
+        **settings, objective="tests.torchlight.parts.AskedToLeave", objective_args=arguments | {"at": at}
+    )
     assert tiny.finish(tiny.start("--config", leaving, "--work-dir", run, output=output)) == 143
     assert output.read_text().splitlines()[-1].startswith("error: SIGTERM: the last checkpoint is")
     content = checkpoint.load(run / "last.pt")
@@ -53,7 +57,9 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path,
         with open(run / name, "r+b") as file:
             file.truncate(5000)
     code, out, _ = main("--config", config, "--work-dir", run, "--keep", 2, "--resume", "true")
-    assert code == 0 and "last.pt: not a whole file" in out and "resumed from" in out and "epoch_2.pt after epoch 2" in out
+    assert (
+        code == 0 and "last.pt: not a whole file" in out and "resumed from" in out and "epoch_2.pt after epoch 2" in out
+    )
     assert tiny.same_run(trained, run)
 
 

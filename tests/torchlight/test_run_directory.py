@@ -92,7 +92,9 @@ def test_the_commit_is_unknown_where_there_is_no_git(monkeypatch, tmp_path):
 
 def test_the_saved_configuration_loads_and_describes_the_run(trained):
     found = config.load_config(trained / "config.yaml")
-    assert found.num_epoch == 3 and found.objective_args == tiny.RICH["objective_args"] and found.work_dir == str(trained)
+    assert (
+        found.num_epoch == 3 and found.objective_args == tiny.RICH["objective_args"] and found.work_dir == str(trained)
+    )
     assert yaml.safe_load((trained / "config.yaml").read_text())["model_args"]["channels"] == [8, 8]
 
 
@@ -145,7 +147,8 @@ def test_overwriting_replaces_the_run_and_nothing_else(tmp_path, experiment, tra
 
 
 @pytest.mark.parametrize(
-    "mistake", [{"model_args": {}}, {"batch_size": 64}, {"freeze": ["x"], "freeze_epoch": 1}, {"objective": "os.system"}]
+    "mistake",
+    [{"model_args": {}}, {"batch_size": 64}, {"freeze": ["x"], "freeze_epoch": 1}, {"objective": "os.system"}],
 )
 def test_a_mistake_that_comes_with_overwrite_destroys_nothing(tmp_path, experiment, trained, main, mistake):
     run = tmp_path / "run"
@@ -162,7 +165,9 @@ def test_a_file_below_the_configurations_has_its_own_place():
 
 
 @pytest.mark.parametrize(("interval", "epochs"), [("eval_interval", [3, 5]), ("save_interval", [1, 2, 3, 4, 5])])
-def test_evaluation_and_saving_keep_their_intervals_and_happen_after_the_last_epoch(tmp_path, experiment, main, interval, epochs):
+def test_evaluation_and_saving_keep_their_intervals_and_happen_after_the_last_epoch(
+    tmp_path, experiment, main, interval, epochs
+):
     settings = experiment(num_epoch=5, **{interval: 3}, **tiny.PLAIN)
     assert main("--config", settings, "--work-dir", tmp_path, "--keep", 9)[0] == 0
     assert [line["epoch"] for line in tiny.metrics(tmp_path) if "test_top1" in line] == epochs

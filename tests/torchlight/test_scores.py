@@ -75,7 +75,9 @@ def object_array() -> np.ndarray:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("content", [Evil(), {"a": Evil()}, {"a": [(1, {"b": Evil()})]}, {"a": object_array()}, {Evil: ROWS[0]}])
+@pytest.mark.parametrize(
+    "content", [Evil(), {"a": Evil()}, {"a": [(1, {"b": Evil()})]}, {"a": object_array()}, {Evil: ROWS[0]}]
+)
 def test_a_malicious_pickle_is_refused_and_nothing_in_it_runs(content, protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(content, protocol))

@@ -37,7 +37,10 @@ WRAPPINGS = {
     "ordered": lambda model, ema: (OrderedDict(model), ()),
     "state_dict": lambda model, ema: ({"state_dict": model, "meta": {"epoch": 3, "best": np.float64(0.5)}}, ()),
     "module.": lambda model, ema: ({f"module.{name}": value for name, value in model.items()}, ()),
-    "state_dict of module.": lambda model, ema: ({"state_dict": {f"module.{n}": v for n, v in model.items()}, "epoch": 1}, ()),
+    "state_dict of module.": lambda model, ema: (
+        {"state_dict": {f"module.{n}": v for n, v in model.items()}, "epoch": 1},
+        (),
+    ),
     "model and model_ema": lambda model, ema: (
         {"model": model, "model_ema": ema, "args": argparse.Namespace(lr=0.004), "epoch": "best"},
         (),
@@ -61,7 +64,10 @@ def test_the_flag_ema_tests_the_moving_average_and_writes_its_own_score_file(tmp
     torch.save(content["model_ema"], tmp_path / "ema.pt")
     average = tested(trained / "last.pt", "--ema", "true")
     assert same(average, tested(tmp_path / "ema.pt")) and not same(average, tested(trained / "last.pt"))
-    assert sorted(path.name for path in (tmp_path / "tested").glob("*score.pkl")) == ["epoch1_test_ema_score.pkl", "epoch1_test_score.pkl"]
+    assert sorted(path.name for path in (tmp_path / "tested").glob("*score.pkl")) == [
+        "epoch1_test_ema_score.pkl",
+        "epoch1_test_score.pkl",
+    ]
 
 
 @pytest.mark.parametrize(("key", "flags"), [("test", ()), ("test_ema", ("--ema", "true"))])
@@ -73,7 +79,9 @@ def test_a_test_gives_the_figures_of_the_training_to_the_last_digit(trained, tes
     assert (found.loss, scores.top_k(rows, label, 1)) == (last[f"{key}_loss"], last[f"{key}_top1"])
 
 
-def test_an_evaluation_runs_the_copy_that_a_network_offers_and_leaves_the_network_alone(experiment, trained, tested, monkeypatch):
+def test_an_evaluation_runs_the_copy_that_a_network_offers_and_leaves_the_network_alone(
+    experiment, trained, tested, monkeypatch
+):
     seen = []
     whole = engine.evaluate
     monkeypatch.setattr(engine, "evaluate", lambda network, *rest: [seen.append(network), whole(network, *rest)][1])
@@ -90,7 +98,13 @@ def test_an_evaluation_runs_the_copy_that_a_network_offers_and_leaves_the_networ
 
 def test_weights_with_the_names_of_pyskl_load_as_they_are(tmp_path, experiment, tested, main):
     model = {"model": "model.stgcnpp.Model", "num_epoch": 1}
-    model["model_args"] = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [12, 12]}
+    model["model_args"] = {
+        "num_class": 5,
+        "num_point": 20,
+        "num_person": 1,
+        "graph": "graph.ucla.Graph",
+        "channels": [12, 12],
+    }
     assert main("--config", experiment(**model), "--work-dir", tmp_path / "run")[0] == 0
     state = checkpoint.load(tmp_path / "run" / "last.pt")["model"]
     assert {name.split(".")[0] for name in state} == {"backbone", "cls_head"}
@@ -100,7 +114,10 @@ def test_weights_with_the_names_of_pyskl_load_as_they_are(tmp_path, experiment, 
 
 def test_a_model_whose_own_names_hold_the_word_module_keeps_them(tmp_path):
     torch.save({"my_module.weight": torch.ones(1), "module.bias": torch.ones(1)}, tmp_path / "w.pt")
-    assert set(checkpoint.state_dict_of(checkpoint.load(tmp_path / "w.pt"), "w.pt")) == {"my_module.weight", "module.bias"}
+    assert set(checkpoint.state_dict_of(checkpoint.load(tmp_path / "w.pt"), "w.pt")) == {
+        "my_module.weight",
+        "module.bias",
+    }
 
 
 @pytest.mark.parametrize("flags", [(), ("--ema", "true")])
@@ -125,7 +142,11 @@ def refused(main, experiment, folder, weights, *argv, **changes) -> str:
 def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, trained, main):
     stgcn = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
     err = refused(main, experiment, tmp_path / "run", trained / "last.pt", model="model.stgcn.Model", model_args=stgcn)
-    assert "these are the weights of another network" in err and "entries missing (first: " in err and "unknown (first: " in err
+    assert (
+        "these are the weights of another network" in err
+        and "entries missing (first: " in err
+        and "unknown (first: " in err
+    )
 
 
 def test_weights_for_another_number_of_classes_name_the_way_out_and_it_works(tmp_path, experiment, trained, main):
@@ -151,7 +172,11 @@ def test_a_file_that_is_no_whole_weights_file_is_refused(tmp_path, experiment, t
         path.mkdir()
     elif what != "missing":
         path.write_bytes(
-            {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"version https://git-lfs.github.com/spec/v1\n"}[what]
+            {
+                "empty": b"",
+                "truncated": whole[: len(whole) // 2],
+                "text": b"version https://git-lfs.github.com/spec/v1\n",
+            }[what]
         )
     err = refused(main, experiment, tmp_path / "run", path)
     assert ("cannot be read" if what in ("missing", "folder") else "not a whole file of plain tensors") in err
@@ -183,10 +208,14 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, experimen
 
 def test_a_file_without_weights_names_what_it_holds(tmp_path, experiment, main):
     torch.save({"epoch": 3}, tmp_path / "w.pt")
-    assert "found no weights under model or state_dict (keys: epoch)" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
+    assert "found no weights under model or state_dict (keys: epoch)" in refused(
+        main, experiment, tmp_path / "run", tmp_path / "w.pt"
+    )
     torch.save({"net": {"a": torch.ones(1)}}, tmp_path / "w.pt")
     assert "name one of net as --weights-key" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
-    assert "found 'nest'; the file has net" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt", "--weights-key", "nest")
+    assert "found 'nest'; the file has net" in refused(
+        main, experiment, tmp_path / "run", tmp_path / "w.pt", "--weights-key", "nest"
+    )
     torch.save([torch.ones(1)], tmp_path / "w.pt")
     assert "found list; a state dict is needed" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
 
@@ -197,14 +226,20 @@ def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp
     code, _, err = main("--config", experiment(), "--phase", "export-weights", "--work-dir", tmp_path / "run")
     assert code == 2 and "weights: missing" in err
     torch.save({"model": checkpoint.load(trained / "last.pt")["model"]}, tmp_path / "w.pt")
-    assert "found 'model_ema'; the file has model" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt", "--ema", "true")
+    assert "found 'model_ema'; the file has model" in refused(
+        main, experiment, tmp_path / "run", tmp_path / "w.pt", "--ema", "true"
+    )
 
 
 def test_training_that_starts_from_weights_starts_from_those(tmp_path, experiment, trained, main):
     argv = ("--work-dir", tmp_path / "run", "--weights", trained / "last.pt", "--ema", "true")
     assert main("--config", experiment(num_epoch=1, ema_decay=0.5, base_lr=0.0, step=[]), *argv)[0] == 0
     average, found = checkpoint.load(trained / "last.pt")["model_ema"], tiny.weights(tmp_path / "run")
-    assert all(torch.equal(value, found[name]) for name, value in average.items() if "running" not in name and "tracked" not in name)
+    assert all(
+        torch.equal(value, found[name])
+        for name, value in average.items()
+        if "running" not in name and "tracked" not in name
+    )
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):

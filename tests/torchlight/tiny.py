@@ -54,7 +54,14 @@ def options(store: Path) -> dict:
         "train_feeder_args": {"data_path": str(store), "window_size": 8},
         "test_feeder_args": {"data_path": str(store), "window_size": 8},
         "model": "model.ctrgcn.Model",
-        "model_args": {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8], "drop_out": 0.3},
+        "model_args": {
+            "num_class": 5,
+            "num_point": 20,
+            "num_person": 1,
+            "graph": "graph.ucla.Graph",
+            "channels": [8, 8],
+            "drop_out": 0.3,
+        },
         "batch_size": 8,
         "test_batch_size": 8,
         "base_lr": 0.05,
@@ -79,7 +86,12 @@ def start(*argv, output: Path | None = None, file_size: int | None = None, **env
 
 def start_ranks(number: int, *argv, output: Path | None = None) -> list:
     """The same command line in so many processes of one group, as torchrun announces it; rank r writes to <output>.<r>."""
-    group = {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    group = {
+        "WORLD_SIZE": str(number),
+        "LOCAL_WORLD_SIZE": str(number),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
     outputs = [output and Path(f"{output}.{rank}") for rank in range(number)]
     return [start(*argv, output=out, RANK=str(r), LOCAL_RANK=str(r), **group) for r, out in enumerate(outputs)]
 
