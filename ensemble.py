@@ -9,7 +9,7 @@ python ensemble.py --dataset NW-UCLA --compare work_dir/NW-UCLA/ctrgcn/joint wor
 
 import sys
 
-from torchlight.fusion_cli import main
+from torchlight.fusion.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

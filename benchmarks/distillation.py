@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from torchlight import distillation
-from torchlight.config import load_config
-from torchlight.imports import import_object
+from torchlight.config.imports import import_object
+from torchlight.config.load import load_config
 from torchlight.objective import Classification
 
 SIDES = ("alone", "distilled")

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from data.ntu.slots import WINDOW
-from torchlight.config import Config, load_config
-from torchlight.files import atomic
-from torchlight.imports import import_object
-from torchlight.size import model_size
+from torchlight.config.imports import import_object
+from torchlight.config.load import load_config
+from torchlight.config.options import Config
+from torchlight.system.files import atomic
+from torchlight.training.model_size import model_size
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE, PUBLISHED, PAGE = ROOT / "benchmarks/models.template.md", ROOT / "benchmarks/published.csv", ROOT / "docs/models.md"

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks import profile_page
 from benchmarks.markdown import table
 from benchmarks.measure import PLAIN
-from torchlight.files import atomic
-from torchlight.pictures import to_png
+from torchlight.report.figures import to_png
+from torchlight.system.files import atomic
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"

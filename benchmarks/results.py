@@ -26,14 +26,15 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.models_page import read_published
-from torchlight.config import Config, ConfigError, load_config
-from torchlight.files import atomic
-from torchlight.fusion import MODALITIES
-from torchlight.fusion_cli import figures
-from torchlight.imports import ROOT
-from torchlight.record import CONFIG, ENVIRONMENT, LAST, METRICS
-from torchlight.scores import SCORE_FILE
-from torchlight.streams import name_streams, open_test_part, read_streams, score_file
+from torchlight.config.load import load_config
+from torchlight.config.options import Config, ConfigError
+from torchlight.fusion.cli import figures
+from torchlight.fusion.fuse import MODALITIES
+from torchlight.fusion.scores import SCORE_FILE
+from torchlight.fusion.streams import name_streams, open_test_part, read_streams, score_file
+from torchlight.system.files import atomic
+from torchlight.system.paths import ROOT
+from torchlight.training.run_dir import CONFIG, ENVIRONMENT, LAST, METRICS
 
 CPU_SHARE = (
     20 / 65

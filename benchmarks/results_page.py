@@ -7,8 +7,9 @@ import csv
 import sys
 from pathlib import Path
 
-from torchlight.config import Config, load_config
-from torchlight.files import atomic
+from torchlight.config.load import load_config
+from torchlight.config.options import Config
+from torchlight.system.files import atomic
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SHOWN = {

@@ -36,8 +36,8 @@ from benchmarks.networks import SETTINGS, Setting, multiply_adds
 from benchmarks.performance_page import RESULTS, slug, write_page
 from benchmarks.plain import PlainProcess
 from model.fold import fold
-from torchlight.memory import keep_memory
-from torchlight.size import kept_for_backward
+from torchlight.runtime.malloc import keep_memory
+from torchlight.training.model_size import kept_for_backward
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("networks", "latency", "memory", "profile", "feeding", "epoch")

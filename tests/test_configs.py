@@ -16,10 +16,12 @@ import yaml
 from data.cli import class_names
 from data.ntu.benchmark import NTU60, NTU120
 from tests.feeders.synthetic import random_clips, write_store
-from torchlight import build, checkpoint, distillation, optim
-from torchlight.config import Config, load_config
-from torchlight.imports import import_object
-from torchlight.record import default_work_dir
+from torchlight import distillation
+from torchlight.config.imports import import_object
+from torchlight.config.load import load_config
+from torchlight.config.options import Config
+from torchlight.training import build, checkpoint, optim
+from torchlight.training.run_dir import default_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config"

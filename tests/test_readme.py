@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from torchlight import fusion_cli
 from torchlight.cli import parse
-from torchlight.config import load_config
+from torchlight.config.load import load_config
+from torchlight.fusion import cli as fusion_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -10,26 +10,21 @@ from typing import Any
 
 import yaml
 
-from torchlight import distributed, legacy
-from torchlight.config import FIELDS, TYPES, ConfigError, load_config, nearest
-from torchlight.launch import launch
+from torchlight.config import legacy
+from torchlight.config.load import load_config
+from torchlight.config.options import FIELDS, TYPES, ConfigError
 from torchlight.processor import Processor
-from torchlight.record import RunError, set_up_logging
-from torchlight.trainer import Terminated
+from torchlight.runtime.launch import launch
+from torchlight.runtime.logs import set_up_logging
+from torchlight.system.command import Parser, run
+from torchlight.system.text import nearest
 
 log = logging.getLogger("torchlight")
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are configuration errors."""
-
-    def error(self, message: str) -> typing.NoReturn:
-        raise ConfigError([f"command line: {message}; see python main.py --help"])
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """One flag per field: --base-lr or --base_lr; mappings take KEY=VALUE pairs or --train-feeder-args.window_size 64."""
-    parser = Parser(prog="main.py", description="Train and test skeleton-based action recognition.", allow_abbrev=False)
+    parser = Parser(prog="python main.py", description="Train and test skeleton-based action recognition.")
     for name, field in FIELDS.items():
         flags = sorted({f"--{name}", f"--{name.replace('_', '-')}"}, reverse=True)
         kind = TYPES[name]
@@ -121,11 +116,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line; the exit code of `act`."""
-    code = act(sys.argv[1:] if argv is None else argv)
-    if (
-        "RANK" in os.environ
-    ):  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
+    """Run one command line; the exit code is that of `torchlight.system.command.run`."""
+    code = run(act, argv)
+    if "RANK" in os.environ:  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -133,32 +126,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> int:
-    """Run one command line; 0: done, 1: the run broke off, 2: a mistake in what was given, 130: interrupted, 143: terminated."""
+    """Run one command line, in this process or in one process per device."""
     set_up_logging()
+    options = parse(argv)
+    config = load_config(options.pop("config", None), options)
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
+    if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
+        return launch(argv, len(config.device))
     try:
-        options = parse(argv)
-        config = load_config(options.pop("config", None), options)
-        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-            config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
-        if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
-            return launch(argv, len(config.device))
         with Processor(config) as processor:
             processor.run()
-    except ValueError as error:
-        return complain(error, 2)
-    except RunError as error:
-        return complain(error, 1)
-    except Terminated as error:
-        return complain(error, 143)
-    except KeyboardInterrupt:
-        return complain("interrupted; --resume true goes on from the last checkpoint", 130)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted; --resume true goes on from the last checkpoint") from error
     return 0
-
-
-def complain(error: object, code: int) -> int:
-    """Say what is wrong, line by line; the exit code. What all processes find is said by the first."""
-    number, alone = distributed.rank(), code == 1 and not getattr(error, "on_every_rank", False)
-    if number == 0 or alone:
-        begin = f"error: process {number}:" if number else "error:"
-        print(*(f"{begin} {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-    return code

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchlight.config import Config, ConfigError, Modality, nearest
-from torchlight.imports import check_arguments, import_object
+from torchlight.config.imports import check_arguments, import_object
+from torchlight.config.options import Config, ConfigError, Modality
+from torchlight.system.text import nearest
 
 KEYS = ("model", "model_args", "weights", "weights_key", "modality")
 SHARED_ARGUMENTS = (

@@ -15,14 +15,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from torchlight import analysis, build, checkpoint, distillation, distributed, engine, scores
-from torchlight.config import FIELDS, Config, ConfigError
-from torchlight.imports import import_object
-from torchlight.record import RunDirectory, RunError, default_work_dir
-from torchlight.sampler import TestBatches, TrainBatches
-from torchlight.seed import seed_everything
-from torchlight.size import model_size
-from torchlight.trainer import HINT, Trainer, autocast, synchronise_norms
+from torchlight import distillation
+from torchlight.config.imports import import_object
+from torchlight.config.options import FIELDS, Config, ConfigError
+from torchlight.fusion import scores
+from torchlight.report import class_tables as analysis
+from torchlight.runtime import distributed
+from torchlight.runtime.seed import seed_everything
+from torchlight.system.command import RunError
+from torchlight.training import build, checkpoint, engine
+from torchlight.training.model_size import model_size
+from torchlight.training.run_dir import RunDirectory, default_work_dir
+from torchlight.training.sampler import TestBatches, TrainBatches
+from torchlight.training.trainer import HINT, Trainer, autocast, synchronise_norms
 
 log = logging.getLogger("torchlight")
 
@@ -300,7 +305,7 @@ class Processor:
 
     def report(self) -> None:
         """One HTML page about the run in work_dir."""
-        from torchlight.report import write_report  # matplotlib is slow to import
+        from torchlight.report.page import write_report  # matplotlib is slow to import
 
         log.info("wrote %s", write_report([self.find_work_dir()], None))
 

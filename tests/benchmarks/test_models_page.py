@@ -5,8 +5,8 @@ import torch
 
 from benchmarks import models_page
 from benchmarks.models_page import FOLDERS, NETWORKS, PAGE, ROOT
-from torchlight.config import load_config
-from torchlight.imports import import_object
+from torchlight.config.imports import import_object
+from torchlight.config.load import load_config
 
 SIZES = [line for line in PAGE.read_text().splitlines() if line.startswith(("| | NTU", "|---|---|---|---|---|", "| `"))]
 CELLS = {row.split("`")[1]: [cell.strip() for cell in row.split("|")[2:-1]] for row in SIZES if "`" in row}

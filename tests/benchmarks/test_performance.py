@@ -12,7 +12,7 @@ from benchmarks.networks import SETTINGS, Setting, multiply_adds
 from benchmarks.performance_page import PAGE, RESULTS, make_page, picture_name
 from benchmarks.plain import PlainProcess
 from model.fold import fold
-from torchlight.memory import keep_memory
+from torchlight.runtime.malloc import keep_memory
 
 CPU = torch.device("cpu")
 

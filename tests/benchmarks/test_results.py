@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import results, results_page
 from tests.torchlight import tiny
-from torchlight.imports import ROOT
+from torchlight.system.paths import ROOT
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from model.fold import fold
 from tests.model.golden import fill_model
 from tests.model.test_networks import clip
 from tests.model.zoo import NETWORKS, build
-from torchlight.engine import for_inference
-from torchlight.trainer import synchronise_norms
+from torchlight.training.engine import for_inference
+from torchlight.training.trainer import synchronise_norms
 
 LEFT = {  # norms that follow no convolution: of the data, behind a max pool, behind a topology, before an activation
     "stgcn": 1 + 10,

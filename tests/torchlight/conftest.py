@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from tests.torchlight import tiny
-from torchlight import cli, imports
+from torchlight import cli
+from torchlight.config import imports
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from torch.utils.data import get_worker_info
 
 from feeders.feeder_ucla import Feeder
 from model import ctrgcn
-from torchlight import distributed
 from torchlight.objective import Classification
+from torchlight.runtime import distributed
 
 
 class Plain(nn.Module):

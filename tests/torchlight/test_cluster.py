@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, write_run, write_store
-from torchlight.cluster import NOISE, cluster, main, principal_components, standardise
-from torchlight.scores import write_scores
+from torchlight.fusion.scores import write_scores
+from torchlight.report.cluster import NOISE, cluster, main, principal_components, standardize
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,22 @@ def groups() -> np.ndarray:
     return np.concatenate([np.repeat(centres, 19, 0) + 0.1 * random.normal(size=(57, 6)), 60 * np.eye(6)[3:]])
 
 
-def test_standardised_features_equal_the_reference_record(record):
-    assert np.allclose(standardise(record["X"]), record["Z"], atol=1e-6)
+def test_standardized_features_equal_the_reference_record(record):
+    assert np.allclose(standardize(record["X"]), record["Z"], atol=1e-6)
 
 
 def test_a_constant_column_becomes_zero():
-    assert np.array_equal(standardise(np.full((3, 2), 7.0)), np.zeros((3, 2)))
+    assert np.array_equal(standardize(np.full((3, 2), 7.0)), np.zeros((3, 2)))
 
 
 def test_dbscan_equals_the_reference_record_whose_clusters_count_from_one(record):
-    found = cluster(standardise(record["X"]), "dbscan", eps=0.7, min_points=5)
+    found = cluster(standardize(record["X"]), "dbscan", eps=0.7, min_points=5)
     assert np.array_equal(np.where(found == NOISE, NOISE, found + 1), record["dbscan_labels"])
     assert found.max() > 0 and NOISE in found
 
 
 def test_principal_components_equal_the_reference_record_up_to_sign(record):
-    x, vectors = standardise(record["X"]), record["pca_vectors"]
+    x, vectors = standardize(record["X"]), record["pca_vectors"]
     vectors = vectors if len(vectors) == len(record["pca_ratio"]) else vectors.T
     found = principal_components(x, len(vectors))
     expected = x @ vectors.T

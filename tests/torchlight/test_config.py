@@ -5,8 +5,11 @@ import json
 import pytest
 import yaml
 
-from torchlight import cli, config, imports
-from torchlight.config import Config, ConfigError, load_config
+from torchlight import cli
+from torchlight.config import imports
+from torchlight.config import options as config
+from torchlight.config.load import load_config
+from torchlight.config.options import Config, ConfigError
 
 
 @pytest.fixture
@@ -236,7 +239,7 @@ def test_a_dotted_path_names_an_object():
     import torch
 
     assert imports.import_object("torch.nn.Linear") is torch.nn.Linear
-    assert imports.import_object("torchlight.config.Config") is Config
+    assert imports.import_object("torchlight.config.options.Config") is Config
 
 
 def test_wrong_arguments_are_named_with_the_nearest_right_ones():

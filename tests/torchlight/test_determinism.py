@@ -30,7 +30,7 @@ def test_another_seed_is_another_run_and_the_same_seed_the_same(tmp_path, experi
 
 def test_two_epochs_see_different_clips_in_different_order(store):
     from feeders.feeder_ucla import Feeder
-    from torchlight.sampler import TrainBatches
+    from torchlight.training.sampler import TrainBatches
 
     feeder, batches, seen = Feeder(str(store), window_size=8), TrainBatches(40, 8, seed=1), []
     for epoch in (0, 1):

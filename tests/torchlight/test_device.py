@@ -13,12 +13,12 @@ from tests.model.zoo import NETWORKS
 from tests.model.zoo import build as build_network
 from tests.pretend import Gpu, gpu
 from tests.torchlight.parts import Plain
-from torchlight import build, engine, optim
-from torchlight.config import Config
+from torchlight.config.options import Config
 from torchlight.distillation import DecoupledKnowledge, LogitDistillation, Teacher
 from torchlight.objective import Classification
 from torchlight.processor import Processor
-from torchlight.sampler import TrainBatches
+from torchlight.training import build, engine, optim
+from torchlight.training.sampler import TrainBatches
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 

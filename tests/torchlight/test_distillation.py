@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from graph.ntu_rgb_d import SKELETON
 from torchlight.cli import main, parse
-from torchlight.config import load_config
+from torchlight.config.imports import import_object
+from torchlight.config.load import load_config
 from torchlight.distillation import (
     DecoupledKnowledge,
     LogitDistillation,
@@ -23,7 +24,6 @@ from torchlight.distillation import (
     find_problems,
     teacher_configs,
 )
-from torchlight.imports import import_object
 
 CLASSES, CLIPS, JOINTS, FRAMES = 4, 32, 25, 16
 

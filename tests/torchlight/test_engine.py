@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from tests.torchlight.parts import Plain
-from torchlight import engine, scores
+from torchlight.fusion import scores
 from torchlight.objective import Classification
-from torchlight.sampler import TestBatches, TrainBatches
+from torchlight.training import engine
+from torchlight.training.sampler import TestBatches, TrainBatches
 
 
 def batches(number: int, size: int, seed: int = 0) -> list[dict]:

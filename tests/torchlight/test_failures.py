@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
-from torchlight import checkpoint
-from torchlight.config import Config
-from torchlight.record import RunDirectory, RunError
+from torchlight.config.options import Config
+from torchlight.system.command import RunError
+from torchlight.training import checkpoint
+from torchlight.training.run_dir import RunDirectory
 
 
 def run_with(tmp_path, config, *argv, **limits):

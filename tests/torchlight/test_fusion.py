@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
-from torchlight import fusion
-from torchlight.fusion_cli import main
-from torchlight.scores import read_scores, write_scores
-from torchlight.statistics import bootstrap_interval, compare, mcnemar
+from torchlight.fusion import fuse as fusion
+from torchlight.fusion.cli import main
+from torchlight.fusion.intervals import bootstrap_interval, compare, mcnemar
+from torchlight.fusion.scores import read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
 

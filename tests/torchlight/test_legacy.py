@@ -12,9 +12,10 @@ import torch
 import yaml
 
 from feeders.clips import FORMAT
-from torchlight import legacy
 from torchlight.cli import main, parse
-from torchlight.config import ConfigError, load_config
+from torchlight.config import legacy
+from torchlight.config.load import load_config
+from torchlight.config.options import ConfigError
 
 FOLDER = Path(__file__).parent / "legacy"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tests.torchlight.parts import Plain
-from torchlight import optim
-from torchlight.config import Optimization
+from torchlight.config.options import Optimization
+from torchlight.training import optim
 
 TABLES = json.loads((Path(__file__).parent / "golden" / "modern_engine_lr.json").read_text())
 STEP_RECIPES = {  # of the papers' programs: epochs, milestones, warm-up

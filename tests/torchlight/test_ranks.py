@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
-from torchlight import checkpoint, scores
+from torchlight.fusion import scores
+from torchlight.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
-from torchlight import analysis
-from torchlight.report import write_report
-from torchlight.report_runs import learned_adjacency, poses
-from torchlight.scores import write_scores
+from torchlight.fusion.scores import write_scores
+from torchlight.report import class_tables as analysis
+from torchlight.report.page import write_report
+from torchlight.report.runs import learned_adjacency, poses
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.torchlight import tiny
 from tests.torchlight.kill_test import killed_run
-from torchlight import checkpoint
+from torchlight.training import checkpoint
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -13,7 +13,10 @@ import yaml
 from tensorboardX.proto.event_pb2 import Event
 
 from tests.torchlight import tiny
-from torchlight import checkpoint, config, record, scores
+from torchlight.config import options as config
+from torchlight.fusion import scores
+from torchlight.training import checkpoint
+from torchlight.training import run_dir as record
 
 FILES = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "best_ema.pt"}
 TABLES = {"each_class_acc.csv", "confusion_matrix.csv", "confusion_matrix.png"}

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from torchlight.scores import align, is_correct, read_scores, top_k, write_scores
+from torchlight.fusion.scores import align, is_correct, read_scores, top_k, write_scores
 
 NAMES = np.array(["b", "a", "c"])
 ROWS = np.arange(12.0).reshape(3, 4)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
-from torchlight import checkpoint, engine, scores
+from torchlight.fusion import scores
+from torchlight.training import checkpoint, engine
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 
 from tests.feeders.synthetic import write_store
-from torchlight import checkpoint, cli, config, imports
+from torchlight import cli
+from torchlight.config import imports
+from torchlight.config import options as config
+from torchlight.training import checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")  # its server has imported torch once, and each run is a fork of it
 CONTEXT.set_forkserver_preload(

@@ -12,8 +12,9 @@ import torch
 import yaml
 from torch import nn
 
-from torchlight.config import Config, Records, nearest
-from torchlight.files import atomic
+from torchlight.config.options import Config, Records
+from torchlight.system.files import atomic
+from torchlight.system.text import nearest
 
 log = logging.getLogger("torchlight")
 

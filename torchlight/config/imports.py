@@ -3,12 +3,11 @@
 import importlib
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from torchlight.config import nearest
+from torchlight.system.paths import ROOT
+from torchlight.system.text import nearest
 
-ROOT = Path(__file__).resolve().parent.parent
 ROOTS = ("model", "feeders", "graph", "torchlight", "torch")
 
 

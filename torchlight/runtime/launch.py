@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from torchlight.imports import ROOT
+from torchlight.system.paths import ROOT
 
 
 def launch(argv: list[str], processes: int) -> int:

@@ -7,13 +7,14 @@ import functools
 import logging
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from torchlight.system.paths import ROOT
+
 log = logging.getLogger("torchlight")
-TABLE = Path(__file__).resolve().parent.parent / "config" / "legacy.yaml"
+TABLE = ROOT / "config" / "legacy.yaml"
 COMMAND_LINE = "command line"
 PARTS = ("train_feeder_args", "test_feeder_args")
 Layer = tuple[str, dict[str, Any]]  # where options come from, and the options

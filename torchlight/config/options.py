@@ -3,16 +3,11 @@
 Command line > file > `base:` of the file > default. Every problem of a configuration is collected and raised together.
 """
 
-import difflib
-import types
 import typing
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import yaml
-
-from torchlight import legacy
 
 Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
 
@@ -165,126 +160,6 @@ class Config(Records, Optimization, Network, Data, Run):
 
 FIELDS = {f.name: f for f in fields(Config)}
 TYPES = typing.get_type_hints(Config)
-
-
-def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
-    """Defaults, then the file's base, then the file, then `overrides` (nested options merge key by key).
-
-    Raises:
-        ConfigError: all unknown keys, wrong types and wrong values at once.
-    """
-    problems: list[str] = []
-    layers = read_layers(Path(file), problems) if file else []
-    values: dict[str, Any] = {}
-    layers = legacy.translate([*layers, (legacy.COMMAND_LINE, overrides or {})], problems)
-    for origin, layer in layers:
-        for key, value in layer.items():
-            if key not in FIELDS:
-                problems.append(f"{origin}: {key}: unknown option; {nearest(str(key), FIELDS)}")
-                continue
-            try:
-                value = coerce(value, TYPES[key])
-            except ValueError as error:
-                problems.append(f"{origin}: {key}: {error}")
-                continue
-            if isinstance(value, dict):
-                value = merge(values.get(key, {}), value)
-            values[key] = value
-    config = replace(Config(), **values, config=str(file) if file else None)
-    problems += check_values(config)
-    if problems:
-        raise ConfigError(problems)
-    config.origins = {key: origin for origin, layer in layers for key in layer}
-    return config
-
-
-def read_layers(file: Path, problems: list[str]) -> list[tuple[str, dict]]:
-    """[(origin, options)] of a YAML file, its base first. A base has no base."""
-    options = read_yaml(file, problems)
-    base = options.pop("base", None)
-    if base is None:
-        return [(str(file), options)]
-    base_file = file.parent / base
-    base_options = read_yaml(base_file, problems)
-    if "base" in base_options:
-        problems.append(
-            f"{base_file}: base: found a base of a base; one level is allowed; name {base_options.pop('base')} in {file} instead"
-        )
-    return [(str(base_file), base_options), (str(file), options)]
-
-
-class OnceLoader(yaml.SafeLoader):
-    """YAML in which a key stands once; PyYAML itself takes the last one in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1 and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(file: Path, problems: list[str]) -> dict:
-    """The mapping in a YAML file; a missing or malformed file becomes a problem and an empty mapping."""
-    try:
-        options = yaml.load(file.read_text(), OnceLoader)
-    except OSError as error:
-        problems.append(
-            f"{file}: cannot be read ({error.strerror}); give the path of a YAML file, e.g. config/NW-UCLA/ctrgcn.yaml"
-        )
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problems.append(f"{file}: not valid YAML: {' '.join(str(error).split())}")
-        return {}
-    if not isinstance(options, dict):
-        problems.append(f"{file}: found {type(options).__name__}; a mapping of options is needed")
-        return {}
-    return options
-
-
-def merge(old: dict, new: dict) -> dict:
-    """`new` over `old`, nested mappings key by key."""
-    out = dict(old)
-    for key, value in new.items():
-        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
-    return out
-
-
-def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """'did you mean ...?' or the list of what is known."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-
-
-def coerce(value: Any, kind: Any) -> Any:
-    """`value` as the annotated type; only conversions that lose nothing (1 -> 1.0, "1e-4" -> 0.0001, 5 -> [5]).
-
-    Raises:
-        ValueError: what was found and what is allowed.
-    """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        if value not in args:
-            raise ValueError(f"found {value!r}; allowed: {', '.join(map(str, args))}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else coerce(value, next(a for a in args if a is not type(None)))
-    if origin is list:
-        items = value if isinstance(value, list | tuple) else [] if value is None else [value]
-        return [coerce(item, args[0]) for item in items]
-    if kind is dict and isinstance(value, dict | None):
-        return value or {}
-    if kind is float and not isinstance(value, bool):
-        try:  # YAML reads 1e-4 as text
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    if kind is str and isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise ValueError(f"found {value!r}; {kind.__name__} is needed")
 
 
 def check_values(config: Config) -> list[str]:

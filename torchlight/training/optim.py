@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchlight.config import Optimization
+from torchlight.config.options import Optimization
 
 
 def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:

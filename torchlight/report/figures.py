@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from torchlight.files import atomic
+from torchlight.system.files import atomic
 
 COLOURS = {
     "ink": "#1c2430",

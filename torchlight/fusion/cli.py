@@ -3,40 +3,21 @@
 import argparse
 import json
 import logging
-import sys
-import typing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torchlight import fusion, scores, streams
-from torchlight.config import ConfigError
-from torchlight.files import atomic
-from torchlight.record import set_up_logging
-from torchlight.statistics import bootstrap_interval, compare
-from torchlight.streams import GroundTruth, Stream
+from torchlight.config.options import ConfigError
+from torchlight.fusion import fuse as fusion
+from torchlight.fusion import scores, streams
+from torchlight.fusion.intervals import bootstrap_interval, compare
+from torchlight.fusion.streams import GroundTruth, Stream
+from torchlight.runtime.logs import set_up_logging
+from torchlight.system.command import Parser, run
+from torchlight.system.files import atomic
 
 log = logging.getLogger("torchlight")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are configuration errors, and whose options are known in both spellings."""
-
-    def error(self, message: str) -> typing.NoReturn:
-        raise ConfigError([f"command line: {message}; see {self.prog} --help"])
-
-    def option(self, name: str, *others: str, **settings: Any) -> None:
-        """An option of these names, with - and with _."""
-        flags = {f"--{spelling}" for n in (name, *others) for spelling in (n, n.replace("-", "_"))}
-        self.add_argument(*sorted(flags, key=lambda flag: flag != f"--{name}"), dest=name.replace("-", "_"), **settings)
-
-
-def truth(text: str) -> bool:
-    """`true` or `false`, as in main.py."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: true, false")
-    return text.lower() == "true"
 
 
 def build_parser() -> Parser:
@@ -44,9 +25,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="python ensemble.py",
         description="Fuse score files of several streams, or compare two runs.",
-        allow_abbrev=False,
     )
-    flag = {"type": truth, "nargs": "?", "const": True, "default": False, "metavar": "true|false"}
     parser.option(
         "dataset",
         "datasets",
@@ -83,10 +62,10 @@ def build_parser() -> Parser:
     parser.option(
         "space", choices=fusion.SPACES, help="add logits or probabilities (default: the preset's, else logits)"
     )
-    parser.option("search", help="look for weights across random halves of the test set", **flag)
+    parser.switch("search", help="look for weights across random halves of the test set")
     parser.option("splits", type=int, default=20, help="random halves for --search")
     parser.option("seed", type=int, default=0, help="of intervals and of --search")
-    parser.option("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights", **flag)
+    parser.switch("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights")
     parser.option(
         "compare",
         type=Path,
@@ -96,7 +75,7 @@ def build_parser() -> Parser:
     )
     parser.option("save", type=Path, metavar="FILE", help="write the fused scores as a score file")
     parser.option("json", type=Path, metavar="FILE", help="write the table as JSON")
-    parser.option("overwrite", help="let --save and --json replace a file", **flag)
+    parser.switch("overwrite", help="let --save and --json replace a file")
     return parser
 
 
@@ -294,20 +273,20 @@ def run_comparison(args: argparse.Namespace, found: list[Stream], part: GroundTr
     return {"runs": rows, **vars(result)}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command line; 0: done, 2: a mistake in what was given (nothing is written then)."""
+def act(argv: list[str]) -> int:
+    """Run one command line; nothing is written if it holds a mistake."""
     set_up_logging()
-    try:
-        args = build_parser().parse_args(argv)
-        check(args)
-        found = choose_streams(args)
-        part = streams.open_test_part(streams.find_config(found, args.dataset))
-        table = run_comparison(args, found, part) if args.compare else run_fusion(args, found, part)
-        if args.json:
-            with atomic(args.json, "w") as file:
-                json.dump(table, file, indent=1)
-    except ValueError as error:
-        log.debug("", exc_info=True)
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        return 2
+    args = build_parser().parse_args(argv)
+    check(args)
+    found = choose_streams(args)
+    part = streams.open_test_part(streams.find_config(found, args.dataset))
+    table = run_comparison(args, found, part) if args.compare else run_fusion(args, found, part)
+    if args.json:
+        with atomic(args.json, "w") as file:
+            json.dump(table, file, indent=1)
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; the exit code is that of `torchlight.system.command.run`."""
+    return run(act, argv)

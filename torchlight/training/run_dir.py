@@ -28,10 +28,12 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from torchlight import distributed
-from torchlight.config import Config
-from torchlight.files import atomic
-from torchlight.imports import ROOT
+from torchlight.config.options import Config
+from torchlight.runtime import distributed
+from torchlight.runtime.logs import close_logging, set_up_logging
+from torchlight.system.command import RunError
+from torchlight.system.files import atomic
+from torchlight.system.paths import ROOT
 
 log = logging.getLogger("torchlight")
 LAST, BEST, BEST_EMA = "last.pt", "best.pt", "best_ema.pt"
@@ -54,36 +56,6 @@ LEFT_BY_A_RUN = (
     "report_*.png",
 )
 HALF_WRITTEN = "*.[0-9]*.tmp"  # what a kill within `files.atomic` leaves
-
-
-class RunError(RuntimeError):
-    """A run cannot go on; the text says what happened, what is left and what to do."""
-
-
-def set_up_logging(file: Path | None = None) -> None:
-    """Rank 0 to the terminal, and to `file` once there is one."""
-    log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
-    log.propagate = False
-    logging.raiseExceptions = False  # a full disk or a closed pipe must not bury its own message under tracebacks
-    if not any(
-        type(handler) is logging.StreamHandler for handler in log.handlers
-    ):  # handlers of other kinds may be there
-        terminal = logging.StreamHandler(sys.stdout)
-        terminal.setLevel(logging.INFO)
-        terminal.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(terminal)
-    if file is not None and distributed.rank() == 0:
-        handler = logging.FileHandler(file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
-
-
-def close_logging() -> None:
-    """Close the log files; the terminal stays."""
-    for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
-        log.removeHandler(handler)
-        with suppress(OSError):  # a full disk
-            handler.close()
 
 
 def default_work_dir(config: Config) -> Path | None:

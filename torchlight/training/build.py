@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from torchlight import distillation
-from torchlight.config import Config, ConfigError
-from torchlight.imports import check_arguments, import_object
-from torchlight.memory import keep_memory
+from torchlight.config.imports import check_arguments, import_object
+from torchlight.config.options import Config, ConfigError
+from torchlight.runtime.malloc import keep_memory
 
 log = logging.getLogger("torchlight")
 MOST_WORKERS = 4  # feed some 100,000 clips per second

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from torchlight.files import atomic, read_pickle
+from torchlight.system.files import atomic
+from torchlight.system.pickles import read_pickle
 
 log = logging.getLogger("torchlight")
 SCORE_FILE, EMA_SCORE_FILE, FEATURE_FILE = (

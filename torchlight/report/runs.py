@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from torchlight import checkpoint, fusion, streams
-from torchlight.build import build_feeder, preflight
-from torchlight.config import Config, ConfigError, load_config
-from torchlight.record import BEST, CONFIG, ENVIRONMENT, LAST, RunDirectory
-from torchlight.scores import SCORE_FILE
+from torchlight.config.load import load_config
+from torchlight.config.options import Config, ConfigError
+from torchlight.fusion import fuse as fusion
+from torchlight.fusion import streams
+from torchlight.fusion.scores import SCORE_FILE
+from torchlight.training import checkpoint
+from torchlight.training.build import build_feeder, preflight
+from torchlight.training.run_dir import BEST, CONFIG, ENVIRONMENT, LAST, RunDirectory
 
 LEARNED = (
     r"(^|\.)PA$",

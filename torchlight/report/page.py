@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from torchlight import fusion, pictures, streams
-from torchlight.analysis import confusion_matrix
-from torchlight.files import atomic
-from torchlight.record import CONFIG
-from torchlight.report_runs import (
+from torchlight.fusion import fuse as fusion
+from torchlight.fusion import streams
+from torchlight.fusion.intervals import bootstrap_interval
+from torchlight.fusion.scores import SCORE_FILE, is_correct, top_k
+from torchlight.report import figures as pictures
+from torchlight.report.class_tables import confusion_matrix
+from torchlight.report.runs import (
     Run,
     combine,
     describe_data,
@@ -25,8 +27,8 @@ from torchlight.report_runs import (
     read_scores,
     score_command,
 )
-from torchlight.scores import SCORE_FILE, is_correct, top_k
-from torchlight.statistics import bootstrap_interval
+from torchlight.system.files import atomic
+from torchlight.training.run_dir import CONFIG
 
 CLIPS, PAIRS = 3, 12  # how much is shown
 
@@ -48,7 +50,7 @@ class Page:
 
     def write(self, title: str) -> None:
         """Write the page."""
-        template = Template(Path(__file__).with_name("report_page.html").read_text())
+        template = Template(Path(__file__).with_name("page.html").read_text())
         with atomic(self.out, "w") as file:
             file.write(template.substitute(title=escape(title), body="\n".join(self.parts)))
 

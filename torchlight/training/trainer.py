@@ -11,19 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchlight import checkpoint, distributed, engine, optim
-from torchlight.config import Config
-from torchlight.record import BEST, BEST_EMA, LAST, RunDirectory, RunError
-from torchlight.sampler import TrainBatches
-from torchlight.seed import rng_state, set_rng_state
+from torchlight.config.options import Config
+from torchlight.runtime import distributed
+from torchlight.runtime.seed import rng_state, set_rng_state
+from torchlight.system.command import RunError, Terminated
+from torchlight.training import checkpoint, engine, optim
+from torchlight.training.run_dir import BEST, BEST_EMA, LAST, RunDirectory
+from torchlight.training.sampler import TrainBatches
 
 log = logging.getLogger("torchlight")
 HINT = "lower base_lr, lengthen warm_up_epoch, set clip_grad, or look for NaN in the data (prepare.py --check)"
 LISTEN_INTERVAL = 10  # optimizer steps between two agreements of several processes on whether one was asked to leave
-
-
-class Terminated(Exception):
-    """The cluster asked us to leave, and everything is saved."""
 
 
 class Trainer:

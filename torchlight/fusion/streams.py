@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from torchlight.build import build_feeder, preflight
-from torchlight.config import ConfigError, load_config, nearest
-from torchlight.fusion import MODALITIES
-from torchlight.imports import ROOT
-from torchlight.record import CONFIG
-from torchlight.scores import SCORE_FILE, align, read_scores
+from torchlight.config.load import load_config
+from torchlight.config.options import ConfigError
+from torchlight.fusion.fuse import MODALITIES
+from torchlight.fusion.scores import SCORE_FILE, align, read_scores
+from torchlight.system.paths import ROOT
+from torchlight.system.text import nearest
+from torchlight.training.build import build_feeder, preflight
+from torchlight.training.run_dir import CONFIG
 
 log = logging.getLogger("torchlight")
 

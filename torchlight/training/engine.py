@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from torchlight import distributed
+from torchlight.runtime import distributed
 
 
 class Meter:

@@ -1,7 +1,7 @@
 """Clusters of clips by their features, with DBSCAN or HDBSCAN, as the Multi-Branch ST-GCN tools do after training.
 
 python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt --save-feature true
-python -m torchlight.cluster --features work_dir/NW-UCLA/ctrgcn/joint/epoch1_test_feature.pkl --out clusters --pca 10 --method hdbscan
+python -m torchlight.report.cluster --features work_dir/NW-UCLA/ctrgcn/joint/epoch1_test_feature.pkl --out clusters --pca 10 --method hdbscan
 """
 
 import argparse
@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from torchlight import streams
-from torchlight.config import ConfigError
-from torchlight.files import atomic
-from torchlight.fusion_cli import Parser
-from torchlight.record import set_up_logging
-from torchlight.scores import read_scores
+from torchlight.config.options import ConfigError
+from torchlight.fusion import streams
+from torchlight.fusion.scores import read_scores
+from torchlight.runtime.logs import set_up_logging
+from torchlight.system.command import Parser, run
+from torchlight.system.files import atomic
 
 log = logging.getLogger("torchlight")
 NOISE = -1
 
 
-def standardise(features: np.ndarray) -> np.ndarray:
+def standardize(features: np.ndarray) -> np.ndarray:
     """Every column with mean 0 and population standard deviation 1; a constant column becomes 0: (n, D) -> same."""
     centred = features - features.mean(0)
     deviation = features.std(0)
@@ -109,7 +109,7 @@ def known_labels(file: Path, names: Sequence[str], dataset: str | None) -> list[
 def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(
-        prog="python -m torchlight.cluster", description="Cluster clips by their features.", allow_abbrev=False
+        prog="python -m torchlight.report.cluster", description="Cluster clips by their features."
     )
     parser.option(
         "features", type=Path, required=True, help="epoch1_test_feature.pkl, or a score file: {sample name: vector}"
@@ -124,7 +124,7 @@ def build_parser() -> Parser:
     parser.option(
         "min-points", type=int, default=5, help="neighbours that make a core point, itself counted (default 5)"
     )
-    parser.option("pca", type=int, help="reduce the standardised features to so many principal components first")
+    parser.option("pca", type=int, help="reduce the standardized features to so many principal components first")
     parser.option(
         "dataset",
         help="benchmark as below config/ that knows the labels, where no config.yaml lies beside the features",
@@ -147,13 +147,15 @@ def check(args: argparse.Namespace, n: int, D: int) -> None:
         raise ConfigError(problems)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Read, standardise, reduce, cluster, write."""
+def act(argv: list[str]) -> int:
+    """Read, standardize, reduce, cluster, write."""
+    set_up_logging()
+    args = build_parser().parse_args(argv)
     rows = read_scores(args.features)
     names, features = [str(key) for key in rows], np.stack(list(rows.values()))
     check(args, *features.shape)
     labels = known_labels(args.features, names, args.dataset)
-    x = standardise(features)
+    x = standardize(features)
     if args.pca:
         x = principal_components(x, args.pca)
     assigned = cluster(x, args.method, 0.7 if args.eps is None else args.eps, args.min_points)
@@ -173,19 +175,8 @@ def run(args: argparse.Namespace) -> None:
     places = principal_components(x, 2) if x.shape[1] > 2 else np.pad(x, ((0, 0), (0, 2 - x.shape[1])))
     draw(args.out / "clusters.png", places, assigned, labels)
     log.info("wrote %s and %s", args.out / "assignments.csv", args.out / "clusters.png")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one command line; 0: done, 2: a mistake in what was given."""
-    set_up_logging()
-    try:
-        run(build_parser().parse_args(argv))
-    except ValueError as error:
-        log.debug("", exc_info=True)
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(act))
