@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import profile_page
 from benchmarks.markdown import table
 from benchmarks.measure import PLAIN
-from torchlight.report.figures import to_png
+from torchlight.report.pictures import to_png
 from torchlight.system.files import atomic
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.markdown import table
 from benchmarks.measure import PLAIN
-from torchlight.report.figures import COLOURS, STYLE, new_figure
+from torchlight.report.pictures import COLOURS, STYLE, new_figure
 
 ARITHMETIC = ("convolution", "matrix product")
 WORKS = ("training step", "inference")

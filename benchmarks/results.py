@@ -30,11 +30,11 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.fusion.cli import figures
 from torchlight.fusion.fuse import MODALITIES
-from torchlight.fusion.scores import SCORE_FILE
 from torchlight.fusion.streams import name_streams, open_test_part, read_streams, score_file
 from torchlight.system.files import atomic
 from torchlight.system.paths import ROOT
 from torchlight.training.run_dir import CONFIG, ENVIRONMENT, LAST, METRICS
+from torchlight.training.scores import SCORE_FILE
 
 CPU_SHARE = (
     20 / 65

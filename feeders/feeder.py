@@ -61,6 +61,11 @@ class BatchFeeder(Dataset):
             (), dtype=torch.int64
         ).share_memory_()  # shared: workers that live on see the next epoch too
 
+    @property
+    def manifest(self) -> dict:
+        """What is known about the data as a whole, by the keys of a clip store's manifest."""
+        return self.source.manifest
+
     def __len__(self) -> int:
         return self.repeat * len(self.source)
 

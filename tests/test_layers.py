@@ -8,12 +8,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or one file of it
-    "graph": {"graph", "numpy", "yaml"},
+    "graph": {"graph", "torchlight.system", "numpy", "yaml"},
     "model": {"model", "graph", "numpy", "torch"},
-    "feeders": {"feeders", "graph", "numpy", "torch"},
-    "data": {"data", "graph", "feeders.clips", "numpy", "yaml", "tqdm", "matplotlib", "PIL"},
+    "feeders": {"feeders", "graph", "torchlight.system", "numpy", "torch"},
+    "data": {"data", "graph", "feeders.clips", "torchlight.system", "numpy", "yaml", "tqdm", "matplotlib", "PIL"},
     "torchlight": {"torchlight", "numpy", "torch", "yaml", "tqdm", "tensorboardX", "matplotlib", "sklearn"},
 }
+SYSTEM = {"torchlight.system", "numpy", "yaml"}  # the ground floor, which every folder may import
+FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and what is named before it
+    "system",
+    "contract",
+    "objective",
+    "distillation",
+    "config",
+    "runtime",
+    "training",
+    "fusion",
+    "report",
+    "phases",
+    "cli",
+)
 ENTRIES = ("main.py", "ensemble.py")
 SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}
 
@@ -49,6 +63,33 @@ def test_a_room_imports_only_what_lies_below_it(room):
         if (found := forbidden(path.read_text(), MAY_IMPORT[room]))
     }
     assert not wrong
+
+
+def test_the_ground_floor_imports_the_standard_library_numpy_and_yaml_only():
+    files = sorted((ROOT / "torchlight/system").glob("*.py"))
+    assert len(files) > 5
+    wrong = {path.name: found for path in files if (found := forbidden(path.read_text(), SYSTEM))}
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", SOURCES["torchlight"], ids=lambda path: str(path.relative_to(ROOT / "torchlight")))
+def test_a_folder_of_torchlight_imports_only_folders_below_it(path):
+    floor = path.relative_to(ROOT / "torchlight").parts[0].removesuffix(".py")
+    if floor == "__init__":
+        return
+    below = {f"torchlight.{name}" for name in FLOORS[: FLOORS.index(floor) + 1]}
+    names = {name for name in imports(path.read_text()) if name.startswith("torchlight.")}
+    assert not {name for name in names if not f"{name}.".startswith(tuple(f"{b}." for b in below))}
+
+
+@pytest.mark.parametrize("folder", (*MAY_IMPORT, "benchmarks"))
+def test_files_and_functions_stay_short(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        source = path.read_text()
+        assert len(source.splitlines()) <= 350, path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
 def test_a_paper_imports_no_other_paper():

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from torchlight import phases
 from torchlight.config import legacy
 from torchlight.config.load import load_config
 from torchlight.config.options import FIELDS, TYPES, ConfigError
-from torchlight.processor import Processor
 from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
@@ -118,7 +118,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code is that of `torchlight.system.command.run`."""
     code = run(act, argv)
-    if "RANK" in os.environ:  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
+    if (
+        "RANK" in os.environ
+    ):  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -135,8 +137,7 @@ def act(argv: list[str]) -> int:
     if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
         return launch(argv, len(config.device))
     try:
-        with Processor(config) as processor:
-            processor.run()
+        phases.run(config)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; --resume true goes on from the last checkpoint") from error
     return 0

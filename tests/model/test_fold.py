@@ -10,8 +10,8 @@ from model.fold import fold
 from tests.model.golden import fill_model
 from tests.model.test_networks import clip
 from tests.model.zoo import NETWORKS, build
+from torchlight.training.device import synchronize_norms
 from torchlight.training.engine import for_inference
-from torchlight.training.trainer import synchronise_norms
 
 LEFT = {  # norms that follow no convolution: of the data, behind a max pool, behind a topology, before an activation
     "stgcn": 1 + 10,
@@ -67,7 +67,7 @@ def test_a_network_whose_norms_go_over_all_gpus_says_the_same_alone_and_is_folde
     data = clip(name).double()
     one = fill_model(build(name), data)
     many = copy.deepcopy(one)
-    synchronise_norms(many)
+    synchronize_norms(many)
     assert all(isinstance(module, nn.SyncBatchNorm) for module in many.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d))
     assert list(many.state_dict()) == list(one.state_dict())
     assert torch.equal(fold(many)(data), fold(one)(data)) and norms(fold(many)) == LEFT[name]

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from feeders.clips import FORMAT
-from torchlight.fusion.scores import write_scores
+from torchlight.training.scores import write_scores
 
 CLASSES = ["wave", "clap", "jump", "sit down", "stand up", "throw", "kick"]
 NAMES = np.array([f"clip_{i:03d}" for i in range(60)])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, write_run, write_store
-from torchlight.fusion.scores import write_scores
 from torchlight.report.cluster import NOISE, cluster, main, principal_components, standardize
+from torchlight.training.scores import write_scores
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """On a GPU the host runs ahead: on a pretended one, nothing that a training step does makes it wait, and the figures are the same."""
 
 import copy
-from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -14,11 +13,11 @@ from tests.model.zoo import build as build_network
 from tests.pretend import Gpu, gpu
 from tests.torchlight.parts import Plain
 from torchlight.config.options import Config
-from torchlight.distillation import DecoupledKnowledge, LogitDistillation, Teacher
+from torchlight.distillation import DecoupledKnowledge, LogitDistillation
 from torchlight.objective import Classification
-from torchlight.processor import Processor
-from torchlight.training import build, engine, optim
-from torchlight.training.sampler import TrainBatches
+from torchlight.training import engine, loader, optim
+from torchlight.training.experiment import open_feeder
+from torchlight.training.teacher import Teacher
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
@@ -33,10 +32,10 @@ def train(objective: nn.Module, model: nn.Module, device: torch.device, watch: G
     draw = torch.Generator().manual_seed(0)
     batches = [{"data": torch.randn(2, 3, 16, 25, 2, generator=draw), "label": torch.tensor([0, 3])} for _ in range(2)]
     batches = [engine.to_device(batch, device) for batch in batches]
-    arguments = (device, meter, engine.Clock(), 1, 1.0, nullcontext, scaler, partial(average.update, model))
+    stepper = engine.Stepper(optimizer, device, clip_grad=1.0, scaler=scaler, after_step=partial(average.update, model))
     if watch:
         watch.waits.clear()
-    engine.train_one_epoch(model, objective, batches, optimizer, *arguments)
+    engine.train_one_epoch(model, objective, batches, stepper, meter, engine.Clock())
     if watch:
         assert not watch.waits
     return meter.means()
@@ -99,22 +98,18 @@ def test_an_evaluation_waits_for_a_gpu_when_all_batches_are_on_their_way(monkeyp
 def test_clips_go_to_the_gpu_unless_somebody_wants_them_elsewhere(store, monkeypatch, options, where):
     settings = Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args={"data_path": str(store)}, **options)
     with gpu(monkeypatch):
-        feeder = build.open_feeder(settings, Feeder, "train", CPU if settings.device else CUDA)
+        feeder = open_feeder(settings, Feeder, "train", CPU if settings.device else CUDA)
         assert feeder.device == where
-        assert where == CPU or build.worker_count(settings, feeder, CUDA) == 0
+        assert where == CPU or loader.worker_count(settings, feeder, CUDA) == 0
 
 
 def test_batches_made_on_the_gpu_come_from_the_process_itself_as_they_are(store, monkeypatch):
-    processor = Processor(
-        Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args={"data_path": str(store), "window_size": 8})
-    )
+    arguments = {"data_path": str(store), "window_size": 8}
+    settings = Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args=arguments)
     expected = Feeder(str(store), window_size=8, seed=1).batch([3, 1], 0)["data"]
     with gpu(monkeypatch):
-        processor.device = CUDA
-        processor.feeders = {"train": build.open_feeder(processor.config, Feeder, "train", CUDA)}
-        batches = TrainBatches(40, 2, seed=1)
-        monkeypatch.setattr(TrainBatches, "__iter__", lambda self: iter([[3, 1]]))
-        (batch,) = processor.loader("train", batches, "")
+        feeder = open_feeder(settings, Feeder, "train", CUDA)
+        (batch,) = loader.make_loader(settings, feeder, [[3, 1]], CUDA)
         assert batch["data"].device == CUDA
         torch.testing.assert_close(batch["data"].cpu(), expected, rtol=1e-5, atol=1e-5)
 
@@ -125,7 +120,7 @@ def test_batches_made_on_the_gpu_come_from_the_process_itself_as_they_are(store,
         *((None, CPU, cores, 1, 0) for cores in (1, 2, 64)),  # the network needs the cores
         (None, CUDA, 1, 1, 0),
         (None, CUDA, 2, 1, 1),
-        (None, CUDA, 64, 1, build.MOST_WORKERS),
+        (None, CUDA, 64, 1, loader.MAX_WORKERS),
         (None, CUDA, 16, 8, 1),
         (None, CUDA, 8, 8, 0),
         (0, CUDA, 64, 1, 0),
@@ -134,6 +129,6 @@ def test_batches_made_on_the_gpu_come_from_the_process_itself_as_they_are(store,
     ],
 )
 def test_as_many_workers_as_pay_or_as_many_as_given(store, monkeypatch, given, device, cores, ranks, workers):
-    monkeypatch.setattr(build.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
-    assert build.worker_count(Config(num_worker=given), Feeder(str(store), window_size=8), device) == workers
+    assert loader.worker_count(Config(num_worker=given), Feeder(str(store), window_size=8), device) == workers

@@ -18,12 +18,10 @@ from torchlight.config.load import load_config
 from torchlight.distillation import (
     DecoupledKnowledge,
     LogitDistillation,
-    Teacher,
     decoupled_divergence,
     divergence,
-    find_problems,
-    teacher_configs,
 )
+from torchlight.training.teacher import Teacher, find_problems, teacher_configs
 
 CLASSES, CLIPS, JOINTS, FRAMES = 4, 32, 25, 16
 
@@ -306,12 +304,12 @@ def test_each_teacher_of_a_run_sees_its_own_modality_and_the_cache_changes_nothi
             assert a[key] == pytest.approx(b[key], rel=1e-4), key
     parents = torch.tensor(SKELETON.bone_parents)
     torch.testing.assert_close(seen[0][1], seen[0][0] - seen[0][0][:, :, :, parents])
-    assert len(seen) == 4 + 2  # two epochs of two batches, and with the cache one epoch of them
+    assert len(seen) == 1 + 4 + 1 + 2  # a rehearsal, then two epochs of two batches; with the cache one epoch of them
 
 
 def test_a_teacher_without_weight_changes_nothing_and_without_a_teacher_none_is_loaded(folder, monkeypatch):
     teach(folder, "weightless", "--objective-args", "alpha=0", "beta=0", "warm_up_epoch=0")
-    monkeypatch.delattr("torchlight.processor.Processor.load_teacher")
+    monkeypatch.delattr("torchlight.training.experiment.load_teachers")
     flags = ["--model-args", "channels=[8]", "--work-dir", f"{folder}/alone"]
     assert main(["--config", f"{folder}/teacher.yaml", *flags]) == 0
     a, b = (torch.load(folder / name / "last.pt", weights_only=True)["model"] for name in ("weightless", "alone"))
@@ -361,7 +359,7 @@ def entry(folder, **changes) -> str:
         ),
         (
             {"model_args": {"channels": [16, 16], "num_point": 20, "graph": "graph.ucla.Graph"}},
-            "num_point: found 20; the data has 25",
+            "num_point: expected 25, because the data has 25 joints, got 20",
         ),
     ],
 )

@@ -1,16 +1,13 @@
 """An epoch and an evaluation, without files."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests.torchlight.parts import Plain
-from torchlight.fusion import scores
 from torchlight.objective import Classification
-from torchlight.training import engine
+from torchlight.training import engine, scores
 from torchlight.training.sampler import TestBatches, TrainBatches
 
 
@@ -30,21 +27,14 @@ def train(parts: list[dict], update_freq: int, clip_grad: float = 0.0, objective
     torch.manual_seed(0)
     model, meter, steps = Plain(3, 2, 1), engine.Meter(), []
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    engine.train_one_epoch(
-        model,
-        objective or Classification(),
-        parts,
+    stepper = engine.Stepper(
         optimizer,
         torch.device("cpu"),
-        meter,
-        engine.Clock(),
         update_freq,
         clip_grad,
-        nullcontext,
-        scaler,
-        lambda: steps.append(torch.cat([p.detach().flatten() for p in model.parameters()])),
+        after_step=lambda: steps.append(torch.cat([p.detach().flatten() for p in model.parameters()])),
     )
+    engine.train_one_epoch(model, objective or Classification(), parts, stepper, meter, engine.Clock())
     return model.state_dict(), meter.means(), steps
 
 

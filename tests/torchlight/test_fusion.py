@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
-from torchlight.fusion import fuse as fusion
+from torchlight.fusion import fuse
 from torchlight.fusion.cli import main
 from torchlight.fusion.intervals import bootstrap_interval, compare, mcnemar
-from torchlight.fusion.scores import read_scores, write_scores
+from torchlight.training.scores import read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
 
@@ -34,7 +34,7 @@ def top1(scores):
     ],
 )
 def test_a_preset_gives_the_published_weights(preset, modalities, weights):
-    assert fusion.preset_weights(preset, modalities) == weights
+    assert fuse.preset_weights(preset, modalities) == weights
 
 
 @pytest.mark.parametrize(
@@ -43,31 +43,31 @@ def test_a_preset_gives_the_published_weights(preset, modalities, weights):
 )
 def test_a_preset_without_a_weight_for_a_stream_is_refused(preset, modalities):
     with pytest.raises(ValueError, match=f"preset {preset}"):
-        fusion.preset_weights(preset, modalities)
+        fuse.preset_weights(preset, modalities)
 
 
 def test_fusion_is_the_weighted_sum():
     weights = [0.6, 0.6, 0.4, 0.4]
     expected = sum(w * s for w, s in zip(weights, STREAMS, strict=True))
-    assert np.allclose(fusion.fuse(STREAMS, weights), expected, atol=1e-12)
+    assert np.allclose(fuse.fuse(STREAMS, weights), expected, atol=1e-12)
 
 
 def test_softmax_space_adds_probabilities_and_differs_from_logits():
     p = np.exp(STREAMS * 30) / np.exp(STREAMS * 30).sum(2, keepdims=True)
-    assert np.allclose(fusion.to_space(STREAMS * 30, "softmax"), p, atol=1e-12)
-    assert np.array_equal(fusion.to_space(STREAMS, "logits"), STREAMS)
-    assert (fusion.fuse(p, [1] * 4).argmax(1) != fusion.fuse(STREAMS, [1] * 4).argmax(1)).any()
+    assert np.allclose(fuse.to_space(STREAMS * 30, "softmax"), p, atol=1e-12)
+    assert np.array_equal(fuse.to_space(STREAMS, "logits"), STREAMS)
+    assert (fuse.fuse(p, [1] * 4).argmax(1) != fuse.fuse(STREAMS, [1] * 4).argmax(1)).any()
 
 
 def test_scores_that_are_probabilities_already_are_not_made_so_twice():
-    p = fusion.softmax(STREAMS)
-    assert fusion.are_probabilities(np.stack([STREAMS[0], p[0]])).tolist() == [False, True]
-    assert np.array_equal(fusion.to_space(p, "softmax"), p)
+    p = fuse.softmax(STREAMS)
+    assert fuse.are_probabilities(np.stack([STREAMS[0], p[0]])).tolist() == [False, True]
+    assert np.array_equal(fuse.to_space(p, "softmax"), p)
 
 
 @pytest.mark.parametrize("S", [1, 2, 3, 4, 6, 8])
 def test_the_weight_grid_sums_to_one_and_begins_with_the_most_even_weights(S):
-    grid = fusion.weight_grid(S)
+    grid = fuse.weight_grid(S)
     assert grid.shape[1] == S and S <= len(grid) <= 301
     assert np.allclose(grid.sum(1), 1) and (grid >= 0).all()
     assert len(np.unique(grid.round(9), axis=0)) == len(grid)
@@ -75,8 +75,8 @@ def test_the_weight_grid_sums_to_one_and_begins_with_the_most_even_weights(S):
 
 
 def test_cross_fitted_weights_are_measured_on_the_half_that_did_not_choose_them():
-    found = fusion.search_weights(STREAMS, LABEL, splits=3, seed=5, chunk=7)
-    grid, random, expected = fusion.weight_grid(4), np.random.default_rng(5), []
+    found = fuse.search_weights(STREAMS, LABEL, splits=3, seed=5, chunk=7)
+    grid, random, expected = fuse.weight_grid(4), np.random.default_rng(5), []
     right = np.stack([np.einsum("s,snc->nc", w, STREAMS).argmax(1) == LABEL for w in grid])
     for _ in range(3):
         order = random.permutation(60)
@@ -86,14 +86,14 @@ def test_cross_fitted_weights_are_measured_on_the_half_that_did_not_choose_them(
     assert np.allclose(found.cross_fitted, expected)
     assert (
         found.fitted
-        == pytest.approx(top1(fusion.fuse(STREAMS, found.weights)))
+        == pytest.approx(top1(fuse.fuse(STREAMS, found.weights)))
         == pytest.approx(100 * right.mean(1).max())
     )
 
 
 def test_weights_fitted_to_noise_look_good_only_on_their_own_clips():
     noise = np.random.default_rng(0).normal(size=(4, 60, 7))
-    found = fusion.search_weights(noise, LABEL, splits=20)
+    found = fuse.search_weights(noise, LABEL, splits=20)
     assert found.fitted > found.cross_fitted.mean() + 4
 
 
@@ -221,7 +221,7 @@ def test_everything_wrong_with_the_files_is_said_at_once_and_nothing_is_written(
         (["--scores", "a.pkl", "b.pkl"], "give --dataset as below config/"),
         (["--scores", "a.pkl", "--joint-dir", "b"], "choose one"),
         (["--compare", "a.pkl", "b.pkl", "--alpha", "1"], "alpha: has no effect with --compare"),
-        (["--scores", "a.pkl", "--ema", "maybe"], "allowed: true, false"),
+        (["--scores", "a.pkl", "--ema", "maybe"], "expected true or false, got 'maybe'"),
         (["--scores", "a.pkl", "--ema", "true"], "ema: has no effect on a score file"),
         (["--dataset", "tiny", "--save", "/nowhere/f.pkl"], "its folder is not there"),
     ],

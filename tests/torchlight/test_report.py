@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
-from torchlight.fusion.scores import write_scores
-from torchlight.report import class_tables as analysis
+from torchlight.report import class_tables
 from torchlight.report.page import write_report
 from torchlight.report.runs import learned_adjacency, poses
+from torchlight.training.scores import write_scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -51,7 +51,7 @@ def test_the_page_tells_the_figures_of_the_run(page):
 
 
 def test_the_most_confused_pair_comes_first(page):
-    matrix = analysis.confusion_matrix(make_scores(0), LABEL)
+    matrix = class_tables.confusion_matrix(make_scores(0), LABEL)
     wrong = matrix - np.diag(matrix.diagonal())
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
     assert f"true taken for clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
@@ -142,7 +142,7 @@ def test_what_cannot_be_reported_is_said_and_no_page_is_written(tmp_path, store)
 def test_a_clip_stands_upright_whatever_axis_points_up():
     class Feeder:
         skeleton = type("Body", (), {"parents": (0, 0), "left": (), "right": ()})
-        source = type("Source", (), {})
+        manifest: dict = {}
 
         def batch(self, indices, epoch):
             data = np.zeros((1, 3, 9, 2, 1), np.float32)
@@ -150,7 +150,7 @@ def test_a_clip_stands_upright_whatever_axis_points_up():
             return {"data": torch.from_numpy(data)}
 
     for up, expected in (("y", [1, 2]), ("z", [1, 3]), ("-y", [1, -2])):
-        Feeder.source.manifest = {"up": up}
+        Feeder.manifest = {"up": up}
         points = poses(Feeder(), 0)[0]
         assert points.shape == (8, 1, 2, 2) and points[0, 0, 1].tolist() == expected
 

@@ -14,9 +14,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from tests.torchlight import tiny
 from torchlight.config import options as config
-from torchlight.fusion import scores
-from torchlight.training import checkpoint
-from torchlight.training import run_dir as record
+from torchlight.config.load import load_config
+from torchlight.training import checkpoint, run_dir, scores
 
 FILES = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "best_ema.pt"}
 TABLES = {"each_class_acc.csv", "confusion_matrix.csv", "confusion_matrix.png"}
@@ -57,7 +56,7 @@ def test_the_metrics_hold_every_epoch_and_the_best_one_is_named_as_chosen_on_the
         top = [line[f"{kind}_top1"] for line in lines]
         assert lines[-1][f"best_on_{kind}_top1"] == max(top)
         assert lines[-1][f"best_on_{kind}_epoch"] == 1 + top.index(max(top)) == checkpoint.load(trained / file)["epoch"]
-    assert "chosen on the test clips" in (trained / "log.txt").read_text()
+    assert "selected on the test clips" in (trained / "log.txt").read_text()
 
 
 def test_tensorboard_shows_the_figures_of_the_metrics(trained):
@@ -88,13 +87,13 @@ def test_the_environment_says_what_a_figure_depends_on(trained):
 
 
 def test_the_commit_is_unknown_where_there_is_no_git(monkeypatch, tmp_path):
-    assert len(record.git_commit().removesuffix("-dirty")) == 40
+    assert len(run_dir.git_commit().removesuffix("-dirty")) == 40
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert record.git_commit() is None
+    assert run_dir.git_commit() is None
 
 
 def test_the_saved_configuration_loads_and_describes_the_run(trained):
-    found = config.load_config(trained / "config.yaml")
+    found = load_config(trained / "config.yaml")
     assert (
         found.num_epoch == 3 and found.objective_args == tiny.RICH["objective_args"] and found.work_dir == str(trained)
     )
@@ -162,9 +161,9 @@ def test_a_mistake_that_comes_with_overwrite_destroys_nothing(tmp_path, experime
 
 
 def test_a_file_below_the_configurations_has_its_own_place():
-    found = config.Config(config=str(record.ROOT / "config" / "NW-UCLA" / "ctrgcn.yaml"), modality="bone")
-    assert str(record.default_work_dir(found)) == "work_dir/NW-UCLA/ctrgcn/bone"
-    assert record.default_work_dir(config.Config(config="/elsewhere/x.yaml")) is None
+    found = config.Config(config=str(run_dir.ROOT / "config" / "NW-UCLA" / "ctrgcn.yaml"), modality="bone")
+    assert str(run_dir.default_work_dir(found)) == "work_dir/NW-UCLA/ctrgcn/bone"
+    assert run_dir.default_work_dir(config.Config(config="/elsewhere/x.yaml")) is None
 
 
 @pytest.mark.parametrize(("interval", "epochs"), [("eval_interval", [3, 5]), ("save_interval", [1, 2, 3, 4, 5])])

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from torchlight.fusion.scores import align, is_correct, read_scores, top_k, write_scores
+from torchlight.training.scores import align, is_correct, read_scores, top_k, write_scores
 
 NAMES = np.array(["b", "a", "c"])
 ROWS = np.arange(12.0).reshape(3, 4)
@@ -81,7 +81,7 @@ def object_array() -> np.ndarray:
 def test_a_malicious_pickle_is_refused_and_nothing_in_it_runs(content, protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(content, protocol))
-    with pytest.raises(ValueError, match="evil.pkl: refused: .*; nothing in it was run"):
+    with pytest.raises(ValueError, match="evil.pkl: not a pickle of plain data .*; nothing in it was run"):
         read_scores("evil.pkl")
     assert not (tmp_path / "pwned").exists()
 
@@ -111,7 +111,7 @@ def test_a_missing_or_damaged_file_is_an_error_with_its_name(tmp_path):
         read_scores(tmp_path / "s.pkl")
     write_scores(tmp_path / "s.pkl", NAMES, ROWS)
     (tmp_path / "s.pkl").write_bytes((tmp_path / "s.pkl").read_bytes()[:-20])
-    with pytest.raises(ValueError, match="s.pkl: refused"):
+    with pytest.raises(ValueError, match="s.pkl: not a pickle of plain data"):
         read_scores(tmp_path / "s.pkl")
 
 

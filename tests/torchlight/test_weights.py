@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
-from torchlight.fusion import scores
-from torchlight.training import checkpoint, engine
+from torchlight.training import checkpoint, engine, scores
 
 
 @pytest.fixture

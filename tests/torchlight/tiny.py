@@ -14,7 +14,7 @@ import torch
 from tests.feeders.synthetic import write_store
 from torchlight import cli
 from torchlight.config import imports
-from torchlight.config import options as config
+from torchlight.config.load import load_config
 from torchlight.training import checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")  # its server has imported torch once, and each run is a fork of it
@@ -168,6 +168,6 @@ def check_readable(folder: Path) -> None:
         lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
         assert all(json.loads(line) for line in lines if line.endswith("\n"))
     if (folder / "config.yaml").exists():
-        config.load_config(folder / "config.yaml")
+        load_config(folder / "config.yaml")
     if (folder / "environment.json").exists():
         json.loads((folder / "environment.json").read_text())

@@ -56,7 +56,9 @@ def read_layers(file: Path, problems: list[str]) -> list[tuple[str, dict]]:
     base_options = read_options(base_file, problems)
     if "base" in base_options:
         further = quote(base_options.pop("base"))
-        problems.append(f"{base_file}: base: expected no base, because {file} already names this file as base; got {further}")
+        problems.append(
+            f"{base_file}: base: expected no base, because {file} already names this file as base; got {further}"
+        )
     return [(str(base_file), base_options), (str(file), options)]
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from torchlight.config.options import ConfigError
-from torchlight.fusion import fuse as fusion
-from torchlight.fusion import scores, streams
+from torchlight.fusion import fuse, streams
 from torchlight.fusion.intervals import bootstrap_interval, compare
 from torchlight.fusion.streams import GroundTruth, Stream
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
 from torchlight.system.files import atomic
+from torchlight.training import scores
 
 log = logging.getLogger("torchlight")
 
@@ -43,7 +43,7 @@ def build_parser() -> Parser:
         default=Path("work_dir"),
         help="where the runs lie: <work-dir>/<dataset>/<model>/<modality>",
     )
-    for modality in fusion.MODALITIES:
+    for modality in fuse.MODALITIES:
         parser.option(
             f"{modality.replace('_', '-')}-dir",
             type=Path,
@@ -58,10 +58,8 @@ def build_parser() -> Parser:
         metavar="W",
         help="a weight for each stream; a single one for two streams means 1 and W",
     )
-    parser.option("preset", choices=fusion.PRESETS, help="published weights and space: " + ", ".join(fusion.PRESETS))
-    parser.option(
-        "space", choices=fusion.SPACES, help="add logits or probabilities (default: the preset's, else logits)"
-    )
+    parser.option("preset", choices=fuse.PRESETS, help="published weights and space: " + ", ".join(fuse.PRESETS))
+    parser.option("space", choices=fuse.SPACES, help="add logits or probabilities (default: the preset's, else logits)")
     parser.switch("search", help="look for weights across random halves of the test set")
     parser.option("splits", type=int, default=20, help="random halves for --search")
     parser.option("seed", type=int, default=0, help="of intervals and of --search")
@@ -82,7 +80,7 @@ def build_parser() -> Parser:
 def check(args: argparse.Namespace) -> None:
     """Raise ConfigError for combinations that make no sense."""
     problems = []
-    directories = [m for m in fusion.MODALITIES if getattr(args, f"{m}_dir")]
+    directories = [m for m in fuse.MODALITIES if getattr(args, f"{m}_dir")]
     ways = [
         name
         for name, given in (("--scores", args.scores), ("--<modality>-dir", directories), ("--compare", args.compare))
@@ -114,7 +112,7 @@ def check(args: argparse.Namespace) -> None:
 def choose_streams(args: argparse.Namespace) -> list[Stream]:
     """The streams that the command line means."""
     file = scores.EMA_SCORE_FILE if args.ema else scores.SCORE_FILE
-    given = {m: getattr(args, f"{m}_dir") for m in fusion.MODALITIES if getattr(args, f"{m}_dir")}
+    given = {m: getattr(args, f"{m}_dir") for m in fuse.MODALITIES if getattr(args, f"{m}_dir")}
     paths = args.scores or args.compare or list(given.values())
     if not paths:
         return known_to_preset(args, streams.find_streams(args.work_dir, args.dataset, args.model, file))
@@ -130,7 +128,7 @@ def choose_streams(args: argparse.Namespace) -> list[Stream]:
 
 def known_to_preset(args: argparse.Namespace, found: list[Stream]) -> list[Stream]:
     """The found streams that the preset has weights for; the others are left out, and said."""
-    known = fusion.PRESETS[args.preset].by_modality if args.preset else None
+    known = fuse.PRESETS[args.preset].by_modality if args.preset else None
     kept = [stream for stream in found if known is None or stream.modality in known]
     for stream in found:
         if stream not in kept:
@@ -160,7 +158,7 @@ def choose_weights(args: argparse.Namespace, found: list[Stream]) -> tuple[list[
     if preset is None:
         return [1.0] * len(found), "equal weights; choose others with --alpha or --preset"
     try:
-        weights = fusion.preset_weights(preset, [stream.modality for stream in found])
+        weights = fuse.preset_weights(preset, [stream.modality for stream in found])
     except ValueError as error:
         raise ConfigError([str(error)]) from error
     if 0 in weights:
@@ -186,16 +184,16 @@ def figures(values: np.ndarray, label: np.ndarray, seed: int) -> dict[str, Any]:
 def run_fusion(args: argparse.Namespace, found: list[Stream], part: GroundTruth) -> dict[str, Any]:
     """Fuse, print the table, write what was asked for; returns the table."""
     weights, origin = choose_weights(args, found)
-    space = args.space or (fusion.PRESETS[args.preset].space if args.preset else "logits")
+    space = args.space or (fuse.PRESETS[args.preset].space if args.preset else "logits")
     raw = streams.read_streams(found, part)
-    mixed = fusion.are_probabilities(raw)
+    mixed = fuse.are_probabilities(raw)
     if space == "logits" and mixed.any() and not mixed.all():
         log.warning(
             "%s: holds probabilities, others logits; --space softmax puts them on one scale",
             found[int(mixed.argmax())].name,
         )
-    values = fusion.to_space(raw, space)
-    fused = fusion.fuse(values, weights)
+    values = fuse.to_space(raw, space)
+    fused = fuse.fuse(values, weights)
     rows = [
         {"stream": s.name, "weight": w, **figures(v, part.label, args.seed)}
         for s, w, v in zip(found, weights, values, strict=True)
@@ -234,7 +232,7 @@ def run_search(args: argparse.Namespace, found: list[Stream], values: np.ndarray
     """Search for weights across halves, and say which of its figures is honest."""
     if len(found) < 2:
         raise ConfigError(["search: found one stream; two or more are needed"])
-    result = fusion.search_weights(values, part.label, args.splits, args.seed)
+    result = fuse.search_weights(values, part.label, args.splits, args.seed)
     mean, spread = float(result.cross_fitted.mean()), float(result.cross_fitted.std())
     low, high = float(result.cross_fitted.min()), float(result.cross_fitted.max())
     log.info("searched weights, measured on the halves that did not choose them: top-1 %.2f +- %.2f", mean, spread)

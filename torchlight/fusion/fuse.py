@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from torchlight.fusion.scores import is_correct
+from torchlight.training.scores import is_correct
 
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 SPACES = ("logits", "softmax")

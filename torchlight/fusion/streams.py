@@ -10,11 +10,11 @@ import numpy as np
 from torchlight.config.load import load_config
 from torchlight.config.options import ConfigError
 from torchlight.fusion.fuse import MODALITIES
-from torchlight.fusion.scores import SCORE_FILE, align, read_scores
 from torchlight.system.paths import ROOT
 from torchlight.system.text import nearest
 from torchlight.training.build import build_feeder, preflight
 from torchlight.training.run_dir import CONFIG
+from torchlight.training.scores import SCORE_FILE, align, read_scores
 
 log = logging.getLogger("torchlight")
 

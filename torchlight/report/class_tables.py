@@ -26,6 +26,6 @@ def write_class_tables(folder: Path, matrix: np.ndarray, class_names: list[str])
         rows = csv.writer(file)
         rows.writerow(["true \\ predicted", *class_names])
         rows.writerows([name, *row] for name, row in zip(class_names, matrix.tolist(), strict=True))
-    from torchlight.report import figures as pictures  # matplotlib is slow to import, and only needed here
+    from torchlight.report import pictures  # matplotlib is slow to import, and only needed here
 
     pictures.to_png(pictures.confusion(matrix, class_names), folder / "confusion_matrix.png")

@@ -15,10 +15,10 @@ import numpy as np
 
 from torchlight.config.options import ConfigError
 from torchlight.fusion import streams
-from torchlight.fusion.scores import read_scores
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
 from torchlight.system.files import atomic
+from torchlight.training.scores import read_scores
 
 log = logging.getLogger("torchlight")
 NOISE = -1
@@ -108,9 +108,7 @@ def known_labels(file: Path, names: Sequence[str], dataset: str | None) -> list[
 
 def build_parser() -> Parser:
     """The options of the command line."""
-    parser = Parser(
-        prog="python -m torchlight.report.cluster", description="Cluster clips by their features."
-    )
+    parser = Parser(prog="python -m torchlight.report.cluster", description="Cluster clips by their features.")
     parser.option(
         "features", type=Path, required=True, help="epoch1_test_feature.pkl, or a score file: {sample name: vector}"
     )
@@ -178,5 +176,10 @@ def act(argv: list[str]) -> int:
     return 0
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; the exit code is that of `torchlight.system.command.run`."""
+    return run(act, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run(act))
+    sys.exit(main())

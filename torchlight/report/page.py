@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from torchlight.fusion import fuse as fusion
-from torchlight.fusion import streams
+from torchlight.fusion import fuse, streams
 from torchlight.fusion.intervals import bootstrap_interval
-from torchlight.fusion.scores import SCORE_FILE, is_correct, top_k
-from torchlight.report import figures as pictures
+from torchlight.report import pictures
 from torchlight.report.class_tables import confusion_matrix
 from torchlight.report.runs import (
     Run,
@@ -29,6 +27,7 @@ from torchlight.report.runs import (
 )
 from torchlight.system.files import atomic
 from torchlight.training.run_dir import CONFIG
+from torchlight.training.scores import SCORE_FILE, is_correct, top_k
 
 CLIPS, PAIRS = 3, 12  # how much is shown
 
@@ -204,7 +203,7 @@ def add_classes(page: Page, result: np.ndarray, truth: streams.GroundTruth) -> N
 
 def add_clips(page: Page, result: np.ndarray, truth: streams.GroundTruth, feeder: Any) -> None:
     """A few clips that were surely right and surely wrong, as skeletons."""
-    probabilities = result if fusion.are_probabilities(result[None])[0] else fusion.softmax(result)
+    probabilities = result if fuse.are_probabilities(result[None])[0] else fuse.softmax(result)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     correct = is_correct(result, truth.label)
     page.add(

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.fusion import fuse as fusion
-from torchlight.fusion import streams
-from torchlight.fusion.scores import SCORE_FILE
+from torchlight.contract import manifest_of
+from torchlight.fusion import fuse, streams
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, preflight
 from torchlight.training.run_dir import BEST, CONFIG, ENVIRONMENT, LAST, RunDirectory
+from torchlight.training.scores import SCORE_FILE
 
 LEARNED = (
     r"(^|\.)PA$",
@@ -70,7 +70,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
 
 def in_field_order(configs: Iterable[Path]) -> list[Path]:
     """The folders of these files: joint, bone, joint motion, bone motion, then others by name."""
-    order = {modality: i for i, modality in enumerate(fusion.MODALITIES)}
+    order = {modality: i for i, modality in enumerate(fuse.MODALITIES)}
     return sorted(
         (path.parent for path in configs), key=lambda folder: (order.get(folder.name, len(order)), folder.name)
     )
@@ -78,11 +78,8 @@ def in_field_order(configs: Iterable[Path]) -> list[Path]:
 
 def open_test_feeder(config: Config) -> Any:
     """The test clips of an experiment as joints, whatever its stream is, to be drawn."""
-    config.modality, modality = "joint", config.modality
-    try:
-        return build_feeder(config, preflight(config, ("feeder",))["feeder"], "test")
-    finally:
-        config.modality = modality
+    joints = replace(config, modality="joint", teacher=[])
+    return build_feeder(joints, preflight(joints, ("feeder",))["feeder"], "test")
 
 
 def read_scores(runs: list[Run], truth: streams.GroundTruth) -> list[Run]:
@@ -112,12 +109,12 @@ def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], s
         return (scored[0].scores if scored else None), [None] * len(scored), ""
     try:
         weights, origin = (
-            fusion.preset_weights("ctrgcn", [run.config.modality for run in scored]),
+            fuse.preset_weights("ctrgcn", [run.config.modality for run in scored]),
             "Fused with the weights of CTR-GCN. ",
         )
     except ValueError:
         weights, origin = [1.0] * len(scored), "Fused with equal weights. "
-    return fusion.fuse(np.stack([run.scores for run in scored]), weights), weights, origin
+    return fuse.fuse(np.stack([run.scores for run in scored]), weights), weights, origin
 
 
 def score_command(run: Run) -> str:
@@ -133,7 +130,7 @@ def poses(feeder: Any, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int]
     frames = (
         moving[np.linspace(0, len(moving) - 1, FRAMES).round().astype(int)] if len(moving) else np.zeros(FRAMES, int)
     )
-    up = str(feeder.source.manifest.get("up") or "y")
+    up = str(manifest_of(feeder).get("up") or "y")
     axes = (0 if up[-1] != "x" else 1, "xyz".index(up[-1]))
     points = data[list(axes)][:, frames].transpose(1, 3, 2, 0)  # (T, M, V, 2)
     if up.startswith("-"):

@@ -92,12 +92,18 @@ def describe(error: BaseException) -> tuple[str, int]:
         return f"the text {error.object[error.start : error.end]!r} cannot be written in {error.encoding}", USER_ERROR
     if isinstance(error, ValueError):
         return text, USER_ERROR
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text:
+    if is_out_of_memory(error):
         return "out of memory; use a smaller batch_size, fewer workers or less data at a time", FAILED
     if isinstance(error, OSError):
         return explain_os_error(error), FAILED
     first = text.splitlines()[0] if text else ""
     return f"internal error: {type(error).__name__}: {first}; --debug shows where; please report it", FAILED
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python, NumPy or PyTorch."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def explain_os_error(error: OSError) -> str:

@@ -11,7 +11,7 @@ _SHORT.maxlevel = 3
 
 
 def nearest(word: str, known: Iterable[str], limit: int = 12) -> str:
-    """'did you mean ...?' with the nearest known words, or the list of what is known if none is near.
+    """'did you mean ...?' with the nearest known word, or the list of what is known if none is near.
 
     >>> nearest("jont", ["joint", "bone"])
     'did you mean joint?'
@@ -19,9 +19,9 @@ def nearest(word: str, known: Iterable[str], limit: int = 12) -> str:
     'known: joint, bone'
     """
     known = list(known)
-    close = difflib.get_close_matches(str(word), known, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
-        return f"did you mean {' or '.join(close)}?"
+        return f"did you mean {close[0]}?"
     return f"known: {', '.join(known[:limit])}" + (", ..." if len(known) > limit else "") if known else "there is none"
 
 

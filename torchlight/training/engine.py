@@ -68,44 +68,51 @@ def to_device(batch: dict, device: torch.device) -> dict:
     return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
-def train_one_epoch(
-    network: nn.Module,
-    objective: nn.Module,
-    batches: Iterable[dict],
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    meter: Meter,
-    clock: Clock,
-    update_freq: int,
-    clip_grad: float,
-    autocast: Callable[[], AbstractContextManager],
-    scaler: torch.amp.GradScaler,
-    after_step: Callable[[], None],
-) -> None:
-    """Train on every batch; `update_freq` batches make an optimizer step, after which `after_step` is called.
+@dataclass
+class Stepper:
+    """How gradients become optimizer steps.
 
-    clip_grad is the largest norm of the gradient, 0: no clipping. The scaler (float16) skips steps whose gradient overflowed.
+    update_freq: backward passes per optimizer step. clip_grad: largest norm of the gradient, 0: no clipping. The scaler (float16)
+    skips steps whose gradient overflowed. after_step is called after each optimizer step.
     """
+
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    update_freq: int = 1
+    clip_grad: float = 0.0
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    after_step: Callable[[], None] = lambda: None
+
+    def step(self, network: nn.Module) -> None:
+        """One optimizer step with the accumulated gradients."""
+        if self.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(network.parameters(), self.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.after_step()
+
+
+def train_one_epoch(
+    network: nn.Module, objective: nn.Module, batches: Iterable[dict], stepper: Stepper, meter: Meter, clock: Clock
+) -> None:
+    """Train on every batch; the means of loss, accuracy and further terms go to `meter`, the seconds to `clock`."""
     network.train()
-    optimizer.zero_grad(set_to_none=True)
+    stepper.optimizer.zero_grad(set_to_none=True)
     for number, batch in enumerate(clock.wait(batches), start=1):
-        batch = to_device(batch, device)
-        last = number % update_freq == 0
-        with nullcontext() if last or not hasattr(network, "no_sync") else network.no_sync():
-            with autocast():
+        batch = to_device(batch, stepper.device)
+        last = number % stepper.update_freq == 0
+        with nullcontext() if last or not hasattr(network, "no_sync") else network.no_sync():  # DDP, also compiled
+            with stepper.autocast():
                 loss, logits, terms = objective(network, batch)
-            scaler.scale(loss / update_freq).backward()
+            stepper.scaler.scale(loss / stepper.update_freq).backward()
         if logits is not None:
             terms = terms | {"top1": 100 * (logits.detach().argmax(1) == batch["label"]).double().mean()}
         meter.add(len(batch["label"]), loss=loss, **terms)
         if last:
-            if clip_grad:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(network.parameters(), clip_grad)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            after_step()
+            stepper.step(network)
 
 
 @dataclass

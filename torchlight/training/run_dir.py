@@ -162,6 +162,14 @@ class RunDirectory:
         path = self.path / LAST
         return f"the last checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
 
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if error is not None:
+            log.debug("stopped by %s", kind.__name__, exc_info=error)
+        self.close()
+
     def close(self) -> None:
         """Close what is open; a full disk has already been reported."""
         if self.curves is not None:

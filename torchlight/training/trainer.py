@@ -3,58 +3,55 @@
 import logging
 import math
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
-from torchlight.config.options import Config
+from torchlight.contract import EpochObjective
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, set_rng_state
 from torchlight.system.command import RunError, Terminated
 from torchlight.training import checkpoint, engine, optim
-from torchlight.training.run_dir import BEST, BEST_EMA, LAST, RunDirectory
+from torchlight.training.device import autocast, wrap
+from torchlight.training.experiment import DIVERGED, Experiment, test_figures
+from torchlight.training.loader import make_loader
+from torchlight.training.run_dir import BEST, BEST_EMA, LAST
 from torchlight.training.sampler import TrainBatches
 
 log = logging.getLogger("torchlight")
-HINT = "lower base_lr, lengthen warm_up_epoch, set clip_grad, or look for NaN in the data (prepare.py --check)"
 LISTEN_INTERVAL = 10  # optimizer steps between two agreements of several processes on whether one was asked to leave
 
 
 class Trainer:
-    """Trains `model` on the batches that `loader` makes; `evaluate(model)` gives the test figures of an epoch.
+    """The state of a training run: (epoch, step) counts finished epochs, and optimizer steps done in the next one."""
 
-    Where it stands is (epoch, step): finished epochs, and optimizer steps done in the next one.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        device: torch.device,
-        model: nn.Module,
-        objective: nn.Module,
-        batches: TrainBatches,
-        loader: Callable[[int], Any],
-        evaluate: Callable[[nn.Module], dict[str, float]],
-        records: RunDirectory,
-    ):
-        self.config, self.device, self.model, self.objective = config, device, model, objective
-        self.batches, self.loader, self.evaluate, self.records = batches, loader, evaluate, records
-        without = [word for word in config.freeze if not any(word in name for name, _ in model.named_parameters())]
-        if without:
-            raise ValueError(
-                f"freeze: found {', '.join(without)}; no parameter's name contains that; leave it out or correct it"
-            )
-        self.optimizer = optim.build_optimizer(config, model, fused=device.type == "cuda")
+    def __init__(self, experiment: Experiment, batches: TrainBatches):
+        self.experiment, self.batches = experiment, batches
+        self.config, self.device, self.run_dir = experiment.config, experiment.device, experiment.run_dir
+        self.model, self.objective = experiment.model, experiment.objective
+        config, device = self.config, self.device
+        unknown = [word for word in config.freeze if not any(word in name for name, _ in self.model.named_parameters())]
+        if unknown:
+            raise ValueError(f"freeze: expected parts of parameter names, got {', '.join(unknown)}")
+        self.optimizer = optim.build_optimizer(config, self.model, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-        self.average = optim.MovingAverage(model, config.ema_decay) if config.ema_decay else None
-        self.network = model
+        self.average = optim.MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
+        self.stepper = engine.Stepper(
+            self.optimizer,
+            device,
+            config.update_freq,
+            config.clip_grad,
+            partial(autocast, config, device),
+            self.scaler,
+            self.after_step,
+        )
+        self.network = self.model
         self.meter, self.clock = engine.Meter(), engine.Clock()
         self.epoch = self.step = 0
+        self.lr = 0.0
         self.best: dict[str, dict[str, float]] = {}
+        self.prediction: engine.Prediction | None = None  # of the network itself, in the last evaluation
         self.leaving = False
 
     # Epochs
@@ -77,22 +74,11 @@ class Trainer:
         self.batches.set(self.epoch, self.step)
         done, self.clock = self.step, engine.Clock()
         self.set_schedule()
-        if hasattr(self.objective, "set_epoch"):
+        if isinstance(self.objective, EpochObjective):
             self.objective.set_epoch(number)
-        engine.train_one_epoch(
-            self.network,
-            self.objective,
-            self.loader(self.epoch),
-            self.optimizer,
-            self.device,
-            self.meter,
-            self.clock,
-            config.update_freq,
-            config.clip_grad,
-            partial(autocast, config, self.device),
-            self.scaler,
-            self.after_step,
-        )
+        train = self.experiment.feeders["train"]
+        loader = make_loader(config, train, self.batches, self.device, self.epoch, f"epoch {number}")
+        engine.train_one_epoch(self.network, self.objective, loader, self.stepper, self.meter, self.clock)
         means, seconds = self.check_finite(), self.clock.total
         line: dict[str, Any] = {"epoch": number, "lr": self.lr} | {
             f"train_{key}": value for key, value in means.items()
@@ -103,7 +89,7 @@ class Trainer:
         if number % config.eval_interval == 0 or last:
             line |= self.evaluate_all(number)
         self.epoch, self.step, self.meter = number, 0, engine.Meter()
-        distributed.on_main(partial(self.records.add_metrics, line))
+        distributed.on_main(partial(self.run_dir.add_metrics, line))
         log.info(epoch_line(line, config.num_epoch))
         self.save_best(number)
         leaving = self.asked_to_leave()
@@ -154,7 +140,7 @@ class Trainer:
         means = self.meter.means()
         if not math.isfinite(means["loss"]):
             raise RunError(
-                f"the loss became {means['loss']} in epoch {self.epoch + 1}, at or before step {self.step}; {self.records.left()}; {HINT}"
+                f"the loss became {means['loss']} in epoch {self.epoch + 1}, at or before step {self.step}; {self.run_dir.left()}; {DIVERGED}"
             )
         return means
 
@@ -165,7 +151,9 @@ class Trainer:
             if model is None:
                 continue
             distributed.broadcast_buffers(model)  # what is tested is what is saved
-            line |= {f"{prefix}_{key}": value for key, value in self.evaluate(model).items()}
+            figures, prediction = test_figures(self.experiment, model)
+            self.prediction = prediction if model is self.model else self.prediction
+            line |= {f"{prefix}_{key}": value for key, value in figures.items()}
             if line[f"{prefix}_top1"] > self.best.get(prefix, {"top1": -1})["top1"]:
                 self.best[prefix] = {"top1": line[f"{prefix}_top1"], "epoch": number}
             line |= {f"best_on_{prefix}_{key}": value for key, value in self.best[prefix].items()}
@@ -183,7 +171,7 @@ class Trainer:
         """Write everything that the run needs to go on, whole or not at all; raises RunError if the disk is full."""
         if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
             raise RunError(
-                f"the weights became infinite in the last step before this checkpoint; {self.records.left()}; {HINT}"
+                f"the weights became infinite in the last step before this checkpoint; {self.run_dir.left()}; {DIVERGED}"
             )
         content: dict[str, Any] = {"model": self.model.state_dict()}
         if self.average is not None:
@@ -196,8 +184,8 @@ class Trainer:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """The files of one checkpoint."""
-        path = self.records.path / name
-        with self.records.writing():
+        path = self.run_dir.path / name
+        with self.run_dir.writing():
             if name == LAST and self.step == 0 and self.config.keep:
                 checkpoint.save(path.with_name(f"epoch_{self.epoch}.pt"), content)
             checkpoint.save(path, content)
@@ -210,7 +198,7 @@ class Trainer:
         Raises:
             ValueError: checkpoints are there but none is whole, or they belong to another experiment.
         """
-        candidates = checkpoint.resume_candidates(self.records.path / LAST)
+        candidates = checkpoint.resume_candidates(self.run_dir.path / LAST)
         content = None
         for path in candidates:
             try:
@@ -219,7 +207,7 @@ class Trainer:
             except ValueError as error:
                 log.warning("resume: %s", error)
         if content is None and candidates:
-            best = self.records.path / BEST
+            best = self.run_dir.path / BEST
             raise ValueError(
                 f"resume: no whole checkpoint in {best.parent}; start anew with --overwrite true, or from --weights {best}"
             )
@@ -256,30 +244,7 @@ class Trainer:
 
     def leave(self) -> None:
         """Everything is saved."""
-        raise Terminated(f"SIGTERM: {self.records.left()}; the same command with --resume true goes on from there")
-
-
-def autocast(config: Config, device: torch.device) -> AbstractContextManager:
-    """The arithmetic of the forward pass."""
-    if config.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, getattr(torch, config.precision))
-
-
-def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """The network as the engine calls it: DDP and torch.compile as asked; its weights stay those of `model`."""
-    if distributed.world_size() > 1:
-        model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-    return torch.compile(model) if config.compile else model
-
-
-def synchronise_norms(model: nn.Module) -> None:
-    """Batch norms take their statistics over all processes, also those that rearrange their input before (PyTorch's own conversion
-    would replace such a class, and its forward pass with it)."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
-            kind = type(module)
-            module.__class__ = type(f"Sync{kind.__name__}", (kind, nn.SyncBatchNorm), {"process_group": None})
+        raise Terminated(f"SIGTERM: {self.run_dir.left()}; the same command with --resume true goes on from there")
 
 
 def epoch_line(line: dict[str, Any], num_epoch: int) -> str:

@@ -1,0 +1,119 @@
+"""What a model, a feeder and an objective are. A class that fulfills a protocol works everywhere; it inherits from nothing here.
+
+Axes: N batch, C channels, T frames, V joints, M person slots.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Batch = dict[
+    str, Any
+]  # "data" (N, C, T, V, M) float32, "label" (N,) int64, "index" (N,) int64, and whatever an objective needs
+
+
+class Model(Protocol):
+    """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class). It ends `--phase train` and `--phase test`."""
+
+    def __call__(self, data: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class FeatureModel(Protocol):
+    """A model with `features`: (N, C, T, V, M) -> (N, C_out, T', V, M), for `--save-feature`."""
+
+    def features(self, data: Tensor) -> Tensor: ...
+
+
+class Objective(Protocol):
+    """An nn.Module that maps (model, batch) to (loss, logits, terms).
+
+    It calls the model only as `model(...)`. logits are (N, num_class), or None where they answer to no label of the batch;
+    terms are further means over the batch to log.
+    """
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]: ...
+
+    def predict(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits (N, num_class); sees no labels."""
+        ...
+
+
+@runtime_checkable
+class EpochObjective(Protocol):
+    """An objective that changes with the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """`epoch`, counted from 1, begins."""
+        ...
+
+
+@runtime_checkable
+class Feeder(Protocol):
+    """Clips as batches, of one part (train or test) of a benchmark.
+
+    name (N,) str and label (N,) int64 describe the clips in the order of the test scores; len() counts the clips of an epoch, which
+    are more than N where clips are repeated. shape is (C, T, V, M) of a clip as it is yielded.
+    """
+
+    name: np.ndarray
+    label: np.ndarray
+    num_class: int
+    class_names: Sequence[str] | None
+    num_point: int
+    num_person: int
+    channels: int
+    shape: tuple[int, int, int, int]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], epoch: int) -> Batch:
+        """The clips of these numbers in this epoch, a pure function of its arguments."""
+        ...
+
+
+@runtime_checkable
+class DescribedFeeder(Protocol):
+    """A feeder that knows where its clips come from: `manifest` of the data (class count, hashes, ...) and the body of the clips."""
+
+    manifest: Mapping[str, Any]
+    skeleton: Any  # graph.skeleton.Skeleton
+
+
+@runtime_checkable
+class MovableFeeder(Protocol):
+    """A feeder that can hold its clips on a device and make batches there."""
+
+    device: torch.device
+
+    def to(self, device: torch.device) -> Any: ...
+
+
+def missing_attributes(feeder: Any) -> list[str]:
+    """Names of the `Feeder` contract that an object lacks."""
+    required = (
+        "batch",
+        "__len__",
+        "name",
+        "label",
+        "num_class",
+        "class_names",
+        "num_point",
+        "num_person",
+        "channels",
+        "shape",
+    )
+    return [name for name in required if not hasattr(feeder, name)]
+
+
+def manifest_of(feeder: Any) -> Mapping[str, Any]:
+    """The manifest of a feeder's data, empty if it has none."""
+    return feeder.manifest if isinstance(feeder, DescribedFeeder) else {}
+
+
+def takes_teacher(objective: Any) -> bool:
+    """Whether an objective class learns from teachers: it has `takes_teacher = True`, and its instances an attribute `teacher`."""
+    return getattr(objective, "takes_teacher", False)

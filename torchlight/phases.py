@@ -1,0 +1,230 @@
+"""The phases of main.py, as functions of a configuration."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from torchlight.config.options import FIELDS, Config, ConfigError
+from torchlight.contract import manifest_of
+from torchlight.report import class_tables
+from torchlight.runtime import distributed
+from torchlight.system.command import RunError
+from torchlight.training import build, checkpoint, engine, scores
+from torchlight.training.device import device_name, synchronize_norms
+from torchlight.training.experiment import (
+    Experiment,
+    build_experiment,
+    find_work_dir,
+    predict,
+    rehearse,
+    test_figures,
+)
+from torchlight.training.loader import feeder_device, worker_count
+from torchlight.training.model_size import model_size
+from torchlight.training.run_dir import RunDirectory
+from torchlight.training.sampler import TrainBatches
+from torchlight.training.trainer import Trainer
+
+log = logging.getLogger("torchlight")
+
+
+def run(config: Config) -> None:
+    """Run the phase that the configuration names.
+
+    Raises:
+        ValueError: a mistake in what was given.
+        RunError: the run cannot continue.
+        Terminated: SIGTERM was received and everything is saved.
+    """
+    try:
+        PHASES[config.phase](config)
+    except RuntimeError as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        raise RunError(f"{reason[0]}; {left_behind(config)}{reason[1]}") from error
+    finally:
+        distributed.stop()
+
+
+def explain(error: RuntimeError) -> tuple[str, str] | None:
+    """What happened and what to do, for errors of the device, of workers and of other processes; None for all others."""
+    text = str(error).split("\n")[0]
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the device is out of memory",
+            "lower batch_size, raise update_freq, or keep the clips in main memory with --data-on-device false",
+        )
+    if "DataLoader worker" in text:
+        return text, "lower num_worker if memory ran out, then --resume true"
+    if isinstance(error, torch.distributed.DistError) or "gloo" in text:
+        return "another process of the group failed", "its own message tells why"
+    return None
+
+
+def left_behind(config: Config) -> str:
+    """Which checkpoint a failed training has left, as a part of its message."""
+    return f"{RunDirectory(Path(config.work_dir)).left()}; " if config.phase == "train" and config.work_dir else ""
+
+
+def train(config: Config) -> None:
+    """Train, evaluate every eval_interval epochs, keep last.pt and best.pt."""
+    experiment = build_experiment(config, ("train", "test"))
+    run_dir, length = experiment.run_dir, len(experiment.feeders["train"])
+    rank, world_size = distributed.rank(), distributed.world_size()
+    batches = TrainBatches(length, config.batch_size, config.seed, rank, world_size, config.update_freq)
+    rehearse(experiment)
+    if config.sync_bn:
+        synchronize_norms(experiment.model)
+    trainer = Trainer(experiment, batches)
+    resumed = trainer.resume() if config.resume else False
+    if config.resume and not resumed:
+        log.warning("resume: no run in %s yet; starting from the beginning", run_dir.path)
+    if config.overwrite:
+        distributed.on_main(run_dir.clear)
+    with run_dir:
+        distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))
+        describe(experiment, batches)
+        figures = trainer.fit()
+        if not figures:
+            log.info("nothing to do: all %d epochs are trained", config.num_epoch)
+            found, trainer.prediction = test_figures(experiment, experiment.model)
+            figures = {f"test_{key}": value for key, value in found.items()}
+        distributed.on_main(partial(write_class_tables, experiment, trainer.prediction))
+        best = trainer.best["test"]
+        log.info(
+            "last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%",
+            *(trainer.epoch, figures["test_top1"], figures["test_top5"]),
+        )
+        log.info(
+            "best epoch (%d): test top-1 %.2f %%, selected on the test clips and so not a fair estimate",
+            *(best["epoch"], best["top1"]),
+        )
+
+
+def facts(experiment: Experiment) -> dict[str, Any]:
+    """What environment.json keeps beside versions: hashes of the data, and the device."""
+    data = manifest_of(experiment.feeders["train"]).get("sha256")
+    return {"data": data, "device": device_name(experiment.device)}
+
+
+def describe(experiment: Experiment, batches: TrainBatches) -> None:
+    """Log the first lines of a training."""
+    config, devices, train = experiment.config, distributed.world_size(), experiment.feeders["train"]
+    parameters = sum(p.numel() for p in experiment.model.parameters())
+    log.info(
+        "%s, %s parameters, %s stream, on %s",
+        *(config.model, f"{parameters:,}", config.modality, device_name(experiment.device)),
+    )
+    log.info(
+        "%d training and %d test clips, %d steps per epoch",
+        *(batches.length, len(experiment.feeders["test"]), batches.steps),
+    )
+    if config.hold_out:
+        log.info(
+            "the test clips are the training clips of %s, held out; the test part is not read",
+            ", ".join(config.hold_out),
+        )
+    share = config.batch_size // (devices * config.update_freq)
+    log.info(
+        "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g is for the global batch size",
+        *(config.batch_size, share, devices, config.update_freq, config.base_lr),
+    )
+    workers = worker_count(config, train, experiment.device)
+    log.info(
+        "batches are made %s", f"by {workers} worker(s)" if workers else f"in this process, on {feeder_device(train)}"
+    )
+    for line in experiment.notes:
+        log.info(line)
+    log.info("run directory: %s", experiment.run_dir.path)
+
+
+def test(config: Config) -> None:
+    """Accuracy and class tables of given weights on the test part; scores and features on request."""
+    if not config.weights:
+        raise ConfigError(
+            ["weights: missing; --phase test needs the file to test, e.g. --weights work_dir/.../last.pt"]
+        )
+    experiment = build_experiment(config, ("test",))
+    with experiment.run_dir as run_dir:
+        distributed.on_main(partial(run_dir.open, config, {}))
+        figures, prediction = test_figures(experiment, experiment.model)
+        distributed.on_main(partial(write_class_tables, experiment, prediction))
+        log.info(
+            "%s: test top-1 %.2f %%, top-5 %.2f %% of %d clips, loss %.4f",
+            *(config.weights, figures["top1"], figures["top5"], len(prediction.label), figures["loss"]),
+        )
+        if config.save_score:
+            name = scores.EMA_SCORE_FILE if config.ema else scores.SCORE_FILE
+            distributed.on_main(partial(write_rows, experiment, name, prediction))
+        if config.save_feature:
+            features = predict(experiment, experiment.model, features=True)
+            distributed.on_main(partial(write_rows, experiment, scores.FEATURE_FILE, features))
+
+
+def write_class_tables(experiment: Experiment, prediction: engine.Prediction) -> None:
+    """Write per-class accuracy and confusion matrix into the run directory."""
+    names = experiment.feeders["test"].class_names or [str(i) for i in range(prediction.scores.shape[1])]
+    matrix = class_tables.confusion_matrix(prediction.scores, prediction.label)
+    with experiment.run_dir.writing():
+        class_tables.write_class_tables(experiment.run_dir.path, matrix, list(names))
+
+
+def write_rows(experiment: Experiment, name: str, prediction: engine.Prediction) -> None:
+    """Write {sample name: row} into the run directory; rows are logits, or probabilities where a test takes several clips."""
+    file = experiment.run_dir.path / name
+    with experiment.run_dir.writing():
+        scores.write_scores(file, experiment.feeders["test"].name[prediction.index], prediction.scores)
+    log.info("wrote %s", file)
+
+
+def report(config: Config) -> None:
+    """Write one HTML page about the run in work_dir."""
+    from torchlight.report.page import write_report  # matplotlib is slow to import
+
+    log.info("wrote %s", write_report([find_work_dir(config)], None))
+
+
+def size(config: Config) -> None:
+    """Log parameters, multiply-adds and activation memory of one clip."""
+    classes = build.preflight(config, ("feeder", "model"))
+    model = build.build_model(config, classes["model"])
+    feeder = build.build_feeder(config, classes["feeder"], "test")
+    build.check_fit(config, feeder)
+    for key, value in model_size(model, feeder.shape).items():
+        log.info("%-42s %s", key, value)
+
+
+def export_weights(config: Config) -> None:
+    """Write the flat state dict of a checkpoint under the published names, for the original programs."""
+    if not config.weights:
+        raise ConfigError(["weights: missing; --phase export-weights needs the checkpoint to export"])
+    classes = build.preflight(config, ("model",))
+    model = build.build_model(config, classes["model"])
+    key = "model_ema" if config.ema else config.weights_key
+    checkpoint.load_weights(model, config.weights, key, config.ignore_weights)
+    file = Path(config.weights).with_suffix(".ema_weights.pt" if config.ema else ".weights.pt")
+    checkpoint.save(file, model.state_dict())
+    log.info("wrote %s: %d entries", file, len(model.state_dict()))
+
+
+def show(config: Config) -> None:
+    """Log the resolved configuration, each value with its origin."""
+    for name in FIELDS:
+        value = yaml.safe_dump({name: getattr(config, name)}, default_flow_style=True, width=1000).strip()[1:-1]
+        log.info("%-90s # %s", value, config.origins.get(name, "default"))
+
+
+PHASES: dict[str, Callable[[Config], None]] = {
+    "train": train,
+    "test": test,
+    "report": report,
+    "model_size": size,
+    "export-weights": export_weights,
+    "show": show,
+}

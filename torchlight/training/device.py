@@ -1,0 +1,72 @@
+"""The device of a process: choosing it, its arithmetic, and a network as it is called there."""
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from torchlight.config.options import Config, ConfigError
+from torchlight.runtime import distributed
+from torchlight.runtime.malloc import keep_memory
+
+log = logging.getLogger("torchlight")
+
+
+def choose_device(config: Config) -> torch.device:
+    """The device of this process, prepared for the run; falls back to the CPU with a warning if no GPU is available.
+
+    Raises:
+        ConfigError: there is no such GPU, or an option needs one.
+    """
+    wanted, local_rank = config.device, int(os.environ.get("LOCAL_RANK", 0))
+    if set(wanted) == {"cpu"} or not torch.cuda.is_available():
+        if config.sync_bn:
+            raise ConfigError(["sync_bn: expected false on the CPU, got true; PyTorch supports it on GPUs only"])
+        if set(wanted) != {"cpu"}:
+            asked = f" (requested: {' '.join(wanted)})" if wanted else ""
+            log.warning("no GPU available%s: running on the CPU (%d threads)", asked, torch.get_num_threads())
+        keep_memory()
+        return torch.device("cpu")
+    number = wanted[local_rank] if local_rank < len(wanted) else str(local_rank)
+    count = torch.cuda.device_count()
+    if not (number.isascii() and number.isdigit()) or int(number) >= count:
+        raise ConfigError([f"device: expected cpu or GPU numbers below {count}, got {' '.join(wanted)}"])
+    device = torch.device("cuda", int(number))
+    torch.cuda.set_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device in a log."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+
+
+def autocast(config: Config, device: torch.device) -> AbstractContextManager:
+    """The arithmetic of the forward pass."""
+    if config.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, getattr(torch, config.precision))
+
+
+def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+    """The network as the training calls it: DDP and torch.compile as configured. Its weights stay those of `model`."""
+    if distributed.world_size() > 1:
+        model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    return torch.compile(model) if config.compile else model
+
+
+def synchronize_norms(model: nn.Module) -> None:
+    """Make the batch norms of `model` take their statistics over all processes.
+
+    Norms that rearrange their input keep their class; PyTorch's own conversion would replace it, and its forward pass with it.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+            kind = type(module)
+            module.__class__ = type(f"Sync{kind.__name__}", (kind, nn.SyncBatchNorm), {"process_group": None})

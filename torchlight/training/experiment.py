@@ -1,0 +1,196 @@
+"""An experiment: everything that training and testing work with, built once from a configuration."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from torchlight.config.imports import import_object
+from torchlight.config.options import Config, ConfigError
+from torchlight.contract import FeatureModel, Feeder, MovableFeeder, takes_teacher
+from torchlight.runtime import distributed
+from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
+from torchlight.system.command import RunError, is_out_of_memory
+from torchlight.training import build, checkpoint, engine, optim, teacher
+from torchlight.training.device import autocast, choose_device
+from torchlight.training.loader import make_loader
+from torchlight.training.run_dir import RunDirectory, default_work_dir
+from torchlight.training.sampler import TestBatches
+from torchlight.training.scores import top_k
+
+DIVERGED = "lower base_lr, lengthen warm_up_epoch, set clip_grad, or look for NaN in the data (prepare.py --check)"
+
+
+@dataclass
+class Experiment:
+    """A configuration and what it describes. `notes` are lines for the log of the run."""
+
+    config: Config
+    run_dir: RunDirectory
+    device: torch.device
+    feeders: dict[str, Feeder]
+    model: nn.Module
+    objective: nn.Module
+    notes: list[str]
+
+
+def build_experiment(config: Config, parts: tuple[str, ...]) -> Experiment:
+    """Build the feeders of these parts, the network and the objective; nothing is written.
+
+    Raises:
+        ConfigError: all mistakes in the options, or those of the first object that cannot be built.
+    """
+    classes = build.preflight(config, ("feeder", "model", "objective"))
+    training = config.phase == "train"
+    if training:
+        teacher.check_files(config)
+    run_dir = RunDirectory(find_work_dir(config))
+    if training and not (config.resume or config.overwrite):
+        run_dir.refuse_existing()
+    device = choose_device(config)
+    distributed.start(device)
+    feeders = {part: open_feeder(config, classes["feeder"], part, device) for part in parts}
+    seed_everything(config.seed)  # the same initial weights on every rank
+    model = build.build_model(config, classes["model"])
+    objective = build.build_objective(config, classes["objective"]).to(device)
+    if config.weights:
+        key = "model_ema" if config.ema and not config.weights_key else config.weights_key
+        checkpoint.load_weights(model, config.weights, key, config.ignore_weights)
+    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [])
+    if config.teacher and training:
+        objective.teacher = load_teachers(experiment, classes["feeder"])
+    seed_everything(config.seed, distributed.rank())
+    return experiment
+
+
+def find_work_dir(config: Config) -> Path:
+    """The run directory that the configuration names, or the default for its place below config/; it becomes `config.work_dir`."""
+    path = Path(config.work_dir) if config.work_dir else default_work_dir(config)
+    if path is None:
+        raise ConfigError(
+            [f"work_dir: missing; {config.config} is not below config/, so there is no default; give --work-dir"]
+        )
+    config.work_dir = str(path)
+    return path
+
+
+def open_feeder(config: Config, feeder: Callable, part: str, device: torch.device) -> Feeder:
+    """Build the feeder of a part, check it against `model_args`, and move its clips to the GPU if they fit there."""
+    built = build.build_feeder(config, feeder, part)
+    build.check_fit(config, built)
+    if device.type == "cuda" and config.data_on_device and not config.num_worker and isinstance(built, MovableFeeder):
+        built.to(device)
+    return built
+
+
+def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
+    """The frozen networks of the option `teacher`, each tested on the test part of its modality.
+
+    Raises:
+        ConfigError: a teacher cannot be built, does not fit the data, or is not better than chance.
+    """
+    config, models, inputs = experiment.config, [], []
+    feeders = {config.modality: experiment.feeders["test"]}
+    for number, entry in enumerate(teacher.teacher_configs(config), start=1):
+        try:
+            if entry.modality not in feeders:
+                feeders[entry.modality] = open_feeder(entry, feeder, "test", experiment.device)
+            clips = feeders[entry.modality]
+            build.check_fit(entry, clips)
+            model = build.build_model(entry, import_object(entry.model))
+            checkpoint.load_weights(model, entry.weights, entry.weights_key)
+        except ValueError as error:
+            raise ConfigError([f"teacher {number}: {line}" for line in str(error).splitlines()]) from error
+        model = engine.for_inference(model.to(experiment.device))
+        prediction = predict(experiment, model, clips)
+        top1 = top_k(prediction.scores, prediction.label, 1)
+        experiment.notes.append(teacher.check_trained(number, entry, top1, clips.num_class))
+        models.append(model)
+        inputs.append(teacher.batch_key(entry, config))
+    train = experiment.feeders["train"]
+    if config.teacher_cache:
+        teacher.check_repeats(train)
+    return teacher.Teacher(models, inputs, len(train.label) if config.teacher_cache else 0)
+
+
+def predict(
+    experiment: Experiment, model: nn.Module, feeder: Feeder | None = None, features: bool = False
+) -> engine.Prediction:
+    """Scores (or pooled features) of all clips of a feeder, the test part if None; each clip is seen by exactly one process.
+
+    Raises:
+        RunError: some of them are not finite.
+    """
+    config, device = experiment.config, experiment.device
+    feeder = experiment.feeders["test"] if feeder is None else feeder
+    batches = TestBatches(len(feeder), config.test_batch_size, distributed.rank(), distributed.world_size())
+    network = engine.for_inference(model)
+    if features:
+        network = PooledFeatures(network)
+    loader = make_loader(config, feeder, batches, device, title="test")
+    prediction = engine.evaluate(
+        network, experiment.objective, loader, device, partial(autocast, config, device), features
+    )
+    broken = int((~np.isfinite(prediction.scores)).any(1).sum())
+    if broken:
+        left = f"{experiment.run_dir.left()}; " if config.phase == "train" else ""
+        raise RunError(
+            f"expected finite scores, got {broken} of {len(prediction.label)} clips without; {left}{DIVERGED}"
+        )
+    return prediction
+
+
+class PooledFeatures(nn.Module):
+    """(N, C, T, V, M) -> (N, C_out): the features of the last block, averaged over frames, joints and persons."""
+
+    def __init__(self, model: FeatureModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        return self.model.features(data).mean((2, 3, 4))
+
+
+def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, float], engine.Prediction]:
+    """Loss and accuracy (percent) of a network on the test part, and its scores."""
+    prediction = predict(experiment, model)
+    figures = {"loss": prediction.loss} | {f"top{k}": top_k(prediction.scores, prediction.label, k) for k in (1, 5)}
+    return figures, prediction
+
+
+def rehearse(experiment: Experiment) -> None:
+    """Build the first training batch and train on two clips, so that what cannot be trained is refused before anything is written.
+
+    Weights, running statistics and random generators are the same afterwards.
+
+    Raises:
+        ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter.
+    """
+    config, model, feeder = experiment.config, experiment.model, experiment.feeders["train"]
+    objective = copy.copy(experiment.objective)  # so that what it counts is not changed
+    state, saved = rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
+    optim.set_frozen(model, config.freeze, config.freeze_epoch > 0)
+    try:
+        share = config.batch_size // (config.update_freq * distributed.world_size())
+        feeder.batch(list(range(min(share, len(feeder)))), 0)
+        batch = engine.to_device(feeder.batch(list(range(min(2, len(feeder)))), 0), experiment.device)
+        with autocast(config, experiment.device):
+            loss, _, _ = objective(model.train(), batch)
+        loss.backward()
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RunError) or is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ConfigError([f"the first training step failed, nothing was written: {reason}"]) from error
+    finally:
+        optim.set_frozen(model, config.freeze, False)
+        model.load_state_dict(saved)
+        model.zero_grad(set_to_none=True)
+        set_rng_state(state)
+    if takes_teacher(objective) and isinstance(objective.teacher, teacher.Teacher):
+        objective.teacher.forget()

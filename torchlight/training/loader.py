@@ -1,0 +1,87 @@
+"""Batches from a feeder, made in this process or in worker processes."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from torchlight.config.options import Config
+from torchlight.contract import Batch, Feeder, MovableFeeder
+from torchlight.runtime import distributed
+from torchlight.training.sampler import TestBatches, TrainBatches
+
+MAX_WORKERS = 4  # these feed some 100,000 clips per second
+
+
+class BatchDataset(Dataset):
+    """A feeder in one epoch, as a DataLoader reads it: a list of clip numbers gives a whole batch."""
+
+    def __init__(self, feeder: Feeder, epoch: int):
+        self.feeder, self.epoch = feeder, epoch
+
+    def __len__(self) -> int:
+        return len(self.feeder)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.feeder.batch(indices, self.epoch)
+
+
+def make_loader(
+    config: Config,
+    feeder: Feeder,
+    batches: TrainBatches | TestBatches,
+    device: torch.device,
+    epoch: int = 0,
+    title: str = "",
+) -> Iterable[Batch]:
+    """The batches of an epoch, with a progress bar if stderr is a terminal."""
+    workers = worker_count(config, feeder, device)
+    loader = DataLoader(
+        BatchDataset(feeder, epoch),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=identity,
+        pin_memory=feeder_device(feeder) != device,
+        worker_init_fn=start_worker,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares the pages of the data
+        generator=torch.Generator(),  # the default one would lose a number to each pass, and dropout and mixup draw from it
+    )
+    return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
+
+
+def worker_count(config: Config, feeder: Feeder, device: torch.device) -> int:
+    """Number of worker processes: `num_worker` if it is set, else chosen automatically.
+
+    None where the clips are on a GPU. None on a CPU, where they would take cores from the network. Beside a GPU a few of the cores
+    that the processes on this machine share.
+    """
+    if feeder_device(feeder).type != "cpu":
+        return 0
+    if config.num_worker is not None:
+        return config.num_worker
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+
+
+def feeder_device(feeder: Feeder) -> torch.device:
+    """Where a feeder makes its batches."""
+    return feeder.device if isinstance(feeder, MovableFeeder) else torch.device("cpu")
+
+
+def identity(batch: Any) -> Any:
+    """Feeders make whole batches; there is nothing left to collate."""
+    return batch
+
+
+def start_worker(_: int) -> None:
+    """One thread per worker; signals to the process group are left to the process that trains."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
