@@ -54,9 +54,11 @@ def open_regular(path: str | Path) -> Iterator[IO[bytes]]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise ValueError(f"{path}: expected a regular file, got {kind_of(mode)}")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path}: expected a regular file, got {kind_of(os.fstat(file.fileno()).st_mode)}")
         yield file
 
 
