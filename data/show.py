@@ -4,8 +4,6 @@ python data/show.py data/NW-UCLA/ctrgcn.clips a01_s01_e00_v01 --out clip.gif
 """
 
 import argparse
-import difflib
-import importlib
 import sys
 from pathlib import Path
 
@@ -19,25 +17,17 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 
 from feeders.clips import ClipStore
-from graph.skeleton import Skeleton
+from graph.skeleton import find_skeleton
+from torchlight.system.text import nearest
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
-
-
-def skeleton_of(store: ClipStore) -> Skeleton:
-    """The body that the manifest names: a module of graph/ or a YAML file."""
-    name = store.manifest["skeleton"]
-    if name.startswith("graph."):
-        return importlib.import_module(name).SKELETON
-    return Skeleton.from_yaml(name)
 
 
 def find(store: ClipStore, name: str) -> int:
     """Number of the clip of that name. Raises ValueError with the nearest names."""
     found = np.flatnonzero(store.name == name)
     if len(found) == 0:
-        near = difflib.get_close_matches(name, store.name.tolist(), n=3, cutoff=0.3) or store.name[:3].tolist()
-        raise ValueError(f"{store.path}: found no clip {name!r}; names are like {', '.join(near)}")
+        raise ValueError(f"{store.path}: unknown clip {name!r}; {nearest(name, store.name.tolist())}")
     return int(found[0])
 
 
@@ -61,7 +51,7 @@ def draw(axes: plt.Axes, points: np.ndarray, bones: tuple[tuple[int, int], ...])
 
 def show(store: ClipStore, i: int, out: Path, fps: int = 15, strip: int = 8) -> None:
     """Write clip i as a moving .gif, or as a .png with `strip` of its frames."""
-    bones = skeleton_of(store).inward
+    bones = find_skeleton(store.manifest["skeleton"]).inward
     points = picture(store.clip(i), store.manifest["up"])
     T = points.shape[1]
     low, high = _limits(points)

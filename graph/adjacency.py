@@ -1,41 +1,46 @@
 """Adjacency tensors of skeleton graphs, in NumPy and float64.
 
-An edge is a pair (child, parent). `edge_matrix` puts it in row parent, column child; reversed edges give the transpose.
-Subsets are stacked along the first axis: (K, V, V).
+An edge is a pair (child, parent): a 1 in row parent, column child. Reversed edges give the transpose.
+Subsets are stacked along the first axis, (K, V, V).
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
+from torchlight.system.text import nearest, quote
+
 Edges = Iterable[tuple[int, int]]
 
 LABELING_MODES = ("spatial", "stgcn_spatial", "distance", "uniform", "binary")
 
 
-def build(inward: Edges, num_node: int, centre: int, labeling_mode: str, max_hop: int, dilation: int) -> np.ndarray:
-    """The tensor of one labeling mode, (K, V, V). Raises ValueError for an unknown mode or arguments that the mode does not use."""
+def build(inward: Edges, num_node: int, center: int, labeling_mode: str, max_hop: int, dilation: int) -> np.ndarray:
+    """The adjacency tensor of one labeling mode, (K, V, V).
+
+    Raises:
+        ValueError: an unknown mode, or arguments that the mode does not use.
+    """
     inward = list(inward)
     if labeling_mode not in LABELING_MODES:
         raise ValueError(
-            f"labeling_mode: found {labeling_mode!r}; allowed are {', '.join(LABELING_MODES)}; choose one of them"
+            f"labeling_mode: unknown mode {quote(labeling_mode)}; {nearest(str(labeling_mode), LABELING_MODES)}"
         )
-    if max_hop < 1 or dilation < 1:
-        raise ValueError(
-            f"max_hop, dilation: found {max_hop}, {dilation}; both are whole numbers from 1 on; raise them"
-        )
+    for key, value in (("max_hop", max_hop), ("dilation", dilation)):
+        if type(value) is not int or not 1 <= value <= num_node:
+            raise ValueError(f"{key}: expected a whole number from 1 to {num_node} (the joints), got {quote(value)}")
     if labeling_mode in ("spatial", "binary"):
         if (max_hop, dilation) != (1, 1):
             raise ValueError(
-                f"max_hop, dilation: found {max_hop}, {dilation} with labeling_mode {labeling_mode!r}, where they have no effect; "
-                "they belong to stgcn_spatial, distance and uniform; leave them out or change the mode"
+                f"max_hop, dilation: expected 1 and 1 with labeling_mode {labeling_mode}, where they have no effect, "
+                f"got {max_hop} and {dilation}; use stgcn_spatial, distance or uniform"
             )
         return spatial(inward, num_node) if labeling_mode == "spatial" else binary(inward, num_node)[None]
     hop = hop_distance(inward, num_node, max_hop)
     hops = range(0, max_hop + 1, dilation)
     if labeling_mode == "uniform":
         return uniform(hop, hops)
-    return distance(hop, hops) if labeling_mode == "distance" else stgcn_spatial(hop, hops, centre)
+    return distance(hop, hops) if labeling_mode == "distance" else stgcn_spatial(hop, hops, center)
 
 
 def edge_matrix(edges: Edges, num_node: int) -> np.ndarray:
@@ -47,7 +52,7 @@ def edge_matrix(edges: Edges, num_node: int) -> np.ndarray:
 
 
 def normalize_columns(M: np.ndarray) -> np.ndarray:
-    """Every column divided by its sum; empty columns stay empty."""
+    """Divide every column by its sum; columns of zeros stay zero."""
     total = M.sum(axis=-2, keepdims=True)
     return np.divide(M, total, out=np.zeros_like(M), where=total > 0)
 
@@ -65,7 +70,7 @@ def binary(inward: Edges, num_node: int) -> np.ndarray:
 
 
 def hop_distance(inward: Edges, num_node: int, max_hop: int) -> np.ndarray:
-    """Steps between two joints up to `max_hop`, infinite beyond, (V, V)."""
+    """Number of edges between two joints up to `max_hop`, infinite beyond, (V, V)."""
     step = binary(inward, num_node) + np.eye(num_node)
     hop = np.full((num_node, num_node), np.inf)
     for d in range(max_hop, -1, -1):
@@ -79,18 +84,18 @@ def uniform(hop: np.ndarray, hops: Iterable[int]) -> np.ndarray:
 
 
 def distance(hop: np.ndarray, hops: Iterable[int]) -> np.ndarray:
-    """One subset per hop, normalised together, (number of hops, V, V) (ST-GCN, "distance partitioning")."""
+    """One subset per hop, normalized together, (number of hops, V, V) (ST-GCN, "distance partitioning")."""
     N = uniform(hop, hops)[0]
     return np.stack([np.where(hop == h, N, 0) for h in hops])
 
 
-def stgcn_spatial(hop: np.ndarray, hops: Iterable[int], centre: int) -> np.ndarray:
-    """The diagonal, then for every further hop the sources not closer and those closer to the centre, (2 * hops - 1, V, V).
+def stgcn_spatial(hop: np.ndarray, hops: Iterable[int], center: int) -> np.ndarray:
+    """The diagonal, then per other hop the sources not closer and those closer to the center, (2 * hops - 1, V, V).
 
-    The way to the centre is truncated at max_hop too, and two infinite ways are equal: with max_hop 1 nearly all edges fall
-    into the second subset. Published ST-GCN weights depend on it (ST-GCN, "spatial configuration partitioning").
+    The distance to the center is truncated at max_hop too, and two infinite distances are equal: with max_hop 1 nearly
+    all edges are in the second subset. Published weights depend on this (ST-GCN, "spatial configuration partitioning").
     """
-    to_centre = hop[:, centre]
+    to_centre = hop[:, center]
     closer = to_centre[:, None] < to_centre[None, :]
     diagonal, *further = distance(hop, hops)
     subsets = [diagonal]
@@ -109,12 +114,12 @@ def k_adjacency(A: np.ndarray, k: int) -> np.ndarray:
 
 
 def disentangled(A: np.ndarray, num_scales: int) -> np.ndarray:
-    """k_adjacency for k = 0 .. num_scales - 1, each divided by the root of its row and column sums, (num_scales, V, V)."""
+    """k_adjacency for k = 0 .. num_scales - 1, divided by the roots of its row and column sums, (num_scales, V, V)."""
     scales = np.stack([k_adjacency(A, k) for k in range(num_scales)])
     degree = scales.sum(axis=-1)
     return scales / np.sqrt(degree[:, :, None] * degree[:, None, :])
 
 
 def windowed(A: np.ndarray, window: int) -> np.ndarray:
-    """Joints of `window` frames as one graph, each joined to its neighbourhood in every frame, (window * V, window * V) (MS-G3D)."""
+    """Joints of `window` frames, each connected to its neighbors in all of them, (window * V, window * V) (MS-G3D)."""
     return np.tile(A + np.eye(len(A)), (window, window))

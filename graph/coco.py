@@ -1,4 +1,4 @@
-"""COCO: 17 joints, as 2-D pose estimators such as HRNet give them."""
+"""COCO: 17 joints, the output of 2-D pose estimators such as HRNet."""
 
 from graph.skeleton import BodyGraph, Skeleton
 
@@ -24,7 +24,7 @@ JOINTS, PARENTS, BONE_PARENTS = zip(
     strict=True,
 )
 
-# TSGCNeXt's 2-D data starts the bones of the hips at the shoulders, like the graph; the column above is pyskl's.
+# In TSGCNeXt's 2-D data the bones of the hips start at the shoulders, as in the graph; the column above follows pyskl.
 BONE_PARENTS_TSGCNEXT = PARENTS
 
 SKELETON = Skeleton(
@@ -32,12 +32,12 @@ SKELETON = Skeleton(
     joints=JOINTS,
     parents=PARENTS,
     bone_parents=BONE_PARENTS,
-    centre=0,
+    center=0,
     left=(1, 3, 5, 7, 9, 11, 13, 15),
     right=(2, 4, 6, 8, 10, 12, 14, 16),
 )
 
-# The 13 joints that NTU RGB+D has too, in the same order as there (TSGCNeXt, "unify").
+# The 13 joints shared with NTU RGB+D, in the order of ntu_rgb_d.COMMON_JOINTS (TSGCNeXt, "unify").
 COMMON_JOINTS = (0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 
 

@@ -1,4 +1,4 @@
-"""A body of your own: joints and bones in a YAML file.
+"""Custom bodies: joints and bones in a YAML file such as
 
 joints: [head, neck, left hand, right hand]
 bones: [[head, neck], [left hand, neck], [right hand, neck]]

@@ -1,4 +1,4 @@
-"""One hand: 21 joints of MediaPipe, the wrist and five fingers from base to tip."""
+"""One hand: the 21 joints of MediaPipe, wrist and five fingers from base to tip."""
 
 from graph.skeleton import BodyGraph, Skeleton
 
@@ -10,7 +10,7 @@ SKELETON = Skeleton(
     joints=("wrist",) + tuple(f"{finger} {number}" for finger in FINGERS for number in range(1, 5)),
     parents=PARENTS,
     bone_parents=PARENTS,
-    centre=0,
+    center=0,
 )
 
 

@@ -1,6 +1,6 @@
 """Kinetics-Skeleton: 18 joints of OpenPose.
 
-The graph is rooted at the neck and hangs the hips on the shoulders; the published bone data is rooted at the nose.
+The root of the graph is the neck, and hips are connected to shoulders. The root of the published bone data is the nose.
 """
 
 from graph.skeleton import BodyGraph, Skeleton
@@ -33,7 +33,7 @@ SKELETON = Skeleton(
     joints=JOINTS,
     parents=PARENTS,
     bone_parents=BONE_PARENTS,
-    centre=1,
+    center=1,
     left=(5, 6, 7, 11, 12, 13, 15, 17),
     right=(2, 3, 4, 8, 9, 10, 14, 16),
 )

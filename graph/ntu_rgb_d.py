@@ -1,6 +1,6 @@
 """NTU RGB+D 60 and 120: 25 joints of Kinect v2.
 
-The tip of a hand hangs on the thumb, which is odd anatomy; all published weights of these networks were trained with it.
+The tip of a hand is connected to the thumb, which is anatomically wrong; published weights expect this graph.
 """
 
 from graph.skeleton import BodyGraph, Skeleton
@@ -40,12 +40,12 @@ SKELETON = Skeleton(
     joints=JOINTS,
     parents=PARENTS,
     bone_parents=PARENTS,
-    centre=20,
+    center=20,
     left=(4, 5, 6, 7, 12, 13, 14, 15, 21, 22),
     right=(8, 9, 10, 11, 16, 17, 18, 19, 23, 24),
 )
 
-# The 13 joints that COCO has too, in the same order as there (TSGCNeXt, "unify").
+# The 13 joints shared with COCO, in the order of coco.COMMON_JOINTS (TSGCNeXt, "unify").
 COMMON_JOINTS = (3, 4, 8, 5, 9, 6, 10, 12, 16, 13, 17, 14, 18)
 
 

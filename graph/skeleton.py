@@ -1,76 +1,77 @@
 """A body as a table of joints and bones, and the graph that the networks build from it."""
 
-import difflib
-import importlib
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graph import adjacency
+from torchlight.system.text import nearest, printable, quote
+from torchlight.system.yaml_files import read_yaml
+
+MAX_JOINTS = 1000  # an adjacency matrix has the square of this many entries
+KEYS = ("name", "joints", "bones", "bone_parents", "center", "left", "right", "image_size")  # image_size: for 2-D poses
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints, their parents in the graph and as bones, the centre joint and the mirror pairs, all as 0-based indices.
+    """Joints, their parents in the graph and as bones, the center joint and the mirror pairs, all as 0-based indices.
 
-    parents: the graph parent of every joint, the root has itself. bone_parents: where the bone of every joint starts, its root has
-    itself; published data sometimes uses another tree here. centre: the middle of the ST-GCN partition. left, right: left[i] mirrors
-    right[i]. Raises ValueError if the tables do not describe two trees and a mirror.
+    Attributes:
+        parents: the graph parent of every joint; the root is its own parent.
+        bone_parents: the joint where the bone of every joint starts; the root is its own. Published bone data sometimes
+            uses another tree than the graph.
+        center: the center of the ST-GCN partition.
+        left, right: left[i] mirrors right[i].
+
+    Raises:
+        ValueError: the tables do not describe two trees and a mirror.
     """
 
     name: str
     joints: tuple[str, ...]
     parents: tuple[int, ...]
     bone_parents: tuple[int, ...]
-    centre: int
+    center: int
     left: tuple[int, ...] = ()
     right: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         V = len(self.joints)
-        if V == 0 or len(set(self.joints)) != V:
-            raise ValueError(
-                f"skeleton {self.name}: found {V} joints {self.joints}; allowed are distinct names, at least one; name each joint once"
-            )
+        if not 0 < V <= MAX_JOINTS or len(set(self.joints)) != V:
+            raise self._error("joints", f"1 to {MAX_JOINTS} distinct names", f"{V}: {quote(self.joints)}")
         for field in ("parents", "bone_parents"):
             self._check_tree(field)
-        if self.centre not in range(V):
-            raise ValueError(
-                f"skeleton {self.name}: found centre {self.centre}; allowed are joints 0 to {V - 1}; correct it"
-            )
+        if self.center not in range(V):
+            raise self._error("center", f"a joint from 0 to {V - 1}", quote(self.center))
         mirror = self.left + self.right
         if len(self.left) != len(self.right) or len(set(mirror)) != len(mirror) or not set(mirror) <= set(range(V)):
-            raise ValueError(
-                f"skeleton {self.name}: found left {self.left}, right {self.right}; allowed are two lists of equal length that name "
-                f"joints 0 to {V - 1} at most once; pair every left joint with its right one"
+            raise self._error(
+                "left, right",
+                f"two lists of equal length that name joints 0 to {V - 1} at most once",
+                f"{quote(self.left)} and {quote(self.right)}",
             )
+
+    def _error(self, key: str, expected: str, got: str) -> ValueError:
+        return ValueError(f"skeleton {printable(self.name)}: {key}: expected {expected}, got {got}")
 
     def _check_tree(self, field: str) -> None:
         V, parents = self.num_joint, getattr(self, field)
         if len(parents) != V or not set(parents) <= set(range(V)):
-            raise ValueError(
-                f"skeleton {self.name}: found {field} {parents}; allowed are {V} numbers from 0 to {V - 1}; give one for each joint"
-            )
+            raise self._error(field, f"{V} numbers from 0 to {V - 1}, one for each joint", quote(parents))
         roots = [i for i, p in enumerate(parents) if i == p]
         if len(roots) != 1:
-            named = [self.joints[i] for i in roots]
-            raise ValueError(
-                f"skeleton {self.name}: found the roots {named} in {field}; allowed is one; connect all joints but one to a parent"
-            )
+            raise self._error(field, "one root", quote([self.joints[i] for i in roots]))
         for start in range(V):
             joint = start
             for _ in range(V):
                 joint = parents[joint]
             if joint != roots[0]:
-                raise ValueError(
-                    f"skeleton {self.name}: {field} lead from {self.joints[start]} round in a circle; allowed is a tree; break the circle"
-                )
+                raise self._error(field, "a tree", f"a cycle that begins at {quote(self.joints[start])}")
 
     @property
     def num_joint(self) -> int:
+        """Number of joints V."""
         return len(self.joints)
 
     @property
@@ -80,143 +81,159 @@ class Skeleton:
 
     @property
     def bones(self) -> tuple[tuple[int, int], ...]:
-        """Bones (joint, bone parent), one for each joint; the root's has no length."""
+        """Bones (joint, bone parent), one for each joint; the root's bone has length 0."""
         return tuple(enumerate(self.bone_parents))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Skeleton":
-        """Read a body from a file with the keys `joints`, `bones` and perhaps the others of KEYS.
+        """Read a skeleton file: the keys `joints` and `bones`, and optionally the others of KEYS.
 
-        Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `bone_parents` lists [joint, parent]
-        for those whose bone starts elsewhere (the root of the bones with itself); `centre` is the root if left out.
-        Raises ValueError that names the file, the key and the nearest known names.
+        Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `bone_parents` lists
+        [joint, parent] for those whose bone starts elsewhere (the root of the bones with itself). The default of
+        `center` is the root.
+
+        Raises:
+            ValueError: the file cannot be read or does not describe a skeleton; the message names the file and the key.
         """
-        path = Path(path)
-        table = _read_table(path)
-        joints = tuple(str(joint) for joint in table["joints"])
+        return _SkeletonFile(Path(path)).skeleton()
 
-        def index(key: str, joint: str | int) -> int:
-            if isinstance(joint, int) and 0 <= joint < len(joints):
-                return joint
-            if joint in joints:
-                return joints.index(joint)
-            raise ValueError(
-                f"{path}: {key}: found joint {joint!r}; allowed are {_nearest(str(joint), joints)}; correct the name or add the joint"
-            )
 
-        def pairs(key: str) -> dict[int, int]:
-            rows = table.get(key) or []
-            if not all(isinstance(row, list) and len(row) == 2 for row in rows):
-                raise ValueError(
-                    f"{path}: {key}: found {rows}; allowed is a list of [child, parent]; write each as a pair"
-                )
-            found: dict[int, int] = {}
-            for child, parent in ((index(key, c), index(key, p)) for c, p in rows):
-                if child in found:
-                    raise ValueError(
-                        f"{path}: {key}: found two parents of {joints[child]!r}; allowed is one; remove the other bone"
-                    )
-                found[child] = parent
-            return found
+def read_skeleton_file(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a skeleton file.
 
-        bones = pairs("bones")
-        parents = tuple(bones.get(i, i) for i in range(len(joints)))
+    Raises:
+        ValueError: the file cannot be read, is not a YAML mapping of KEYS, or has no lists `joints` and `bones`.
+    """
+    table = read_yaml(path)
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: expected a mapping with the keys {', '.join(KEYS)}, got {quote(table)}")
+    for key in table:
+        if key not in KEYS:
+            raise ValueError(f"{path}: unknown key {quote(key)}; {nearest(key, KEYS)}")
+    for key in ("joints", "bones"):
+        if not isinstance(table.get(key), list):
+            raise ValueError(f"{path}: {key}: expected a list, got {quote(table.get(key))}")
+    return table
+
+
+class _SkeletonFile:
+    """The content of a skeleton file while it becomes a Skeleton."""
+
+    def __init__(self, path: Path):
+        self.path, self.table = path, read_skeleton_file(path)
+        names = self.table["joints"]
+        if not 0 < len(names) <= MAX_JOINTS:
+            raise self.error("joints", f"1 to {MAX_JOINTS} joints", str(len(names)))
+        for name in names:
+            if not isinstance(name, str | int) or isinstance(name, bool):  # YAML reads no, off and yes as booleans
+                raise self.error("joints", "names (in quotes if they are words such as no or 1.5)", quote(name))
+        self.joints = tuple(map(str, names))
+
+    def error(self, key: str, expected: str, got: str) -> ValueError:
+        return ValueError(f"{self.path}: {key}: expected {expected}, got {got}")
+
+    def index(self, key: str, joint: Any) -> int:
+        """The number of a joint given by name or number."""
+        if isinstance(joint, int) and not isinstance(joint, bool) and 0 <= joint < len(self.joints):
+            return joint
+        if isinstance(joint, str) and joint in self.joints:
+            return self.joints.index(joint)
+        raise ValueError(f"{self.path}: {key}: unknown joint {quote(joint)}; {printable(nearest(joint, self.joints))}")
+
+    def list_of(self, key: str, content: str) -> list:
+        """The list at a key, empty if the key is missing."""
+        found = self.table.get(key)
+        if found is not None and not isinstance(found, list):
+            raise self.error(key, f"a list of {content}", quote(found))
+        return found or []
+
+    def indices(self, key: str) -> tuple[int, ...]:
+        """The joints of a list."""
+        return tuple(self.index(key, joint) for joint in self.list_of(key, "joints"))
+
+    def pairs(self, key: str) -> dict[int, int]:
+        """Child -> parent of a list of [child, parent]."""
+        rows = self.list_of(key, "[child, parent]")
+        if not all(isinstance(row, list) and len(row) == 2 for row in rows):
+            raise self.error(key, "a list of [child, parent]", quote(rows))
+        found: dict[int, int] = {}
+        for child, parent in rows:
+            joint = self.index(key, child)
+            if joint in found:
+                raise self.error(key, "one parent of each joint", f"two of {quote(self.joints[joint])}")
+            found[joint] = self.index(key, parent)
+        return found
+
+    def skeleton(self) -> Skeleton:
+        bones = self.pairs("bones")
+        parents = tuple(bones.get(i, i) for i in range(len(self.joints)))
         roots = [i for i, p in enumerate(parents) if i == p]
         if len(roots) != 1:
-            raise ValueError(
-                f"{path}: bones: found no parent for {[joints[i] for i in roots]}; allowed is one, the root; add the missing bones"
-            )
-        return cls(
-            name=str(table.get("name", path.stem)),
-            joints=joints,
+            got = f"{len(roots)}: {quote([self.joints[i] for i in roots])}"
+            raise self.error("bones", "one joint without a parent, the root", got)
+        return Skeleton(
+            name=str(self.table.get("name", self.path.stem)),
+            joints=self.joints,
             parents=parents,
-            bone_parents=tuple((dict(enumerate(parents)) | pairs("bone_parents")).values()),
-            centre=index("centre", table.get("centre", roots[0])),
-            left=tuple(index("left", joint) for joint in table.get("left") or ()),
-            right=tuple(index("right", joint) for joint in table.get("right") or ()),
+            bone_parents=tuple((dict(enumerate(parents)) | self.pairs("bone_parents")).values()),
+            center=self.index("center", self.table.get("center", roots[0])),
+            left=self.indices("left"),
+            right=self.indices("right"),
         )
 
 
+def _bodies() -> list[str]:
+    """The modules of this package that describe a body, such as `graph.ucla`."""
+    found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)], "graph.")]
+    return sorted(name for name in found if name not in ("graph.adjacency", "graph.skeleton"))
+
+
+def find_skeleton(name: str | Path) -> Skeleton:
+    """The skeleton of a module such as `graph.ucla`, or of a YAML file.
+
+    Raises:
+        ValueError: neither a known module nor a readable skeleton file.
+    """
+    if isinstance(name, str | Path) and Path(name).suffix in (".yaml", ".yml"):
+        return Skeleton.from_yaml(name)
+    known = [body for body in _bodies() if body != "graph.custom"]  # its skeleton is a file
+    if name not in known:
+        hint = nearest(str(name), known)
+        raise ValueError(f"skeleton: expected a module of graph/ or a YAML file, got {quote(name)}; {hint}")
+    return pkgutil.resolve_name(f"{name}.SKELETON")
+
+
 class BodyGraph:
-    """The graph of one body: `A` (K, V, V) float64, `skeleton`, `num_node`. A body is a subclass that names its skeleton."""
+    """The graph of one body: `A` (K, V, V) float64, `skeleton`, `num_node`. A subclass names its skeleton."""
 
     skeleton: Skeleton
 
     def __init__(self, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1):
         self.num_node = self.skeleton.num_joint
         self.A = adjacency.build(
-            self.skeleton.inward, self.num_node, self.skeleton.centre, labeling_mode, max_hop, dilation
+            self.skeleton.inward, self.num_node, self.skeleton.center, labeling_mode, max_hop, dilation
         )
 
 
 def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None) -> BodyGraph:
-    """The graph that a dotted path such as `graph.ntu_rgb_d.Graph` names, made with `graph_args`; a graph is handed back as it is.
+    """The graph of a dotted path such as `graph.ucla.Graph`, built with `graph_args`; a graph is returned unchanged.
 
-    Raises ValueError for a path that leads elsewhere than to a graph of this package, and for arguments that it does not take.
+    Raises:
+        ValueError: the path is not a graph of this package, or it does not take these arguments.
     """
     if isinstance(graph, BodyGraph):
         if graph_args:
-            raise ValueError(
-                f"graph_args: found {graph_args} beside a graph that is made already; allowed is none; leave them out"
-            )
+            raise ValueError(f"graph_args: expected none for a graph that is already built, got {quote(graph_args)}")
         return graph
     kind = _resolve(graph)
     try:
         return kind(**(graph_args or {}))
     except TypeError as error:
-        raise ValueError(
-            f"graph_args: found {graph_args} for {graph}: {error}; allowed are the arguments of {graph}; correct them"
-        ) from error
+        raise ValueError(f"graph_args: expected arguments of {graph}, got {quote(graph_args)} ({error})") from error
 
 
 def _resolve(path: str) -> type[BodyGraph]:
-    package = importlib.import_module("graph")
-    bodies = [
-        module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in ("adjacency", "skeleton")
-    ]
-    known = [f"graph.{body}.Graph" for body in sorted(bodies)]
+    known = [f"{name}.Graph" for name in _bodies()]
     if path not in known:
-        nearest = difflib.get_close_matches(str(path), known, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "name one of them"
-        raise ValueError(f"graph: found {path!r}; allowed are {', '.join(known)}; {hint}")
+        raise ValueError(f"graph: expected a graph of this package, got {quote(path)}; {nearest(str(path), known)}")
     return pkgutil.resolve_name(path)
-
-
-KEYS = (
-    "name",
-    "joints",
-    "bones",
-    "bone_parents",
-    "centre",
-    "left",
-    "right",
-    "image_size",
-)  # the last is for 2-D preparations
-
-
-def _read_table(path: Path) -> dict[str, Any]:
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; allowed is a skeleton file in YAML; correct the path") from error
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f"{path}: found no valid YAML ({error}); allowed are the keys {', '.join(KEYS)}; correct the file"
-        ) from error
-    if not isinstance(table, dict):
-        raise ValueError(
-            f"{path}: found {type(table).__name__}; allowed is a mapping with the keys {', '.join(KEYS)}; write `key: value` lines"
-        )
-    for key in table:
-        if key not in KEYS:
-            raise ValueError(
-                f"{path}: found the key {key!r}; allowed are {_nearest(str(key), KEYS)}; correct or remove it"
-            )
-    for key in ("joints", "bones"):
-        if not isinstance(table.get(key), list):
-            raise ValueError(f"{path}: {key}: found {table.get(key)!r}; allowed is a list; add it")
-    return table
-
-
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    return ", ".join(difflib.get_close_matches(word, known, n=3, cutoff=0.4) or known)

@@ -4,9 +4,9 @@ from graph.skeleton import BodyGraph, Skeleton
 
 JOINTS, PARENTS = zip(
     # joint, parent
-    ("hip centre", 1),
+    ("hip center", 1),
     ("spine", 2),
-    ("shoulder centre", 2),
+    ("shoulder center", 2),
     ("head", 2),
     ("left shoulder", 2),
     ("left elbow", 4),
@@ -32,7 +32,7 @@ SKELETON = Skeleton(
     joints=JOINTS,
     parents=PARENTS,
     bone_parents=PARENTS,
-    centre=2,
+    center=2,
     left=(4, 5, 6, 7, 12, 13, 14, 15),
     right=(8, 9, 10, 11, 16, 17, 18, 19),
 )

@@ -90,7 +90,7 @@ def read_clip(
         raise BadFile(f"found {data.shape} for persons, frames, joints, coordinates; {need} is needed")
     data = coordinates(data)
     if centred:
-        data = _centred(data, skeleton.centre)
+        data = _centred(data, skeleton.center)
     return [without_empty_tracks(Clip(path.stem, labels[path.stem], data, tuple(range(M)) + (-1,) * (persons - M)))]
 
 

@@ -18,14 +18,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-import yaml
 
 from data.cli import Benchmark, main, raw_files
 from data.custom import table
 from data.custom.table import PARTS, SPLIT, TABLE, Table, read_table
 from data.kinetics.poses import centre
 from data.store import BadFile, Clip, Source, coordinates
-from graph.skeleton import Skeleton
+from graph.skeleton import Skeleton, read_skeleton_file
 
 MAX_BYTES = 256 << 20
 
@@ -49,7 +48,7 @@ def source(args: Namespace) -> Source:
     if args.skeleton is None or len(args.raw) != 1 or args.augment < 0:
         raise ValueError("--layout is needed, --csv takes one folder and --augment is not negative")
     skeleton = Skeleton.from_yaml(args.skeleton)
-    args.image_size = args.image_size or yaml.safe_load(args.skeleton.read_text(encoding="utf-8")).get("image_size")
+    args.image_size = args.image_size or read_skeleton_file(args.skeleton).get("image_size")
     if not (
         isinstance(args.image_size, list)
         and len(args.image_size) == 2

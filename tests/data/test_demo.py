@@ -107,7 +107,7 @@ def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):
         assert picture.n_frames == 3
     assert show.main([str(store.path), "nobody", "--out", str(tmp_path / "x.png")]) == 2
     assert show.main([str(store.path), name, "--out", str(tmp_path / "x.bmp")]) == 2
-    assert "found no clip 'nobody'" in capsys.readouterr().err
+    assert "unknown clip 'nobody'" in capsys.readouterr().err
 
 
 def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):

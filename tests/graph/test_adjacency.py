@@ -65,16 +65,16 @@ def test_the_spatial_strategy_of_stgcn_on_coco_and_hand(records, layout, body, m
 
 
 @pytest.mark.parametrize(
-    ("layout", "centre", "parents"),
+    ("layout", "center", "parents"),
     [
         ("stgcn_fork/rat", 1, (1, 1, 0, 0, 6, 6, 3, 6, 6, 6, 9, 10)),
         ("stgcn/ntu_edge", 2, (1, 1, 1, 2, 1, 4, 5, 6, 1, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 21, 7, 23, 11)),
     ],
 )
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_body_of_ones_own_gives_the_published_tensors(records, layout, centre, parents, strategy):
+def test_a_custom_body_gives_the_published_tensors(records, layout, center, parents, strategy):
     class Graph(BodyGraph):
-        skeleton = Skeleton("own", tuple(map(str, range(len(parents)))), parents, parents, centre)
+        skeleton = Skeleton("custom", tuple(map(str, range(len(parents)))), parents, parents, center)
 
     for max_hop, dilation in HOPS:
         found = Graph(STRATEGIES[strategy], max_hop, dilation).A
@@ -124,7 +124,7 @@ def test_the_common_joints_of_coco_and_ntu(records, layout, body, joints):
 
 
 @pytest.mark.parametrize("body", ["coco", "hand", "kinetics", "ntu_rgb_d", "ucla"])
-def test_every_joint_receives_a_whole_message_in_stgcns_modes(body):
+def test_the_weights_of_every_joint_sum_to_one_in_the_modes_of_stgcn(body):
     for mode in ("stgcn_spatial", "distance", "uniform"):
         total = tensor(body, labeling_mode=mode, max_hop=3).sum(axis=(0, 1))
         assert total == pytest.approx(1)
@@ -133,14 +133,15 @@ def test_every_joint_receives_a_whole_message_in_stgcns_modes(body):
 @pytest.mark.parametrize(
     ("graph_args", "words"),
     [
-        ({"labeling_mode": "spacial"}, ["'spacial'", "stgcn_spatial", "binary"]),
+        ({"labeling_mode": "spacial"}, ["'spacial'", "did you mean spatial"]),
         ({"max_hop": 2}, ["max_hop", "no effect", "stgcn_spatial"]),
         ({"labeling_mode": "binary", "dilation": 2}, ["dilation", "no effect"]),
-        ({"labeling_mode": "distance", "max_hop": 0}, ["max_hop", "from 1 on"]),
+        ({"labeling_mode": "distance", "max_hop": 0}, ["max_hop", "from 1 to 25"]),
+        ({"labeling_mode": "distance", "max_hop": 10**9}, ["max_hop", "from 1 to 25"]),
         ({"labelling_mode": "distance"}, ["graph_args", "labelling_mode"]),
     ],
 )
-def test_impossible_graph_arguments_are_refused_in_words(graph_args, words):
+def test_wrong_graph_arguments_are_refused_with_what_was_expected(graph_args, words):
     with pytest.raises(ValueError) as error:
         build_graph("graph.ntu_rgb_d.Graph", graph_args)
     assert all(word in str(error.value) for word in words)

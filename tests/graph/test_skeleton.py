@@ -1,8 +1,10 @@
+"""Skeleton tables, skeleton files, and finding both by name."""
+
 import numpy as np
 import pytest
 
 from graph import coco, kinetics, ntu_rgb_d
-from graph.skeleton import Skeleton, build_graph
+from graph.skeleton import MAX_JOINTS, Skeleton, build_graph, find_skeleton
 
 BODIES = ["coco", "hand", "kinetics", "ntu_rgb_d", "ucla"]
 
@@ -16,7 +18,7 @@ right: [right ear]
 
 
 def body(**changed):
-    table = {"name": "body", "joints": ("a", "b", "c"), "parents": (0, 0, 0), "bone_parents": (0, 0, 0), "centre": 0}
+    table = {"name": "body", "joints": ("a", "b", "c"), "parents": (0, 0, 0), "bone_parents": (0, 0, 0), "center": 0}
     return Skeleton(**(table | changed))
 
 
@@ -39,7 +41,7 @@ def test_a_graph_carries_its_skeleton(name):
     assert graph.A.shape == (3, V, V) and graph.A.dtype == np.float64
     assert len(graph.skeleton.inward) == V - 1
     assert len(graph.skeleton.bones) == V
-    assert graph.skeleton.parents[graph.skeleton.centre] == graph.skeleton.centre
+    assert graph.skeleton.parents[graph.skeleton.center] == graph.skeleton.center
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -58,12 +60,12 @@ def test_published_bones_of_kinetics_start_at_the_nose():
     assert moved == {"nose": "nose", "neck": "nose"}
 
 
-def test_hips_of_coco_hang_on_the_nose_as_bones_and_on_the_shoulders_for_tsgcnext():
+def test_bones_of_the_hips_of_coco_start_at_the_nose_and_for_tsgcnext_at_the_shoulders():
     assert [coco.SKELETON.bone_parents[i] for i in (11, 12)] == [0, 0]
     assert [coco.BONE_PARENTS_TSGCNEXT[i] for i in (11, 12)] == [5, 6]
 
 
-def test_common_joints_of_coco_and_ntu_mean_the_same_places():
+def test_common_joints_of_coco_and_ntu_have_the_same_names():
     names = [
         (coco.SKELETON.joints[i], ntu_rgb_d.SKELETON.joints[j])
         for i, j in zip(coco.COMMON_JOINTS, ntu_rgb_d.COMMON_JOINTS, strict=True)
@@ -78,16 +80,16 @@ def test_common_joints_of_coco_and_ntu_mean_the_same_places():
         ({"joints": ("a", "b", "b")}, "distinct names"),
         ({"parents": (0, 0)}, "3 numbers"),
         ({"parents": (0, 0, 3)}, "0 to 2"),
-        ({"parents": (0, 1, 0)}, r"roots \['a', 'b'\] in parents"),
-        ({"parents": (0, 2, 1)}, "from b round in a circle"),
+        ({"parents": (0, 1, 0)}, r"parents: expected one root, got \['a', 'b'\]"),
+        ({"parents": (0, 2, 1)}, "a cycle that begins at 'b'"),
         ({"bone_parents": (1, 2, 0)}, "bone_parents"),
-        ({"centre": 3}, "centre 3"),
+        ({"center": 3}, "center: expected a joint from 0 to 2, got 3"),
         ({"left": (1,)}, "equal length"),
         ({"left": (1,), "right": (1,)}, "at most once"),
         ({"left": (1,), "right": (7,)}, "0 to 2"),
     ],
 )
-def test_impossible_tables_are_refused_in_words(changed, words):
+def test_wrong_tables_are_refused_with_what_was_expected(changed, words):
     with pytest.raises(ValueError, match=words):
         body(**changed)
 
@@ -99,34 +101,46 @@ def test_a_body_is_read_from_a_file_by_names_and_numbers(write):
     )
 
 
-def test_a_graph_of_ones_own_body_is_built_from_the_file(write):
+def test_the_graph_of_a_custom_body_is_built_from_the_file(write):
     graph = build_graph("graph.custom.Graph", {"skeleton": str(write(RAT)), "labeling_mode": "stgcn_spatial"})
     assert graph.A.shape == (3, 4, 4)
-    assert graph.skeleton.joints[graph.skeleton.centre] == "neck"
+    assert graph.skeleton.joints[graph.skeleton.center] == "neck"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (RAT.replace("[nose, neck]", "[nose, nek]"), "bones: found joint 'nek'; allowed are neck"),
-        (RAT.replace("[3, 0]", "[4, 0]"), "found joint 4"),
-        (RAT.replace(", [3, 0]", ""), r"no parent for \['neck', 'right ear'\]"),
-        (RAT.replace("[3, 0]", "[3, 0], [3, 1]"), "two parents of 'right ear'"),
+        (RAT.replace("[nose, neck]", "[nose, nek]"), "bones: unknown joint 'nek'; did you mean neck"),
+        (RAT.replace("[3, 0]", "[4, 0]"), "bones: unknown joint 4"),
+        (RAT.replace(", [3, 0]", ""), r"without a parent, the root, got 2: \['neck', 'right ear'\]"),
+        (RAT.replace("[3, 0]", "[3, 0], [3, 1]"), "one parent of each joint, got two of 'right ear'"),
         (RAT.replace("[3, 0]", "3"), "list of .child, parent."),
-        (RAT.replace("left:", "lefts:"), "the key 'lefts'; allowed are left"),
-        (RAT.replace("joints:", "name:"), "joints: found None; allowed is a list"),
-        ("- nose", "found list"),
-        ("joints: [", "no valid YAML"),
-        (RAT + "centre: tail", "centre: found joint 'tail'"),
+        (RAT.replace("left:", "lefts:"), "unknown key 'lefts'; did you mean left"),
+        (RAT.replace("joints:", "name:"), "joints: expected a list, got None"),
+        ("- nose", "expected a mapping"),
+        ("joints: [", "not valid YAML"),
+        (
+            RAT.replace("bone_parents: [[nose, nose], [neck, nose]]", "bone_parents: 5"),
+            r"bone_parents: expected a list .*, got 5",
+        ),
+        (RAT.replace("left: [left ear]", "left: 5"), "left: expected a list of joints, got 5"),
+        (RAT.replace("left: [left ear]", "left: 0"), "left: expected a list of joints, got 0"),
+        (RAT.replace("left: [left ear]", "left: [[nose]]"), "left: unknown joint"),
+        (RAT.replace("right ear]", "no]", 1), "joints: expected names .in quotes.*, got False"),
+        (RAT + "centre: nose", "unknown key 'centre'; did you mean center"),
+        (RAT + "name: again\nname: again", "the key name appears twice"),
+        ("[" * 5000, "not valid YAML"),
+        (f"joints: {list(range(MAX_JOINTS + 1))}\nbones: []", "joints: expected 1 to 1000 joints, got 1001"),
+        (RAT + "center: tail", "center: unknown joint 'tail'"),
     ],
 )
-def test_a_file_with_mistakes_is_refused_in_words(write, text, words):
+def test_a_file_with_a_mistake_is_refused_with_file_and_key(write, text, words):
     with pytest.raises(ValueError, match=words) as error:
         Skeleton.from_yaml(write(text))
     assert "rat.yaml" in str(error.value)
 
 
-def test_a_missing_file_is_refused_in_words(tmp_path):
+def test_a_missing_file_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ValueError, match="No such file"):
         Skeleton.from_yaml(tmp_path / "nobody.yaml")
 
@@ -134,18 +148,35 @@ def test_a_missing_file_is_refused_in_words(tmp_path):
 @pytest.mark.parametrize(
     "path", ["graph.ntu.Graph", "graph.ntu_rgb_d", "graph.skeleton.Skeleton", "os.system", "model.ctrgcn.Model", 3]
 )
-def test_only_graphs_of_this_room_can_be_named(path):
-    with pytest.raises(ValueError, match="allowed are graph.coco.Graph, graph.custom.Graph, "):
+def test_only_graphs_of_this_package_are_accepted(path):
+    with pytest.raises(
+        ValueError, match="graph: expected a graph of this package, got .*; (did you mean|known:) graph"
+    ):
         build_graph(path)
 
 
-def test_a_near_miss_names_the_graph_that_was_meant():
-    with pytest.raises(ValueError, match=r"did you mean graph\.ntu_rgb_d\.Graph\?"):
+def test_a_misspelled_graph_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"did you mean graph\.ntu_rgb_d\.Graph"):
         build_graph("graph.ntu_rgbd.Graph")
 
 
-def test_a_graph_that_is_made_already_is_handed_back_and_takes_no_arguments():
+def test_a_graph_that_is_already_built_is_returned_and_takes_no_arguments():
     graph = build_graph("graph.ucla.Graph")
     assert build_graph(graph) is graph
-    with pytest.raises(ValueError, match="made already"):
+    with pytest.raises(ValueError, match="already built"):
         build_graph(graph, {"max_hop": 2})
+
+
+def test_a_skeleton_is_found_by_its_module_or_its_file(write):
+    assert find_skeleton("graph.kinetics") is kinetics.SKELETON
+    assert find_skeleton(str(write(RAT))) == find_skeleton(write(RAT)) == Skeleton.from_yaml(write(RAT))
+
+
+@pytest.mark.parametrize(
+    "name", ["graph.ntu_rgbd", "ntu_rgb_d", "graph.custom", "graph.skeleton", "os", 5, [5], None, ""]
+)
+def test_an_unknown_skeleton_is_refused_with_the_known_ones(name):
+    with pytest.raises(
+        ValueError, match="skeleton: expected a module of graph/ or a YAML file, got .*(did you mean|known:) graph"
+    ):
+        find_skeleton(name)
