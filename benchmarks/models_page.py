@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from data.ntu.slots import WINDOW
+from data.ntu.recipe_agcn_stgcn import WINDOW
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config

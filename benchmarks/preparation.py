@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from data.demo.make import CAMERAS, make
+from data.ntu.recipe_agcn_stgcn import WINDOW, angle, best_two, rotation
+from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import Recording
-from data.ntu.slots import WINDOW, angle, best_two, rotation
-from data.ntu.tracks import assemble
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = (40, 132)  # 86 on average, as in NTU RGB+D

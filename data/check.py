@@ -1,15 +1,16 @@
-"""What can be wrong with any clip store."""
+"""Checks of any clip store."""
 
 import numpy as np
 
-from data.files import sha256
 from feeders.clips import ClipStore
+from torchlight.system.files import sha256
+from torchlight.system.text import counted
 
-BLOCK = 1 << 16  # frames looked at in one go
+BLOCK = 1 << 16  # frames that are checked at once
 
 
 def common_problems(store: ClipStore) -> list[str]:
-    """Damaged files, numbers that are not finite, joints that never move, broken indices, overlapping or empty parts; one line each."""
+    """Damaged files, numbers that are not finite, joints that never move, overlapping or empty parts; one line each."""
     problems = _damage(store)
     return problems if problems else _frames(store) + _labels(store) + _splits(store)
 
@@ -19,17 +20,17 @@ def _damage(store: ClipStore) -> list[str]:
     for name, expected in store.manifest["sha256"].items():
         if sha256(store.path / name) != expected:
             problems.append(
-                f"{store.path / name} was changed or damaged since it was written (SHA-256 differs); prepare the data again"
+                f"{store.path / name}: changed or damaged after it was written (SHA-256 differs); prepare the data again"
             )
     tracks = np.diff(np.append(store.start, len(store.frames)))
     if len(store) != store.manifest["clips"] or (tracks % store.length != 0).any():
-        problems.append("the index does not fit the frames; prepare the data again")
+        problems.append("the index does not match the frames; prepare the data again")
     return problems
 
 
 def _frames(store: ClipStore) -> list[str]:
     if len(store.frames) == 0:
-        return ["no clip holds a frame with a body"]
+        return ["no clip has a frame with a body"]
     low, high = (np.full(store.frames.shape[1:], bound, np.float32) for bound in (np.inf, -np.inf))
     infinite = []
     for first in range(0, len(store.frames), BLOCK):
@@ -41,13 +42,14 @@ def _frames(store: ClipStore) -> list[str]:
     if infinite:
         clips = sorted({str(store.name[np.searchsorted(store.start, row, side="right") - 1]) for row in infinite})
         problems.append(
-            f"{len(infinite)} frames hold numbers that are not finite, in {_some(clips)}; remove these raw files, prepare again"
+            f"{counted(len(infinite), 'frame')} with numbers that are not finite, in {_some(clips)}; "
+            "remove these raw files and prepare the data again"
         )
     still = np.flatnonzero((low == high).all(axis=1))
     still = still[still != store.manifest.get("origin_joint", -1)]
     if len(still):
         problems.append(
-            f"joints {still.tolist()} have the same position in every frame; the raw files do not hold them"
+            f"joints {still.tolist()} have the same position in every frame; they are missing in the raw files"
         )
     return problems
 
@@ -55,7 +57,8 @@ def _frames(store: ClipStore) -> list[str]:
 def _labels(store: ClipStore) -> list[str]:
     count = np.bincount(store.label, minlength=store.manifest["num_class"])
     empty = [f"{label} ({store.manifest['class_names'][label]})" for label in np.flatnonzero(count == 0)]
-    return [f"no clip of {len(empty)} classes: {_some(empty)}; raw files are missing"] if empty else []
+    classes = counted(len(empty), "class", "classes")
+    return [f"no clip of {classes}: {_some(empty)}; raw files are missing"] if empty else []
 
 
 def _splits(store: ClipStore) -> list[str]:
@@ -70,7 +73,7 @@ def _splits(store: ClipStore) -> list[str]:
             both = np.intersect1d(*parts.values())
             if len(both):
                 problems.append(
-                    f"{split}: {len(both)} clips train and test ({_some(store.name[both].tolist())}); results are too good"
+                    f"{split}: {counted(len(both), 'clip')} in both train and test ({_some(store.name[both].tolist())})"
                 )
     return problems
 

@@ -1,34 +1,58 @@
-"""The command line that all prepare.py share."""
+"""The command line that all prepare.py share, and what the other programs of data/ need of it."""
 
 import argparse
-import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from data.check import common_problems
-from data.store import Source, partial_folder, prepare, report_path
+from data.raw_files import read_class_names
+from data.store import RawSource, partial_folder, prepare, report_path
 from feeders.clips import ClipStore
+from torchlight.system.command import (
+    FAILED,
+    NO_SPACE,
+    SUCCESS,
+    Parser,
+    RunError,
+    Terminated,
+    explain_os_error,
+    run,
+)
+from torchlight.system.text import counted, printable
 
 HERE = Path(__file__).resolve().parent
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CONTINUES = "the same command continues where it stopped"
+EPILOG = """\
+exit codes: 0 the store is written (raw files that cannot be used are left out and listed in <store>.report.json; --strict refuses
+them), 1 --check found a problem, or the disk is full, 2 a mistake in what was given, 130 interrupted, 143 terminated.
+--debug also prints the traceback of an error.
+"""
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """What prepare.py of one benchmark adds to the common command line.
 
-    folder: its folder under data/. recipes: names of the preparations, the default first. source: parsed arguments -> what to read.
-    arguments: adds flags of its own. check: store -> what is wrong with it, beyond what every store is checked for.
-    export: {format: writer(store, folder)} of the field's own files. raw_flags: further spellings of --raw.
+    Attributes:
+        folder: its folder below data/.
+        recipes: names of the preparations, the default first.
+        source: parsed arguments -> what to read.
+        arguments: adds options.
+        check: store -> problems beyond those that every store is checked for.
+        export: {format: writer(store, folder)} of published file formats.
+        raw_flags: other names of the option --raw.
     """
 
     folder: str
     recipes: Sequence[str]
-    source: Callable[[argparse.Namespace], Source]
-    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    source: Callable[[argparse.Namespace], RawSource]
+    arguments: Callable[[Parser], None] = lambda parser: None
     check: Callable[[ClipStore], list[str]] = lambda store: []
     export: dict[str, Callable[[ClipStore, Path], list[Path]]] = field(default_factory=dict)
     raw_flags: Sequence[str] = ()
@@ -36,115 +60,129 @@ class Benchmark:
 
 def main(benchmark: Benchmark, description: str, argv: list[str] | None = None) -> int:
     """Prepare, check or export a benchmark; the exit code of the process."""
-    args = _parser(benchmark, description).parse_args(argv)
-    args.out = args.out or HERE / benchmark.folder / f"{args.recipe}.clips"
+    return program(partial(_act, benchmark, description), argv)
+
+
+def program(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """`torchlight.system.command.run` of a program that also ends cleanly at SIGTERM."""
+    with _terminable():
+        return run(act, argv)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise Terminated at SIGTERM, so that temporary files are removed and worker processes end."""
+
+    def end(*_: object) -> None:
+        raise Terminated("terminated")
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        return _act(benchmark, args)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {_explain(error, args.out)}", file=sys.stderr)
-    return 2
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def class_names(folder: str | Path) -> list[str]:
-    """The names in `classes.txt` of a folder under data/, in label order."""
-    return (HERE / folder / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1]
+def say(text: object) -> None:
+    """Print one line; characters that control a terminal or that it cannot show become escape sequences."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding))
 
 
-def raw_files(folders: Sequence[Path], pattern: str) -> list[Path]:
-    """Files below the folders that match, sorted by name. Raises ValueError: two files of one name."""
-    files = sorted(
-        (file for folder in folders for file in folder.rglob(pattern)), key=lambda file: (file.stem, str(file))
-    )
-    for one, other in zip(files, files[1:], strict=False):
-        if one.stem == other.stem:
-            raise ValueError(
-                f"found {one} and {other}; a clip's name must be unique; remove one of them or give narrower --raw folders"
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number of this range."""
+
+    def parse(text: str) -> int:
+        digits = text.removeprefix("-")
+        number = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+        if number is None or not low <= number <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {low} to {high}, got {printable(text)[:40]!r}"
             )
-    return files
+        return number
+
+    return parse
 
 
-def _parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--raw", *benchmark.raw_flags, type=Path, nargs="+", metavar="DIR", help="folders with the raw files"
+def class_names(folder: str) -> list[str]:
+    """The names in `classes.txt` of a folder below data/, in label order."""
+    return read_class_names(HERE / folder / "classes.txt")
+
+
+def _parser(benchmark: Benchmark, description: str) -> Parser:
+    parser = Parser(description=description, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.option("raw", *benchmark.raw_flags, type=Path, nargs="+", metavar="DIR", help="folders with the raw files")
+    parser.option("out", type=Path, metavar="STORE", help=f"the store (data/{benchmark.folder}/<recipe>.clips)")
+    parser.option("recipe", choices=benchmark.recipes, default=benchmark.recipes[0], help="preparation (%(default)s)")
+    workers = min(8, os.cpu_count() or 1)
+    parser.option(
+        "workers", type=whole_number(1, 1024), default=workers, metavar="N", help="reading processes (%(default)s)"
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="STORE", help=f"where the store goes (data/{benchmark.folder}/<recipe>.clips)"
-    )
-    parser.add_argument(
-        "--recipe", choices=benchmark.recipes, default=benchmark.recipes[0], help="which preparation (%(default)s)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="reading processes (%(default)s)"
-    )
-    parser.add_argument("--strict", action="store_true", help="refuse to leave files out that cannot be used")
-    parser.add_argument("--overwrite", action="store_true", help="replace the store if it exists")
-    parser.add_argument("--check", action="store_true", help="check the store (after making it, if --raw is given)")
+    parser.switch("strict", help="refuse raw files that cannot be used instead of leaving them out")
+    parser.switch("overwrite", help="replace the store if it exists")
+    parser.switch("check", help="check the store (after writing it, if --raw is given)")
     if benchmark.export:
-        parser.add_argument("--export", choices=benchmark.export, help="also write the field's files from the store")
-        parser.add_argument(
-            "--export-dir", type=Path, metavar="DIR", help="where exported files go (the store's folder)"
-        )
+        parser.option("export", choices=benchmark.export, help="also write the published file format from the store")
+        parser.option("export-dir", type=Path, metavar="DIR", help="folder of exported files (that of the store)")
     benchmark.arguments(parser)
     return parser
 
 
-def _act(benchmark: Benchmark, args: argparse.Namespace) -> int:
+def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
+    args = _parser(benchmark, description).parse_args(argv)
+    args.out = args.out or HERE / benchmark.folder / f"{args.recipe}.clips"
     exporting = getattr(args, "export", None)
     if not (args.raw or args.check or exporting):
-        raise ValueError(
-            "found nothing to do; give --raw DIR to prepare, or --check or --export for a store that exists"
-        )
-    if args.workers < 1:
-        raise ValueError(f"--workers: found {args.workers}; 1 or more is needed")
+        raise ValueError("expected --raw DIR to prepare a store, or --check or --export for one that exists")
     for folder in args.raw or ():
         if not folder.is_dir():
-            raise ValueError(f"--raw {folder}: found no such folder")
+            raise ValueError(f"--raw {folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
     if args.raw:
-        store = prepare(benchmark.source(args), args.out, args.workers, args.strict, args.overwrite)
-        _summary(store)
+        store = _prepare(benchmark.source(args), args)
+        _summarize(store)
     else:
         store = ClipStore(args.out)
     if exporting:
-        (args.export_dir or args.out.parent).mkdir(parents=True, exist_ok=True)
-        for path in benchmark.export[exporting](store, args.export_dir or args.out.parent):
-            print(f"wrote {path}")
-    return _check(benchmark, store) if args.check else 0
+        folder = args.export_dir or args.out.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in benchmark.export[exporting](store, folder):
+            say(f"wrote {path}")
+    return _check(benchmark, store) if args.check else SUCCESS
 
 
-def _summary(store: ClipStore) -> None:
+def _prepare(source: RawSource, args: argparse.Namespace) -> ClipStore:
+    """`prepare`; what ends it early says that the finished work is kept."""
+    try:
+        return prepare(source, args.out, args.workers, args.strict, args.overwrite)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {CONTINUES}") from None
+    except Terminated:
+        raise Terminated(f"terminated; {CONTINUES}") from None
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        kept = f"finished work is kept in {partial_folder(args.out)}; {CONTINUES}"
+        raise RunError(f"{explain_os_error(error)}; {kept}") from error
+
+
+def _summarize(store: ClipStore) -> None:
     for split, parts in store.splits.items():
         counts = " and ".join(
             f"{len(numbers)} {'training' if part == 'train' else part}" for part, numbers in parts.items()
         )
-        print(f"{split}: {counts} clips" if len(store.splits) > 1 else f"{counts} clips")
+        say(f"{split}: {counts} clips" if len(store.splits) > 1 else f"{counts} clips")
     left_out = store.manifest["source"]["left_out"]
     if left_out:
-        print(f"{left_out} raw files cannot be used and were left out; the reasons are in {report_path(store.path)}")
-    print(f"wrote {store.path}")
+        say(
+            f"left out {counted(left_out, 'raw file')} that cannot be used; the reasons are in {report_path(store.path)}"
+        )
+    say(f"wrote {store.path}")
 
 
 def _check(benchmark: Benchmark, store: ClipStore) -> int:
     problems = common_problems(store) + benchmark.check(store)
     for problem in problems:
-        print(f"problem: {problem}")
-    print(
-        f"{store.path}: {len(problems)} problems"
-        if problems
-        else f"{store.path}: {len(store)} clips, all checks passed"
-    )
-    return 1 if problems else 0
-
-
-def _explain(error: OSError, out: Path) -> str:
-    if error.errno not in NO_ROOM:
-        return f"{error.filename}: {error.strerror}"
-    return (
-        f"{error.filename}: no room while writing it ({error.strerror}); the finished parts in {partial_folder(out)} are kept; "
-        "free some room and give the same command again, or choose another disk with --out"
-    )
+        say(f"problem: {problem}")
+    clips, found = counted(len(store), "clip"), counted(len(problems), "problem")
+    say(f"{store.path}: {found}" if problems else f"{store.path}: {clips}, all checks passed")
+    return FAILED if problems else SUCCESS

@@ -1,4 +1,4 @@
-"""Writing the field's own files from a store, clip by clip: memory does not depend on the number of clips."""
+"""Writing published file formats from a store, clip by clip: memory does not depend on the number of clips."""
 
 import pickle
 import zipfile
@@ -7,24 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import whole_file
 from feeders.clips import ClipStore
+from torchlight.system.files import atomic
 
-FIELD_PART = {"train": "train", "test": "val"}  # what 2s-AGCN and ST-GCN call them
+PUBLISHED_PART = {"train": "train", "test": "val"}  # the names in 2s-AGCN and ST-GCN
 
 
 def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Path]:
     """CTR-GCN's files, one per split ({"xsub": "NTU60_CS.npz", ...}); rows in published order.
 
-    x_train, x_test (N, T, 150) float32: persons, joints, xyz, zeros after the end, T that of the longest clip of the store;
-    y_train, y_test one-hot float64. Raises ValueError: a store of another recipe.
+    x_train, x_test (N, T, 150) float32: persons, joints, xyz, zeros after the end, T frames as in the longest clip of the store;
+    y_train, y_test one-hot float64.
+
+    Raises:
+        ValueError: a store of another recipe.
     """
-    _need(store, "npz", ("ctrgcn",))
+    _check_recipe(store, "npz", ("ctrgcn",))
     T = int(store.length.max())
     written = []
     for split, name in files.items():
         with (
-            whole_file(folder / name) as sink,
+            atomic(folder / name) as sink,
             zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
         ):
             for part, numbers in store.splits[split].items():
@@ -39,41 +42,42 @@ def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Pat
 
 
 def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
-    """2s-AGCN's and ST-GCN's files in one folder per split: the joints (N, C, 300, V, M) float32 and the pickled (names, labels).
+    """The files of 2s-AGCN and ST-GCN, a folder per split: joints (N, C, 300, V, M) float32 and the pickled (names, labels).
 
-    `suffix` is that of the raw files, which the names carry there. Raises ValueError: a store of another recipe.
+    The names in them end with `suffix`, that of the raw files.
+
+    Raises:
+        ValueError: a store of another recipe.
     """
-    _need(store, "npy", ("agcn", "stgcn"))
+    _check_recipe(store, "npy", ("agcn", "stgcn"))
     T, written = store.manifest["window"], []
     for split, parts in store.splits.items():
-        # Kinetics has one split and its files lie side by side.
+        # Kinetics has one split, and its files are not in a subfolder.
         place = folder / split if len(store.splits) > 1 else folder
         place.mkdir(parents=True, exist_ok=True)
         for part, numbers in parts.items():
-            data = place / f"{FIELD_PART[part]}_data{'_joint' if store.manifest['recipe'] == 'agcn' else ''}.npy"
+            data = place / f"{PUBLISHED_PART[part]}_data{'_joint' if store.manifest['recipe'] == 'agcn' else ''}.npy"
             shape = (len(numbers), store.frames.shape[2], T, store.frames.shape[1], store.persons.shape[1])
-            with whole_file(data) as sink:
+            with atomic(data) as sink:
                 _write_npy(sink, shape, (padded(store, i, T).tobytes() for i in numbers))
-            label = place / f"{FIELD_PART[part]}_label.pkl"
-            with whole_file(label) as sink:
+            label = place / f"{PUBLISHED_PART[part]}_label.pkl"
+            with atomic(label) as sink:
                 pickle.dump(([f"{name}{suffix}" for name in store.name[numbers]], store.label[numbers].tolist()), sink)
             written += [data, label]
     return written
 
 
 def padded(store: ClipStore, i: int, T: int) -> np.ndarray:
-    """One clip with T frames, (C, T, V, M) float32: zeros after the end, or repeated where the recipe repeats."""
+    """One clip with T frames, (C, T, V, M) float32: zeros after the end, or repeated if the recipe repeats clips."""
     clip = store.clip(i)
     if store.manifest["pad"] == "repeat":
         return clip[:, np.arange(T) % clip.shape[1]]
     return np.pad(clip, ((0, 0), (0, T - clip.shape[1]), (0, 0), (0, 0)))
 
 
-def _need(store: ClipStore, export: str, recipes: tuple[str, ...]) -> None:
-    if store.manifest["recipe"] not in recipes:
-        raise ValueError(
-            f"--export {export}: found a store of recipe {store.manifest['recipe']}; allowed is {' or '.join(recipes)}; name another store"
-        )
+def _check_recipe(store: ClipStore, export: str, recipes: tuple[str, ...]) -> None:
+    if (recipe := store.manifest["recipe"]) not in recipes:
+        raise ValueError(f"--export {export}: expected a store of recipe {' or '.join(recipes)}, got {recipe}")
 
 
 def _write_npy(sink, shape: tuple[int, ...], rows: Iterator[bytes]) -> None:

@@ -1,8 +1,8 @@
-"""Writing clip stores: raw files in, a complete store or none out.
+"""Preparing a clip store: raw files in, a complete store or none out.
 
-`prepare` streams. Worker processes read the raw files in chunks, each chunk becomes a part file, and the parts are joined in the order of
-the clip names. Memory does not grow with the number of files; a part that is there already is not made again, so an interrupted
-preparation goes on where it stopped; and the store appears under its name only when it is whole.
+`prepare` streams. Worker processes read the raw files in chunks, each chunk becomes a file (a shard), and the shards are joined in
+the order of the clip names. Memory does not grow with the number of files. A shard that exists is not made again, so an interrupted
+preparation continues where it stopped. The store appears under its name only when it is complete.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,55 +20,31 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.files import sha256, whole_file
+from data.clip import BadFile, Clip, check_clip
+from data.raw_files import file_state
 from data.workers import worker_map
 from feeders.clips import FORMAT, FRAMES, INDEX, MANIFEST, ClipStore
+from torchlight.system.files import atomic, sha256
+from torchlight.system.lock import NAME as LOCK
+from torchlight.system.lock import FolderLock
+from torchlight.system.text import printable
 
-LARGEST = 1e9  # of a coordinate, whatever its unit
-CHUNK = 128  # raw files per part: small enough to lose little at an interruption, large enough that opening a part costs nothing
-
-
-class BadFile(ValueError):
-    """A raw file that cannot become a clip; the text says why."""
-
-
-@dataclass
-class Clip:
-    """A prepared clip: tracks (K, T, V, C) float32 and the track that each of the M person slots shows (-1: nobody)."""
-
-    name: str
-    label: int
-    tracks: np.ndarray
-    persons: tuple[int, ...]
-
-
-def without_empty_tracks(clip: Clip) -> Clip:
-    """The same clip without tracks that are all zero; nobody is shown in their place."""
-    seen = [bool(track.any()) for track in clip.tracks]
-    place = [sum(seen[:k]) if seen[k] else -1 for k in range(len(seen))]
-    return Clip(clip.name, clip.label, clip.tracks[seen], tuple(place[k] if k >= 0 else -1 for k in clip.persons))
-
-
-def coordinates(data: np.ndarray) -> np.ndarray:
-    """Parsed numbers as float32; raises BadFile as `refuse_absurd`."""
-    refuse_absurd(data)
-    return data.astype(np.float32)
-
-
-def refuse_absurd(data: np.ndarray) -> None:
-    """Raise BadFile where a number is not finite, or so large that arithmetic with it would overflow."""
-    if not (np.abs(data) < LARGEST).all():
-        raise BadFile("holds coordinates that are not finite numbers of a sensible size")
+CHUNK = (
+    128  # raw files per shard: few enough to lose little work at an interruption, and each shard is opened only once
+)
+MAX_REASON = 300  # characters of a reason in the report
 
 
 @dataclass(frozen=True)
-class Source:
-    """What to read and how: one benchmark under one recipe.
+class RawSource:
+    """What to read and how: one benchmark and one recipe.
 
-    files: raw files. read: raw file -> its clips, raises BadFile; a picklable function of a module.
-    splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
-    facts: the manifest's entries; `num_class`, `num_point`, `channels` and `num_person` are what every clip must agree with.
-    Parts of an earlier run count only when the facts are the same, so whatever changes the clips belongs into them.
+    Attributes:
+        files: the raw files.
+        read: raw file -> its clips; raises BadFile. A function of a module, so that it can be pickled.
+        splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
+        facts: entries of the manifest; every clip must agree with `num_class`, `num_point`, `channels` and `num_person`.
+            Shards of an earlier run are used only if the facts are equal, so everything that changes the clips belongs here.
     """
 
     files: Sequence[Path]
@@ -77,114 +53,125 @@ class Source:
     facts: dict
 
 
-def prepare(source: Source, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
+def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
     """Read `source.files` and write the clip store `out`.
 
-    Files that cannot be used are listed in `<out>.report.json` and left out; `strict` refuses them.
+    Files that cannot be used are listed in `<out>.report.json` and left out, or refused if `strict`. One process at a time
+    prepares a store.
 
     Raises:
-        ValueError: no raw file, `out` is there and not `overwrite`, no usable file, two clips of one name, a bad file with `strict`.
-        OSError: the disk is full; the parts made so far are kept.
+        ValueError: no raw file or none that can be used, `out` exists and not `overwrite`, another process prepares it, two clips
+            have one name, or a file cannot be used and `strict`.
+        RunError: a worker process was killed.
+        OSError: the disk is full; finished shards are kept.
     """
     if not source.files:
-        raise ValueError("found no raw files; --help says what the folder --raw must hold")
+        raise ValueError("--raw: expected a folder with raw files (see --help), got none")
     _refuse_existing(out, overwrite)
     work = partial_folder(out)
-    work.mkdir(parents=True, exist_ok=True)
-    chunks = [source.files[i : i + CHUNK] for i in range(0, len(source.files), CHUNK)]
-    job = partial(_make_part, source.read, source.facts, work)
-    parts = []
-    with (
-        closing(worker_map(job, chunks, workers)) as made,
-        tqdm(total=len(source.files), unit="file", disable=not sys.stderr.isatty()) as bar,
-    ):
-        for part, chunk in zip(made, chunks, strict=True):
-            parts.append(part)
-            bar.update(len(chunk))
-    bad = _report(parts, out)
-    if bad and strict:
-        count = f"{len(bad)} of {len(source.files)} raw files cannot be used"
-        raise ValueError(f"{count}, {_first(bad)}; all in {report_path(out)}; leave out --strict to go on without them")
-    store = _join(parts, work / "store", source, len(bad))
-    _publish(store, out)
-    shutil.rmtree(work)
+    with _work_folder(work):
+        _refuse_existing(out, overwrite)  # another process may have written it before this one got the lock
+        shards = _make_shards(source, work, workers)
+        bad = _report(shards, out)
+        if bad and strict:
+            raise ValueError(
+                f"--strict: expected only usable raw files, got {len(bad)} of {len(source.files)} that are not; "
+                f"{_first(bad)}; all are listed in {report_path(out)}"
+            )
+        _publish(_join(shards, work / "store", source, len(bad)), out)
+        _empty(work)
     return ClipStore(out)
 
 
+@contextmanager
+def _work_folder(work: Path) -> Iterator[None]:
+    """The folder of an unfinished store, locked; it is removed at the end if nothing is left in it."""
+    try:
+        with FolderLock(work):
+            yield
+    finally:
+        try:
+            work.rmdir()
+        except OSError:  # shards for the next run are left in it, or another process works there already
+            pass
+
+
+def _empty(work: Path) -> None:
+    """Remove everything but the lock file."""
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
 def partial_folder(out: Path) -> Path:
-    """Where the parts of an unfinished store lie."""
+    """The folder that holds the shards of an unfinished store."""
     return out.with_name(out.name + ".partial")
 
 
 def report_path(out: Path) -> Path:
-    """Where the files that could not be used are listed."""
+    """The file that lists the raw files that could not be used."""
     return out.with_name(out.name + ".report.json")
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:
-    if not out.exists():
+    if out.name in ("", ".."):
+        raise ValueError(f"--out: expected the name of a new folder, got {str(out)!r}")
+    if not os.path.lexists(out):
         return
     if not overwrite:
-        raise ValueError(
-            f"{out} exists; nothing was changed; give --overwrite to make it again, or --out for another place"
-        )
+        raise ValueError(f"{out}: exists; nothing was changed; use --overwrite to replace it, or another --out")
     if not (out / MANIFEST).is_file():
-        raise ValueError(
-            f"{out} exists and is no clip store; --overwrite replaces clip stores only; give another --out"
-        )
+        raise ValueError(f"{out}: expected a clip store to overwrite, got something else; use another --out")
 
 
-def _make_part(read: Callable[[Path], list[Clip]], facts: dict, work: Path, files: Sequence[Path]) -> Path:
-    """Read one chunk of raw files into a part file, unless the same files have been read under the same facts before."""
-    stats = []
-    for file in files:
-        stat = file.stat()
-        stats.append([file.parent.name, file.name, stat.st_size, stat.st_mtime_ns])
-    key = hashlib.sha256(json.dumps([FORMAT, facts, stats], sort_keys=True).encode()).hexdigest()
-    part = work / f"{key[:24]}.part"
-    if _sound(part):
-        return part
+def _make_shards(source: RawSource, work: Path, workers: int) -> list[Path]:
+    chunks = [source.files[i : i + CHUNK] for i in range(0, len(source.files), CHUNK)]
+    job = partial(_make_shard, source.read, source.facts, work)
+    hidden = sys.stderr is None or not sys.stderr.isatty()
+    shards = []
+    with (
+        closing(worker_map(job, chunks, workers)) as made,
+        tqdm(total=len(source.files), unit="file", disable=hidden) as bar,
+    ):
+        for shard, chunk in zip(made, chunks, strict=True):
+            shards.append(shard)
+            bar.update(len(chunk))
+    return shards
+
+
+def _make_shard(read: Callable[[Path], list[Clip]], facts: dict, work: Path, files: Sequence[Path]) -> Path:
+    """Read one chunk of raw files into a shard, unless a shard of the same files and facts exists."""
+    key = json.dumps([FORMAT, facts, [file_state(file) for file in files]], sort_keys=True)
+    shard = work / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.shard"
+    if _is_intact(shard):
+        return shard
     clips, bad = [], []
     for file in files:
         try:
             found = read(file)
             for clip in found:
-                agree(clip, facts)
+                check_clip(clip, facts)
             clips += found
         except BadFile as error:
-            bad.append((file.name, str(error)))
+            bad.append((file.name, printable(str(error))[:MAX_REASON]))
         except OSError as error:
-            bad.append((file.name, f"cannot be read: {error.strerror}"))
-    with whole_file(part) as sink:
-        np.savez(sink, **_part_arrays(clips, bad, facts))
-    return part
+            bad.append((file.name, f"cannot be read ({error.strerror})"))
+    with atomic(shard) as sink:
+        np.savez(sink, **_shard_arrays(clips, bad, facts))
+    return shard
 
 
-def _sound(part: Path) -> bool:
+def _is_intact(shard: Path) -> bool:
     try:
-        with zipfile.ZipFile(part) as archive:
+        with zipfile.ZipFile(shard) as archive:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
 
 
-def agree(clip: Clip, facts: dict) -> None:
-    """Raise BadFile unless the clip has the shape and a label of the benchmark and finite coordinates."""
-    K, T, V, C = clip.tracks.shape
-    if (V, C) != (facts["num_point"], facts["channels"]):
-        raise BadFile(
-            f"found {V} joints with {C} numbers each; {facts['num_point']} joints with {facts['channels']} numbers are needed"
-        )
-    if T == 0:
-        raise BadFile("holds no frame")
-    if not 0 <= clip.label < facts["num_class"]:
-        raise BadFile(f"found label {clip.label}; labels are 0 to {facts['num_class'] - 1}")
-    if not np.isfinite(clip.tracks).all():
-        raise BadFile("holds coordinates that are not finite numbers")
-    assert clip.tracks.dtype == np.float32 and len(clip.persons) == facts["num_person"] and max(clip.persons) < K, clip
-
-
-def _part_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) -> dict[str, np.ndarray]:
+def _shard_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) -> dict[str, np.ndarray]:
     V, C, M = facts["num_point"], facts["channels"], facts["num_person"]
     frames = [clip.tracks.reshape(-1, V, C) for clip in clips]
     return {
@@ -200,32 +187,31 @@ def _part_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) -> 
 
 
 def _valid_frames(clip: Clip) -> int:
-    """Frames whose float32 sum over channels, then persons, then joints is not 0: the field's own count, to the last rounding."""
+    """Frames whose float32 sum over channels, then persons, then joints is not 0, the count of the published readers."""
     shown = clip.tracks[[m for m in clip.persons if m >= 0]]  # (M, T, V, C)
     return int(np.count_nonzero(shown.sum(-1).sum(0).sum(-1)))
 
 
 def _first(bad: list[list[str]]) -> str:
-    return f"the first is {bad[0][0]}: {bad[0][1]}"
+    return f"the first is {printable(bad[0][0])}: {bad[0][1]}"
 
 
-def _report(parts: list[Path], out: Path) -> list[list[str]]:
+def _report(shards: list[Path], out: Path) -> list[list[str]]:
+    """Write the names and reasons of all files that could not be used, and return them."""
     bad: list[list[str]] = []
-    for part in parts:
-        with np.load(part) as arrays:
+    for shard in shards:
+        with np.load(shard) as arrays:
             bad += arrays["bad"].tolist()
     path = report_path(out)
     if bad:
-        with whole_file(path) as sink:
-            sink.write(
-                json.dumps({"left out": [{"file": name, "reason": reason} for name, reason in bad]}, indent=1).encode()
-            )
+        with atomic(path, "w") as sink:
+            json.dump({"left out": [{"file": name, "reason": reason} for name, reason in bad]}, sink, indent=1)
     else:
         path.unlink(missing_ok=True)
     return bad
 
 
-def _join(parts: list[Path], folder: Path, source: Source, bad: int) -> Path:
+def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
     """Join the part files into a whole store at `folder`, clips in the order of their names, one part in memory at a time."""
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("name", "label", "length", "rows", "persons", "valid")}
     for part in parts:
@@ -253,7 +239,7 @@ def _join(parts: list[Path], folder: Path, source: Source, bad: int) -> Path:
     folder.mkdir()
     shape = (int(rows.sum()), source.facts["num_point"], source.facts["channels"])
     _write_frames(folder / FRAMES, shape, parts, home[order], first[order], rows)
-    with whole_file(folder / INDEX) as sink:
+    with atomic(folder / INDEX) as sink:
         np.savez(
             sink,
             **index,
@@ -264,7 +250,7 @@ def _join(parts: list[Path], folder: Path, source: Source, bad: int) -> Path:
     manifest |= {"clips": len(order), "frames": shape[0]}
     manifest["source"] = {"files": len(source.files), "left_out": bad}
     manifest["sha256"] = {name: sha256(folder / name) for name in (FRAMES, INDEX)}
-    with whole_file(folder / MANIFEST) as sink:
+    with atomic(folder / MANIFEST) as sink:
         sink.write((json.dumps(manifest, indent=1) + "\n").encode())
     return folder
 
@@ -274,7 +260,7 @@ def _write_frames(
 ) -> None:
     """Clip i is `rows[i]` rows of the part number `home[i]`, from row `first[i]` on."""
     opened, frames = -1, None
-    with whole_file(path) as sink:
+    with atomic(path) as sink:
         np.lib.format.write_array_header_1_0(sink, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for i in range(len(home)):
             if home[i] != opened:
@@ -285,12 +271,18 @@ def _write_frames(
 
 
 def _publish(store: Path, out: Path) -> None:
-    """Put the whole store under its name with one rename; an old store steps aside until then."""
+    """Give the complete store its name with one rename; an old store is moved into the work folder before."""
     old = partial_folder(out) / "old"
-    if out.exists():
+    replaced = os.path.lexists(out)
+    if replaced:
         shutil.rmtree(old, ignore_errors=True)
         os.rename(out, old)
-    os.rename(store, out)
+    try:
+        os.rename(store, out)
+    except BaseException:
+        if replaced:
+            os.rename(old, out)
+        raise
     folder = os.open(out.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

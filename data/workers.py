@@ -9,11 +9,14 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any
 
+from torchlight.system.command import RunError
+
 
 def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
-    """`map(job, chunks)` in worker processes that leave Ctrl-C to us and do not outlive us. Close it when it is left early.
+    """`map(job, chunks)` in worker processes that ignore Ctrl-C and end with this process. Close it when it is left early.
 
-    Raises ValueError: a worker process was killed.
+    Raises:
+        RunError: a worker process was killed.
     """
     if workers <= 1 or len(chunks) == 1:
         yield from map(job, chunks)
@@ -21,22 +24,21 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
     # Spawned, not forked: a worker holds this module and NumPy, whatever the caller has loaded.
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _end_with_parent)
     others = set(active_children())
-    mask = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # the workers inherit this; we hear a Ctrl-C of this moment later
     try:
-        results = [pool.submit(job, chunk) for chunk in chunks]
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    try:
+        # The workers inherit the mask; a Ctrl-C of this moment arrives here after it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            results = [pool.submit(job, chunk) for chunk in chunks]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for result in results:
             yield result.result()
     except BrokenProcessPool:
-        raise ValueError(
-            "a worker process was killed (out of memory?); finished parts are kept; try again with --workers 1"
+        raise RunError(
+            "a worker process was killed (out of memory?); finished work is kept; try again with --workers 1"
         ) from None
     except BaseException:
-        for worker in set(active_children()) - others:  # nobody waits for the chunks that are under way
+        for worker in set(active_children()) - others:  # the results of unfinished chunks are not needed
             worker.terminate()
         raise
     finally:
@@ -44,7 +46,7 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
 
 
 def _end_with_parent() -> None:
-    def watch():
+    def watch() -> None:
         parent_process().join()
         os._exit(1)
 

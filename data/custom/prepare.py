@@ -2,17 +2,16 @@
 
     python data/custom/prepare.py --raw clips --skeleton body.yaml --out data/custom/mine.clips
 
-The raw folder holds one file per clip: .npz with the array `keypoint` or .json with the list "skeletons", both of the shape
-(frames, joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a row per frame and the columns <joint>_x,
-<joint>_y (and <joint>_z). Labels are in labels.csv or are the names of the folders. docs/custom_skeleton.md goes through an example.
-Recipes: centred (the skeleton's centre joint in the first frame is the origin), plain (coordinates as they are).
+The raw folder has one file per clip: .npz with the array `keypoint` or .json with the list "skeletons", both of the shape (frames,
+joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a row per frame and the columns <joint>_x, <joint>_y
+(and <joint>_z). Labels are in labels.csv or are the names of the folders; docs/custom_skeleton.md has an example.
+Recipes: centered (the origin is the skeleton's center joint in the first frame), plain (coordinates unchanged).
 """
 
 import csv
-import io
-import json
+import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
@@ -20,82 +19,85 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from data.cli import Benchmark, main, raw_files
-from data.custom import table
-from data.custom.table import PARTS, SPLIT, TABLE, Table, read_table
-from data.store import BadFile, Clip, Source, coordinates, without_empty_tracks
+from data.cli import Benchmark, main, whole_number
+from data.clip import BadFile, Clip, coordinates, without_empty_tracks
+from data.custom import labels
+from data.custom.labels import PARTS, SPLIT, TABLE, LabelTable, read_labels
+from data.raw_files import bad_file, find_files, number_array, open_raw_table, read_raw_json, text_name
+from data.store import RawSource
 from graph.skeleton import Skeleton
+from torchlight.system.arrays import open_archive
+from torchlight.system.command import Parser
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 256 << 20  # of a .csv file and of the array in an .npz file
+MAX_JSON_BYTES = 32 << 20  # JSON takes twenty times its size in memory
+MAX_PERSONS = 100
 AXES = "xyz"
 
 
-def arguments(parser: ArgumentParser) -> None:
-    table.arguments(parser)
-    parser.add_argument("--persons", type=int, default=1, metavar="N", help="persons of a clip, at most (%(default)s)")
-    parser.add_argument("--channels", type=int, choices=(2, 3), default=3, help="coordinates of a joint (%(default)s)")
-    parser.add_argument(
-        "--up", choices=("y", "-y", "z"), default="y", help="the axis that points up, for pictures (%(default)s)"
+def arguments(parser: Parser) -> None:
+    """Options of custom skeletons."""
+    labels.arguments(parser)
+    parser.option(
+        "persons",
+        type=whole_number(1, MAX_PERSONS),
+        default=1,
+        metavar="N",
+        help="persons of a clip, at most (%(default)s)",
+    )
+    parser.option("channels", type=int, choices=(2, 3), default=3, help="coordinates of a joint (%(default)s)")
+    parser.option(
+        "up", choices=("y", "-y", "z"), default="y", help="the axis that points up, for pictures (%(default)s)"
     )
 
 
-def source(args: Namespace) -> Source:
+def source(args: Namespace) -> RawSource:
     """All .npz, .json and .csv files below --raw. Raises ValueError."""
-    if args.skeleton is None or len(args.raw) != 1 or args.persons < 1:
-        raise ValueError("--skeleton is needed, --raw takes one folder here and --persons is at least 1")
+    if args.skeleton is None:
+        raise ValueError("--skeleton: expected a YAML file, got none")
+    if len(args.raw) != 1:
+        raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
     skeleton = Skeleton.from_yaml(args.skeleton)
-    files = [file for file in raw_files(args.raw, "*.*") if file.suffix in READERS and file.name != TABLE]
-    clips = read_table(args.raw[0], files, args)
-    facts = {
-        "benchmark": args.out.stem,
-        "recipe": args.recipe,
-        "skeleton": str(args.skeleton),
-        "num_class": len(clips.classes),
-    }
-    facts |= {
-        "num_point": skeleton.num_joint,
-        "num_person": args.persons,
-        "channels": args.channels,
-        "pad": "zero",
-        "window": None,
-    }
-    facts |= {"up": args.up, "class_names": clips.classes, "joints": skeleton.joints, "labels": clips.fingerprint}
-    read = partial(read_clip, skeleton, args.recipe == "centred", args.persons, args.channels, clips.label)
-    return Source(files, read, partial(split, clips), facts)
+    pattern = f".*({'|'.join(map(re.escape, READERS))})"
+    files = [file for file in find_files(args.raw, pattern) if file.name != TABLE]
+    table = read_labels(args.raw[0], files, args)
+    facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": str(args.skeleton)}
+    facts |= {"num_class": len(table.classes), "num_point": skeleton.num_joint, "num_person": args.persons}
+    facts |= {"channels": args.channels, "pad": "zero", "window": None, "up": args.up, "class_names": table.classes}
+    facts |= {"joints": skeleton.joints, "labels": table.fingerprint}
+    read = partial(read_clip, skeleton, args.recipe == "centered", args.persons, args.channels, table.label)
+    return RawSource(files, read, partial(split, table), facts)
 
 
-def split(clips: Table, names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def split(table: LabelTable, names: np.ndarray, _: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """The table's parts, sorted by name."""
-    part = np.array([clips.part[name] for name in names])
+    part = np.array([table.part[name] for name in names])
     return {SPLIT: {word: np.flatnonzero(part == word) for word in PARTS}}
 
 
 def read_clip(
-    skeleton: Skeleton, centred: bool, persons: int, channels: int, labels: dict[str, int], path: Path
+    skeleton: Skeleton, centered: bool, persons: int, channels: int, label: dict[str, int], path: Path
 ) -> list[Clip]:
     """One file as a clip; raises BadFile."""
-    if path.stem not in labels:
+    name = text_name(path.stem)
+    if name not in label:
         raise BadFile(f"not in {TABLE}")
-    if path.stat().st_size > MAX_BYTES:
-        raise BadFile(f"larger than {MAX_BYTES >> 20} MB")
     data = READERS[path.suffix](path, skeleton, channels)
-    if data.dtype.kind not in "fiu" or data.ndim not in (3, 4):
-        raise BadFile(
-            f"found an array {data.shape} of {data.dtype}; numbers (frames, joints, coordinates), or with persons before, are needed"
-        )
+    if data.ndim not in (3, 4):
+        raise BadFile(f"expected an array ([persons,] frames, joints, coordinates), got the shape {data.shape}")
     data = data if data.ndim == 4 else data[None]
     M, T, V, C = data.shape
     if not 0 < M <= persons or T == 0 or (V, C) != (skeleton.num_joint, channels):
-        need = f"(up to {persons}, frames, {skeleton.num_joint}, {channels})"
-        raise BadFile(f"found {data.shape} for persons, frames, joints, coordinates; {need} is needed")
+        expected = f"(up to {persons} persons, frames, {skeleton.num_joint} joints, {channels} coordinates)"
+        raise BadFile(f"expected an array {expected}, got {data.shape}")
     data = coordinates(data)
-    if centred:
-        data = _centred(data, skeleton.center)
-    return [without_empty_tracks(Clip(path.stem, labels[path.stem], data, tuple(range(M)) + (-1,) * (persons - M)))]
+    if centered:
+        data = _center(data, skeleton.center)
+    return [without_empty_tracks(Clip(name, label[name], data, tuple(range(M)) + (-1,) * (persons - M)))]
 
 
-def _centred(data: np.ndarray, joint: int) -> np.ndarray:
-    """Origin at `joint` of the first person in the first frame where it is seen; joints that are all zero were not seen and stay."""
+def _center(data: np.ndarray, joint: int) -> np.ndarray:
+    """Move the origin to `joint` of the first person in the first frame that has it; joints that are all zero stay zero."""
     seen = data.any(axis=-1, keepdims=True)
     first = np.flatnonzero(seen[0, :, joint, 0])
     return np.where(seen, data - data[0, first[0], joint], np.float32(0)) if len(first) else data
@@ -103,40 +105,39 @@ def _centred(data: np.ndarray, joint: int) -> np.ndarray:
 
 def _read_npz(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if arrays.zip.getinfo("keypoint.npy").file_size > MAX_BYTES:
-                raise BadFile(f"holds more than {MAX_BYTES >> 20} MB")
-            return arrays["keypoint"]
+        with open_archive(path) as archive:
+            if (size := archive.header("keypoint", "iuf").nbytes) > MAX_BYTES:
+                raise BadFile(f"expected at most {MAX_BYTES} bytes in the array keypoint, got {size}")
+            return archive.array("keypoint", "iuf")
     except BadFile:
         raise
-    except (
-        Exception
-    ):  # NumPy and zipfile answer damage with a dozen kinds, zlib.error and NotImplementedError among them
-        raise BadFile("found no array `keypoint` in it (not an .npz, damaged, or another name)") from None
+    except ValueError as error:
+        raise bad_file(path, error) from error
 
 
 def _read_json(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
-    try:
-        return np.array(json.loads(path.read_bytes())["skeletons"])
-    except (ValueError, RecursionError, KeyError, TypeError):
-        raise BadFile(
-            'found no regular list "skeletons" in it (not JSON, truncated, another key, or frames of different size)'
-        ) from None
+    record = read_raw_json(path, MAX_JSON_BYTES)
+    if not isinstance(record, dict) or "skeletons" not in record:
+        raise BadFile('expected a JSON object with the key "skeletons"')
+    return number_array(record["skeletons"])
 
 
 def _read_csv(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-        header = [word.strip() for word in rows[0]]
-        columns = [header.index(f"{joint}_{axis}") for joint in skeleton.joints for axis in AXES[:channels]]
-        values = np.array([[float(row[column]) for column in columns] for row in rows[1:] if row])
+        with open_raw_table(path, MAX_BYTES) as file:
+            rows = csv.reader(file)
+            header = [word.strip() for word in next(rows, [])]
+            columns = [header.index(f"{joint}_{axis}") for joint in skeleton.joints for axis in AXES[:channels]]
+            values = np.fromiter((float(row[i]) for row in rows if row for i in columns), np.float64)
+    except BadFile:
+        raise
     except (ValueError, IndexError, csv.Error) as error:
-        raise BadFile(f"not a table with a row per frame and the columns <joint>_x, <joint>_y ...: {error}") from None
-    return values.reshape(len(values), skeleton.num_joint, channels)
+        raise BadFile(f"expected a row per frame and the columns <joint>_x, <joint>_y ...: {error}") from error
+    return values.reshape(-1, skeleton.num_joint, channels)
 
 
 READERS = {".npz": _read_npz, ".json": _read_json, ".csv": _read_csv}
-BENCHMARK = Benchmark("custom", ("centred", "plain"), source, arguments)
+BENCHMARK = Benchmark("custom", ("centered", "plain"), source, arguments)
 
 if __name__ == "__main__":
     sys.exit(main(BENCHMARK, __doc__))

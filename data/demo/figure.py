@@ -1,11 +1,11 @@
-"""A moving figure with the Kinect's 25 joints: bones, rotations and eight actions."""
+"""A synthetic figure with the 25 joints of Kinect v2: bones, rotations and eight actions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-# Joint: parent, and the bone from it in metres for a performer of 1.7 m who stands upright with hanging arms (x left, y up, -z ahead).
+# Joint: parent, and the bone from it in meters, for a performer of 1.7 m who stands upright, arms down (x left, y up, -z front).
 BONES: dict[int, tuple[int, tuple[float, float, float]]] = {
     1: (0, (0, 0.28, 0)),
     20: (1, (0, 0.24, 0)),
@@ -32,7 +32,7 @@ BONES: dict[int, tuple[int, tuple[float, float, float]]] = {
     18: (17, (0, -0.4, 0)),
     19: (18, (0, -0.06, -0.12)),
 }
-SPINE, NECK = 0, 20
+SPINE = 0
 L_SHOULDER, L_ELBOW, R_SHOULDER, R_ELBOW = 4, 5, 8, 9
 L_HIP, L_KNEE, R_HIP, R_KNEE = 12, 13, 16, 17
 
@@ -41,10 +41,10 @@ Angles = dict[int, np.ndarray]
 
 @dataclass(frozen=True)
 class Action:
-    """angles: phase (T,) in radians -> joint rotations (T, 3) about x, y, z, and the rise of the spine base (T,) in metres."""
+    """angles: phase (T,) in radians -> joint rotations (T, 3) about x, y, z, and the height of the spine base (T,) in meters."""
 
     angles: Callable[[np.ndarray], tuple[Angles, np.ndarray]]
-    cycles: float  # periods in a clip of ordinary speed
+    cycles: float  # periods in a clip of average speed
     partner: bool = False
 
 
@@ -60,63 +60,63 @@ def rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def pose(angles: Angles, height: np.ndarray, bones: dict[int, np.ndarray]) -> np.ndarray:
-    """Forward kinematics: joint angles -> positions (T, 25, 3) in metres, spine base at (0, height, 0)."""
+    """Forward kinematics: joint angles -> positions (T, 25, 3) in meters, spine base at (0, height, 0)."""
     T = len(height)
     still = np.zeros((T, 3))
-    turned = {SPINE: rotations(angles.get(SPINE, still))}
+    rotated = {SPINE: rotations(angles.get(SPINE, still))}
     joints = np.zeros((T, 25, 3))
     joints[:, 0, 1] = height
     for joint, (parent, _) in BONES.items():
-        # The spine base bends the trunk only; the hips hang from the pelvis, which stays level.
-        frame = np.eye(3) if parent == SPINE and joint in (L_HIP, R_HIP) else turned[parent]
+        # The spine base rotates the trunk only; the hips belong to the pelvis, which stays level.
+        frame = np.eye(3) if parent == SPINE and joint in (L_HIP, R_HIP) else rotated[parent]
         joints[:, joint] = joints[:, parent] + frame @ bones[joint]
-        turned[joint] = frame @ rotations(angles.get(joint, still))
+        rotated[joint] = frame @ rotations(angles.get(joint, still))
     return joints
 
 
-def _turn(x: np.ndarray, y: float | np.ndarray = 0.0, z: float | np.ndarray = 0.0) -> np.ndarray:
+def _angles(x: np.ndarray, y: float | np.ndarray = 0.0, z: float | np.ndarray = 0.0) -> np.ndarray:
     return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(float)
 
 
 def _wave(p: np.ndarray) -> tuple[Angles, np.ndarray]:
-    return {R_SHOULDER: _turn(0 * p, 0, -1.6), R_ELBOW: _turn(0 * p, 0, -1.2 + 0.6 * np.sin(p))}, 0 * p
+    return {R_SHOULDER: _angles(0 * p, 0, -1.6), R_ELBOW: _angles(0 * p, 0, -1.2 + 0.6 * np.sin(p))}, 0 * p
 
 
 def _clap(p: np.ndarray) -> tuple[Angles, np.ndarray]:
     open_ = 0.35 * (1 + np.sin(p))
-    arms = {L_SHOULDER: _turn(1.2 + 0 * p, open_, 0), R_SHOULDER: _turn(1.2 + 0 * p, -open_, 0)}
-    return arms | {L_ELBOW: _turn(0.4 + 0 * p), R_ELBOW: _turn(0.4 + 0 * p)}, 0 * p
+    arms = {L_SHOULDER: _angles(1.2 + 0 * p, open_, 0), R_SHOULDER: _angles(1.2 + 0 * p, -open_, 0)}
+    return arms | {L_ELBOW: _angles(0.4 + 0 * p), R_ELBOW: _angles(0.4 + 0 * p)}, 0 * p
 
 
 def _march(p: np.ndarray) -> tuple[Angles, np.ndarray]:
     left, right = np.maximum(np.sin(p), 0), np.maximum(-np.sin(p), 0)
     legs = {
-        L_HIP: _turn(1.1 * left),
-        L_KNEE: _turn(-1.3 * left),
-        R_HIP: _turn(1.1 * right),
-        R_KNEE: _turn(-1.3 * right),
+        L_HIP: _angles(1.1 * left),
+        L_KNEE: _angles(-1.3 * left),
+        R_HIP: _angles(1.1 * right),
+        R_KNEE: _angles(-1.3 * right),
     }
-    return legs | {L_SHOULDER: _turn(0.7 * right - 0.3 * left), R_SHOULDER: _turn(0.7 * left - 0.3 * right)}, 0 * p
+    return legs | {L_SHOULDER: _angles(0.7 * right - 0.3 * left), R_SHOULDER: _angles(0.7 * left - 0.3 * right)}, 0 * p
 
 
 def _kick(p: np.ndarray) -> tuple[Angles, np.ndarray]:
     swing = 0.5 - 0.8 * np.cos(p)
-    leg = {R_HIP: _turn(swing), R_KNEE: _turn(-0.9 * np.maximum(np.cos(p), 0))}
-    return leg | {L_SHOULDER: _turn(0.3 * swing, 0, 0.3), R_SHOULDER: _turn(-0.3 * swing, 0, -0.3)}, 0 * p
+    leg = {R_HIP: _angles(swing), R_KNEE: _angles(-0.9 * np.maximum(np.cos(p), 0))}
+    return leg | {L_SHOULDER: _angles(0.3 * swing, 0, 0.3), R_SHOULDER: _angles(-0.3 * swing, 0, -0.3)}, 0 * p
 
 
 def _bow(p: np.ndarray) -> tuple[Angles, np.ndarray]:
     bend = 0.55 * (1 - np.cos(p))
-    return {SPINE: _turn(-bend), L_SHOULDER: _turn(0.5 * bend), R_SHOULDER: _turn(0.5 * bend)}, 0 * p
+    return {SPINE: _angles(-bend), L_SHOULDER: _angles(0.5 * bend), R_SHOULDER: _angles(0.5 * bend)}, 0 * p
 
 
 def _seat(down: np.ndarray) -> tuple[Angles, np.ndarray]:
-    """Between standing (0) and sitting (1)."""
-    legs = {hip: _turn(1.45 * down) for hip in (L_HIP, R_HIP)} | {
-        knee: _turn(-1.45 * down) for knee in (L_KNEE, R_KNEE)
+    """A pose between standing (0) and sitting (1)."""
+    legs = {hip: _angles(1.45 * down) for hip in (L_HIP, R_HIP)} | {
+        knee: _angles(-1.45 * down) for knee in (L_KNEE, R_KNEE)
     }
     lean = -0.6 * np.sin(np.pi * down)
-    return legs | {SPINE: _turn(lean), L_SHOULDER: _turn(0.8 * down), R_SHOULDER: _turn(0.8 * down)}, -0.4 * down
+    return legs | {SPINE: _angles(lean), L_SHOULDER: _angles(0.8 * down), R_SHOULDER: _angles(0.8 * down)}, -0.4 * down
 
 
 def _ramp(p: np.ndarray) -> np.ndarray:
@@ -124,7 +124,7 @@ def _ramp(p: np.ndarray) -> np.ndarray:
 
 
 def _shake_hands(p: np.ndarray) -> tuple[Angles, np.ndarray]:
-    return {R_SHOULDER: _turn(0.7 + 0.12 * np.sin(2 * p)), R_ELBOW: _turn(0.7 + 0.25 * np.sin(2 * p))}, 0 * p
+    return {R_SHOULDER: _angles(0.7 + 0.12 * np.sin(2 * p)), R_ELBOW: _angles(0.7 + 0.25 * np.sin(2 * p))}, 0 * p
 
 
 # In the order of classes.txt. Sitting down and standing up pass through the same poses in opposite order.

@@ -1,11 +1,11 @@
-"""A small synthetic action data set in NTU RGB+D's file format, for trying everything without a download.
+"""A small synthetic action dataset in NTU RGB+D's file format, to try everything without a download.
 
     python data/demo/make.py --out data/demo/raw
     python data/ntu/prepare.py --raw data/demo/raw --classes data/demo/classes.txt --out data/demo/ctrgcn.clips
 
-Ten performers with their own proportions do eight actions (classes.txt) before three cameras: 240 clips of 40 to 60 frames with
-sensor noise. Facing, place, speed and phase are random; some recordings hold a false second body. The same seed gives the same files.
-NTU's splits apply: performers 1 2 4 5 8 9 (xsub) or cameras 2 3 (xview) train.
+Ten performers of different proportions do eight actions (classes.txt) in front of three cameras: 240 clips of 40 to 60 frames with
+sensor noise. Orientation, position, speed and phase are random; some recordings have a false second body. The same seed gives the
+same files. NTU's splits apply: performers 1 2 4 5 8 9 (xsub) or cameras 2 3 (xview) train.
 """
 
 import argparse
@@ -17,19 +17,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from data.cli import program, say, whole_number
 from data.demo.figure import ACTIONS, BONES, ONCE, pose, rotations
+from torchlight.system.command import Parser
+from torchlight.system.text import counted
 
-SETUP = 3  # NTU's list of unusable recordings names none of this setup with these performers and actions
+SETUP = 3  # NTU's skip list has no recording of this setup with these performers and actions
 CAMERAS = {1: 0.0, 2: 0.8, 3: -0.8}  # yaw in radians
-NOISE = 0.006  # metres
-FALSE_BODY = 0.12  # share of one-person recordings with one
-REST = " 0 0 0 0 0 0 0 0 2\n"  # depth and colour pixels, orientation and state, which no reader looks at
+NOISE = 0.006  # meters
+FALSE_BODY = 0.12  # share of the one-person recordings that have a false body
+REST = " 0 0 0 0 0 0 0 0 2\n"  # depth and color pixels, orientation and state, which no reader uses
 
 Body = tuple[int, int, np.ndarray]  # id, first frame, poses (k, 25, 3)
 
 
 def write_recording(path: Path, bodies: Sequence[Body], frames: int, rest: str = REST) -> None:
-    """Write bodies as one raw file of NTU RGB+D."""
+    """Write bodies in NTU RGB+D's raw file format."""
     joint = "%.7g %.7g %.7g" + rest
     lines = [f"{frames}\n"]
     for t in range(frames):
@@ -37,11 +40,11 @@ def write_recording(path: Path, bodies: Sequence[Body], frames: int, rest: str =
         lines.append(f"{len(present)}\n")
         for body, joints in present:
             lines.append(f"{body} 0 1 1 1 1 0 0 0 2\n25\n" + joint * 25 % tuple(joints.ravel().tolist()))
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def performer(rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Bone vectors of one person: size, and own lengths of arms, legs and trunk, equal on both sides."""
+    """Bone vectors of one person with random lengths of body, arms, legs and trunk, equal on both sides."""
     size = rng.uniform(0.85, 1.12)
     own = {"trunk": rng.uniform(0.92, 1.08), "arm": rng.uniform(0.9, 1.1), "leg": rng.uniform(0.92, 1.08)}
     arm, leg = {5, 6, 7, 9, 10, 11, 21, 22, 23, 24}, {13, 14, 15, 17, 18, 19}
@@ -50,18 +53,18 @@ def performer(rng: np.random.Generator) -> dict[int, np.ndarray]:
 
 
 def perform(action: int, bones: dict[int, np.ndarray], frames: int, rng: np.random.Generator) -> np.ndarray:
-    """One performance, (frames, 25, 3) metres, facing -z, feet about y = -0.9."""
+    """One performance, (frames, 25, 3) in meters, facing -z, feet at about y = -0.9."""
     speed = rng.uniform(0.8, 1.25)
     start = rng.uniform(-0.4, 0.2) if action in ONCE else rng.uniform(0, 2 * np.pi)
     phase = start + np.linspace(0, 2 * np.pi * ACTIONS[action].cycles * speed, frames)
     angles, height = ACTIONS[action].angles(phase)
-    sway = np.cumsum(rng.normal(0, 0.012, (frames, 3)), axis=0) * 0.3  # nobody stands quite still
-    angles = {joint: turn * rng.uniform(0.8, 1.15) + rng.normal(0, 0.06, 3) for joint, turn in angles.items()}
+    sway = np.cumsum(rng.normal(0, 0.012, (frames, 3)), axis=0) * 0.3  # nobody is completely still
+    angles = {joint: angle * rng.uniform(0.8, 1.15) + rng.normal(0, 0.06, 3) for joint, angle in angles.items()}
     return pose(angles, height, bones) + sway[:, None] * (0.3, 0.1, 0.3)
 
 
 def scene(action: int, people: list[dict], bones: dict, frames: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The one or two persons of a recording in the room, before any camera."""
+    """The one or two persons of a recording, in room coordinates."""
     place = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.2, 0.1), rng.uniform(-0.4, 0.4)])
     facing = rotations(np.array([[0, rng.uniform(-0.4, 0.4), 0]]))[0]
     actors = [perform(action, bones, frames, rng)]
@@ -73,7 +76,7 @@ def scene(action: int, people: list[dict], bones: dict, frames: int, rng: np.ran
 
 
 def false_body(frames: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """First frame and poses of a body that is none: a short flicker, or a flat piece of furniture."""
+    """First frame and poses of a false body: a short flicker, or a flat piece of furniture."""
     if rng.random() < 0.5:
         k = int(rng.integers(3, 11))
         return int(rng.integers(frames - k)), rng.normal(0, 0.3, (k, 25, 3)) + (0.8, 0, 0)
@@ -83,7 +86,7 @@ def false_body(frames: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
 def make(
     out: Path, seed: int = 0, performers: int = 10, replications: int = 1, frames: tuple = (40, 60), rest: str = REST
 ) -> int:
-    """Write the data set; the number of files."""
+    """Write the dataset and return the number of files."""
     out.mkdir(parents=True, exist_ok=True)
     people = [performer(np.random.default_rng([seed, p])) for p in range(1, performers + 1)]
     written = 0
@@ -108,24 +111,28 @@ def make(
     return written
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "raw",
-        metavar="DIR",
-        help="where the files go (data/demo/raw)",
+def main(argv: list[str] | None = None) -> int:
+    """Write the dataset; the exit code of the process."""
+    return program(_act, argv)
+
+
+def _act(argv: list[str]) -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    place = Path(__file__).parent / "raw"
+    parser.option("out", type=Path, default=place, metavar="DIR", help="folder of the files (data/demo/raw)")
+    parser.option("seed", type=whole_number(0, 2**63 - 1), default=0, help="(%(default)s)")
+    # NTU's file names have three digits for each.
+    parser.option("performers", type=whole_number(1, 999), default=10, help="(%(default)s)")
+    parser.option(
+        "replications",
+        type=whole_number(1, 999),
+        default=1,
+        help="how often each performer does each action (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--performers", type=int, default=10, help="(%(default)s)")
-    parser.add_argument(
-        "--replications", type=int, default=1, help="times that each performer does each action (%(default)s)"
-    )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     written = make(args.out, args.seed, args.performers, args.replications)
-    print(f"wrote {written} recordings to {args.out}")
+    say(f"wrote {counted(written, 'recording')} to {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

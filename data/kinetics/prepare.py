@@ -2,14 +2,13 @@
 
     python data/kinetics/prepare.py --raw kinetics-skeleton
 
-The raw folder holds kinetics_train/, kinetics_val/, kinetics_train_label.json and kinetics_val_label.json.
-Recipes: agcn (2s-AGCN, MS-G3D) turns y upwards, stgcn (ST-GCN) leaves it pointing down; checkpoints need their own.
-The split `kinetics` has the parts train and test (the published validation clips).
+The raw folder has kinetics_train/, kinetics_val/, kinetics_train_label.json and kinetics_val_label.json.
+Recipes: agcn (2s-AGCN, MS-G3D) flips y so that it points upwards, stgcn (ST-GCN) keeps it pointing down. A published checkpoint
+needs the recipe of its training. The split `kinetics` has the parts train and test (the published validation clips).
 """
 
-import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -17,84 +16,80 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from data.cli import Benchmark, class_names, main
+from data.cli import Benchmark, class_names, main, whole_number
+from data.clip import BadFile, Clip, coordinates, without_empty_tracks
 from data.export import write_npy
-from data.files import sha256
-from data.kinetics.poses import JOINTS, WINDOW, centre, match, read_json, read_persons, surest
-from data.store import BadFile, Clip, Source, coordinates, without_empty_tracks
+from data.kinetics.poses import JOINTS, MAX_BYTES, WINDOW, center, match, most_confident, read_persons, read_record
+from data.raw_files import find_files, read_raw, text_name
+from data.store import RawSource
 from feeders.clips import ClipStore
+from torchlight.system.command import Parser
+from torchlight.system.files import read_json, sha256
+from torchlight.system.text import quote
 
 PARTS = {"train": "kinetics_train", "test": "kinetics_val"}
 PUBLISHED = {"train": 240436, "test": 19796}
+MAX_PERSONS = 100
+MAX_LABEL_BYTES = 256 << 20  # of a label file; that of the training clips has 30 MB
 
 
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--pose-matching", action="store_true", help="follow persons from frame to frame by the nearest pose"
-    )
-    parser.add_argument(
-        "--persons-in", type=int, default=5, metavar="N", help="persons of a frame that are looked at (%(default)s)"
-    )
-    parser.add_argument(
-        "--persons-out", type=int, default=2, metavar="N", help="persons of a frame that are kept (%(default)s)"
-    )
+def arguments(parser: Parser) -> None:
+    """Options of Kinetics."""
+    parser.switch("pose-matching", help="track persons from frame to frame by the nearest pose")
+    number = whole_number(1, MAX_PERSONS)
+    parser.option("persons-in", type=number, default=5, metavar="N", help="candidates of a frame (%(default)s)")
+    parser.option("persons-out", type=number, default=2, metavar="N", help="persons to keep of a frame (%(default)s)")
 
 
-def source(args: Namespace) -> Source:
-    """All clips of both folders but those without a skeleton. Raises ValueError: a folder or label file is missing or broken."""
-    if len(args.raw) != 1 or min(args.persons_in, args.persons_out) < 1:
-        raise ValueError("--raw takes one folder here, --persons-in and --persons-out at least 1")
+def source(args: Namespace) -> RawSource:
+    """All clips of both folders except those without a skeleton. Raises ValueError: a folder or label file is missing or damaged."""
+    if len(args.raw) != 1:
+        raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
     root, files, ids = args.raw[0], {}, {}
     for part, folder in PARTS.items():
         if not (root / folder).is_dir():
-            raise ValueError(
-                f"{root}: found no folder {folder}; --raw must hold {', '.join(PARTS.values())} and their label files"
-            )
+            folders = f"{', '.join(PARTS.values())} and their label files"
+            raise ValueError(f"{root}: expected the folders {folders}, got no {folder}")
         label = labels_of(root / f"{folder}_label.json")
-        found = {clip_id(file): file for file in sorted((root / folder).glob("*.json"))}
+        found = {clip_id(file): file for file in find_files([root / folder], r".*\.json", recursive=False)}
         ids[part] = frozenset(name for name in found if label.get(name, 0) is not None)
         for name in sorted(ids[part] & files.keys()):
-            if found[name].read_bytes() != files[name].read_bytes():
+            if not _same(found[name], files[name]):
                 raise ValueError(
-                    f"found {files[name]} and {found[name]} with different content; a clip's name must be unique; rename one"
+                    f"{found[name]}: expected the content of {files[name]}, got another; rename one of them"
                 )
         files = {name: found[name] for name in ids[part]} | files
     names = class_names("kinetics")
-    facts = {
-        "benchmark": "Kinetics-Skeleton",
-        "recipe": args.recipe,
-        "skeleton": "graph.kinetics",
-        "num_class": len(names),
-    }
-    facts |= {"num_point": JOINTS, "num_person": args.persons_out, "channels": 3, "pad": "zero", "window": WINDOW}
-    facts |= {
-        "up": "y" if args.recipe == "agcn" else "-y",
-        "pose_matching": args.pose_matching,
-        "persons_in": args.persons_in,
-    }
-    facts |= {
-        "label_files": {folder: sha256(root / f"{folder}_label.json") for folder in PARTS.values()},
-        "class_names": names,
-    }
+    facts = {"benchmark": "Kinetics-Skeleton", "recipe": args.recipe, "skeleton": "graph.kinetics"}
+    facts |= {"num_class": len(names), "num_point": JOINTS, "num_person": args.persons_out, "channels": 3}
+    facts |= {"pad": "zero", "window": WINDOW, "up": "y" if args.recipe == "agcn" else "-y"}
+    facts |= {"pose_matching": args.pose_matching, "persons_in": args.persons_in}
+    facts |= {"label_files": {folder: sha256(root / f"{folder}_label.json") for folder in PARTS.values()}}
+    facts |= {"class_names": names}
     read = partial(read_clip, args.recipe == "agcn", args.persons_in, args.persons_out, args.pose_matching)
-    return Source([files[name] for name in sorted(files)], read, partial(split, ids), facts)
+    return RawSource([files[name] for name in sorted(files)], read, partial(split, ids), facts)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return read_raw(one, MAX_BYTES) == read_raw(other, MAX_BYTES)
+    except BadFile:
+        return False
 
 
 def clip_id(file: Path) -> str:
     """The file name up to its first dot."""
-    return file.name.split(".")[0]
+    return text_name(file.name).split(".")[0]
 
 
 @lru_cache(maxsize=2)
 def labels_of(path: Path) -> dict[str, int | None]:
-    """Label of each clip of a label file, None for a clip without a skeleton. Raises ValueError."""
+    """The label of each clip in a label file, None for a clip without a skeleton. Raises ValueError."""
+    table = read_json(path, MAX_LABEL_BYTES)
     try:
-        table = json.loads(path.read_bytes())
         return {name: entry["label_index"] if entry["has_skeleton"] else None for name, entry in table.items()}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        raise ValueError(
-            f"{path}: found no label file; one with {{id: {{has_skeleton, label, label_index}}}} is needed"
-        ) from None
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"{path}: expected {{id: {{has_skeleton, label, label_index}}}}, got {quote(table)}") from None
 
 
 def read_clip(up: bool, persons_in: int, persons_out: int, matching: bool, path: Path) -> list[Clip]:
@@ -103,11 +98,11 @@ def read_clip(up: bool, persons_in: int, persons_out: int, matching: bool, path:
     labels = labels_of(path.parent.with_name(path.parent.name + "_label.json"))
     if name not in labels:
         raise BadFile(f"not in {path.parent.name}_label.json")
-    record = read_json(path)
+    record = read_record(path)
     label = record.get("label_index")
     if type(label) is not int or label != labels[name]:
-        raise BadFile(f"found label_index {label!r}; the label file says {labels[name]}")
-    data = surest(centre(read_persons(record["data"], persons_in), up), persons_out)
+        raise BadFile(f"expected label_index {quote(labels[name])} as in the label file, got {quote(label)}")
+    data = most_confident(center(read_persons(record["data"], persons_in), up), persons_out)
     if matching:
         data = match(data)
     return [without_empty_tracks(Clip(name, label, coordinates(data.swapaxes(0, 1)), tuple(range(persons_out))))]
@@ -119,12 +114,12 @@ def split(ids: dict[str, frozenset[str]], names: np.ndarray, labels: np.ndarray)
 
 
 def check(store: ClipStore) -> list[str]:
-    """What differs from the published benchmark."""
+    """Differences from the published counts."""
     counts = [(part, len(store.part("kinetics", part)), PUBLISHED[part]) for part in PARTS]
     return [
-        f"kinetics/{part}: found {found} clips; published are {wanted}"
-        for part, found, wanted in counts
-        if found != wanted
+        f"kinetics/{part}: expected {published} clips as published, got {found}"
+        for part, found, published in counts
+        if found != published
     ]
 
 

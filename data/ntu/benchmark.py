@@ -1,23 +1,27 @@
-"""NTU RGB+D 60 and 120 as benchmarks: names, skip list, splits, recipes. The two prepare.py say which of the two."""
+"""What NTU RGB+D 60 and 120 share: file names, skip list, splits, recipes and checks."""
 
-import json
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from data.cli import HERE, Benchmark, class_names, raw_files
+from data.cli import HERE, Benchmark, class_names, say
+from data.clip import BadFile, Clip, without_empty_tracks
 from data.export import write_npy, write_npz
+from data.ntu.recipe_agcn_stgcn import WINDOW, best_two, first_two, normalize
+from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
-from data.ntu.slots import WINDOW, best_two, first_two, normalise
-from data.ntu.tracks import assemble
-from data.store import BadFile, Clip, Source, without_empty_tracks
+from data.raw_files import find_files, read_class_names
+from data.store import RawSource, report_path
 from feeders.clips import ClipStore
+from torchlight.system.command import Parser
+from torchlight.system.files import read_json, read_text
+from torchlight.system.text import counted, quote
 
-NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 SETUP, CAMERA, PERFORMER, REPLICATION, ACTION = range(1, 6)  # groups of NAME
 MISSING = HERE / "ntu" / "missing.txt"
 PAD = {"ctrgcn": ("zero", None), "agcn": ("repeat", WINDOW), "stgcn": ("zero", WINDOW)}
@@ -45,11 +49,13 @@ TRAIN_120 = TRAIN_60 | {
 
 @dataclass(frozen=True)
 class Edition:
-    """What sets NTU RGB+D 60 and 120 apart.
+    """What differs between NTU RGB+D 60 and 120.
 
-    splits: name -> (group of NAME that decides, its training values; for camera and setup as a rule on numbers).
-    twice: the `ctrgcn` recipe shows the only person of a clip in both places; NTU RGB+D 120's published numbers rest on it.
-    clips_per_class: raw recordings by action, before the skip list. npz: file of each split in CTR-GCN's format.
+    Attributes:
+        splits: name -> (group of NAME that decides, its values for training).
+        twice: the `ctrgcn` recipe shows the only person of a clip in both slots, as in the published NTU RGB+D 120 files.
+        clips_per_class: raw recordings by action, before the skip list.
+        npz: the file of each split in CTR-GCN's format.
     """
 
     folder: str
@@ -90,25 +96,21 @@ def benchmark(edition: Edition) -> Benchmark:
     return Benchmark(edition.folder, tuple(PAD), partial(source, edition), arguments, partial(check, edition), export)
 
 
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--missing", type=Path, default=MISSING, metavar="FILE", help="names to leave out (data/ntu/missing.txt)"
-    )
-    parser.add_argument(
-        "--classes", type=Path, metavar="FILE", help="class names, one a line, of another data set in NTU's file format"
-    )
+def arguments(parser: Parser) -> None:
+    """Options of NTU."""
+    parser.option("missing", type=Path, default=MISSING, metavar="FILE", help="skip list (data/ntu/missing.txt)")
+    parser.option("classes", type=Path, metavar="FILE", help="class names, one per line, of other data in NTU's format")
 
 
-def source(edition: Edition, args: Namespace) -> Source:
-    """All recordings of the edition below --raw, without those of the skip list."""
+def source(edition: Edition, args: Namespace) -> RawSource:
+    """All recordings of the edition below --raw, without those on the skip list."""
     missing = missing_names(args.missing)
-    files = [file for file in raw_files(args.raw, "*.skeleton") if file.stem not in missing]
+    files = [file for file in find_files(args.raw, r".*\.skeleton") if file.stem not in missing]
     mine = [file for file in files if not (match := NAME.fullmatch(file.stem)) or int(match[SETUP]) <= edition.setups]
     if len(mine) < len(files):
-        print(
-            f"{len(files) - len(mine)} recordings of setups above {edition.setups} do not belong to {edition.title} and are passed over"
-        )
-    names = args.classes.read_text(encoding="utf-8").splitlines() if args.classes else class_names(edition.folder)
+        other = counted(len(files) - len(mine), "recording")
+        say(f"ignored {other} of setups above {edition.setups}, which are not in {edition.title}")
+    names = read_class_names(args.classes) if args.classes else class_names(edition.folder)
     pad, window = PAD[args.recipe]
     title = args.classes.resolve().parent.name if args.classes else edition.title
     facts = {"benchmark": title, "recipe": args.recipe, "skeleton": "graph.ntu_rgb_d", "num_class": len(names)}
@@ -122,30 +124,30 @@ def source(edition: Edition, args: Namespace) -> Source:
         "class_names": names,
     }
     if args.recipe == "agcn":
-        facts |= {"up": "z", "origin_joint": 1}  # by definition person 1 stands still there
-    return Source(mine, partial(read_clip, args.recipe, edition.twice), partial(splits, edition, args.recipe), facts)
+        facts |= {"up": "z", "origin_joint": 1}  # the recipe moves this joint of the first person to the origin
+    return RawSource(mine, partial(read_clip, args.recipe, edition.twice), partial(splits, edition, args.recipe), facts)
 
 
 def read_clip(recipe: str, twice: bool, path: Path) -> list[Clip]:
     """One raw file as a clip by one of the recipes; raises BadFile."""
     match = NAME.fullmatch(path.stem)
     if not match:
-        raise BadFile("the name is not SsssCcccPpppRrrrAaaa")
+        raise BadFile("expected a name SsssCcccPpppRrrrAaaa with three digits each")
     recording = read_recording(path)
     if recipe == "ctrgcn":
         tracks = assemble(recording)
         alone = (0, 0 if twice else -1)
         persons = alone if len(tracks) == 1 else (0, 1)
     else:
-        tracks = normalise(best_two(recording)) if recipe == "agcn" else first_two(recording)
+        tracks = normalize(best_two(recording)) if recipe == "agcn" else first_two(recording)
         persons = (0, 1)
     return [without_empty_tracks(Clip(path.stem, int(match[ACTION]) - 1, tracks, persons))]
 
 
 def splits(edition: Edition, recipe: str, names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Training and test clips in published order, by which score files without names are read.
+    """Training and test clips in published order, which score files without names depend on.
 
-    `ctrgcn` orders by the number that decides (performer, camera, setup), then by name; the others by name.
+    `ctrgcn` sorts by the number that decides (performer, camera, setup), then by name; the others by name.
     """
     numbers = np.array([[int(part) for part in NAME.fullmatch(name).groups()] for name in names])
     result = {}
@@ -158,18 +160,20 @@ def splits(edition: Edition, recipe: str, names: np.ndarray, labels: np.ndarray)
 
 
 def missing_names(path: Path) -> frozenset[str]:
-    """Names of a skip list: one a line, or grouped as `SsssCcccPpppRrrr: 3 7-9` by action. Raises ValueError."""
+    """Names of a skip list: one per line, or `SsssCcccPpppRrrr: 3 7-9` for several actions. Raises ValueError."""
     names = set()
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         line = line.split("#")[0].strip()
         recording, grouped, actions = line.partition(":")
         try:
             for span in actions.split():
                 first, _, last = span.partition("-")
+                if int(last or first) > 999:
+                    raise ValueError
                 names |= {f"{recording}A{action:03d}" for action in range(int(first), int(last or first) + 1)}
         except ValueError:
             raise ValueError(
-                f"{path}, line {number}: found {line!r}; allowed are names, or SsssCcccPpppRrrr: 3 7-9"
+                f"{path}: line {number}: expected a name or SsssCcccPpppRrrr: 3 7-9, got {quote(line)}"
             ) from None
         if line and not grouped:
             names.add(line.removesuffix(".skeleton"))
@@ -177,17 +181,15 @@ def missing_names(path: Path) -> frozenset[str]:
 
 
 def check(edition: Edition, store: ClipStore) -> list[str]:
-    """What differs from the published benchmark, and which recordings are not there."""
+    """Differences from the published counts, and missing recordings."""
     if store.manifest["benchmark"] != edition.title:
-        print(
-            f"found a store of {store.manifest['benchmark']}; the published numbers of {edition.title} are not compared"
-        )
+        say(f"this is a store of {store.manifest['benchmark']}; it is not compared with {edition.title}")
         return []
     problems = []
     for split, parts in edition.published.items():
         for part, published in parts.items():
             if (found := len(store.part(split, part))) != published:
-                problems.append(f"{split}/{part}: found {found} clips; published are {published}")
+                problems.append(f"{split}/{part}: expected {published} clips as published, got {found}")
     skipped = missing_names(MISSING)
     wanted = {label: count for labels, count in edition.clips_per_class.items() for label in labels}
     for name in skipped:
@@ -199,13 +201,14 @@ def check(edition: Edition, store: ClipStore) -> list[str]:
     if wrong:
         some = ", ".join(f"A{label + 1:03d} {found[label]} of {wanted[label]}" for label in wrong[:8])
         problems.append(
-            f"{len(wrong)} classes differ in their number of clips: {some}{' ...' if len(wrong) > 8 else ''}"
+            f"{counted(len(wrong), 'class', 'classes')} with another number of clips: {some}"
+            f"{' ...' if len(wrong) > 8 else ''}"
         )
     return problems + _absent(store, skipped)
 
 
 def _absent(store: ClipStore, skipped: frozenset[str]) -> list[str]:
-    """Each performer did all actions of a setup before three cameras, so a gap is a file that was lost."""
+    """Missing recordings: each performer did all actions of a setup in front of three cameras."""
     have = set(store.name.tolist())
     takes = {(match[SETUP], match[PERFORMER], match[REPLICATION]) for match in map(NAME.fullmatch, have)}
     lost = []
@@ -215,12 +218,10 @@ def _absent(store: ClipStore, skipped: frozenset[str]) -> list[str]:
             lost += [name for name in takes_of_action if name not in have and name not in skipped]
     if not lost:
         return []
-    report = store.path.with_name(store.path.name + ".report.json")
-    known = (
-        {entry["file"].removesuffix(".skeleton") for entry in json.loads(report.read_text())["left out"]}
-        if report.is_file()
-        else set()
-    )
+    report = report_path(store.path)
+    entries = read_json(report)["left out"] if report.is_file() else []
+    known = {entry["file"].removesuffix(".skeleton") for entry in entries}
     bad = sum(name in known for name in lost)
-    text = f"{len(lost)} recordings are missing ({', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''})"
-    return [f"{text}; {bad} of them could not be used, see {report}; download the others again"]
+    some = f"{', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
+    unusable = f"{bad} of them could not be used (see {report}); download the others again"
+    return [f"missing {counted(len(lost), 'recording')} ({some}); {unusable}"]

@@ -4,9 +4,9 @@
       B                                     bodies in this frame, may be 0
         id, 9 numbers                       body
         25                                  joints
-          x y z (metres), 9 numbers         joint: depth and colour pixels, orientation, state
+          x y z (meters), 9 numbers         joint: depth and color pixels, orientation, state
 
-Only the ids and x y z are used; the other numbers may be anything (the Kinect writes infinite pixels at times).
+Only the ids and x y z are used; the other numbers may be anything (the Kinect sometimes writes infinite pixels).
 """
 
 from dataclasses import dataclass
@@ -15,71 +15,73 @@ from pathlib import Path
 
 import numpy as np
 
-from data.store import BadFile, refuse_absurd
+from data.clip import BadFile, check_coordinates
+from data.raw_files import read_raw
+from torchlight.system.text import quote
 
 JOINTS, FIELDS = 25, 12
-MAX_BYTES = 64 << 20  # a minute with six bodies takes a quarter of this
+MAX_BYTES = 16 << 20  # a recording has less than 10 MB
+MAX_FRAMES = 100_000  # an hour
 
 
 @dataclass(eq=False)
 class Recording:
-    """Bodies of one file in the order they are listed: `ids[t]` the body ids of frame t, `poses` (sum of bodies, 25, 3) float64."""
+    """The bodies of one file in its order: `ids[t]` the body ids of frame t, `poses` (sum of bodies, 25, 3) float64."""
 
     ids: list[list[bytes]]
     poses: np.ndarray
 
 
 def read_recording(path: Path) -> Recording:
-    """Read a raw file; raises BadFile with the line that is wrong."""
-    if path.stat().st_size > MAX_BYTES:
-        raise BadFile(f"larger than {MAX_BYTES >> 20} MB; a recording takes less than 10")
-    lines = path.read_bytes().split(b"\n")
+    """Read a raw file; raises BadFile with the number of the wrong line."""
+    lines = read_raw(path, MAX_BYTES).split(b"\n")
     ids: list[list[bytes]] = []
     joints: list[bytes] = []
     at = 1
-    for _ in range(_count(lines, 0, "frames")):
+    if (F := _count(lines, 0, "frames")) > MAX_FRAMES:
+        raise BadFile(f"line 1: expected at most {MAX_FRAMES} frames, got {F}")
+    for _ in range(F):
         bodies = _count(lines, at, "bodies")
         at += 1
         frame = []
         for _ in range(bodies):
             if at + 2 + JOINTS > len(lines):
-                raise BadFile("ends in the middle of a body (truncated?)")
+                raise BadFile("ends within a body (truncated?)")
             if _count(lines, at + 1, "joints") != JOINTS:
-                raise BadFile(f"line {at + 2}: found {int(lines[at + 1])} joints; {JOINTS} are needed")
+                raise BadFile(f"line {at + 2}: expected {JOINTS} joints, got {int(lines[at + 1])}")
             fields = lines[at].split(None, 1)
             if len(fields) != 2:
-                raise BadFile(f"line {at + 1}: found no body id and state")
+                raise BadFile(f"line {at + 1}: expected the id and state of a body")
             frame.append(fields[0])
             joints += lines[at + 2 : at + 2 + JOINTS]
             at += 2 + JOINTS
         ids.append(frame)
     if any(line.strip() for line in lines[at:]):
-        raise BadFile(f"line {at + 1}: goes on after its {len(ids)} frames")
+        raise BadFile(f"line {at + 1}: expected the end after {len(ids)} frames")
     return Recording(ids, _poses(joints))
 
 
 def _count(lines: list[bytes], at: int, what: str) -> int:
     if at >= len(lines) or (at == len(lines) - 1 and not lines[at].strip()):
-        raise BadFile(f"ends where a number of {what} is due (truncated?)")
+        raise BadFile(f"ends before the number of {what} (truncated?)")
     text = lines[at].strip()
     if not text.isdigit() or len(text) > 9:
-        raise BadFile(
-            f"line {at + 1}: found {text[:20].decode('ascii', 'replace')!r} where the number of {what} is due"
-        )
+        got = quote(text[:20].decode("latin1"))
+        raise BadFile(f"line {at + 1}: expected the number of {what}, got {got}")
     return int(text)
 
 
 def _poses(joints: list[bytes]) -> np.ndarray:
     """(bodies, 25, 3) float64"""
-    # One count over all lines costs next to nothing; only a file that fails it is looked at line by line.
+    # One count over all lines is cheap; only a file that fails it is checked line by line.
     if b" ".join(joints).count(b" ") != FIELDS * len(joints) - 1:
         for line in joints:
             if len(line.split()) != FIELDS:
-                raise BadFile(f"found a joint with {len(line.split())} numbers; {FIELDS} are needed")
+                raise BadFile(f"expected {FIELDS} numbers for each joint, got {len(line.split())}")
     try:
         numbers = np.array(list(map(float, chain.from_iterable([line.split(None, 3)[:3] for line in joints]))))
         poses = numbers.reshape(-1, JOINTS, 3)
     except ValueError:
-        raise BadFile("found a joint whose x y z are not three numbers") from None
-    refuse_absurd(poses)
+        raise BadFile("expected three numbers as x y z of each joint, got something else") from None
+    check_coordinates(poses)
     return poses

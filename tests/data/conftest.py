@@ -1,4 +1,4 @@
-"""Raw files and reference arrays of the data room."""
+"""Raw files, reference arrays and the command line for the tests of data/."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ def _unzipped(name: str, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ntu_raw(tmp_path_factory) -> Path:
-    """45 synthetic recordings in NTU RGB+D's format, each with one peculiarity."""
+    """45 synthetic recordings in NTU RGB+D's format, each with one special case."""
     return _unzipped("ntu_raw", tmp_path_factory)
 
 

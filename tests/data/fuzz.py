@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.custom.table import Table
+from data.clip import BadFile, Clip, check_clip
+from data.custom.labels import LabelTable
 from data.demo.make import make
 from data.kinetics.poses import JOINTS
 from data.ntu.benchmark import read_clip as read_ntu
-from data.store import BadFile, Clip, agree
 from graph.skeleton import Skeleton
 
 SECONDS = 10  # a file that takes longer counts as a hang
@@ -93,7 +93,7 @@ def formats(folder: Path) -> list[Format]:
 
     (folder / "body.yaml").write_text("joints: [nose, hip, tail]\nbones: [[nose, hip], [tail, hip]]\n")
     skeleton = Skeleton.from_yaml(folder / "body.yaml")
-    table = Table({"clip": 1}, {"clip": "train"}, ["a", "b"])
+    table = LabelTable({"clip": 1}, {"clip": "train"}, ["a", "b"])
     poses = rng.normal(size=(9, 3, 3)).round(4)
     own = importlib.import_module("data.custom.prepare")
     read_own = partial(own.read_clip, skeleton, True, 2, 3, table.label)
@@ -119,7 +119,7 @@ def outcome(path: Path, read: Callable[[Path], list[Clip]], facts: dict) -> str:
     """`clip`, `refused`, or what must not happen."""
     try:
         for clip in read(path):
-            agree(clip, facts)
+            check_clip(clip, facts)
         return "clip"
     except BadFile as error:
         return "refused" if str(error) and "\n" not in str(error) else "refused without a line of reason"

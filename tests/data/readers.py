@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.store import BadFile, Clip, Source
+from data.clip import BadFile, Clip
+from data.store import RawSource
 
 FACTS = {
     "num_class": 2,
@@ -62,11 +63,11 @@ def halves(names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndar
     return {"half": {"train": np.arange(0, len(names), 2), "test": np.arange(1, len(names), 2)}}
 
 
-def source(files: list[Path], reader=read, **facts) -> Source:
-    return Source(files, reader, halves, FACTS | facts)
+def source(files: list[Path], reader=read, **facts) -> RawSource:
+    return RawSource(files, reader, halves, FACTS | facts)
 
 
-def arguments_source(args) -> Source:
+def arguments_source(args) -> RawSource:
     return source(sorted(args.raw[0].glob("*.txt")), read_slowly)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import show
+from data import pictures, show
 from data.demo.figure import BONES
 from data.demo.make import make
 from feeders.clips import ClipStore
@@ -87,11 +87,11 @@ def test_a_check_names_what_is_not_finite_still_empty_or_on_both_sides(store, tm
     spoiled.splits["xview"]["test"] = spoiled.splits["xview"]["train"][:2]
     text = "\n".join(common_problems(spoiled))
     for words in (
-        f"1 frames hold numbers that are not finite, in {store.name[3]}",
+        f"1 frame with numbers that are not finite, in {store.name[3]}",
         "joints [6]",
         "8 (fly)",
         "xsub/test is empty",
-        "train and test",
+        "in both train and test",
     ):
         assert words in text, text
 
@@ -102,7 +102,7 @@ def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):
     with Image.open(tmp_path / "strip.png") as picture:
         assert picture.width > 3 * picture.height and len(set(picture.convert("L").tobytes())) > 20
     store.length[0] = 3  # a short film is enough
-    show.show(store, 0, tmp_path / "film.gif")
+    pictures.show(store, 0, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as picture:
         assert picture.n_frames == 3
     assert show.main([str(store.path), "nobody", "--out", str(tmp_path / "x.png")]) == 2
@@ -112,7 +112,7 @@ def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):
 
 def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):
     for arguments, words in (
-        ((), "nothing to do"),
+        ((), "expected --raw DIR"),
         (("--raw", tmp_path / "nowhere"), "no such folder"),
         (("--raw", tmp_path), "no raw files"),
         (("--check", "--out", tmp_path / "nothing.clips"), "a clip store is needed"),

@@ -97,10 +97,10 @@ def test_broken_clips_are_left_out_with_a_reason_each(kinetics_raw, tmp_path, cl
         for entry in json.loads((tmp_path / "k.clips.report.json").read_text())["left out"]
     }
     for name, word in (
-        ("1_", "of one length"),
-        ("2_", "outside 0 to 299"),
-        ("3_", "label_index 7"),
-        ("4_", "frame is not"),
+        ("1_", "lists of one length"),
+        ("2_", "from 0 to 299"),
+        ("3_", "in the label file, got 7"),
+        ("4_", "expected frames"),
         ("6_", "truncated"),
     ):
         assert word in reasons.pop(f"aaa000000{name}.json")
@@ -116,6 +116,6 @@ def test_a_clip_in_both_folders_belongs_to_both_parts_if_it_is_the_same(kinetics
     labels["aaa0000001_"] = json.loads((raw / "kinetics_train_label.json").read_text())["aaa0000001_"]
     (raw / "kinetics_val_label.json").write_text(json.dumps(labels))
     assert cli("kinetics", "--raw", raw, "--out", tmp_path / "k.clips", "--check") == 1
-    assert "1 clips train and test (aaa0000001_)" in capsys.readouterr().out
+    assert "1 clip in both train and test (aaa0000001_)" in capsys.readouterr().out
     (raw / "kinetics_val" / "aaa0000001_.json").write_text("{}")
     assert cli("kinetics", "--raw", raw, "--out", tmp_path / "other.clips") == 2

@@ -6,11 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
+from data.clip import BadFile
 from data.ntu.benchmark import MISSING, NAME, missing_names
+from data.ntu.recipe_agcn_stgcn import rotation
+from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
-from data.ntu.slots import rotation
-from data.ntu.tracks import assemble
-from data.store import BadFile
 from feeders.clips import ClipStore
 
 
@@ -100,9 +100,12 @@ def test_files_that_no_recipe_can_use_are_listed_with_the_reason(stores):
         }
 
     assert left_out("ntu", "ctrgcn") == {
-        name: "holds no body" for name in ("S010C001P037R001A025.skeleton", "S010C002P038R001A026.skeleton")
+        name: "expected at least one body, got none"
+        for name in ("S010C001P037R001A025.skeleton", "S010C002P038R001A026.skeleton")
     }
-    assert left_out("ntu", "agcn") == {"S009C003P034R002A007.skeleton": "found 305 frames; this recipe takes 1 to 300"}
+    assert left_out("ntu", "agcn") == {
+        "S009C003P034R002A007.skeleton": "expected 1 to 300 frames for this recipe, got 305"
+    }
 
 
 def test_a_recording_without_bodies_stays_as_zeros_where_the_originals_keep_it(stores):
@@ -119,7 +122,7 @@ def test_the_skip_list_holds_535_names_of_which_302_belong_to_ntu60(tmp_path):
     expected = {"S001C001P001R001A007", "S001C001P001R002A003", "S001C001P001R002A005", "S001C001P001R002A006"}
     assert missing_names(tmp_path / "list.txt") == expected
     (tmp_path / "list.txt").write_text("S001C001P001R002: three")
-    with pytest.raises(ValueError, match="line 1: found"):
+    with pytest.raises(ValueError, match="line 1: expected a name"):
         missing_names(tmp_path / "list.txt")
 
 
@@ -128,7 +131,7 @@ def test_the_same_recording_in_two_folders_is_refused(ntu_raw, tmp_path, cli, ca
     name = "S001C001P001R001A001.skeleton"
     (tmp_path / "again" / name).write_bytes((ntu_raw / name).read_bytes())
     assert cli("ntu", "--raw", ntu_raw, tmp_path / "again", "--out", tmp_path / "s.clips") == 2
-    assert "must be unique" in capsys.readouterr().err
+    assert "expected a unique clip name" in capsys.readouterr().err
 
 
 BODY = "7 0 1 1 1 1 0 0 0 2\n25\n" + "".join(f"{v * 0.1} {v * 0.2} 3 inf -1.#IND nan 0 0 0 0 0 2\n" for v in range(25))
@@ -145,16 +148,17 @@ def test_only_ids_and_positions_are_read(tmp_path):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("", "ends where a number of frames is due"),
-        ("-3\n", "found '-3' where the number of frames is due"),
-        ("999999999\n1\n" + BODY, "ends where a number of bodies is due"),
-        ("1\n999999999\n" + BODY, "ends in the middle of a body"),
-        ("1\n1\n" + BODY[:-60], "ends in the middle|numbers; 12 are needed"),
-        ("1\n1\n" + BODY.replace("\n25\n", "\n20\n"), "found 20 joints; 25 are needed"),
-        ("1\n1\n" + BODY.replace("0.1 0.2 3", "0.1 0.2", 1), "joint with 11 numbers"),
-        ("1\n1\n" + BODY.replace("0.1 0.2 3", "0.1 zero 3", 1), "not three numbers"),
-        ("1\n1\n" + BODY + BODY, "goes on after its 1 frames"),
-        ("\x00\x01\x02", "where the number of frames is due"),
+        ("", "ends before the number of frames"),
+        ("-3\n", "expected the number of frames, got '-3'"),
+        ("999999999\n1\n" + BODY, "expected at most 100000 frames, got 999999999"),
+        ("2\n1\n" + BODY, "ends before the number of bodies"),
+        ("1\n999999999\n" + BODY, "ends within a body"),
+        ("1\n1\n" + BODY[:-60], "ends within a body|expected 12 numbers"),
+        ("1\n1\n" + BODY.replace("\n25\n", "\n20\n"), "expected 25 joints, got 20"),
+        ("1\n1\n" + BODY.replace("0.1 0.2 3", "0.1 0.2", 1), "expected 12 numbers for each joint, got 11"),
+        ("1\n1\n" + BODY.replace("0.1 0.2 3", "0.1 zero 3", 1), "expected three numbers as x y z"),
+        ("1\n1\n" + BODY + BODY, "expected the end after 1 frames"),
+        ("\x00\x01\x02", "expected the number of frames, got"),
     ],
 )
 def test_broken_recordings_are_refused_with_the_reason(text, reason, tmp_path):
@@ -167,7 +171,7 @@ def test_broken_recordings_are_refused_with_the_reason(text, reason, tmp_path):
 def test_a_body_listed_twice_in_a_frame_is_refused_by_the_recipe_that_follows_ids(tmp_path):
     path = tmp_path / "S001C001P001R001A001.skeleton"
     path.write_text("1\n2\n" + BODY + BODY)
-    with pytest.raises(BadFile, match="one body id twice"):
+    with pytest.raises(BadFile, match="expected distinct body ids, got one twice"):
         assemble(read_recording(path))
 
 
@@ -211,4 +215,4 @@ def test_exported_npy_files_hold_the_reference_rows(stores, reference, tmp_path,
 
 def test_an_export_of_another_recipe_is_refused(stores, tmp_path, cli, capsys):
     assert cli("ntu", "--out", stores["ntu", "agcn"].path, "--export", "npz", "--export-dir", tmp_path) == 2
-    assert "found a store of recipe agcn; allowed is ctrgcn" in capsys.readouterr().err
+    assert "expected a store of recipe ctrgcn, got agcn" in capsys.readouterr().err

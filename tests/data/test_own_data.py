@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.custom.example import make
-from data.custom.table import read_table
+from data.custom.labels import read_labels
 from feeders.clips import ClipStore
 from graph.skeleton import Skeleton
 
@@ -41,7 +41,7 @@ def test_npz_json_and_csv_of_the_same_poses_give_the_same_clip(tmp_path, body, c
         "\n".join(["frame," + ",".join(header)] + [f"{t}," + ",".join(map(str, row)) for t, row in enumerate(rows)])
     )
     (raw / "labels.csv").write_text("name,label,split\none,run,train\ntwo,run,train\nthree,rest,test\n")
-    for recipe in ("plain", "centred"):
+    for recipe in ("plain", "centered"):
         out = tmp_path / f"{recipe}.clips"
         arguments = (
             "--raw",
@@ -59,7 +59,7 @@ def test_npz_json_and_csv_of_the_same_poses_give_the_same_clip(tmp_path, body, c
         )
         assert cli("custom", *arguments) == 0
         store = ClipStore(out)
-        expected = POSES.astype(np.float32) - (POSES[0, 1].astype(np.float32) if recipe == "centred" else 0)
+        expected = POSES.astype(np.float32) - (POSES[0, 1].astype(np.float32) if recipe == "centered" else 0)
         for i in range(3):
             assert np.array_equal(store.clip(i)[..., 0].transpose(1, 2, 0), expected)
     assert store.manifest["class_names"] == ["rest", "run"] and store.manifest["num_point"] == 3
@@ -87,37 +87,37 @@ def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, 
 def test_a_group_stays_on_one_side_and_the_seed_decides_which(tmp_path):
     make(tmp_path, subjects=8, takes=1)
     files = sorted(tmp_path.glob("*.npz"))
-    table = read_table(tmp_path, files, options())
+    table = read_labels(tmp_path, files, options())
     sides = {}
     for name, part in table.part.items():
         sides.setdefault(name.split("_")[0], set()).add(part)
     assert all(len(parts) == 1 for parts in sides.values()) and sum(parts == {"test"} for parts in sides.values()) == 2
-    assert table == read_table(tmp_path, files, options())
-    assert any(table.part != read_table(tmp_path, files, options(seed=seed)).part for seed in range(1, 4))
+    assert table == read_labels(tmp_path, files, options())
+    assert any(table.part != read_labels(tmp_path, files, options(seed=seed)).part for seed in range(1, 4))
 
 
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("name,class\na,x\n", "needed are name and label"),
-        ("name,label\na,x\na,y\n", "'a' twice"),
-        ("name,label\na,x\nb,x\nc,y\n", "1 names without a file"),
-        ("name,label,split\na,x,train\nb,y,\n", "a split in 1 of 2 rows"),
-        ("name,label,split\na,x,train\nb,y,val\n", "the split 'val'"),
-        ("name,label,group\na,x,g\nb,y,g\n", "a side empty"),
+        ("name,class\na,x\n", "expected the columns name, label"),
+        ("name,label\na,x\na,y\n", "expected each clip once, got 'a' 2 times"),
+        ("name,label\na,x\nb,x\nc,y\n", "got none below .* for 1 .c."),
+        ("name,label,split\na,x,train\nb,y,\n", "split: expected train or test .* in 1 of 2 rows"),
+        ("name,label,split\na,x,train\nb,y,val\n", "split: expected train or test .* got 'val'"),
+        ("name,label,group\na,x,g\nb,y,g\n", "expected groups for both parts, got 0 of 1"),
     ],
 )
 def test_a_wrong_label_table_is_refused_with_the_reason(text, reason, tmp_path):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=reason):
-        read_table(tmp_path, [tmp_path / "a.npz", tmp_path / "b.npz"], options())
+        read_labels(tmp_path, [tmp_path / "a.npz", tmp_path / "b.npz"], options())
 
 
 def test_without_a_table_folders_are_classes_and_numbers_stay_numbers(tmp_path):
     files = [tmp_path / folder / f"{folder}{i}.npz" for folder in ("run", "eat") for i in range(4)]
-    assert read_table(tmp_path, files, options()).label["run0"] == 1
+    assert read_labels(tmp_path, files, options()).label["run0"] == 1
     (tmp_path / "labels.csv").write_text("name,label\nrun0,3\neat0,0\n")
-    table = read_table(tmp_path, files, options(test_share=0.5))
+    table = read_labels(tmp_path, files, options(test_share=0.5))
     assert table.classes == ["0", "1", "2", "3"] and table.label == {"run0": 3, "eat0": 0}
 
 
@@ -180,10 +180,10 @@ def test_deeplabcut_tables_of_other_key_points_or_broken_rows_are_refused(kineti
     source = kinetics_raw / "dlc" / "rat_12.csv"
     rows = source.read_text().splitlines()
     for text, reason in (
-        ("\n".join(rows[:3]), "no header rows"),
-        ("\n".join(rows[:2] + rows[3:]), "no header rows"),
-        ("\n".join(rows).replace("nose", "snout"), "of 'nose'"),
-        ("\n".join(rows[:5] + [rows[5][:40]]), "short or holds"),
+        ("\n".join(rows[:3]), "header rows|frames below"),
+        ("\n".join(rows[:2] + rows[3:]), "header rows|frames below"),
+        ("\n".join(rows).replace("nose", "snout"), "a column x of 'nose', got none; known: snout, earL"),
+        ("\n".join(rows[:5] + [rows[5][:40]]), "a number or nothing in each cell"),
     ):
         path = tmp_path / "t.csv"
         path.write_text(text)

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.store import CHUNK, BadFile, partial_folder, prepare, report_path
+from data.clip import BadFile
+from data.store import CHUNK, partial_folder, prepare, report_path
 from feeders.clips import ClipStore
 from tests.data import readers
+from torchlight.system.command import RunError
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +87,7 @@ def test_parts_of_other_facts_changed_files_or_damaged_parts_are_made_again(file
     assert attempt(recipe="another") == len(files) - 1
     files[3].write_text("44")
     assert attempt() == CHUNK
-    for part in partial_folder(out).glob("*.part"):
+    for part in partial_folder(out).glob("*.shard"):
         part.write_bytes(part.read_bytes()[:-100])
     assert attempt() == len(files) - 1
 
@@ -114,7 +116,7 @@ def test_clips_that_break_the_agreed_shape_label_or_finiteness_are_bad_files(fil
 
     prepare(readers.source(files, wrong), tmp_path / "s.clips")
     reasons = [entry["reason"] for entry in json.loads(report_path(tmp_path / "s.clips").read_text())["left out"]]
-    assert len(reasons) == 3 and "joints" in reasons[0] and "label 2" in reasons[1] and "finite" in reasons[2]
+    assert len(reasons) == 3 and "joints" in reasons[0] and "got 2" in reasons[1] and "finite" in reasons[2]
 
 
 def test_a_preparation_without_any_usable_file_names_the_first_reason(tmp_path):
@@ -123,7 +125,7 @@ def test_a_preparation_without_any_usable_file_names_the_first_reason(tmp_path):
         file.write_text("x")
     with pytest.raises(ValueError, match=r"0000\.txt: no number"):
         prepare(readers.source(files), tmp_path / "s.clips")
-    with pytest.raises(ValueError, match="no raw files"):
+    with pytest.raises(ValueError, match="--raw: expected a folder with raw files"):
         prepare(readers.source([]), tmp_path / "s.clips")
 
 
@@ -139,7 +141,7 @@ def test_an_existing_store_is_refused_and_replaced_only_with_overwrite(files, tm
     files[5].write_text("3")
     assert len(prepare(readers.source(files), out, overwrite=True)) == len(files)
     (tmp_path / "precious").mkdir()
-    with pytest.raises(ValueError, match="no clip store"):
+    with pytest.raises(ValueError, match="expected a clip store to overwrite"):
         prepare(readers.source(files), tmp_path / "precious", overwrite=True)
 
 
@@ -151,7 +153,7 @@ def test_one_name_in_two_files_is_refused(tmp_path):
 
 def test_a_killed_worker_is_a_message_and_the_next_run_goes_on(files, tmp_path):
     out = tmp_path / "s.clips"
-    with pytest.raises(ValueError, match="killed"):
+    with pytest.raises(RunError, match="killed"):
         prepare(readers.source(files, readers.die_once), out, workers=2)
     assert len(prepare(readers.source(files, readers.die_once), out, workers=2)) == len(files)
 
@@ -161,26 +163,29 @@ def run_program(raw: Path, out: Path, **options) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options)
 
 
-@pytest.mark.parametrize("stop, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_ctrl_c_and_kill_leave_no_store_and_the_same_command_continues(stop, code, tmp_path):
+@pytest.mark.parametrize(
+    "stop, code, word",
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGKILL, -9, None)],
+)
+def test_ctrl_c_and_kill_leave_no_store_and_the_same_command_continues(stop, code, word, tmp_path):
     files = readers.write_raw(tmp_path / "raw", 8 * CHUNK)  # seconds of work, so that the signal comes before the end
     out = tmp_path / "s.clips"
     hear = partial(
         signal.signal, signal.SIGINT, signal.SIG_DFL
     )  # tests that run in the background of a shell are deaf to Ctrl-C
     process = run_program(files[0].parent, out, start_new_session=True, preexec_fn=hear)
-    while not list(partial_folder(out).glob("*.part")):
+    while not list(partial_folder(out).glob("*.shard")):
         assert process.poll() is None
         time.sleep(0.01)
-    if stop == signal.SIGINT:
+    if stop != signal.SIGKILL:
         os.killpg(process.pid, stop)  # as a terminal does: to the whole group
     else:
         process.kill()
     _, errors = process.communicate()
     assert process.returncode == code and "Traceback" not in errors
-    assert code < 0 or errors == "interrupted; the same command continues where it stopped\n"
+    assert code < 0 or errors == f"error: {word}; the same command continues where it stopped\n"
     assert not out.exists()
-    done = len(list(partial_folder(out).glob("*.part")))
+    done = len(list(partial_folder(out).glob("*.shard")))
     (files[0].parent / "read.log").unlink()
     assert run_program(files[0].parent, out).wait() == 0
     assert len(read_log(files)) <= (8 - done) * CHUNK and len(ClipStore(out)) == len(files)
@@ -195,9 +200,9 @@ def test_a_full_disk_is_a_message_and_the_finished_parts_are_kept(tmp_path):
         shrink = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
         process = run_program(files[0].parent, out, preexec_fn=shrink)
         _, errors = process.communicate()
-        assert process.returncode == 2 and "Traceback" not in errors
-        assert "no room while writing" in errors and "give the same command again" in errors
-        assert not out.exists() and len(list(partial_folder(out).glob("*.part"))) == kept
+        assert process.returncode == 1 and "Traceback" not in errors
+        assert "free some space" in errors and "the same command continues" in errors and errors.count("\n") == 1
+        assert not out.exists() and len(list(partial_folder(out).glob("*.shard"))) == kept
         assert not list(partial_folder(out).rglob("*.tmp"))
     assert run_program(files[0].parent, out).wait() == 0
 

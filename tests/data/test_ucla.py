@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from data.store import BadFile
+from data.clip import BadFile
 from feeders.clips import ClipStore
 
 ucla = importlib.import_module("data.NW-UCLA.prepare")
@@ -34,8 +34,8 @@ def test_views_one_and_two_train_and_view_three_tests_in_published_order(tmp_pat
     printed = capsys.readouterr().out
     assert (
         "2 training and 7 test clips" in printed
-        and "459 test clips are missing" in printed
-        and "published are 1020" in printed
+        and "missing 459 test clips" in printed
+        and "expected 1020 clips as published, got 2" in printed
     )
 
 
@@ -52,11 +52,11 @@ def test_coordinates_and_labels_go_into_the_store_unchanged(tmp_path, cli):
     "changes, reason",
     [
         ({"skeletons": []}, "shape"),
-        ({"skeletons": [[[0.0] * 3] * 19]}, r"shape \(1, 19, 3\)"),
-        ({"skeletons": [[[0.0] * 3] * 20, [[0.0] * 3] * 19]}, "differ in their number"),
+        ({"skeletons": [[[0.0] * 3] * 19]}, r"shape \(frames, 20, 3\), got \(1, 19, 3\)"),
+        ({"skeletons": [[[0.0] * 3] * 20, [[0.0] * 3] * 19]}, "differ in length"),
         ({"skeletons": [[["a"] * 3] * 20]}, "not a number"),
         ({"skeletons": None}, "not a number"),
-        ({"label": 4}, "found label 4; the name says 2"),
+        ({"label": 4}, "expected label 2 as in the name, got 4"),
     ],
 )
 def test_broken_files_are_refused_with_the_reason(changes, reason, tmp_path):
@@ -72,6 +72,10 @@ def test_files_that_are_no_clip_are_refused(tmp_path):
     other.write_text(good.read_text())
     keyless = tmp_path / "a02_s01_e02_v01.json"
     keyless.write_text("[]")
-    for path, reason in ((cut, "truncated"), (other, "released action"), (keyless, "no key")):
+    for path, reason in (
+        (cut, "truncated"),
+        (other, "released action"),
+        (keyless, "expected a JSON object with the key"),
+    ):
         with pytest.raises(BadFile, match=reason):
             ucla.read_clip(path)

@@ -1,24 +1,24 @@
-"""Recipe `ctrgcn`: bodies followed by their id, false bodies removed, one origin per clip.
+"""Recipe `ctrgcn`: bodies tracked by their id, noise removed, one origin per clip.
 
-The preparation of CTR-GCN (Chen et al., ICCV 2021), used unchanged by most work since; published checkpoints and scores rest on its quirks,
-so they are kept and named here. Arithmetic is float32 from the first number on, which makes the results equal bit by bit.
+The preparation of CTR-GCN (Chen et al., ICCV 2021), used unchanged by most later work. Published checkpoints and scores depend on its
+quirks, so these are kept and named here. All arithmetic is float32, which makes the results bit-equal.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from data.clip import BadFile
 from data.ntu.skeleton_file import Recording
-from data.store import BadFile
 
-SHORT = 11  # frames: a body seen no longer is noise
-WIDE = 0.8  # a pose wider than this times its height is no standing or sitting person (metres per metre)
+SHORT = 11  # frames: a body seen in at most this many is noise
+WIDE = 0.8  # a pose is wide if its width is more than this times its height
 WIDE_FRAMES = 0.69754  # a body with this share of wide poses is noise
 
 
 @dataclass(eq=False)
 class Track:
-    """Poses (k, 25, 3) float32 of one body, the frame of the first, and how much it moves (square metres)."""
+    """Poses (k, 25, 3) float32 of one body, the frame of the first, and its motion (square meters)."""
 
     start: int
     poses: np.ndarray
@@ -26,13 +26,14 @@ class Track:
 
     @property
     def end(self) -> int:
+        """The last frame."""
         return self.start + len(self.poses) - 1
 
 
 def read_tracks(recording: Recording) -> tuple[list[Track], int]:
-    """Tracks in the order of first sighting, and the number of frames that hold a body (others do not count).
+    """Tracks in order of first appearance, and the number of frames with a body (frames without one are not counted).
 
-    A body that comes back after an absence continues its track without a gap: poses are counted, not placed.
+    A body that returns after an absence continues its track without a gap.
     """
     frames = [ids for ids in recording.ids if ids]
     poses = recording.poses.astype(np.float32)
@@ -41,7 +42,7 @@ def read_tracks(recording: Recording) -> tuple[list[Track], int]:
     row = 0
     for f, ids in enumerate(frames):
         if len(set(ids)) < len(ids):
-            raise BadFile(f"frame {f} lists one body id twice")
+            raise BadFile(f"frame {f}: expected distinct body ids, got one twice")
         for body in ids:
             starts.setdefault(body, f)
             rows.setdefault(body, []).append(row)
@@ -55,12 +56,12 @@ def motion(poses: np.ndarray) -> np.float32:
 
 
 def remove_noise(tracks: list[Track]) -> list[Track]:
-    """Drop short and wide tracks as long as more than one is left; the rest by motion, the most first. Raises BadFile: none is left."""
+    """Remove short tracks, and wide ones while more than one is left; sort by motion, largest first. Raises BadFile: none left."""
     for track in tracks:
         track.motion = motion(track.poses)
     tracks = [track for track in tracks if len(track.poses) > SHORT]
     if not tracks:
-        raise BadFile(f"holds several bodies, none seen for more than {SHORT} frames")
+        raise BadFile(f"expected a body in more than {SHORT} frames, got several shorter ones")
     for track in list(tracks):
         if len(tracks) == 1:
             break
@@ -75,10 +76,10 @@ def remove_noise(tracks: list[Track]) -> list[Track]:
 
 
 def _merge(tracks: list[Track], n: int) -> np.ndarray:
-    """Lay tracks out as two actors: (2, n, 25, 3).
+    """Assign tracks to two actors: (2, n, 25, 3).
 
-    Each track goes to the first actor whose interval so far it does not overlap, else it is lost. Sharing one frame is no overlap, and the
-    second actor's interval begins at frame 0 whenever its body appears: two slips of the original that its numbers carry.
+    Each track goes to the first actor whose interval so far it does not overlap, otherwise it is dropped. Sharing one frame is not an
+    overlap, and the second actor's interval always begins at frame 0: two quirks of the published code.
     """
     actors = np.zeros((2, n, 25, 3), np.float32)
     actors[0, tracks[0].start : tracks[0].end + 1] = tracks[0].poses
@@ -93,10 +94,10 @@ def _merge(tracks: list[Track], n: int) -> np.ndarray:
 
 
 def assemble(recording: Recording) -> np.ndarray:
-    """A recording as one or two actors, (1 or 2, T, 25, 3) float32 in metres from the first actor's first spine. Raises BadFile."""
+    """A recording as one or two actors, (1 or 2, T, 25, 3) float32: meters from the first actor's first spine. Raises BadFile."""
     tracks, n = read_tracks(recording)
     if not tracks:
-        raise BadFile("holds no body")
+        raise BadFile("expected at least one body, got none")
     several = len(tracks) > 1
     if several:
         tracks = remove_noise(tracks)
@@ -111,15 +112,15 @@ def assemble(recording: Recording) -> np.ndarray:
 
 
 def _row_sums(actors: np.ndarray) -> np.ndarray:
-    """Sum of each frame over all actors, joints and channels in the order of the original's rows."""
+    """Sum of each frame over actors, joints and channels, in the order of the published code."""
     return actors.transpose(1, 0, 2, 3).reshape(actors.shape[1], -1).sum(axis=1)
 
 
 def _translate(actors: np.ndarray) -> np.ndarray:
-    """Move the origin to joint 1 of actor 1 in its first frame; frames where one of two actors is absent stay zero."""
+    """Move the origin to joint 1 of actor 1 in its first frame. Absent actors stay zero if there are two."""
     seen = np.flatnonzero(actors[0].any(axis=(1, 2)))
     if len(seen) == 0:
-        raise BadFile("the first body has no position other than 0 0 0")
+        raise BadFile("expected a first body with a position other than 0 0 0")
     moved = actors - actors[0, seen[0], 1]
     if len(actors) == 2:
         for actor in range(2):

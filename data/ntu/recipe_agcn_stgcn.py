@@ -1,26 +1,31 @@
-"""Recipes `agcn` and `stgcn`: persons are places in each frame's list of bodies.
+"""Recipes `agcn` and `stgcn`: persons are identified by their position in each frame's list of bodies.
 
-`agcn` (Shi et al., CVPR 2019; also MS-G3D): the two livelier of four places, centred in each frame, turned upright, repeated to 300.
-`stgcn` (Yan et al., AAAI 2018): the first two places as they are, zeros after the end.
+`agcn` (Shi et al., CVPR 2019; also MS-G3D): the two of the first four positions with the largest motion energy, centered in each
+frame, rotated upright, repeated to 300 frames.
+`stgcn` (Yan et al., AAAI 2018): the first two positions unchanged, zeros after the end.
 """
 
 import numpy as np
 
+from data.clip import BadFile
 from data.ntu.skeleton_file import Recording
-from data.store import BadFile
 
-WINDOW = 300  # frames of the field's arrays
-PLACES = 4  # places looked at by `agcn`
+WINDOW = 300  # frames of the published arrays
+CANDIDATES = 4  # positions that `agcn` selects from
 
 
-def read_places(recording: Recording, places: int) -> np.ndarray:
-    """(places, F, 25, 3) float64; absent bodies are zero. Raises BadFile: more than 300 frames, which the originals refuse."""
+def read_positions(recording: Recording, count: int) -> np.ndarray:
+    """The first `count` positions, (count, F, 25, 3) float64; absent bodies are zero.
+
+    Raises:
+        BadFile: more than 300 frames, which the published readers refuse.
+    """
     F = len(recording.ids)
     if not 0 < F <= WINDOW:
-        raise BadFile(f"found {F} frames; this recipe takes 1 to {WINDOW}")
+        raise BadFile(f"expected 1 to {WINDOW} frames for this recipe, got {F}")
     slots = [(m, t) for t, ids in enumerate(recording.ids) for m in range(len(ids))]
-    data = np.zeros((places, F, 25, 3))
-    kept = [i for i, (m, _) in enumerate(slots) if m < places]
+    data = np.zeros((count, F, 25, 3))
+    kept = [i for i, (m, _) in enumerate(slots) if m < count]
     if kept:
         m, t = np.array([slots[i] for i in kept]).T
         data[m, t] = recording.poses[kept]
@@ -29,26 +34,26 @@ def read_places(recording: Recording, places: int) -> np.ndarray:
 
 def first_two(recording: Recording) -> np.ndarray:
     """Recipe `stgcn`: (2, F, 25, 3) float32."""
-    return read_places(recording, 2).astype(np.float32)
+    return read_positions(recording, 2).astype(np.float32)
 
 
 def best_two(recording: Recording) -> np.ndarray:
-    """The two places with the largest spread, the larger first: (2, F, 25, 3) float32."""
-    data = read_places(recording, PLACES)
-    energy = np.array([_energy(place) for place in data])
+    """Recipe `agcn` before `normalize`: the two positions with the largest energy, the larger first, (2, F, 25, 3) float32."""
+    data = read_positions(recording, CANDIDATES)
+    energy = np.array([_energy(poses) for poses in data])
     return data[energy.argsort()[::-1][:2]].astype(np.float32)
 
 
 def _energy(poses: np.ndarray) -> float:
-    """Standard deviation of x, y and z over the frames that hold a body, summed."""
+    """Standard deviation of x, y and z over the frames with a body, summed."""
     present = poses[poses.sum(axis=-1).sum(axis=-1) != 0]
     return present[..., 0].std() + present[..., 1].std() + present[..., 2].std() if len(present) else 0.0
 
 
-def normalise(persons: np.ndarray) -> np.ndarray:
-    """Recipe `agcn` after the choice of persons: (2, F, 25, 3) -> (2, P, 25, 3) float32, whose repetition over time gives the 300 frames.
+def normalize(persons: np.ndarray) -> np.ndarray:
+    """Center and rotate the two persons of recipe `agcn`: (2, F, 25, 3) -> (2, P, 25, 3) float32, to be repeated to 300 frames.
 
-    P is the common period of both persons, or 300 where they have none.
+    P is the common period of both persons, or 300 if they have none.
     """
     persons = [person[: _end(person)] for person in map(_compact, persons)]
     lengths = {len(person) for person in persons if len(person)}
@@ -61,30 +66,30 @@ def normalise(persons: np.ndarray) -> np.ndarray:
             data[m] = person[np.arange(P) % len(person)]
     occupied = [m for m in range(2) if data[m].sum() != 0]
 
-    centre = data[0, :, 1:2].copy()
+    center = data[0, :, 1:2].copy()
     for m in occupied:
-        # A joint at exactly 0 counts as not seen, also where only its three numbers cancel.
-        data[m] = (data[m] - centre) * (data[m].sum(-1, keepdims=True) != 0)
+        # A joint counts as missing if its coordinates sum to exactly 0, also if they merely cancel.
+        data[m] = (data[m] - center) * (data[m].sum(-1, keepdims=True) != 0)
     _rotate(data, occupied, data[0, 0, 1] - data[0, 0, 0], np.array([0, 0, 1]))  # spine to z
-    # A full rotation, not one about z: the spine leaves z again by as much as the shoulders were tilted.
+    # A full rotation, not one about z: the spine is tilted again by the angle between the shoulders and the horizontal.
     _rotate(data, occupied, data[0, 0, 8] - data[0, 0, 4], np.array([1, 0, 0]))  # shoulders to x
     return data
 
 
 def _compact(person: np.ndarray) -> np.ndarray:
-    """Without empty frames, if the first is empty; persons lose their synchrony here, as in the original."""
+    """Remove empty frames if the first is empty. Persons lose their synchrony here, as in the published code."""
     filled = person.sum(-1).sum(-1) != 0
     return person if person.sum() == 0 or filled[0] else person[filled]
 
 
 def _end(person: np.ndarray) -> int:
-    """The first frame from which on all are empty."""
+    """Number of frames up to the last one that is not empty."""
     filled = np.flatnonzero(person.sum(-1).sum(-1) != 0)
     return int(filled[-1]) + 1 if len(filled) and person.sum() != 0 else 0
 
 
 def _rotate(data: np.ndarray, occupied: list[int], vector: np.ndarray, axis: np.ndarray) -> None:
-    """Turn the persons, in place, by the rotation that takes `vector` to `axis`."""
+    """Rotate the persons, in place, by the rotation that takes `vector` to `axis`."""
     R = rotation(np.cross(vector, axis), angle(vector, axis))
     data[occupied] = data[occupied] @ R.T
 
@@ -97,7 +102,7 @@ def angle(u: np.ndarray, v: np.ndarray) -> float:
 
 
 def rotation(axis: np.ndarray, theta: float) -> np.ndarray:
-    """Right-handed rotation about `axis` by `theta` radians (Rodrigues), (3, 3) float64; the identity for a vanishing axis or angle."""
+    """Right-handed rotation about `axis` by `theta` radians (Rodrigues), (3, 3) float64; identity if axis or angle is 0."""
     if np.abs(axis).sum() < 1e-6 or abs(theta) < 1e-6:
         return np.eye(3)
     x, y, z = axis / np.linalg.norm(axis)

@@ -1,0 +1,65 @@
+"""A prepared clip, and what every clip must satisfy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from torchlight.system.text import quote
+
+MAX_COORDINATE = 1e9  # in any unit; float32 arithmetic with larger numbers would overflow
+
+
+class BadFile(ValueError):
+    """A raw file that cannot become a clip; the text says why, without the name of the file."""
+
+
+@dataclass
+class Clip:
+    """A prepared clip: tracks (K, T, V, C) float32, and the track that each of the M person slots shows (-1: absent)."""
+
+    name: str
+    label: int
+    tracks: np.ndarray
+    persons: tuple[int, ...]
+
+
+def without_empty_tracks(clip: Clip) -> Clip:
+    """The same clip without tracks that are all zero; person slots that showed them are absent."""
+    filled = [bool(track.any()) for track in clip.tracks]
+    new = [sum(filled[:k]) if filled[k] else -1 for k in range(len(filled))]
+    return Clip(clip.name, clip.label, clip.tracks[filled], tuple(new[k] if k >= 0 else -1 for k in clip.persons))
+
+
+def coordinates(data: np.ndarray) -> np.ndarray:
+    """Parsed numbers as float32; raises BadFile as `check_coordinates`."""
+    check_coordinates(data)
+    return data.astype(np.float32)
+
+
+def check_coordinates(data: np.ndarray) -> None:
+    """Raise BadFile if a number is not finite or larger than MAX_COORDINATE."""
+    if not (np.abs(data) < MAX_COORDINATE).all():
+        raise BadFile(f"expected finite coordinates below {MAX_COORDINATE:g}, got others")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8; the names of files can hold lone surrogates, which cannot."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def check_clip(clip: Clip, facts: dict) -> None:
+    """Raise BadFile unless the clip has the shape and a label of the benchmark, finite coordinates and a name in UTF-8."""
+    if not is_utf8(clip.name):
+        raise BadFile("expected a file name in UTF-8, got other bytes; rename the file")
+    K, T, V, C = clip.tracks.shape
+    if (V, C) != (facts["num_point"], facts["channels"]):
+        raise BadFile(
+            f"expected {facts['num_point']} joints with {facts['channels']} numbers each, got {V} joints with {C} numbers"
+        )
+    if T == 0:
+        raise BadFile("expected at least one frame, got none")
+    if not 0 <= clip.label < facts["num_class"]:
+        raise BadFile(f"expected a label from 0 to {facts['num_class'] - 1}, got {quote(clip.label)}")
+    if not np.isfinite(clip.tracks).all():
+        raise BadFile("expected finite coordinates, got others")
+    assert clip.tracks.dtype == np.float32 and len(clip.persons) == facts["num_person"] and max(clip.persons) < K, clip

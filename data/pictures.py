@@ -1,0 +1,86 @@
+"""Drawing clips: a moving skeleton (.gif) or a strip of frames (.png)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from feeders.clips import ClipStore
+from graph.skeleton import find_skeleton
+from torchlight.system.files import atomic
+from torchlight.system.text import printable
+
+COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
+
+
+def project(clip: np.ndarray, up: str) -> np.ndarray:
+    """A clip (C, T, V, M) from the front, (2, T, V, M); `up` is the axis that points up: y, -y or z."""
+    points = clip[[0, "xyz".index(up[-1])]]
+    points[1] *= -1 if up.startswith("-") else 1
+    return points
+
+
+def draw(axes: plt.Axes, points: np.ndarray, bones: tuple[tuple[int, int], ...]) -> None:
+    """Draw one frame, points (2, V, M), of every person that is not all zero."""
+    for m in range(points.shape[2]):
+        x, y = points[:, :, m]
+        seen = (x != 0) | (y != 0)
+        for child, parent in bones:
+            if seen[child] and seen[parent]:
+                axes.plot(x[[child, parent]], y[[child, parent]], color=COLORS[m % len(COLORS)], linewidth=2)
+        axes.plot(x[seen], y[seen], ".", color="black", markersize=3)
+
+
+def show(store: ClipStore, i: int, out: Path, fps: int = 15, strip: int = 8) -> None:
+    """Write clip i as a moving .gif, or as a .png with `strip` of its frames."""
+    bones = find_skeleton(store.manifest["skeleton"]).inward
+    points = project(store.clip(i), store.manifest["up"])
+    T = points.shape[1]
+    low, high = _limits(points)
+
+    def draw_frame(axes: plt.Axes, t: int) -> None:
+        axes.clear()
+        draw(axes, points[:, t], bones)
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[])
+        axes.set_title(f"frame {t}", fontsize=8)
+
+    moving = out.suffix == ".gif"
+    columns = 1 if moving else strip
+    figure, row = plt.subplots(1, columns, figsize=(4, 4.4) if moving else (1.8 * strip, 2.8), squeeze=False)
+    try:
+        title = f"{store.name[i]}: {store.manifest['class_names'][store.label[i]]}"
+        figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a $ in a name is no formula
+        if moving:
+            _write_gif(figure, lambda t: draw_frame(row[0, 0], t), T, out, fps)
+            return
+        for axes, t in zip(row[0], np.linspace(0, T - 1, strip).astype(int), strict=True):
+            draw_frame(axes, t)
+        with atomic(out) as file:
+            figure.savefig(file, format="png", dpi=110)
+    finally:
+        plt.close(figure)
+
+
+def _write_gif(figure: plt.Figure, draw_frame: Callable[[int], None], count: int, out: Path, fps: int) -> None:
+    frames = []
+    for t in range(count):
+        draw_frame(t)
+        figure.canvas.draw()
+        rgba = np.asarray(figure.canvas.buffer_rgba())
+        frames.append(Image.fromarray(rgba[..., :3].copy()).quantize(64))  # one byte per pixel
+    with atomic(out) as file:
+        frames[0].save(file, format="GIF", save_all=True, append_images=frames[1:], duration=1000 // fps, loop=0)
+
+
+def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a square around all joints that are not zero, with a margin."""
+    seen = points[:, (points != 0).any(axis=0)]
+    if seen.size == 0:
+        return np.full(2, -1.0), np.full(2, 1.0)
+    center, half = (seen.min(1) + seen.max(1)) / 2, (seen.max(1) - seen.min(1)).max() * 0.55 + 1e-6
+    return center - half, center + half
