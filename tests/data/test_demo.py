@@ -113,8 +113,8 @@ def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):
 def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):
     for arguments, words in (
         ((), "expected --raw DIR"),
-        (("--raw", tmp_path / "nowhere"), "no such folder"),
-        (("--raw", tmp_path), "no raw files"),
+        (("--raw", tmp_path / "nowhere"), "expected a folder, got nothing"),
+        (("--raw", tmp_path), "expected a folder with raw files"),
         (("--check", "--out", tmp_path / "nothing.clips"), "a clip store is needed"),
     ):
         assert cli("ntu", *arguments) == 2
