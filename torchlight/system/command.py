@@ -63,7 +63,8 @@ def run(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = Non
     debug = "--debug" in argv
     try:
         code = act([word for word in argv if word != "--debug"]) or SUCCESS
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before the start
+            sys.stdout.flush()
         return code
     except SystemExit as error:  # of argparse, after --help
         return error.code if isinstance(error.code, int) else FAILED

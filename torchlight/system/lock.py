@@ -24,7 +24,11 @@ class FolderLock:
         self._descriptor: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         while fcntl is not None and self._descriptor is None:
-            descriptor = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                descriptor = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            except FileNotFoundError:  # the holder removed the folder after it had finished
+                self.folder.mkdir(parents=True, exist_ok=True)
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -53,9 +57,13 @@ class FolderLock:
         return (here.st_dev, here.st_ino) == (now.st_dev, now.st_ino)
 
     def release(self) -> None:
-        """Give the folder back and remove the lock file. The folder itself stays."""
+        """Give the folder back and remove the lock file. The folder itself stays.
+
+        If the folder was removed and another process has locked a new one of its name, that lock stays.
+        """
         if self._descriptor is not None:
-            (self.folder / NAME).unlink(missing_ok=True)
+            if self._is_current(self._descriptor):
+                (self.folder / NAME).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 
