@@ -39,6 +39,17 @@ class LabelTable:
         """A hash that changes with any label or part."""
         return hashlib.sha256(json.dumps([self.label, self.part], sort_keys=True).encode()).hexdigest()
 
+    def split(self, parts: list[str]) -> dict[str, dict[str, np.ndarray]]:
+        """The split of clips in these parts.
+
+        Raises:
+            ValueError: none of the clips that the table has in a part could be used.
+        """
+        for part in sorted(set(self.part.values()) - set(parts)):
+            raise ValueError(f"split: expected clips in the {part} part, got only files that cannot be used; see the report")
+        found = np.array(parts)
+        return {SPLIT: {part: np.flatnonzero(found == part) for part in PARTS}}
+
 
 def arguments(parser: Parser) -> None:
     """Options of the label table."""

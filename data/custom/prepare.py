@@ -22,7 +22,7 @@ import numpy as np
 from data.cli import Benchmark, main, whole_number
 from data.clip import BadFile, Clip, coordinates, without_empty_tracks
 from data.custom import labels
-from data.custom.labels import PARTS, SPLIT, TABLE, LabelTable, read_labels
+from data.custom.labels import TABLE, LabelTable, read_labels
 from data.raw_files import bad_file, find_files, number_array, open_raw_table, read_raw_json, text_name
 from data.store import RawSource
 from graph.skeleton import Skeleton
@@ -71,8 +71,7 @@ def source(args: Namespace) -> RawSource:
 
 def split(table: LabelTable, names: np.ndarray, _: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """The table's parts, sorted by name."""
-    part = np.array([table.part[name] for name in names])
-    return {SPLIT: {word: np.flatnonzero(part == word) for word in PARTS}}
+    return table.split([table.part[name] for name in names])
 
 
 def read_clip(

@@ -22,7 +22,7 @@ import numpy as np
 from data.cli import Benchmark, main, whole_number
 from data.clip import BadFile, Clip, coordinates
 from data.custom import labels
-from data.custom.labels import PARTS, SPLIT, TABLE, LabelTable, read_labels
+from data.custom.labels import TABLE, LabelTable, read_labels
 from data.kinetics.poses import center
 from data.raw_files import find_files, open_raw_table, text_name
 from data.store import RawSource
@@ -67,8 +67,7 @@ def source(args: Namespace) -> RawSource:
 
 def split(table: LabelTable, names: np.ndarray, _: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """The table's parts; a copy `<recording>.2` is in the part of its recording."""
-    part = np.array([table.part[name] if name in table.part else table.part[name.rpartition(".")[0]] for name in names])
-    return {SPLIT: {word: np.flatnonzero(part == word) for word in PARTS}}
+    return table.split([table.part.get(name) or table.part[name.rpartition(".")[0]] for name in names])
 
 
 def read_clips(
