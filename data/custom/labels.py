@@ -46,7 +46,9 @@ class LabelTable:
             ValueError: none of the clips that the table has in a part could be used.
         """
         for part in sorted(set(self.part.values()) - set(parts)):
-            raise ValueError(f"split: expected clips in the {part} part, got only files that cannot be used; see the report")
+            raise ValueError(
+                f"split: expected clips in the {part} part, got only files that cannot be used; see the report"
+            )
         found = np.array(parts)
         return {SPLIT: {part: np.flatnonzero(found == part) for part in PARTS}}
 

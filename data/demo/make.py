@@ -40,7 +40,10 @@ def write_recording(path: Path, bodies: Sequence[Body], frames: int, rest: str =
         lines.append(f"{len(present)}\n")
         for body, joints in present:
             lines.append(f"{body} 0 1 1 1 1 0 0 0 2\n25\n" + joint * 25 % tuple(joints.ravel().tolist()))
-    path.write_text("".join(lines), encoding="utf-8")
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:  # a full disk; writing does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def performer(rng: np.random.Generator) -> dict[int, np.ndarray]:

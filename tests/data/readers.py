@@ -19,6 +19,8 @@ FACTS = {
     "class_names": ["a", "b"],
     "recipe": "plain",
     "pad": None,
+    "skeleton": str(Path(__file__).with_name("body.yaml")),
+    "up": "y",
 }
 
 
@@ -71,7 +73,11 @@ def arguments_source(args) -> RawSource:
     return source(sorted(args.raw[0].glob("*.txt")), read_slowly)
 
 
-if __name__ == "__main__":
-    from data.cli import Benchmark, main
+def main(argv: list[str] | None = None) -> int:
+    from data.cli import Benchmark, main  # after the readers, which worker processes import
 
-    sys.exit(main(Benchmark("tests", ("plain",), arguments_source), "Prepares text files."))
+    return main(Benchmark("tests", ("plain",), arguments_source), "Prepares text files.", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -77,7 +77,8 @@ def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, 
     (raw / "text.csv").write_text("nose_x,nose_y\n1,2\n")
     (raw / "stray.json").write_text("{}")
     names = ("good", "also", "crowd", "wide", "objects", "text")
-    (raw / "labels.csv").write_text("name,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names)))
+    rows = [f"{name},{i % 2},{'test' if name == 'also' else 'train'}\n" for i, name in enumerate(names)]
+    (raw / "labels.csv").write_text("name,label,split\n" + "".join(rows))
     assert cli("custom", "--raw", raw, "--skeleton", body, "--channels", 2, "--out", tmp_path / "c.clips") == 0
     assert ClipStore(tmp_path / "c.clips").name.tolist() == ["also", "good"]
     left_out = {entry["file"] for entry in json.loads((tmp_path / "c.clips.report.json").read_text())["left out"]}
