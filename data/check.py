@@ -20,7 +20,7 @@ def _damage(store: ClipStore) -> list[str]:
     for name, expected in store.manifest["sha256"].items():
         if sha256(store.path / name) != expected:
             problems.append(
-                f"{store.path / name}: changed or damaged after it was written (SHA-256 differs); prepare the data again"
+                f"{store.path / name}: changed after it was written (SHA-256 differs); prepare the data again"
             )
     tracks = np.diff(np.append(store.start, len(store.frames)))
     if len(store) != store.manifest["clips"] or (tracks % store.length != 0).any():

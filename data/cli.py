@@ -29,8 +29,9 @@ from torchlight.system.text import counted, printable
 HERE = Path(__file__).resolve().parent
 CONTINUES = "the same command continues where it stopped"
 EPILOG = """\
-exit codes: 0 the store is written (raw files that cannot be used are left out and listed in <store>.report.json; --strict refuses
-them), 1 --check found a problem, or the disk is full, 2 a mistake in what was given, 130 interrupted, 143 terminated.
+exit codes: 0 the store is written (raw files that cannot be used are left out and listed in <store>.report.json;
+--strict refuses them), 1 --check found a problem, or the disk is full, 2 a mistake in what was given, 130 interrupted,
+143 terminated.
 --debug also prints the traceback of an error.
 """
 
@@ -173,9 +174,8 @@ def _summarize(store: ClipStore) -> None:
         say(f"{split}: {counts} clips" if len(store.splits) > 1 else f"{counts} clips")
     left_out = store.manifest["source"]["left_out"]
     if left_out:
-        say(
-            f"left out {counted(left_out, 'raw file')} that cannot be used; the reasons are in {report_path(store.path)}"
-        )
+        report = report_path(store.path)
+        say(f"left out {counted(left_out, 'raw file')} that cannot be used; the reasons are in {report}")
     say(f"wrote {store.path}")
 
 

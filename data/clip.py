@@ -15,7 +15,7 @@ class BadFile(ValueError):
 
 @dataclass
 class Clip:
-    """A prepared clip: tracks (K, T, V, C) float32, and the track that each of the M person slots shows (-1: absent)."""
+    """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent)."""
 
     name: str
     label: int
@@ -48,14 +48,13 @@ def is_utf8(text: str) -> bool:
 
 
 def check_clip(clip: Clip, facts: dict) -> None:
-    """Raise BadFile unless the clip has the shape and a label of the benchmark, finite coordinates and a name in UTF-8."""
+    """Raise BadFile unless the clip has the shape and a label of the benchmark, finite numbers and a name in UTF-8."""
     if not is_utf8(clip.name):
         raise BadFile("expected a file name in UTF-8, got other bytes; rename the file")
     K, T, V, C = clip.tracks.shape
     if (V, C) != (facts["num_point"], facts["channels"]):
-        raise BadFile(
-            f"expected {facts['num_point']} joints with {facts['channels']} numbers each, got {V} joints with {C} numbers"
-        )
+        expected = f"{facts['num_point']} joints with {facts['channels']} numbers each"
+        raise BadFile(f"expected {expected}, got {V} joints with {C} numbers")
     if T == 0:
         raise BadFile("expected at least one frame, got none")
     if not 0 <= clip.label < facts["num_class"]:

@@ -16,7 +16,7 @@ PUBLISHED_PART = {"train": "train", "test": "val"}  # the names in 2s-AGCN and S
 def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Path]:
     """CTR-GCN's files, one per split ({"xsub": "NTU60_CS.npz", ...}); rows in published order.
 
-    x_train, x_test (N, T, 150) float32: persons, joints, xyz, zeros after the end, T frames as in the longest clip of the store;
+    x_train, x_test (N, T, 150) float32: persons, joints, xyz, zeros after the end, T frames as in the longest clip;
     y_train, y_test one-hot float64.
 
     Raises:
@@ -42,7 +42,7 @@ def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Pat
 
 
 def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
-    """The files of 2s-AGCN and ST-GCN, a folder per split: joints (N, C, 300, V, M) float32 and the pickled (names, labels).
+    """The files of 2s-AGCN and ST-GCN, a folder per split: joints (N, C, 300, V, M) float32, pickled (names, labels).
 
     The names in them end with `suffix`, that of the raw files.
 

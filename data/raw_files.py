@@ -1,5 +1,6 @@
 """Finding and reading raw files: whatever is wrong with one of them becomes BadFile, and memory stays bounded."""
 
+import gc
 import io
 import json
 import os
@@ -38,7 +39,7 @@ def find_files(folders: Sequence[Path], pattern: str, recursive: bool = True) ->
     for one, other in zip(found, found[1:], strict=False):
         if one.stem == other.stem:
             raise ValueError(
-                f"{one}: expected a unique clip name, got {other} too; remove one of them or give narrower --raw folders"
+                f"{one}: expected a unique clip name, got {other} too; remove one or give narrower --raw folders"
             )
     return found
 
@@ -57,7 +58,7 @@ def file_state(file: Path) -> list:
 
 
 def text_name(name: str) -> str:
-    """The name of a file or folder read as UTF-8, whatever the locale; bytes that are not UTF-8 become lone surrogates."""
+    """The name of a file or folder as UTF-8, whatever the locale; other bytes become lone surrogates."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
@@ -89,13 +90,17 @@ def bad_file(path: Path, error: ValueError) -> BadFile:
 
 def read_raw_json(path: Path, limit: int) -> Any:
     """The value of a JSON file of at most `limit` bytes, NaN and Infinity included; raises BadFile."""
+    content = read_raw(path, limit)
+    collecting = gc.isenabled()
+    gc.disable()  # the lists in a large file have no cycles, and looking for them takes most of the time
     try:
-        return json.loads(read_raw(path, limit))
-    except BadFile:
-        raise
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
         raise BadFile(f"expected a JSON document, got another or a truncated one ({reason})") from error
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Preparing a clip store: raw files in, a complete store or none out.
 
-`prepare` streams. Worker processes read the raw files in chunks, each chunk becomes a file (a shard), and the shards are joined in
-the order of the clip names. Memory does not grow with the number of files. A shard that exists is not made again, so an interrupted
-preparation continues where it stopped. The store appears under its name only when it is complete.
+`prepare` streams. Worker processes read the raw files in chunks, each chunk becomes a file (a shard), and the shards
+are joined in the order of the clip names. Memory does not grow with the number of files. A shard that exists is not
+made again, so an interrupted preparation continues where it stopped. The store appears under its name only when it is
+complete.
 """
 
 import hashlib
@@ -43,8 +44,8 @@ class RawSource:
         files: the raw files.
         read: raw file -> its clips; raises BadFile. A function of a module, so that it can be pickled.
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
-        facts: entries of the manifest; every clip must agree with `num_class`, `num_point`, `channels` and `num_person`.
-            Shards of an earlier run are used only if the facts are equal, so everything that changes the clips belongs here.
+        facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` hold for every clip. Shards
+            of an earlier run are used only if the facts are equal, so everything that changes the clips belongs here.
     """
 
     files: Sequence[Path]
@@ -56,12 +57,12 @@ class RawSource:
 def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
     """Read `source.files` and write the clip store `out`.
 
-    Files that cannot be used are listed in `<out>.report.json` and left out, or refused if `strict`. One process at a time
-    prepares a store.
+    Files that cannot be used are listed in `<out>.report.json` and left out, or refused if `strict`. One process at a
+    time prepares a store.
 
     Raises:
-        ValueError: no raw file or none that can be used, `out` exists and not `overwrite`, another process prepares it, two clips
-            have one name, or a file cannot be used and `strict`.
+        ValueError: no raw file or none that can be used, `out` exists and not `overwrite`, another process prepares it,
+            two clips have one name, or a file cannot be used and `strict`.
         RunError: a worker process was killed.
         OSError: the disk is full; finished shards are kept.
     """
@@ -187,7 +188,7 @@ def _shard_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) ->
 
 
 def _valid_frames(clip: Clip) -> int:
-    """Frames whose float32 sum over channels, then persons, then joints is not 0, the count of the published readers."""
+    """Frames whose float32 sum over channels, then persons, then joints is not 0, as published readers count them."""
     shown = clip.tracks[[m for m in clip.persons if m >= 0]]  # (M, T, V, C)
     return int(np.count_nonzero(shown.sum(-1).sum(0).sum(-1)))
 
@@ -212,7 +213,7 @@ def _report(shards: list[Path], out: Path) -> list[list[str]]:
 
 
 def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
-    """Join the part files into a whole store at `folder`, clips in the order of their names, one part in memory at a time."""
+    """Join the shards into a complete store at `folder`, clips sorted by name, one shard in memory at a time."""
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("name", "label", "length", "rows", "persons", "valid")}
     for part in parts:
         with np.load(part) as arrays:

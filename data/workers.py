@@ -13,7 +13,7 @@ from torchlight.system.command import RunError
 
 
 def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
-    """`map(job, chunks)` in worker processes that ignore Ctrl-C and end with this process. Close it when it is left early.
+    """`map(job, chunks)` in worker processes that ignore Ctrl-C and end with this one. Close it when it is left early.
 
     Raises:
         RunError: a worker process was killed.

@@ -90,8 +90,9 @@ def share(text: str) -> float:
 def read_labels(raw: Path, files: Sequence[Path], args: argparse.Namespace) -> LabelTable:
     """Labels and parts of the clips `files` below `raw`.
 
-    `labels.csv` has the columns name and label, and optionally split (train or test) and group; clips of one group (a recording, a
-    subject) stay in one part. Without the file the folder of a clip is its class and every clip its own group.
+    `labels.csv` has the columns name and label, and optionally split (train or test) and group; clips of one group (a
+    recording, a subject) stay in one part. Without the file the folder of a clip is its class and every clip its own
+    group.
 
     Raises:
         ValueError: the table is missing, cannot be read or has a wrong value.

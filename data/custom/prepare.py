@@ -2,10 +2,11 @@
 
     python data/custom/prepare.py --raw clips --skeleton body.yaml --out data/custom/mine.clips
 
-The raw folder has one file per clip: .npz with the array `keypoint` or .json with the list "skeletons", both of the shape (frames,
-joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a row per frame and the columns <joint>_x, <joint>_y
-(and <joint>_z). Labels are in labels.csv or are the names of the folders; docs/custom_skeleton.md has an example.
-Recipes: centered (the origin is the skeleton's center joint in the first frame), plain (coordinates unchanged).
+The raw folder has one file per clip: .npz with the array `keypoint` or .json with the list "skeletons", both of the
+shape (frames, joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a row per frame and the
+columns <joint>_x, <joint>_y (and <joint>_z). Labels are in labels.csv or are the names of the folders;
+docs/custom_skeleton.md has an example. Recipes: centered (the origin is the skeleton's center joint in the first
+frame), plain (coordinates unchanged).
 """
 
 import csv
@@ -96,7 +97,7 @@ def read_clip(
 
 
 def _center(data: np.ndarray, joint: int) -> np.ndarray:
-    """Move the origin to `joint` of the first person in the first frame that has it; joints that are all zero stay zero."""
+    """Move the origin to `joint` of the first person in the first frame with it; joints that are all zero stay zero."""
     seen = data.any(axis=-1, keepdims=True)
     first = np.flatnonzero(seen[0, :, joint, 0])
     return np.where(seen, data - data[0, first[0], joint], np.float32(0)) if len(first) else data

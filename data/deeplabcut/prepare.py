@@ -2,10 +2,10 @@
 
     python data/deeplabcut/prepare.py --csv tables --layout rat.yaml --image-size 720 540 --augment 4
 
-The folder has one .csv per recording: three header rows (scorer, bodyparts, coords), then the frame number and x, y (pixels),
-likelihood of any number of key points. The image size can also be given in the layout, as `image_size: [720, 540]`.
-Labels are in labels.csv or are the names of the folders (docs/custom_skeleton.md).
-Copies (scaled by 97 to 103 percent and shifted by 1 to 3 pixels) are made of training recordings only.
+The folder has one .csv per recording: three header rows (scorer, bodyparts, coords), then the frame number and x, y
+(pixels), likelihood of any number of key points. The image size can also be in the layout, as
+`image_size: [720, 540]`. Labels are in labels.csv or are the names of the folders (docs/custom_skeleton.md). Copies
+(scaled by 97 to 103 percent and shifted by 1 to 3 pixels) are made of training recordings only.
 """
 
 import csv
@@ -88,7 +88,7 @@ def read_clips(
 
 
 def read_points(path: Path, joints: tuple[str, ...]) -> np.ndarray:
-    """The joints of a table by name, (T, V, 3) float64: x and y in pixels, likelihood; zero if a cell is empty. Raises BadFile."""
+    """The joints of a table by name, (T, V, 3) float64: x, y in pixels, likelihood; 0 for empty cells. Raises BadFile."""
     try:
         with open_raw_table(path, MAX_BYTES) as file:
             rows = csv.reader(file)
@@ -128,7 +128,7 @@ def to_image(points: np.ndarray, size: tuple[int, int], scale: float = 1, dx: fl
 
 
 def _track(image: np.ndarray) -> np.ndarray:
-    """(1, T + 1, V, 3) float32. The tables count frames from 1 and ST-GCN's conversion from 0, so the first frame is empty."""
+    """(1, T + 1, V, 3) float32; frame 0 is empty, as the tables count from 1 and ST-GCN's conversion from 0."""
     return coordinates(np.pad(center(image, up=False), ((1, 0), (0, 0), (0, 0)))[None])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Joint: parent, and the bone from it in meters, for a performer of 1.7 m who stands upright, arms down (x left, y up, -z front).
+# Joint: parent, and the bone from it in meters, for an upright performer of 1.7 m, arms down (x left, y up, -z front).
 BONES: dict[int, tuple[int, tuple[float, float, float]]] = {
     1: (0, (0, 0.28, 0)),
     20: (1, (0, 0.24, 0)),
@@ -41,7 +41,7 @@ Angles = dict[int, np.ndarray]
 
 @dataclass(frozen=True)
 class Action:
-    """angles: phase (T,) in radians -> joint rotations (T, 3) about x, y, z, and the height of the spine base (T,) in meters."""
+    """angles: phase (T,) in radians -> joint rotations (T, 3) about x, y, z, spine base height (T,) in meters."""
 
     angles: Callable[[np.ndarray], tuple[Angles, np.ndarray]]
     cycles: float  # periods in a clip of average speed

@@ -3,9 +3,9 @@
     python data/demo/make.py --out data/demo/raw
     python data/ntu/prepare.py --raw data/demo/raw --classes data/demo/classes.txt --out data/demo/ctrgcn.clips
 
-Ten performers of different proportions do eight actions (classes.txt) in front of three cameras: 240 clips of 40 to 60 frames with
-sensor noise. Orientation, position, speed and phase are random; some recordings have a false second body. The same seed gives the
-same files. NTU's splits apply: performers 1 2 4 5 8 9 (xsub) or cameras 2 3 (xview) train.
+Ten performers of different proportions do eight actions (classes.txt) in front of three cameras: 240 clips of 40 to 60
+frames with sensor noise. Orientation, position, speed and phase are random; some recordings have a false second body.
+The same seed gives the same files. NTU's splits apply: performers 1 2 4 5 8 9 (xsub) or cameras 2 3 (xview) train.
 """
 
 import argparse

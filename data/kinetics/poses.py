@@ -22,8 +22,9 @@ def read_record(path: Path) -> dict:
 def read_persons(frames: list, persons_in: int) -> np.ndarray:
     """Elements {frame_index, skeleton: [{pose, score}]} -> x, y, score of the first `persons_in` of each frame.
 
-    (T, M, V, 3) float64, where T is one more than the last index; frames that are not listed stay zero. Indices are used as they
-    are, so the first frame of a file that counts from 1 is empty, as in the published code. Raises BadFile.
+    (T, M, V, 3) float64, where T is one more than the last index; frames that are not listed stay zero. Indices are
+    used as they are, so the first frame of a file that counts from 1 is empty, as in the published code. Raises
+    BadFile.
     """
     try:
         index = [(frame["frame_index"], m) for frame in frames for m in range(len(frame["skeleton"][:persons_in]))]
@@ -71,7 +72,7 @@ def most_confident(data: np.ndarray, persons_out: int) -> np.ndarray:
 
 
 def match(data: np.ndarray) -> np.ndarray:
-    """Track persons from frame to frame by the nearest pose, most confident first, then sort the tracks by their total score.
+    """Track persons from frame to frame by the nearest pose, most confident first; sort the tracks by total score.
 
     ST-GCN's `pose_matching`, (T, M, V, 3) -> same; the persons of every frame must be sorted by score already.
     """

@@ -2,9 +2,9 @@
 
     python data/kinetics/prepare.py --raw kinetics-skeleton
 
-The raw folder has kinetics_train/, kinetics_val/, kinetics_train_label.json and kinetics_val_label.json.
-Recipes: agcn (2s-AGCN, MS-G3D) flips y so that it points upwards, stgcn (ST-GCN) keeps it pointing down. A published checkpoint
-needs the recipe of its training. The split `kinetics` has the parts train and test (the published validation clips).
+The raw folder has kinetics_train/, kinetics_val/, kinetics_train_label.json and kinetics_val_label.json. Recipes: agcn
+(2s-AGCN, MS-G3D) flips y so that it points upwards, stgcn (ST-GCN) keeps it pointing down. A published checkpoint needs
+the recipe of its training. The split `kinetics` has the parts train and test (the published validation clips).
 """
 
 import sys
@@ -42,7 +42,7 @@ def arguments(parser: Parser) -> None:
 
 
 def source(args: Namespace) -> RawSource:
-    """All clips of both folders except those without a skeleton. Raises ValueError: a folder or label file is missing or damaged."""
+    """All clips of both folders except those without a skeleton. Raises ValueError: a missing folder or label file."""
     if len(args.raw) != 1:
         raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
     root, files, ids = args.raw[0], {}, {}

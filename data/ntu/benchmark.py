@@ -53,7 +53,7 @@ class Edition:
 
     Attributes:
         splits: name -> (group of NAME that decides, its values for training).
-        twice: the `ctrgcn` recipe shows the only person of a clip in both slots, as in the published NTU RGB+D 120 files.
+        twice: the `ctrgcn` recipe shows the only person of a clip in both slots, as published for NTU RGB+D 120.
         clips_per_class: raw recordings by action, before the skip list.
         npz: the file of each split in CTR-GCN's format.
     """

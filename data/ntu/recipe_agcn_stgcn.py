@@ -1,8 +1,8 @@
 """Recipes `agcn` and `stgcn`: persons are identified by their position in each frame's list of bodies.
 
-`agcn` (Shi et al., CVPR 2019; also MS-G3D): the two of the first four positions with the largest motion energy, centered in each
-frame, rotated upright, repeated to 300 frames.
-`stgcn` (Yan et al., AAAI 2018): the first two positions unchanged, zeros after the end.
+`agcn` (Shi et al., CVPR 2019; also MS-G3D): the two of the first four positions with the largest motion energy,
+centered in each frame, rotated upright, repeated to 300 frames. `stgcn` (Yan et al., AAAI 2018): the first two
+positions unchanged, zeros after the end.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def first_two(recording: Recording) -> np.ndarray:
 
 
 def best_two(recording: Recording) -> np.ndarray:
-    """Recipe `agcn` before `normalize`: the two positions with the largest energy, the larger first, (2, F, 25, 3) float32."""
+    """Recipe `agcn` before `normalize`: the two positions with the largest energy in order, (2, F, 25, 3) float32."""
     data = read_positions(recording, CANDIDATES)
     energy = np.array([_energy(poses) for poses in data])
     return data[energy.argsort()[::-1][:2]].astype(np.float32)
@@ -51,7 +51,7 @@ def _energy(poses: np.ndarray) -> float:
 
 
 def normalize(persons: np.ndarray) -> np.ndarray:
-    """Center and rotate the two persons of recipe `agcn`: (2, F, 25, 3) -> (2, P, 25, 3) float32, to be repeated to 300 frames.
+    """Center and rotate the persons of recipe `agcn`: (2, F, 25, 3) -> (2, P, 25, 3) float32, to be repeated to 300.
 
     P is the common period of both persons, or 300 if they have none.
     """
@@ -102,7 +102,7 @@ def angle(u: np.ndarray, v: np.ndarray) -> float:
 
 
 def rotation(axis: np.ndarray, theta: float) -> np.ndarray:
-    """Right-handed rotation about `axis` by `theta` radians (Rodrigues), (3, 3) float64; identity if axis or angle is 0."""
+    """Right-handed rotation about `axis` by `theta` radians (Rodrigues), (3, 3) float64; identity if either is 0."""
     if np.abs(axis).sum() < 1e-6 or abs(theta) < 1e-6:
         return np.eye(3)
     x, y, z = axis / np.linalg.norm(axis)

@@ -1,7 +1,7 @@
 """Recipe `ctrgcn`: bodies tracked by their id, noise removed, one origin per clip.
 
-The preparation of CTR-GCN (Chen et al., ICCV 2021), used unchanged by most later work. Published checkpoints and scores depend on its
-quirks, so these are kept and named here. All arithmetic is float32, which makes the results bit-equal.
+The preparation of CTR-GCN (Chen et al., ICCV 2021), used unchanged by most later work. Published checkpoints and scores
+depend on its quirks, so these are kept and named here. All arithmetic is float32, which makes the results bit-equal.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def motion(poses: np.ndarray) -> np.float32:
 
 
 def remove_noise(tracks: list[Track]) -> list[Track]:
-    """Remove short tracks, and wide ones while more than one is left; sort by motion, largest first. Raises BadFile: none left."""
+    """Remove short tracks, and wide ones while several are left; sort by motion, largest first. Raises BadFile."""
     for track in tracks:
         track.motion = motion(track.poses)
     tracks = [track for track in tracks if len(track.poses) > SHORT]
@@ -78,8 +78,8 @@ def remove_noise(tracks: list[Track]) -> list[Track]:
 def _merge(tracks: list[Track], n: int) -> np.ndarray:
     """Assign tracks to two actors: (2, n, 25, 3).
 
-    Each track goes to the first actor whose interval so far it does not overlap, otherwise it is dropped. Sharing one frame is not an
-    overlap, and the second actor's interval always begins at frame 0: two quirks of the published code.
+    Each track goes to the first actor whose interval so far it does not overlap, otherwise it is dropped. Sharing one
+    frame is not an overlap, and the second actor's interval always begins at frame 0: two quirks of the published code.
     """
     actors = np.zeros((2, n, 25, 3), np.float32)
     actors[0, tracks[0].start : tracks[0].end + 1] = tracks[0].poses
@@ -94,7 +94,7 @@ def _merge(tracks: list[Track], n: int) -> np.ndarray:
 
 
 def assemble(recording: Recording) -> np.ndarray:
-    """A recording as one or two actors, (1 or 2, T, 25, 3) float32: meters from the first actor's first spine. Raises BadFile."""
+    """A recording as one or two actors, (1 or 2, T, 25, 3) float32: meters from the first spine. Raises BadFile."""
     tracks, n = read_tracks(recording)
     if not tracks:
         raise BadFile("expected at least one body, got none")

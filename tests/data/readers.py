@@ -1,4 +1,4 @@
-"""Raw files and readers for the tests of the store; in a module of its own, so that worker processes can import them."""
+"""Raw files and readers for the tests of the store, in a module that worker processes can import."""
 
 import os
 import signal

@@ -105,11 +105,24 @@ def test_a_group_stays_on_one_side_and_the_seed_decides_which(tmp_path):
         ("name,label\na,x\nb,x\nc,y\n", "got none below .* for 1 .c."),
         ("name,label,split\na,x,train\nb,y,\n", "split: expected train or test .* in 1 of 2 rows"),
         ("name,label,split\na,x,train\nb,y,val\n", "split: expected train or test .* got 'val'"),
+        (
+            "name,label\na,20230101\nb,0\n",
+            "expected class numbers from 0 without large gaps, got 20230101 in 2 classes",
+        ),
+        ("name,label\na,2023\nb,2023\n", "without large gaps, got 2023 in 1 classes"),
+        (f"name,label\na,{10**15}\nb,0\n", "without large gaps, got 1000000000000000"),
+        (f"name,label\na,1{'0' * 100}\nb,0\n", "without large gaps"),
+        ("name,label\na,007\nb,0\n", "unknown label '007' of 'a'"),
+        ("name,label\na,\nb,0\n", "clip 1: expected a name and a label"),
+        ("name,label\na,0\n,1\n", "clip 2: expected a name and a label"),
+        (f"name,label\na,{'x' * 300}\nb,0\n", "clip 1: expected at most 255 characters"),
+        (f"name,label\na,{'x' * 200_000}\nb,0\n", "labels.csv: not a CSV table: field larger than field limit"),
+        ("name,label\na,\udc80\nb,0\n", "expected UTF-8 text"),
         ("name,label,group\na,x,g\nb,y,g\n", "expected groups for both parts, got 0 of 1"),
     ],
 )
 def test_a_wrong_label_table_is_refused_with_the_reason(text, reason, tmp_path):
-    (tmp_path / "labels.csv").write_text(text)
+    (tmp_path / "labels.csv").write_text(text, errors="surrogateescape")
     with pytest.raises(ValueError, match=reason):
         read_labels(tmp_path, [tmp_path / "a.npz", tmp_path / "b.npz"], options())
 
@@ -199,3 +212,32 @@ def test_the_example_body_is_a_skeleton_of_thirteen_joints(tmp_path):
     make(tmp_path, subjects=1, takes=1)
     skeleton = Skeleton.from_yaml(tmp_path / "body.yaml")
     assert skeleton.num_joint == 13 and len(skeleton.left) == 6
+
+
+@pytest.mark.parametrize("labels", [("0", "999"), ("²", "٣"), ("3", "run")])
+def test_class_numbers_with_small_gaps_and_any_text_are_labels(labels, tmp_path):
+    (tmp_path / "labels.csv").write_text(f"name,label\na,{labels[0]}\nb,{labels[1]}\n", encoding="utf-8")
+    table = read_labels(tmp_path, [tmp_path / "a.npz", tmp_path / "b.npz"], options(test_share=0.5))
+    assert [table.classes[table.label[name]] for name in ("a", "b")] == list(labels)
+
+
+@pytest.mark.parametrize(
+    "folder, option, value",
+    [
+        ("custom", "--test-share", "inf"),
+        ("custom", "--test-share", "nan"),
+        ("custom", "--test-share", "0"),
+        ("custom", "--persons", "999999999999"),
+        ("custom", "--persons", "0"),
+        ("custom", "--seed", "-1"),
+        ("custom", "--workers", "0"),
+        ("deeplabcut", "--augment", "-1"),
+        ("kinetics", "--persons-out", "999999999999"),
+        ("kinetics", "--persons-in", "0"),
+    ],
+)
+def test_an_option_out_of_its_range_is_one_message(folder, option, value, tmp_path, cli, capsys):
+    assert cli(folder, "--raw", tmp_path, option, value) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: command line: argument {option}") and "expected" in error and value in error
+    assert error.count("\n") == 1
