@@ -2,10 +2,12 @@
 
 Lei Shi, Yifan Zhang, Jian Cheng, Hanqing Lu. IEEE Transactions on Image Processing 2020, arXiv 1912.06971.
 
-Equals the published code, with two differences: the first unit obeys `in_channels`, and `adaptive=False`, which fails there, is the fixed
-skeleton here. `channels` shortens the stack (DKE-GCN's student S8: eight units without attention).
+Equals the published code, with two differences: the first block uses `in_channels`, which is fixed to 3 there, and
+`adaptive=False`, which fails there, is the fixed skeleton here. `channels` shortens the network (DKE-GCN's student
+S8: eight blocks without attention).
 
-Shapes, 300 frames of NTU RGB+D: (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
+Shapes, 300 frames of NTU RGB+D:
+(N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
 """
 
 from collections.abc import Sequence
@@ -15,23 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, products
-from model.fold import fold
+from model import blocks, network, ops
+from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
 
 class GraphConv(nn.Module):
-    """Adaptive graph convolution: (N, C_in, T, V) -> (N, C_out, T, V).
+    """Adaptive graph convolution with attention: (N, C_in, T, V) -> (N, C_out, T, V).
 
-    The topology of every subset is the learned PA, which starts as the skeleton, and alpha times the affinity of the joints.
+    z = ReLU(BN(f) + down(x)) with f = sum_k W_k x (B_k + alpha C_k) over the subsets k; then z <- z (1 + g) thrice:
+        B_k      learned, starts as the skeleton, in the published weights `PA`
+        C_k      tanh(theta_k(x)^T phi_k(x)), the affinity of the joints in this clip
+        g        over joints, frames and channels, one after the other
     """
 
-    norm_after = {"conv_d": "bn"}  # folded into it by `model.fold`
+    norm_after = {"conv_d": "bn"}
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool, attention: bool):
         super().__init__()
-        K, width = len(A), out_channels // 4
+        K, width = A.shape[0], out_channels // 4
         self.adaptive = adaptive
         if adaptive:
             self.PA = nn.Parameter(A.clone())
@@ -46,9 +51,9 @@ class GraphConv(nn.Module):
         blocks.init_graph_conv(self)
         self.attention = attention
         if attention:
-            self.build_gates(out_channels, num_point=A.shape[-1])
+            self.build_attention(out_channels, num_point=A.shape[-1])
 
-    def build_gates(self, channels: int, num_point: int) -> None:
+    def build_attention(self, channels: int, num_point: int) -> None:
         kernel = num_point - 1 + num_point % 2
         self.conv_sa = nn.Conv1d(channels, 1, kernel, padding=kernel // 2)
         self.conv_ta = nn.Conv1d(channels, 1, 9, padding=4)
@@ -56,40 +61,45 @@ class GraphConv(nn.Module):
         self.fc2c = nn.Linear(channels // 2, channels)
         nn.init.xavier_normal_(self.conv_sa.weight)
         nn.init.kaiming_normal_(self.fc1c.weight)
-        for zero in (self.conv_ta.weight, self.fc2c.weight, self.conv_sa.bias, self.conv_ta.bias, self.fc1c.bias, self.fc2c.bias):
-            nn.init.zeros_(zero)
+        for layer in (self.conv_sa, self.conv_ta, self.fc1c, self.fc2c):
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.conv_ta.weight)
+        nn.init.zeros_(self.fc2c.weight)
 
-    def gate(self, z: Tensor) -> Tensor:
-        """Spatial, temporal and channel attention, one after the other, each times 1 + sigmoid: (N, C, T, V) -> (N, C, T, V).
+    def forward(self, x: Tensor) -> Tensor:
+        S = self.PA.unsqueeze(0)  # B
+        if self.adaptive:
+            S = S + self.alpha * torch.tanh(ops.affinity(x, self.conv_a, self.conv_b))  # B + alpha C
+        z = F.relu(self.bn(ops.aggregate_then_conv(x, S, self.conv_d)) + self.down(x), inplace=True)
+        return self.attend(z) if self.attention else z
 
-        Each looks at what the gates before it let through, but only at means, so the map itself is gated once at the end.
+    def attend(self, z: Tensor) -> Tensor:
+        """z (1 + g_s) (1 + g_t) (1 + g_c), each factor computed from the product so far: the shape stays.
+
+            g_s = sigmoid(conv_sa(mean of z over frames))
+            g_t = sigmoid(conv_ta(mean of z (1 + g_s) over joints))
+            g_c = sigmoid(fc2c(ReLU(fc1c(mean of z (1 + g_s) (1 + g_t) over frames and joints))))
+
+        Only means of z are needed, in which the factors are weights; so z itself is multiplied only once, at the end.
         """
         joint = 1 + torch.sigmoid(self.conv_sa(z.mean(2)))  # (N, 1, V)
-        pose = products.mix_joints(z, joint.unsqueeze(1) / z.shape[3]).squeeze(3)  # (N, C, T)
+        pose = ops.mix_joints(z, joint.unsqueeze(1) / z.shape[3]).squeeze(3)  # weighted mean over joints, (N, C, T)
         frame = 1 + torch.sigmoid(self.conv_ta(pose))  # (N, 1, T)
         channel = 1 + torch.sigmoid(self.fc2c(F.relu(self.fc1c((frame * pose).mean(2)))))  # (N, C)
         return z * (frame.unsqueeze(3) * joint.unsqueeze(2)) * channel[:, :, None, None]
 
-    def forward(self, x: Tensor) -> Tensor:
-        S = self.PA.unsqueeze(0)
-        if self.adaptive:
-            S = S + self.alpha * torch.tanh(products.affinity(x, self.conv_a, self.conv_b))
-        z = F.relu(self.bn(products.aggregate(x, S, self.conv_d)) + self.down(x), inplace=True)
-        return self.gate(z) if self.attention else z
 
-
-class Model(blocks.UnitNetwork):
+class Model(network.BlockNetwork):
     """One stream of MS-AAGCN. (N, C, T, V, M) -> (N, num_class).
 
-    channels: widths of the units, ten from 64 to 256 if None; the stride is 2 where the width grows.
+    channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])
     """
 
-    dead_parameters: tuple[str, ...] = ()
-    for_inference = fold
+    for_inference = fuse_norms
 
     def __init__(
         self,
@@ -104,9 +114,10 @@ class Model(blocks.UnitNetwork):
         attention: bool = True,
         channels: Sequence[int] | None = None,
     ):
-        A = blocks.load_graph(graph, graph_args, num_point)
-        units = []
-        for C_in, C_out, stride in blocks.unit_table(WIDTHS if channels is None else channels, in_channels):
+        A = network.load_graph(graph, graph_args, num_point)
+        layers = []
+        for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
             tcn = blocks.TemporalConv(C_out, C_out, 9, stride, 1)
-            units.append(blocks.Unit(GraphConv(C_in, C_out, A, adaptive, attention), tcn, C_in, C_out, stride, first=not units))
-        super().__init__(units, C_out, num_class, num_point, num_person, in_channels, drop_out)
+            gcn = GraphConv(C_in, C_out, A, adaptive, attention)
+            layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))
+        super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)

@@ -1,11 +1,12 @@
-"""The baseline of CTR-GCN: learned topologies shared by all channels and clips.
+"""CTR-GCN's baseline: learned topologies shared by all channels and clips.
 
 Yuxin Chen, Ziqi Zhang, Chunfeng Yuan, Bing Li, Ying Deng, Weiming Hu. ICCV 2021, arXiv 2107.12213, Table 1.
 
-Equals the published code, except that the first unit obeys `in_channels`. The topologies start as identities: of the graph only the number
-of joints counts.
+Equals the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The topologies
+start as identity matrices: only the number of joints of `graph` is used.
 
-Shapes, 64 frames of NTU RGB+D: (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
+Shapes, 64 frames of NTU RGB+D:
+(N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
 """
 
 from typing import Any
@@ -14,16 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, products
-from model.fold import fold
+from model import blocks, network, ops
+from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 
 
 class GraphConv(nn.Module):
-    """Graph convolution with learned topologies of unit columns: (N, C_in, T, V) -> (N, C_out, T, V)."""
+    """Graph convolution with learned topologies: (N, C_in, T, V) -> (N, C_out, T, V).
 
-    norm_after = {"conv_d": "bn"}  # folded into it by `model.fold`
+    ReLU(BN(sum_k W_k x A_k) + down(x)) over the subsets k; A_k is `PA` with every column divided by its norm + 1e-4.
+    """
+
+    norm_after = {"conv_d": "bn"}
 
     def __init__(self, in_channels: int, out_channels: int, num_point: int, num_set: int, adaptive: bool):
         super().__init__()
@@ -38,12 +42,16 @@ class GraphConv(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
         blocks.init_graph_conv(self)
 
+    def topology(self) -> Tensor:
+        """The normalized columns of `PA`, (K, V, V); without `adaptive` the identity as it is."""
+        return self.PA / (self.PA.norm(dim=1, keepdim=True) + 1e-4) if self.adaptive else self.PA
+
     def forward(self, x: Tensor) -> Tensor:
-        A = self.PA / (self.PA.norm(dim=1, keepdim=True) + 1e-4) if self.adaptive else self.PA
-        return F.relu(self.bn(products.aggregate(x, A.unsqueeze(0), self.conv_d)) + self.down(x), inplace=True)
+        y = ops.aggregate_then_conv(x, self.topology().unsqueeze(0), self.conv_d)
+        return F.relu(self.bn(y) + self.down(x), inplace=True)
 
 
-class Model(blocks.UnitNetwork):
+class Model(network.BlockNetwork):
     """CTR-GCN's baseline. (N, C, T, V, M) -> (N, num_class).
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
@@ -51,8 +59,7 @@ class Model(blocks.UnitNetwork):
     torch.Size([1, 60])
     """
 
-    dead_parameters: tuple[str, ...] = ()
-    for_inference = fold
+    for_inference = fuse_norms
 
     def __init__(
         self,
@@ -66,10 +73,10 @@ class Model(blocks.UnitNetwork):
         adaptive: bool = True,
         num_set: int = 3,
     ):
-        blocks.load_graph(graph, graph_args, num_point)
-        units = []
-        for C_in, C_out, stride in blocks.unit_table(WIDTHS, in_channels):
+        network.load_graph(graph, graph_args, num_point)
+        layers = []
+        for C_in, C_out, stride in blocks.block_table(WIDTHS, in_channels):
             gcn = GraphConv(C_in, C_out, num_point, num_set, adaptive)
             tcn = blocks.TemporalConv(C_out, C_out, 5, stride, 1)
-            units.append(blocks.Unit(gcn, tcn, C_in, C_out, stride, first=not units))
-        super().__init__(units, C_out, num_class, num_point, num_person, in_channels, drop_out)
+            layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))
+        super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)

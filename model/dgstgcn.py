@@ -2,10 +2,12 @@
 
 Haodong Duan, Jiaqi Wang, Kai Chen, Dahua Lin. arXiv 2210.05895, 2022.
 
-Equals the published configurations in PYSKL. The graph starts as noise, drawn once and copied into every stage: of the named graph only the
-number of joints counts. Dead entries: `alpha` and `beta` beyond the first, `add_coeff` beyond the last joint.
+Equals the published configurations in PYSKL. The topologies start as one random draw, which every block copies: only
+the number of joints of `graph` is used. Entries without effect: `alpha` and `beta` after the first, `add_coeff` after
+the last joint.
 
-Shapes, 100 frames of NTU RGB+D: (N, 3, 100, 25, 2) -> (2N, 64, 100, 25) -> (2N, 128, 50, 25) -> (2N, 256, 25, 25) -> (N, 60)
+Shapes, 100 frames of NTU RGB+D:
+(N, 3, 100, 25, 2) -> (2N, 64, 100, 25) -> (2N, 128, 50, 25) -> (2N, 256, 25, 25) -> (N, 60)
 """
 
 from typing import Any
@@ -14,24 +16,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, products
-from model.fold import fold
+from model import blocks, network, ops
+from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 PUBLISHED_JOINTS = 25  # length of add_coeff in all published weights, also for smaller bodies
 
 
 class GraphConv(nn.Module):
-    """DG-GCN: K groups of channels, each with its own graph: (N, C_in, T, V) -> (N, C_out, T, V).
+    """DG-GCN, K groups of channels, each with its own topology: (N, C_in, T, V) -> (N, C_out, T, V).
 
-    A graph is the learned A, alpha times the differences of joints (for every channel), beta times their affinity (for every group).
+    ReLU(BN(post(pre(x) G)) + down(x)), with s = conv1(x), d = conv2(x) averaged over the frames and joints u, w
+        G_uw = A_uw + alpha D_uw + beta S_uw
+        D_uw = tanh(s_u - d_w)                  for every channel
+        S_uw = softmax over u of s_u . d_w      for every group
     """
 
-    norm_after = {"post": "bn"}  # folded into it by `model.fold`
+    norm_after = {"post": "bn"}
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor):
         super().__init__()
-        K = len(A)
+        K = A.shape[0]
         width = K * (out_channels // K)
         self.A = nn.Parameter(A.clone())
         self.alpha = nn.Parameter(torch.zeros(K))
@@ -44,20 +49,24 @@ class GraphConv(nn.Module):
         self.down = blocks.shortcut(in_channels, out_channels)
 
     def topology(self, x: Tensor) -> Tensor:
-        """(N, C_in, T, V) -> (N, K, C_out / K, V, V), the last two axes source and target."""
-        joints = products.pointwise(x.mean(2, keepdim=True), (self.conv1, self.conv2)).squeeze(2)
-        source, target = joints.unflatten(1, (2, len(self.A), -1)).unbind(1)  # (N, K, C, V)
-        difference = torch.tanh(source.unsqueeze(-1) - target.unsqueeze(-2))  # (N, K, C, V, V)
-        affinity = torch.einsum("nkcu,nkcw->nkuw", source, target).softmax(dim=-2)
-        return torch.addcmul((self.A + self.beta[0] * affinity).unsqueeze(2), self.alpha[0], difference)
+        """G: (N, C_in, T, V) -> (N, K, C_out / K, V, V), the last two axes source and target."""
+        joints = ops.pointwise(x.mean(2, keepdim=True), (self.conv1, self.conv2)).squeeze(2)
+        s, d = joints.unflatten(1, (2, self.A.shape[0], -1)).unbind(1)  # (N, K, C, V)
+        D = torch.tanh(s.unsqueeze(-1) - d.unsqueeze(-2))  # (N, K, C, V, V)
+        S = torch.einsum("nkcu,nkcw->nkuw", s, d).softmax(dim=-2)
+        return torch.addcmul((self.A + self.beta[0] * S).unsqueeze(2), self.alpha[0], D)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.topology(x).flatten(0, 2).transpose(1, 2) @ products.TimeLast.apply(self.pre(x))  # (N * C, V, T)
-        return F.relu(self.bn(self.post(products.from_time_last(y, len(x)))) + self.down(x), inplace=True)
+        G = self.topology(x).flatten(1, 2).transpose(2, 3)  # (N, C, V, V), row target
+        y = ops.from_matrices(ops.sum_of_products([G], [ops.to_matrices(self.pre(x))]))  # (N, C, T, V)
+        return F.relu(self.bn(self.post(y)) + self.down(x), inplace=True)
 
 
-class TemporalUnit(blocks.MultiScaleTemporalUnit):
-    """DG-TCN: the branches see the mean joint too, and every joint takes its own share: (N, C, T, V) -> (N, C, ceil(T / stride), V)."""
+class TemporalConv(blocks.MultiBranchTemporalConv):
+    """DG-TCN: (N, C, T, V) -> (N, C, ceil(T / stride), V).
+
+    The branches also process the mean joint, and joint v receives add_coeff_v times their output for it.
+    """
 
     def __init__(self, channels: int, stride: int, num_point: int):
         super().__init__(channels, stride)
@@ -65,23 +74,22 @@ class TemporalUnit(blocks.MultiScaleTemporalUnit):
 
     def forward(self, x: Tensor) -> Tensor:
         V = x.shape[-1]
-        mean = products.mix_joints(x, x.new_full((1, V), 1 / V))
-        joints, mean = self.scales(torch.cat([x, mean], dim=-1)).split([V, 1], dim=-1)  # (N, C, T', V) and (N, C, T', 1)
-        return self.join(torch.addcmul(joints, self.add_coeff[:V], mean))
+        mean = ops.mix_joints(x, x.new_full((1, V), 1 / V))
+        joints, mean = self.scales(torch.cat([x, mean], dim=-1)).split([V, 1], dim=-1)  # V and 1 joints, (N, C, T', .)
+        return self.fuse(torch.addcmul(joints, self.add_coeff[:V], mean))
 
 
-class Model(blocks.StageNetwork):
+class Model(network.PysklNetwork):
     """DG-STGCN. (N, C, T, V, M) -> (N, num_class); all persons share the statistics of `data_bn`.
 
-    num_filter: groups of channels K. init_off, init_std: mean and spread of the graph's first values.
+    num_filter: groups of channels K. init_off, init_std: mean and standard deviation of the initial topologies.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])
     """
 
-    dead_parameters: tuple[str, ...] = ()
-    for_inference = fold
+    for_inference = fuse_norms
 
     def __init__(
         self,
@@ -96,12 +104,12 @@ class Model(blocks.StageNetwork):
         init_off: float = 0.04,
         init_std: float = 0.02,
     ):
-        blocks.load_graph(graph, graph_args, num_point)
+        network.load_graph(graph, graph_args, num_point)
         if not 1 <= num_filter <= WIDTHS[0]:
-            raise ValueError(f"num_filter: found {num_filter}; allowed are 1 to {WIDTHS[0]}, the first width; change it")
+            raise ValueError(f"num_filter: expected 1 to {WIDTHS[0]}, the first width, got {num_filter}")
         A = init_off + init_std * torch.randn(num_filter, num_point, num_point)
-        stages = []
-        for C_in, C_out, stride in blocks.unit_table(WIDTHS, in_channels):
-            gcn, tcn = GraphConv(C_in, C_out, A), TemporalUnit(C_out, stride, num_point)
-            stages.append(blocks.Stage(gcn, tcn, C_in, C_out, stride, first=not stages))
-        super().__init__(stages, C_out, num_class, num_point, num_person, in_channels, drop_out)
+        layers = []
+        for C_in, C_out, stride in blocks.block_table(WIDTHS, in_channels):
+            gcn, tcn = GraphConv(C_in, C_out, A), TemporalConv(C_out, stride, num_point)
+            layers.append(blocks.PysklBlock(gcn, tcn, C_in, C_out, stride, first=not layers))
+        super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)

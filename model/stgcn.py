@@ -2,10 +2,11 @@
 
 Sijie Yan, Yuanjun Xiong, Dahua Lin. AAAI 2018, arXiv 1801.07455.
 
-Equals the published code. Its strategy `spatial` is the labeling mode `stgcn_spatial` here. A dead spot: entries of an edge importance
-where the adjacency is 0.
+Equals the published code. Its strategy `spatial` is the labeling mode `stgcn_spatial` here. Edge importance gets no
+gradient where the adjacency is 0.
 
-Shapes, 300 frames of NTU RGB+D: (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
+Shapes, 300 frames of NTU RGB+D:
+(N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
 """
 
 from typing import Any
@@ -13,25 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import blocks, products
-from model.fold import fold
+from model import blocks, network, ops
+from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
+EXAMPLE = {"graph_args": {"labeling_mode": "stgcn_spatial"}}  # the published partition
 
 
 class GraphConv(nn.Module):
-    """K 1x1 convolutions, each spread over its subset and summed: (N, C_in, T, V) -> (N, C_out, T, V)."""
+    """f = sum_k W_k x A_k over the subsets k, equation 10: (N, C_in, T, V), A (K, V, V) -> (N, C_out, T, V)."""
 
     def __init__(self, in_channels: int, out_channels: int, num_subsets: int):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, num_subsets * out_channels, 1)
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
-        return products.spread(x, A, self.conv)
+        return ops.conv_then_aggregate(x, self.conv, A)
 
 
 class Block(nn.Module):
-    """Graph convolution, temporal convolution over 9 frames, residual: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
+    """ReLU(TCN(GCN(x)) + residual(x)), the TCN over 9 frames: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
 
     def __init__(self, in_channels: int, out_channels: int, num_subsets: int, stride: int, dropout: float, first: bool):
         super().__init__()
@@ -47,22 +49,24 @@ class Block(nn.Module):
         if in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
         elif not first:
-            self.residual = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels))
+            conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
+            self.residual = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
         return blocks.add_residual(self.tcn(self.gcn(x, A)), self.residual, x)
 
 
-class Model(nn.Module):
+class Model(network.Network):
     """ST-GCN. (N, C, T, V, M) -> (N, num_class); all persons share the statistics of `data_bn`.
+
+    edge_importance_weighting: multiply A by a learned mask M in every block (A o M in the paper).
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph", {"labeling_mode": "stgcn_spatial"})
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])
     """
 
-    dead_parameters: tuple[str, ...] = ()
-    for_inference = fold
+    for_inference = fuse_norms
 
     def __init__(
         self,
@@ -76,13 +80,13 @@ class Model(nn.Module):
         dropout: float = 0,
     ):
         super().__init__()
-        A = blocks.load_graph(graph, graph_args, num_point)
+        A = network.load_graph(graph, graph_args, num_point)
         self.num_person = num_person
         self.register_buffer("A", A)
-        self.data_bn = blocks.DataNorm(in_channels, num_point, num_person, per_person=False, min_frames=1)
+        self.data_bn = network.DataNorm(in_channels, num_point, num_person, per_person=False)
         self.st_gcn_networks = nn.ModuleList(
-            Block(C_in, C_out, len(A), stride, dropout, first=i == 0)
-            for i, (C_in, C_out, stride) in enumerate(blocks.unit_table(WIDTHS, in_channels))
+            Block(C_in, C_out, A.shape[0], stride, dropout, first=i == 0)
+            for i, (C_in, C_out, stride) in enumerate(blocks.block_table(WIDTHS, in_channels))
         )
         self.edge_importance = None
         if edge_importance_weighting:
@@ -99,13 +103,7 @@ class Model(nn.Module):
         x = self.data_bn(data)
         for i, block in enumerate(self.st_gcn_networks):
             x = block(x, self.A if self.edge_importance is None else self.A * self.edge_importance[i])
-        return blocks.split_persons(x, self.num_person)
+        return network.split_persons(x, self.num_person)
 
-    def forward(self, data: Tensor) -> Tensor:
-        return self.fcn(blocks.pool(self.features(data))[:, :, None, None]).flatten(1)
-
-    def extract_feature(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and features of every joint and frame, (N, num_class, T', V, M) and (N, 256, T', V, M); the logits' mean is forward."""
-        feature = self.features(data)
-        output = self.fcn(feature.flatten(3)).unflatten(3, feature.shape[3:])  # (N, num_class, T', V, M)
-        return output, feature
+    def classify(self, pooled: Tensor) -> Tensor:
+        return self.fcn(pooled[:, :, None, None]).flatten(1)

@@ -1,12 +1,14 @@
-"""TSGCNeXt: Dynamic-Static Multi-Graph Convolution for Efficient Skeleton-Based Action Recognition with Long-term Learning Potential.
+"""TSGCNeXt: Dynamic-Static Multi-Graph Convolution for Efficient Skeleton-Based Action Recognition with Long-term
+Learning Potential.
 
 Dongjingdian Liu, Pengpeng Chen, Miao Yao, Yijing Lu, Zijie Cai, Yuxin Tian. arXiv 2304.11631, 2023.
 
-Equals the published code. The graphs are learned and the same for every clip. The hidden channels of a block are dealt out to the four
-groups in turn (channel modulo 4), not in quarters, and the strided convolution of a stage follows its norm, other than in the figure.
-`drop_out` is the highest rate of the drop paths, its name in the published configurations. Dead: `gamma` and `alpha` of the blocks.
+Equals the published code. The graphs are learned and the same for every clip. Two details differ from the paper's
+figure: hidden channel q of a block belongs to group q modulo 4 (in the figure the groups are quarters), and in the
+downsampling the norm precedes the strided convolution. `drop_out` is the highest drop-path rate, as in the published
+configurations. `gamma` and `alpha` of the blocks have no effect.
 
-Shapes, 256 frames of NTU RGB+D, depths 2, 5, 2:
+Shapes, 256 frames of NTU RGB+D:
 (N, 3, 256, 25, 2) -> (2N, 96, 64, 25) -> (2N, 192, 32, 25) -> (2N, 384, 16, 25) -> (N, 60)
 """
 
@@ -18,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graph import coco, ntu_rgb_d
-from model import blocks, products
-from model.fold import fold
+from model import network, ops
 
 UNIFIED = {"coco": coco, "ntu": ntu_rgb_d}
 
@@ -35,7 +36,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class DropPath(nn.Module):
-    """Drops whole rows, so persons, in training and scales up the others: shape stays."""
+    """Stochastic depth: in training every person is dropped with probability `rate`, the others are scaled up."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -45,13 +46,14 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
-        return x * (torch.rand(len(x), 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
+        return x * (torch.rand(x.shape[0], 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
 
 
 class Block(nn.Module):
-    """ConvNeXt block whose hidden channels are mixed over the joints: (N, C_in, T, V) -> (N, C_out, T', V).
+    """ConvNeXt block with DS-SMG, the graph convolution of the hidden channels: (N, C_in, T, V) -> (N, C_out, T', V).
 
-    Of four groups of hidden channels three pass a learned graph each (row target, column source) and one passes none.
+    down(x + DS-SMG(LN(dwconv(x)))). The 4 C_in hidden channels h = W u + b form four groups h_i, channel modulo 4:
+        DS-SMG(u) = W' GELU(A_0 h_0 | A_1 h_1 | A_2 h_2 | h_3) + b'
     """
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, drop_path: float):
@@ -72,35 +74,35 @@ class Block(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def mix(self, u: Tensor) -> Tensor:
-        """Widen, mix each group over the joints, narrow. One group at a time, so that no map is rearranged: shape stays."""
-        widen, bias = self.pwconv1.weight[..., None, None].unflatten(0, (-1, 4)), self.pwconv1.bias.unflatten(0, (-1, 4))
-        narrow = self.pwconv2.weight[..., None, None].unflatten(1, (-1, 4))
-        y = self.pwconv2.bias[:, None, None]
-        for i in range(4):
-            h = F.conv2d(u, widen[:, i], bias[:, i])
-            if i < 3:
-                h = products.mix_joints(h, self.PA[i])
-            y = y + F.conv2d(F.gelu(h), narrow[:, :, i])
-        return y
-
     def forward(self, x: Tensor) -> Tensor:
         return self.down(x + self.drop_path(self.mix(self.norm(self.dwconv(x)))))
 
+    def mix(self, u: Tensor) -> Tensor:
+        """DS-SMG(u), the shape stays.
 
-class Model(nn.Module):
+        Computed as b' + sum_i W'_i GELU(A_i (W_i u + b_i)), A_3 left out: by groups, so that no map is rearranged.
+        """
+        W, b = self.pwconv1.weight[..., None, None].unflatten(0, (-1, 4)), self.pwconv1.bias.unflatten(0, (-1, 4))
+        W_out = self.pwconv2.weight[..., None, None].unflatten(1, (-1, 4))
+        y = self.pwconv2.bias[:, None, None]
+        for i in range(4):
+            h = F.conv2d(u, W[:, i], b[:, i])
+            h = ops.mix_joints(h, self.PA[i]) if i < 3 else h
+            y = y + F.conv2d(F.gelu(h), W_out[:, :, i])
+        return y
+
+
+class Model(network.Network):
     """TSGCNeXt. (N, C, T, V, M) or, for one person, (N, T, V * C) -> (N, num_class).
 
-    depths: blocks of each width; the published networks are (2, 5, 2) and (4, 3, 2). base_channels: the first width, doubled from stage to
-    stage. in_channels: with 2, further channels of the data are left out. unify: `coco` or `ntu` takes the 13 joints that both have.
+    depths: blocks of each width; published are (2, 5, 2) and (4, 3, 2). base_channels: the first width, doubled from
+    stage to stage. in_channels: with 2, further channels of the data are ignored. unify: `coco` or `ntu` selects the
+    13 joints that both bodies have.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])
     """
-
-    dead_parameters: tuple[str, ...] = ("*.gamma", "*.alpha")
-    for_inference = fold
 
     def __init__(
         self,
@@ -117,13 +119,13 @@ class Model(nn.Module):
     ):
         super().__init__()
         if not depths or min(depths) < 1:
-            raise ValueError(f"depths: found {list(depths)}; allowed are whole numbers from 1 on, one for each width; correct the list")
+            raise ValueError(f"depths: expected integers >= 1, one for each width, got {list(depths)}")
         if not 0 <= drop_out < 1:
-            raise ValueError(f"drop_out: found {drop_out}; allowed are rates from 0 to below 1; lower it")
+            raise ValueError(f"drop_out: expected a rate from 0 to below 1, got {drop_out}")
         A = load_graph(graph, graph_args, num_point, unify)
         self.in_channels, self.num_point, self.num_person = in_channels, num_point, num_person
         min_frames = 4 * 2 ** (len(depths) - 1)
-        self.data_bn = blocks.DataNorm(in_channels, num_point, num_person, per_person=True, min_frames=min_frames)
+        self.data_bn = network.DataNorm(in_channels, num_point, num_person, per_person=True, min_frames=min_frames)
         self.l1 = nn.Sequential(nn.Conv2d(in_channels, base_channels, (4, 1), (4, 1)), ChannelNorm(base_channels))
         widths = [base_channels * 2**stage for stage, depth in enumerate(depths) for _ in range(depth)]
         rates = torch.linspace(0, drop_out, len(widths)).tolist()
@@ -137,27 +139,31 @@ class Model(nn.Module):
     def features(self, data: Tensor) -> Tensor:
         """Output of the last block: (N, C, T, V, M) -> (N, 384, T // 16, V, M)."""
         if data.dim() == 3:
-            data = blocks.unroll_joints(data, self.num_point)
+            data = network.unroll_joints(data, self.num_point)
         x = self.data_bn(data[:, :2] if self.in_channels == 2 else data)
         for i in range(1, self.num_layers + 1):
             x = self.get_submodule(f"l{i}")(x)
-        return blocks.split_persons(x, self.num_person)
+        return network.split_persons(x, self.num_person)
 
-    def forward(self, data: Tensor) -> Tensor:
-        return self.fc(self.norm(blocks.pool(self.features(data))))
+    def classify(self, pooled: Tensor) -> Tensor:
+        return self.fc(self.norm(pooled))
 
 
 def load_graph(graph: str, graph_args: dict[str, Any] | None, num_point: int, unify: str | None) -> Tensor:
-    """The three subsets, (3, V, V); with `unify` rows and columns of the common joints, not normalised again. Raises ValueError."""
+    """The three subsets, (3, V, V); with `unify` the rows and columns of the common joints, not normalized again.
+
+    Raises:
+        ValueError: `unify`, `num_point` or the number of subsets does not fit.
+    """
     if unify is None:
-        A = blocks.load_graph(graph, graph_args, num_point)
+        A = network.load_graph(graph, graph_args, num_point)
     elif unify not in UNIFIED:
-        raise ValueError(f"unify: found {unify!r}; allowed are {', '.join(UNIFIED)} or nothing; name the layout of the data")
+        raise ValueError(f"unify: expected {', '.join(UNIFIED)} or null, got {unify!r}")
     else:
         joints = UNIFIED[unify].COMMON_JOINTS
         if num_point != len(joints):
-            raise ValueError(f"num_point: found {num_point} with unify {unify!r}; allowed is {len(joints)}; set it, in the feeder too")
-        A = blocks.load_graph(graph, graph_args, UNIFIED[unify].SKELETON.num_joint)[:, joints][:, :, joints]
-    if len(A) != 3:
-        raise ValueError(f"graph_args: found a graph of {len(A)} subsets; allowed are 3; set labeling_mode to spatial")
+            raise ValueError(f"num_point: expected {len(joints)} (unify {unify}), got {num_point}")
+        A = network.load_graph(graph, graph_args, UNIFIED[unify].SKELETON.num_joint)[:, joints][:, :, joints]
+    if A.shape[0] != 3:
+        raise ValueError(f"graph_args: expected a graph of 3 subsets, got {A.shape[0]}; set labeling_mode to spatial")
     return A

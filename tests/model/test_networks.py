@@ -1,31 +1,53 @@
-"""What holds for every network."""
+"""What holds for every network in model/."""
 
+import inspect
+import re
 from fnmatch import fnmatch
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from model import catalog
+from model.network import pool
 from tests.model.golden import fill_model
-from tests.model.zoo import BODIES, MIN_FRAMES, NETWORKS, PER_PERSON_NORM, SHARED_NORM, build
+from tests.model.zoo import BODIES, NETWORKS, build, clip, data_norm, min_frames
 
+PER_PERSON = [name for name in NETWORKS if data_norm(build(name)).per_person]
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
-def clip(name, N=2, C=3, V=25, M=2, frames=8):
-    return torch.randn(N, C, max(frames, MIN_FRAMES[name]), V, M)
+def header_shapes(name: str) -> list[tuple[int, ...]]:
+    """The shapes in the header of a model file for one clip, N = 1: input, feature maps, logits."""
+    line = re.search(r"\nShapes, [^:]+:(.*)", inspect.getdoc(catalog.load(name)), re.DOTALL)[1].split("\n\n")[0]
+    sizes = [shape.split(", ") for shape in re.findall(r"\(([^)]+)\)", line)]
+    return [tuple(int(size.replace("N", "") or 1) for size in shape) for shape in sizes]
 
 
-def test_every_network_of_the_room_is_tested_here():
-    import pkgutil
-
-    import model
-
-    assert {module.name for module in pkgutil.iter_modules(model.__path__)} - {"blocks", "fold", "products"} == set(NETWORKS)
+def test_files_that_define_a_model_are_networks_and_building_blocks_are_not():
+    assert {"agcn", "ctrgcn", "stgcn"} <= set(NETWORKS)
+    assert not {"__init__", "blocks", "catalog", "fuse_norms", "network", "ops"} & set(NETWORKS)
 
 
 @every_network
-@pytest.mark.parametrize(("body", "persons", "channels"), [("coco", 5, 3), ("kinetics", 1, 6), ("ucla", 1, 9), ("hand", 1, 2)])
+def test_the_header_names_the_paper_and_the_shapes_that_the_network_has(name):
+    title, authors, differences, *_ = inspect.getdoc(catalog.load(name)).split("\n\n")
+    assert ": " in title and re.search(r"arXiv \d{4}\.\d{5}", authors) and differences
+    (N, C, T, V, M), *maps, (_, num_class) = header_shapes(name)
+    model, seen = build(name, num_person=M, num_class=num_class, in_channels=C).to("meta").eval(), set()
+    for module in model.modules():
+        module.register_forward_hook(lambda module, args, output: seen.add(tuple(output.shape)))
+    with torch.device("meta"):
+        logits, features = model(torch.empty(N, C, T, V, M)), model.features(torch.empty(N, C, T, V, M))
+    assert logits.shape == (N, num_class)
+    assert features.shape == (N, *maps[-1][1:], M)
+    assert set(maps) <= seen
+
+
+@every_network
+@pytest.mark.parametrize(
+    ("body", "persons", "channels"), [("coco", 5, 3), ("kinetics", 1, 6), ("ucla", 1, 9), ("hand", 1, 2)]
+)
 def test_any_body_number_of_persons_channels_and_odd_number_of_frames_works(name, body, persons, channels):
     model = build(name, body, persons, in_channels=channels).eval()
     data = clip(name, C=channels, V=BODIES[body], M=persons, frames=19)
@@ -39,7 +61,7 @@ def test_any_body_number_of_persons_channels_and_odd_number_of_frames_works(name
 @every_network
 def test_the_shortest_clip_works_and_depends_on_its_content(name):
     model = build(name).eval()
-    data = torch.randn(2, 3, MIN_FRAMES[name], 25, 2)
+    data = torch.randn(2, 3, min_frames(name), 25, 2)
     with torch.no_grad():
         logits = model(data)
     assert logits.isfinite().all()
@@ -47,25 +69,23 @@ def test_the_shortest_clip_works_and_depends_on_its_content(name):
 
 
 @every_network
-def test_time_is_divided_by_the_strides_of_the_network(name):
-    frames = 35
+def test_frames_that_are_no_multiple_of_the_stride_are_rounded_up_or_down(name):
+    (_, _, T, _, _), *_, (_, width, T_out, _), _ = header_shapes(name)
     with torch.no_grad():
-        features = build(name).eval().features(clip(name, N=1, frames=frames))
-    widths = {"tsgcnext": 384, "msg3d": 384}
-    assert features.shape == (1, widths.get(name, 256), frames // 16 if name == "tsgcnext" else 9, 25, 2)
+        features = build(name).eval().features(clip(name, N=1, frames=35))
+    floor = 35 * T_out // T
+    assert features.shape in [(1, width, frames, 25, 2) for frames in (floor, floor + 1)]
 
 
 @every_network
-def test_gradients_reach_every_parameter_that_is_not_named_dead(name):
+def test_gradients_reach_every_parameter_except_those_that_the_file_names(name):
     data = clip(name).double()
     model = fill_model(build(name), data)
     F.cross_entropy(model(data), torch.tensor([0, 1])).backward()
-    norms = {key: 0.0 if p.grad is None else float(p.grad.norm()) for key, p in model.named_parameters()}
-    largest = max(norms.values())
-    dead = {key for key in norms if any(fnmatch(key, pattern) for pattern in model.dead_parameters)}
-    assert {key for key, norm in norms.items() if norm < 1e-9 * largest} == dead
-    for pattern in model.dead_parameters:
-        assert any(fnmatch(key, pattern) for key in norms), pattern
+    norms = {key: float(p.grad.norm()) for key, p in model.named_parameters() if p.requires_grad}
+    zero = {key for key, norm in norms.items() if norm < 1e-9 * max(norms.values())}
+    assert zero == {key for key in norms if any(fnmatch(key, pattern) for pattern in catalog.no_gradient(name))}
+    assert all(any(fnmatch(key, pattern) for key in norms) for pattern in catalog.no_gradient(name))
 
 
 @every_network
@@ -78,36 +98,30 @@ def test_rows_of_a_batch_do_not_influence_each_other_in_evaluation(name):
 
 
 @every_network
-def test_logits_are_the_head_on_top_of_the_features(name):
-    model = build(name).eval()
-    heads = {"stgcn": "fcn", "dgstgcn": "cls_head.fc_cls", "stgcnpp": "cls_head.fc_cls"}
-    seen = {}
-    model.get_submodule(heads.get(name, "fc")).register_forward_hook(lambda module, args, output: seen.update(pooled=args[0]))
-    data = clip(name)
+def test_logits_are_the_classifier_on_top_of_the_pooled_features(name):
+    model, data = build(name).eval(), clip(name)
     with torch.no_grad():
-        model(data)
-        pooled = model.features(data).mean((2, 3, 4))
-        pooled = model.norm(pooled) if name == "tsgcnext" else pooled
-    assert torch.allclose(seen["pooled"].flatten(1), pooled, atol=1e-6)
+        assert torch.allclose(model(data), model.classify(pool(model.features(data))), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", SHARED_NORM)
-def test_exchanged_persons_change_nothing_where_they_share_the_norm(name):
+@every_network
+def test_exchanged_persons_change_nothing_if_their_input_is_normalized_alike(name):
     model = fill_model(build(name))
-    data = clip(name).double()
+    norm, data = data_norm(model), clip(name).double()
     with torch.no_grad():
+        if norm.per_person:
+            for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                values.view(2, -1)[1] = values.view(2, -1)[0]
         logits = model(data)
         assert torch.allclose(model(data.flip(-1)), logits, rtol=1e-9, atol=1e-9 * float(logits.abs().max()))
 
 
-@pytest.mark.parametrize("name", PER_PERSON_NORM)
-def test_exchanged_persons_only_matter_through_the_norm_of_each(name):
+@pytest.mark.parametrize("name", PER_PERSON)
+def test_a_norm_per_person_distinguishes_the_persons(name):
     model = build(name).double().eval()
-    data = clip(name).double()
+    norm, data = data_norm(model), clip(name).double()
     with torch.no_grad():
-        logits = model(data)
-        assert torch.allclose(model(data.flip(-1)), logits, atol=1e-9)
-        model.data_bn.weight[: len(model.data_bn.weight) // 2] = 3
+        norm.weight[: len(norm.weight) // 2] = 3
         assert not torch.allclose(model(data.flip(-1)), model(data), atol=1e-6)
 
 
@@ -123,29 +137,29 @@ def test_training_under_bfloat16_autocast_stays_finite(name):
 
 @every_network
 @pytest.mark.parametrize(
-    ("shape", "words"),
+    ("shape", "message"),
     [
-        ((2, 3, 16, 17, 2), ["V = 17", "V = 25", "num_point"]),
-        ((2, 3, 16, 25, 1), ["M = 1", "M = 2", "num_person"]),
-        ((2, 4, 16, 25, 2), ["C = 4", "C = 3", "in_channels"]),
-        ((2, 3, 16, 25), ["4 axes", "(N, C, T, V, M)"]),
+        ((2, 3, 16, 17, 2), "expected V = 25 (num_point), got V = 17 in (2, 3, 16, 17, 2)"),
+        ((2, 3, 16, 25, 1), "expected M = 2 (num_person), got M = 1 in (2, 3, 16, 25, 1)"),
+        ((2, 4, 16, 25, 2), "expected C = 3 (in_channels), got C = 4 in (2, 4, 16, 25, 2)"),
+        ((2, 3, 16, 25), "expected 5 axes (N, C, T, V, M), got 4 axes (2, 3, 16, 25)"),
     ],
 )
-def test_data_of_another_shape_is_refused_in_words(name, shape, words):
-    with pytest.raises(ValueError) as error:
+def test_data_of_another_shape_is_refused(name, shape, message):
+    with pytest.raises(ValueError, match=f"^data: {re.escape(message)}$"):
         build(name)(torch.zeros(shape))
-    assert all(word in str(error.value) for word in words)
 
 
 @every_network
-def test_too_few_frames_are_refused_in_words(name):
-    with pytest.raises(ValueError, match=f"found {MIN_FRAMES[name] - 1} frames; allowed are {MIN_FRAMES[name]}"):
-        build(name)(torch.zeros(2, 3, MIN_FRAMES[name] - 1, 25, 2))
+def test_too_few_frames_are_refused(name):
+    frames = min_frames(name)
+    with pytest.raises(ValueError, match=f"data: expected at least {frames} frames, got {frames - 1}"):
+        build(name)(torch.zeros(2, 3, frames - 1, 25, 2))
 
 
 @every_network
 def test_another_number_of_joints_than_the_graph_has_is_refused(name):
-    with pytest.raises(ValueError, match="found 17.*ntu_rgb_d has 25"):
+    with pytest.raises(ValueError, match=r"num_point: expected 25 \(graph ntu_rgb_d\), got 17"):
         build(name, num_point=17)
 
 

@@ -1,4 +1,4 @@
-"""What one paper has and the others have not."""
+"""What is specific to one paper."""
 
 from pathlib import Path
 
@@ -6,22 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from model import blocks, products
+from model import blocks
 from model.tsgcnext import ChannelNorm, DropPath
 from tests.model.golden import fill_model
 from tests.model.zoo import build
 
 GRAPHS = Path(__file__).parents[1] / "graph" / "golden" / "graphs.npz"
-
-
-def test_stgcn_scores_every_joint_and_frame_and_their_mean_is_the_logits():
-    model = fill_model(build("stgcn"))
-    data = torch.randn(2, 3, 9, 25, 2).double()
-    with torch.no_grad():
-        output, feature = model.extract_feature(data)
-        assert output.shape == (2, 5, 3, 25, 2)
-        assert feature.shape == (2, 256, 3, 25, 2)
-        assert torch.allclose(output.mean((2, 3, 4)), model(data))
 
 
 def test_stgcn_drops_values_in_all_blocks_but_the_first():
@@ -30,16 +20,16 @@ def test_stgcn_drops_values_in_all_blocks_but_the_first():
 
 
 @pytest.mark.parametrize("name", ["ctrgcn", "tsgcnext"])
-def test_one_person_may_come_with_joints_and_channels_side_by_side(name):
+def test_data_of_one_person_can_have_joints_and_channels_on_one_axis(name):
     model = build(name, "ucla", num_person=1).eval()
     data = torch.randn(2, 3, 20, 20, 1)
     with torch.no_grad():
         assert torch.equal(model(data[..., 0].permute(0, 2, 3, 1).reshape(2, 20, 60)), model(data))
-    with pytest.raises(ValueError, match="59 features"):
+    with pytest.raises(ValueError, match=r"V = 20 \(num_point\), got \(2, 20, 59\)"):
         model(torch.zeros(2, 20, 59))
 
 
-def test_side_by_side_joints_of_two_persons_are_refused():
+def test_joints_and_channels_of_two_persons_on_one_axis_are_refused():
     with pytest.raises(ValueError, match="M = 1"):
         build("ctrgcn")(torch.zeros(2, 20, 75))
 
@@ -54,7 +44,7 @@ def test_a_graph_that_is_not_adaptive_is_no_parameter_and_not_saved(name):
 @pytest.mark.parametrize("name", ["ctrgcn", "aagcn", "stgcnpp"])
 @pytest.mark.parametrize("channels", [[], [64, 32], [4], [64.0]])
 def test_impossible_widths_are_refused(name, channels):
-    with pytest.raises(ValueError, match="channels: found"):
+    with pytest.raises(ValueError, match="channels: expected non-decreasing integer widths >= 8"):
         build(name, channels=channels)
 
 
@@ -64,45 +54,39 @@ def test_branches_that_cannot_share_the_width_are_refused():
 
 
 def test_the_stride_is_two_where_the_width_grows():
-    assert list(blocks.unit_table([64, 64, 128], 3)) == [(3, 64, 1), (64, 64, 1), (64, 128, 2)]
+    assert list(blocks.block_table([64, 64, 128], 3)) == [(3, 64, 1), (64, 64, 1), (64, 128, 2)]
 
 
-def test_ctrgcn_topologies_without_alpha_are_the_skeleton_with_sums_of_children():
-    gcn = build("ctrgcn").l2.gcn1
-    for PA, topology in zip(gcn.PA, gcn.topologies(torch.randn(2, 64, 25, 4)), strict=True):
-        assert torch.equal(topology, PA.expand(2 * 64, -1, -1))
-    assert gcn.PA[1, 20].sum() == 4  # the root, row of targets, sums the four joints that hang on it
+def test_ctrgcn_adjacency_has_rows_as_targets_so_that_the_root_sums_its_children():
+    assert build("ctrgcn").l2.gcn1.PA[1, 20].sum() == 4
 
 
-def test_ctrgcn_topologies_are_refined_by_the_differences_of_joints():
-    gcn = build("ctrgcn").l2.gcn1.double()
+def test_ctrgcn_graph_convolution_is_the_equation_of_the_paper():
+    gcn = fill_model(build("ctrgcn")).l2.gcn1
     x = torch.randn(2, 64, 4, 25).double()
-    torch.nn.init.constant_(gcn.alpha, 0.7)
-    torch.nn.init.normal_(gcn.convs[1].conv4.bias)
-    target, source = (conv(x).mean(2) for conv in (gcn.convs[1].conv1, gcn.convs[1].conv2))
-    expected = gcn.PA[1] + 0.7 * gcn.convs[1].conv4(torch.tanh(target[..., None] - source[:, :, None]))
-    assert torch.allclose(list(gcn.topologies(x.transpose(2, 3)))[1], expected.flatten(0, 1))
+    Z = 0
+    for A, s in zip(gcn.PA, gcn.convs, strict=True):
+        psi, phi = s.conv1(x).mean(2), s.conv2(x).mean(2)
+        Q = s.conv4(torch.tanh(psi[..., None] - phi[:, :, None]))
+        Z = Z + torch.einsum("ncij,nctj->ncti", A + gcn.alpha * Q, s.conv3(x))
+    with torch.no_grad():
+        assert torch.allclose(gcn(x), torch.relu(gcn.bn(Z) + x))
 
 
 def test_baseline_columns_have_nearly_unit_length():
     gcn = build("baseline").l1.gcn1
-    x = torch.zeros(1, 3, 1, 25)
-    x[0, :, 0, 7] = 1
     with torch.no_grad():
         gcn.PA[:, 7, 3] = 2.0
-        gcn.conv_d[0].weight.fill_(1)
-        for conv in list(gcn.conv_d)[1:]:
-            conv.weight.zero_()
-        y = products.aggregate(x, (gcn.PA / (gcn.PA.norm(dim=1, keepdim=True) + 1e-4))[None], gcn.conv_d)
-    assert y[0, 0, 0, 3].item() == pytest.approx(3 * 2 / (5**0.5 + 1e-4))
+    assert gcn.topology()[0, 7, 3].item() == pytest.approx(2 / (5**0.5 + 1e-4))
+    assert torch.allclose(gcn.topology().norm(dim=1), torch.ones(3, 25), rtol=1e-3)
 
 
-def test_dgstgcn_stages_start_from_one_draw_that_the_seed_decides():
-    stages = build("dgstgcn").backbone["gcn"]
+def test_dgstgcn_blocks_start_from_one_random_draw_that_follows_from_the_seed():
+    layers = build("dgstgcn").backbone["gcn"]
     torch.manual_seed(0)
     again = build("dgstgcn").backbone["gcn"]
-    assert all(torch.equal(stage.gcn.A, again[0].gcn.A) for stage in stages)
-    assert stages[0].gcn.A.shape == (8, 25, 25)
+    assert all(torch.equal(block.gcn.A, again[0].gcn.A) for block in layers)
+    assert layers[0].gcn.A.shape == (8, 25, 25)
 
 
 def test_dgstgcn_graphs_have_affinities_whose_sources_sum_to_one():
@@ -116,13 +100,13 @@ def test_dgstgcn_graphs_have_affinities_whose_sources_sum_to_one():
 
 
 @pytest.mark.parametrize(("body", "length"), [("coco", 25), ("ntu_rgb_d", 25)])
-def test_dgstgcn_has_25_shares_of_the_mean_joint_for_every_smaller_body(body, length):
-    assert all(stage.tcn.add_coeff.shape == (length,) for stage in build("dgstgcn", body).backbone["gcn"])
+def test_dgstgcn_has_25_coefficients_of_the_mean_joint_for_every_smaller_body(body, length):
+    assert all(block.tcn.add_coeff.shape == (length,) for block in build("dgstgcn", body).backbone["gcn"])
 
 
 @pytest.mark.parametrize("num_filter", [0, 65])
 def test_dgstgcn_refuses_an_impossible_number_of_groups(num_filter):
-    with pytest.raises(ValueError, match="num_filter"):
+    with pytest.raises(ValueError, match=f"num_filter: expected 1 to 64, the first width, got {num_filter}"):
         build("dgstgcn", num_filter=num_filter)
 
 
@@ -165,7 +149,7 @@ def test_tsgcnext_with_two_channels_leaves_out_the_third():
 
 
 @pytest.mark.parametrize(("unify", "body"), [("coco", "coco"), ("ntu", "ntu_rgb_d")])
-def test_tsgcnext_unify_takes_rows_and_columns_of_the_common_joints(unify, body):
+def test_tsgcnext_unify_selects_rows_and_columns_of_the_common_joints(unify, body):
     model = build("tsgcnext", body, num_point=13, unify=unify).eval()
     with np.load(GRAPHS) as graphs:
         assert np.array_equal(model.l2.PA.detach().numpy(), graphs[f"tsgcnext/unify13/{unify}/spatial"].astype(np.float32))
@@ -180,7 +164,7 @@ def test_tsgcnext_unify_takes_rows_and_columns_of_the_common_joints(unify, body)
         ({"depths": []}, "depths"),
         ({"depths": [2, 0, 2]}, "depths"),
         ({"drop_out": 1.0}, "drop_out"),
-        ({"graph_args": {"labeling_mode": "distance"}}, "3; set labeling_mode"),
+        ({"graph_args": {"labeling_mode": "distance"}}, "3 subsets, got 2; set labeling_mode"),
     ],
 )
 def test_tsgcnext_refuses_impossible_arguments(changed, word):

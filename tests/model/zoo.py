@@ -1,26 +1,34 @@
-"""Every network, on any body, in few words."""
+"""Every network in model/, built for any body in few words."""
 
-import pkgutil
+import functools
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-NETWORKS = {
-    "stgcn": {"graph_args": {"labeling_mode": "stgcn_spatial"}},
-    "agcn": {},
-    "aagcn": {},
-    "baseline": {},
-    "ctrgcn": {},
-    "dgstgcn": {},
-    "stgcnpp": {},
-    "tsgcnext": {},
-    "msg3d": {"graph_args": {"labeling_mode": "binary"}, "num_gcn_scales": 5, "num_g3d_scales": 3},
-}
-PER_PERSON_NORM = ("agcn", "aagcn", "baseline", "ctrgcn", "tsgcnext", "msg3d")
-SHARED_NORM = ("stgcn", "dgstgcn", "stgcnpp")
+from model import catalog
+from model.network import DataNorm
+
+NETWORKS = catalog.networks()
 BODIES = {"coco": 17, "kinetics": 18, "ucla": 20, "hand": 21, "ntu_rgb_d": 25}
-MIN_FRAMES = dict.fromkeys(NETWORKS, 1) | {"tsgcnext": 16}
 
 
 def build(name: str, body: str = "ntu_rgb_d", num_person: int = 2, num_class: int = 5, **changed) -> nn.Module:
+    """The network with the arguments of its `EXAMPLE`, except for those in `changed`."""
     args = {"num_class": num_class, "num_point": BODIES[body], "num_person": num_person, "graph": f"graph.{body}.Graph"}
-    return pkgutil.resolve_name(f"model.{name}.Model")(**(args | NETWORKS[name] | changed))
+    return catalog.build(name, **(args | changed))
+
+
+def data_norm(model: nn.Module) -> DataNorm:
+    """The norm of the input, which knows what input the network accepts."""
+    return next(module for module in model.modules() if isinstance(module, DataNorm))
+
+
+@functools.cache
+def min_frames(name: str) -> int:
+    """Length of the shortest clip that the network accepts."""
+    return data_norm(build(name)).min_frames
+
+
+def clip(name: str, N: int = 2, C: int = 3, V: int = 25, M: int = 2, frames: int = 8) -> Tensor:
+    """Random data (N, C, T, V, M) that is long enough for the network."""
+    return torch.randn(N, C, max(frames, min_frames(name)), V, M)

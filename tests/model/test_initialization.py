@@ -1,4 +1,4 @@
-"""First values, surprises included, by their statistics."""
+"""Initial weights, by their statistics."""
 
 import math
 
@@ -25,7 +25,7 @@ def default_bound(layer):
 
 
 def assert_default(layer):
-    """PyTorch's own start: weight and bias uniform within 1 / sqrt(fan in)."""
+    """PyTorch's default: weight and bias uniform within 1 / sqrt(fan in)."""
     bound = default_bound(layer)
     assert layer.weight.abs().max() <= bound
     assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
@@ -50,18 +50,18 @@ def test_stgcn_convolutions_and_norms():
 
 
 @pytest.mark.parametrize("name", ["agcn", "aagcn", "baseline", "ctrgcn"])
-def test_the_trunk_of_2s_agcn_is_fan_out_with_the_graph_branch_switched_off(name):
+def test_networks_in_the_frame_of_2s_agcn_start_with_fan_out_and_without_their_graph_branch(name):
     model = build(name, num_class=60)
-    for unit in (model.l1, model.l5, model.l10):
-        assert (unit.gcn1.bn.weight == torch.tensor(1e-6)).all()
-        for conv in unit.tcn1.modules():
+    for block in (model.l1, model.l5, model.l10):
+        assert (block.gcn1.bn.weight == torch.tensor(1e-6)).all()
+        for conv in block.tcn1.modules():
             if isinstance(conv, nn.Conv2d):
                 assert_normal(conv.weight, fan_out(conv))
                 assert not conv.bias.any()
-    for unit in (model.l5, model.l8):
-        assert_normal(unit.residual.conv.weight, fan_out(unit.residual.conv))
-        assert_normal(unit.gcn1.down[0].weight, fan_out(unit.gcn1.down[0]))
-        assert (unit.residual.bn.weight == 1).all() and (unit.gcn1.down[1].weight == 1).all()
+    for block in (model.l5, model.l8):
+        assert_normal(block.residual.conv.weight, fan_out(block.residual.conv))
+        assert_normal(block.gcn1.down[0].weight, fan_out(block.gcn1.down[0]))
+        assert (block.residual.bn.weight == 1).all() and (block.gcn1.down[1].weight == 1).all()
     assert_normal(model.fc.weight, math.sqrt(2 / 60))
     assert 0 < model.fc.bias.abs().max() <= 1 / 16
     assert (model.data_bn.weight == 1).all()
@@ -69,10 +69,10 @@ def test_the_trunk_of_2s_agcn_is_fan_out_with_the_graph_branch_switched_off(name
 
 @pytest.mark.parametrize("name", ["agcn", "aagcn", "baseline"])
 def test_subset_convolutions_of_2s_agcn_are_smaller(name):
-    for unit in (build(name).l1, build(name).l9):
-        for conv in unit.gcn1.conv_d:
+    for block in (build(name).l1, build(name).l9):
+        for conv in block.gcn1.conv_d:
             assert_normal(conv.weight, math.sqrt(2 / (conv.out_channels * conv.in_channels * 3)))
-        assert (unit.tcn1.bn.weight == 1).all()
+        assert (block.tcn1.bn.weight == 1).all()
 
 
 def test_agcn_masks_start_small_and_embeddings_fan_out():
@@ -82,7 +82,7 @@ def test_agcn_masks_start_small_and_embeddings_fan_out():
     assert_normal(gcn.conv_b[2].weight, math.sqrt(2 / 16))
 
 
-def test_aagcn_starts_from_the_skeleton_with_gates_of_one_and_a_half():
+def test_aagcn_starts_from_the_skeleton_with_attention_factors_of_one_and_a_half():
     gcn = build("aagcn").l4.gcn1
     assert torch.equal(gcn.PA[0], torch.eye(25)) and gcn.alpha == 0
     assert_normal(gcn.conv_sa.weight, math.sqrt(2 / (65 * 25)))
@@ -91,7 +91,7 @@ def test_aagcn_starts_from_the_skeleton_with_gates_of_one_and_a_half():
         assert not zero.any()
 
 
-def test_aagcn_spatial_gate_has_an_odd_kernel_on_every_body():
+def test_aagcn_spatial_attention_has_an_odd_kernel_on_every_body():
     kernels = {body: build("aagcn", body).l1.gcn1.conv_sa.kernel_size[0] for body in ("coco", "kinetics", "ucla", "ntu_rgb_d")}
     assert kernels == {"coco": 17, "kinetics": 17, "ucla": 19, "ntu_rgb_d": 25}
 
@@ -118,10 +118,10 @@ def test_baseline_topologies_start_as_identities():
 
 def test_dgstgcn_starts_from_a_noisy_constant_graph_alone():
     model = build("dgstgcn")
-    stage = model.backbone["gcn"][4]
-    assert_normal(stage.gcn.A, 0.02, mean=0.04)
-    assert not stage.gcn.alpha.any() and not stage.gcn.beta.any() and not stage.tcn.add_coeff.any()
-    for conv in (stage.gcn.pre[0], stage.gcn.post, stage.residual.conv, stage.tcn.branches[1][3].conv):
+    block = model.backbone["gcn"][4]
+    assert_normal(block.gcn.A, 0.02, mean=0.04)
+    assert not block.gcn.alpha.any() and not block.gcn.beta.any() and not block.tcn.add_coeff.any()
+    for conv in (block.gcn.pre[0], block.gcn.post, block.residual.conv, block.tcn.branches[1][3].conv):
         assert_default(conv)
 
 
@@ -133,11 +133,11 @@ def test_the_head_of_pyskl_starts_small(name):
 
 
 def test_stgcnpp_starts_from_the_skeleton_with_default_convolutions():
-    stage = build("stgcnpp").backbone["gcn"][7]
-    assert torch.equal(stage.gcn.A[0], torch.eye(25))
-    assert_default(stage.gcn.conv)
-    assert_default(stage.tcn.transform[2])
-    assert (stage.gcn.bn.weight == 1).all()
+    block = build("stgcnpp").backbone["gcn"][7]
+    assert torch.equal(block.gcn.A[0], torch.eye(25))
+    assert_default(block.gcn.conv)
+    assert_default(block.tcn.transform[2])
+    assert (block.gcn.bn.weight == 1).all()
 
 
 def test_tsgcnext_stem_keeps_the_default_and_blocks_are_truncated_normal():
@@ -151,7 +151,7 @@ def test_tsgcnext_stem_keeps_the_default_and_blocks_are_truncated_normal():
     assert_normal(model.fc.weight, math.sqrt(2 / 60))
 
 
-def test_msg3d_masks_start_next_to_nothing():
+def test_msg3d_learned_masks_start_near_zero():
     model = build("msg3d")
     for mask in (model.sgcn1[0].A_res, model.gcn3d2.gcn3d[1].gcn3d[1].A_res):
         assert 0.9e-6 < mask.abs().max() <= 1e-6

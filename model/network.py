@@ -1,0 +1,167 @@
+"""The frame of a network: graph, normalization of the input, persons, pooling, classifier.
+
+Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. Inside a network the persons are batch
+rows, index n * M + m, and a feature map is (N * M, C, T, V), with the channels last in memory (`model.ops` says why).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graph.skeleton import BodyGraph, build_graph
+
+
+def load_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None, num_point: int) -> Tensor:
+    """The adjacency of the named graph in the precision of the published weights, (K, V, V) float32.
+
+    Raises:
+        ValueError: the graph has another number of joints than `num_point`.
+    """
+    body = build_graph(graph, graph_args)
+    if body.num_node != num_point:
+        raise ValueError(f"num_point: expected {body.num_node} (graph {body.skeleton.name}), got {num_point}")
+    return torch.from_numpy(body.A.astype(np.float32))
+
+
+class DataNorm(nn.BatchNorm1d):
+    """Batch norm of every joint and channel over time; then persons become batch rows.
+
+    (N, C, T, V, M) -> (N * M, C, T, V).
+
+    per_person: separate statistics for every person slot, or shared ones.
+
+    Raises:
+        ValueError: the data has other axes than the network was built for, or fewer than `min_frames` frames.
+    """
+
+    def __init__(self, in_channels: int, num_point: int, num_person: int, per_person: bool, min_frames: int = 1):
+        super().__init__((num_person if per_person else 1) * num_point * in_channels)
+        self.expected = {"C": in_channels, "V": num_point, "M": num_person}
+        self.per_person, self.min_frames = per_person, min_frames
+
+    def forward(self, data: Tensor) -> Tensor:
+        self.check(data)
+        N, C, T, V, M = data.shape
+        x = data.permute(0, 4, 3, 1, 2).reshape(-1, self.num_features, T)  # (N, M * V * C, T) or (N * M, V * C, T)
+        x = super().forward(x).view(N * M, V, C, T).permute(0, 2, 3, 1)  # (N * M, C, T, V)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def check(self, data: Tensor) -> None:
+        shape = tuple(data.shape)
+        if data.dim() != 5:
+            raise ValueError(f"data: expected 5 axes (N, C, T, V, M), got {data.dim()} axes {shape}")
+        size = dict(zip("NCTVM", shape, strict=True))
+        for axis, key in (("C", "in_channels"), ("V", "num_point"), ("M", "num_person")):
+            if size[axis] != (expected := self.expected[axis]):
+                raise ValueError(f"data: expected {axis} = {expected} ({key}), got {axis} = {size[axis]} in {shape}")
+        if size["T"] < self.min_frames:
+            raise ValueError(f"data: expected at least {self.min_frames} frames, got {size['T']}; use a longer window")
+
+
+def unroll_joints(data: Tensor, num_point: int) -> Tensor:
+    """One person with joints and channels on one axis, joint-major: (N, T, V * C) -> (N, C, T, V, 1).
+
+    Raises:
+        ValueError: the last axis is not a multiple of `num_point`.
+    """
+    if data.shape[2] % num_point:
+        raise ValueError(f"data: expected (N, T, V * C) with V = {num_point} (num_point), got {tuple(data.shape)}")
+    return data.unflatten(2, (num_point, -1)).permute(0, 3, 1, 2).unsqueeze(-1)  # (N, C, T, V, 1)
+
+
+def split_persons(x: Tensor, num_person: int) -> Tensor:
+    """(N * M, C, T, V) -> (N, C, T, V, M), a view."""
+    return x.unflatten(0, (-1, num_person)).movedim(1, -1)  # (N, C, T, V, M)
+
+
+def pool(features: Tensor) -> Tensor:
+    """Mean over frames, joints and person slots, empty slots included: (N, C, T, V, M) -> (N, C)."""
+    return features.mean((2, 3, 4))
+
+
+class Network(nn.Module):
+    """Features of every joint and frame, their mean, a classifier: (N, C, T, V, M) -> (N, num_class)."""
+
+    def features(self, data: Tensor) -> Tensor:
+        """Output of the last block: (N, C, T, V, M) -> (N, C_out, T', V, M)."""
+        raise NotImplementedError
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits of pooled features: (N, C_out) -> (N, num_class)."""
+        raise NotImplementedError
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.classify(pool(self.features(data)))
+
+    def for_inference(self) -> nn.Module:
+        """The network for evaluation: itself, or a faster copy with the same logits.
+
+        A class offers a copy by a definition of its own, `for_inference = fuse_norms`. The engine ignores an inherited
+        one: a subclass may have another forward pass, for which the copy would be wrong.
+        """
+        return self
+
+
+class BlockNetwork(Network):
+    """`data_bn`, the blocks `l1`, `l2`, ..., pooling, dropout, `fc`: frame and key names of 2s-AGCN (CVPR 2019)."""
+
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        width: int,
+        num_class: int,
+        num_point: int,
+        num_person: int,
+        in_channels: int,
+        drop_out: float,
+    ):
+        super().__init__()
+        self.num_person = num_person
+        self.data_bn = DataNorm(in_channels, num_point, num_person, per_person=True)
+        self.num_blocks = len(blocks)
+        for i, block in enumerate(blocks, start=1):
+            self.add_module(f"l{i}", block)
+        self.drop_out = nn.Dropout(drop_out)
+        self.fc = nn.Linear(width, num_class)
+        nn.init.normal_(self.fc.weight, 0, (2 / num_class) ** 0.5)
+
+    def features(self, data: Tensor) -> Tensor:
+        x = self.data_bn(data)
+        for i in range(1, self.num_blocks + 1):
+            x = self.get_submodule(f"l{i}")(x)
+        return split_persons(x, self.num_person)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        return self.fc(self.drop_out(pooled))
+
+
+class PysklNetwork(Network):
+    """`backbone` (shared norm, blocks), pooling, dropout, `cls_head`: frame and key names of PYSKL (ACM MM 2022)."""
+
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        width: int,
+        num_class: int,
+        num_point: int,
+        num_person: int,
+        in_channels: int,
+        drop_out: float,
+    ):
+        super().__init__()
+        self.num_person = num_person
+        norm = DataNorm(in_channels, num_point, num_person, per_person=False)
+        self.backbone = nn.ModuleDict({"data_bn": norm, "gcn": nn.Sequential(*blocks)})
+        self.drop_out = nn.Dropout(drop_out)
+        self.cls_head = nn.ModuleDict({"fc_cls": nn.Linear(width, num_class)})
+        nn.init.normal_(self.cls_head["fc_cls"].weight, 0, 0.01)
+        nn.init.zeros_(self.cls_head["fc_cls"].bias)
+
+    def features(self, data: Tensor) -> Tensor:
+        return split_persons(self.backbone["gcn"](self.backbone["data_bn"](data)), self.num_person)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        return self.cls_head["fc_cls"](self.drop_out(pooled))
