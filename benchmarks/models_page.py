@@ -2,42 +2,53 @@
 
 python -m benchmarks.models_page
 
-In the template `{{sizes}}` stands for the table of parameters and multiply-adds, `{{paper ctrgcn}}` for what the header of
-model/ctrgcn.py says, and `{{published ctrgcn}}` for the rows of published.csv.
+In the template `{{sizes}}` becomes the table of parameters and multiply-adds, `{{paper ctrgcn}}` what the header of
+model/ctrgcn.py says, `{{published ctrgcn}}` the rows of published.csv, and `{{others}}` a section for every network that the
+template does not mention.
 """
 
 import csv
-import importlib
-import inspect
+import json
 import re
 from pathlib import Path
 
 import torch
 
-from data.ntu.recipe_agcn_stgcn import WINDOW
+from benchmarks.networks import CONFIG, FOLDERS, clip_shape, header, networks, recipe
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
 from torchlight.system.files import atomic
 from torchlight.training.model_size import model_size
 
-ROOT = Path(__file__).resolve().parent.parent
-TEMPLATE, PUBLISHED, PAGE = ROOT / "benchmarks/models.template.md", ROOT / "benchmarks/published.csv", ROOT / "docs/models.md"
+ROOT = CONFIG.parent
+TEMPLATE = ROOT / "benchmarks/models.template.md"
+PUBLISHED, PAGE = ROOT / "benchmarks/published.csv", ROOT / "docs/models.md"
 
-NETWORKS = ("stgcn", "agcn", "aagcn", "msg3d", "baseline", "ctrgcn", "dgstgcn", "stgcnpp", "tsgcnext", "dke9", "dke7", "dke_s8")
-FOLDERS = {"ntu/xsub": "NTU RGB+D 60", "ntu120/xsub": "NTU RGB+D 120", "kinetics": "Kinetics-Skeleton", "NW-UCLA": "NW-UCLA"}
 DATASETS = {folder.split("/")[0]: title for folder, title in FOLDERS.items()}
 STREAMS = ("one stream", "joint", "bone", "joint motion", "bone motion", "two streams", "four streams")
 COLUMNS = ["model", "dataset", "split", "stream", "top1", "source"]
 
 
-def clip_shape(config: Config) -> tuple[tuple[int, int, int, int], int]:
-    """(C, T, V, M) of a test clip as the recipe's feeder would yield it, and how many samples of a clip are averaged."""
-    arguments = {name: p.default for name, p in inspect.signature(import_object(config.feeder)).parameters.items()}
-    arguments |= config.test_feeder_args
-    T = arguments["window_size"] or WINDOW  # 0: all frames of the padded files
-    args = config.model_args
-    return (args.get("in_channels", 3), T, args["num_point"], args["num_person"]), arguments.get("num_clips", 1)
+def recipes() -> list[str]:
+    """Names of the recipes in FOLDERS with different networks: first those named like a network, in the order of the papers.
+
+    Of recipes that train the same network only the first name is listed.
+    """
+    own = networks()
+    files = {file.stem for folder in FOLDERS for file in (CONFIG / folder).glob("*.yaml")}
+    names, seen = [], set()
+    for name in [*(name for name in own if name in files), *sorted(files - set(own))]:
+        config = next(load_config(CONFIG / folder / f"{name}.yaml") for folder in FOLDERS if has_recipe(folder, name))
+        network = config.model + json.dumps(config.model_args, sort_keys=True)
+        if network not in seen:
+            names.append(name)
+        seen.add(network)
+    return names
+
+
+def has_recipe(folder: str, name: str) -> bool:
+    return (CONFIG / folder / f"{name}.yaml").is_file()
 
 
 def size(config: Config) -> tuple[str, str]:
@@ -49,43 +60,56 @@ def size(config: Config) -> tuple[str, str]:
     return found["parameters"].split(" (")[0], found["multiply-adds of one clip"]
 
 
+def cell(folder: str, name: str) -> str:
+    """Parameters, multiply-adds and frames of a recipe; empty if there is none."""
+    if not has_recipe(folder, name):
+        return ""
+    config = load_config(CONFIG / folder / f"{name}.yaml")
+    (_, T, _, _), samples = clip_shape(config)
+    return " / ".join((*size(config), f"{samples} x {T}" if samples > 1 else str(T)))
+
+
 def size_table() -> str:
     """Networks by benchmarks: parameters, multiply-adds, frames."""
     lines = ["| | " + " | ".join(FOLDERS.values()) + " |", "|---" * (len(FOLDERS) + 1) + "|"]
-    for name in NETWORKS:
-        cells = []
-        for folder in FOLDERS:
-            file = ROOT / "config" / folder / f"{name}.yaml"
-            if not file.is_file():
-                cells.append("")
-                continue
-            config = load_config(file)
-            (_, T, _, _), samples = clip_shape(config)
-            frames = f"{samples} x {T}" if samples > 1 else str(T)
-            cells.append(" / ".join((*size(config), frames)))
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += [f"| `{name}` | " + " | ".join(cell(folder, name) for folder in FOLDERS) + " |" for name in recipes()]
     return "\n".join(lines)
 
 
 def paper(name: str) -> str:
     """Title, authors, venue, arXiv and what differs, from the header of model/<name>.py."""
-    title, authors, differs = inspect.getdoc(importlib.import_module(f"model.{name}")).split("\n\n")[:3]
-    authors = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", authors)
-    return f"*{title.rstrip('.')}.* {authors}\n\n{differs}"
+    found = header(name)
+    authors = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", found.authors)
+    return f"*{found.name}: {found.title}.* {authors}\n\n{found.differences}"
+
+
+def others() -> str:
+    """A section with header, published figures and command for every network that the template does not mention."""
+    text, sections = TEMPLATE.read_text(), []
+    for name in networks():
+        if f"{{{{paper {name}}}}}" in text:
+            continue
+        sections += [f"## {header(name).name}", paper(name)]
+        if any(row["model"] == name for row in read_published()):
+            sections.append(published(name))
+        if (config := recipe(name)) is not None:
+            sections.append(f"    python main.py --config {Path(config.config).relative_to(ROOT)}")
+    return "\n\n".join(sections)
 
 
 def read_published() -> list[dict[str, str]]:
     """The rows of published.csv.
 
     Raises:
-        ValueError: the columns are not COLUMNS, or a stream is none of STREAMS.
+        ValueError: other columns than COLUMNS, or a stream that is not in STREAMS.
     """
     with open(PUBLISHED, newline="") as file:
         reader = csv.DictReader(file, strict=True)
         rows = list(reader)
-    unknown = sorted({row["stream"] for row in rows} - set(STREAMS)) if reader.fieldnames == COLUMNS else [reader.fieldnames]
-    if unknown:
-        raise ValueError(f"{PUBLISHED}: found {unknown}; the columns {','.join(COLUMNS)} and the streams {', '.join(STREAMS)} are needed")
+    if reader.fieldnames != COLUMNS:
+        raise ValueError(f"{PUBLISHED}: expected the columns {','.join(COLUMNS)}, got {reader.fieldnames}")
+    if unknown := sorted({row["stream"] for row in rows} - set(STREAMS)):
+        raise ValueError(f"{PUBLISHED}: expected the streams {', '.join(STREAMS)}, got {unknown}")
     return rows
 
 
@@ -105,8 +129,10 @@ def published(name: str) -> str:
 
 def make_page() -> str:
     """The page as Markdown."""
-    makers = {"sizes": size_table, "paper": paper, "published": published}
-    return re.sub(r"\{\{(\w+) ?(\w*)\}\}", lambda match: makers[match[1]](*filter(None, [match[2]])), TEMPLATE.read_text())
+    makers = {"sizes": size_table, "paper": paper, "published": published, "others": others}
+    text = TEMPLATE.read_text()
+    text = re.sub(r"\{\{(\w+) ?(\w*)\}\}", lambda match: makers[match[1]](*filter(None, [match[2]])), text)
+    return re.sub("\n{3,}", "\n\n", text)
 
 
 def main() -> None:

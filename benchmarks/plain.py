@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from benchmarks.kinds import profiled
-from benchmarks.literal import literal
 from benchmarks.measure import Arithmetic, inference, seconds, training_step
 from benchmarks.networks import Setting
+from benchmarks.reference import reference
 
 CPU = torch.device("cpu")
 work: Callable  # the one thing that the other process does
@@ -47,7 +47,7 @@ def prepare(setting: Setting, what: str, threads: int) -> None:
     global work
     torch.set_num_threads(threads)
     data, label = setting.clips(setting.batch, CPU)
-    model, float32 = literal(setting.build(CPU)), Arithmetic("float32", CPU)
+    model, float32 = reference(setting.build(CPU)), Arithmetic("float32", CPU)
     work = training_step(model, data, label, float32) if what == "training step" else inference(model, data, float32)
 
 

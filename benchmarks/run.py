@@ -30,12 +30,12 @@ import torch
 
 from benchmarks import feeding
 from benchmarks.kinds import profiled
-from benchmarks.literal import literal
 from benchmarks.measure import PLAIN, Arithmetic, in_turns, inference, peaks, training_step
 from benchmarks.networks import SETTINGS, Setting, multiply_adds
 from benchmarks.performance_page import RESULTS, slug, write_page
 from benchmarks.plain import PlainProcess
-from model.fold import fold
+from benchmarks.reference import has_reference, reference
+from model.fuse_norms import fuse_norms
 from torchlight.runtime.malloc import keep_memory
 from torchlight.training.model_size import kept_for_backward
 
@@ -99,6 +99,10 @@ def measure(args: argparse.Namespace, names: list[str], device: torch.device) ->
         batches = [setting.batch] if device.type == "cpu" else [setting.batch, 64, 256]
         entry["setting"] = {"frames": setting.frames, "batch": setting.batch, "published": setting.published}
         entry["multiply_adds"] = multiply_adds(setting.build(device), setting.clips(1, device)[0])
+        if not has_reference(setting.build(device)):
+            entry["reference"] = "no reference formulation"
+            print(f"{name}: no reference formulation, so nothing to compare with")
+            continue
         if "networks" in args.parts:
             for batch in batches:
                 for what, sides in comparisons(setting, batch, device, args.compile).items():
@@ -203,7 +207,7 @@ def arithmetics(device: torch.device) -> list[str]:
 def comparisons(setting: Setting, batch: int, device: torch.device, compiled: bool) -> dict[str, dict]:
     """{training step, inference: {side: work}}, the literal network first."""
     data, label = setting.clips(batch, device)
-    steps = {"literal": training_step(literal(setting.build(device)), data, label, Arithmetic("float32", device))}
+    steps = {"literal": training_step(reference(setting.build(device)), data, label, Arithmetic("float32", device))}
     for name in arithmetics(device):
         steps[name] = training_step(setting.build(device), data, label, Arithmetic(name, device))
     if compiled or device.type == "cuda":
@@ -217,14 +221,14 @@ def comparisons(setting: Setting, batch: int, device: torch.device, compiled: bo
 def inference_sides(setting: Setting, batch: int, device: torch.device, compiled: bool) -> dict:
     """Literal, as it is, folded, in every arithmetic."""
     data, _ = setting.clips(batch, device)
-    sides = {"literal": inference(literal(setting.build(device)), data, Arithmetic("float32", device))}
+    sides = {"literal": inference(reference(setting.build(device)), data, Arithmetic("float32", device))}
     sides["float32"] = inference(setting.build(device), data, Arithmetic("float32", device))
     for name in arithmetics(device):
-        sides[f"{name}, folded"] = inference(fold(setting.build(device)), data, Arithmetic(name, device))
+        sides[f"{name}, folded"] = inference(fuse_norms(setting.build(device)), data, Arithmetic(name, device))
     if compiled or device.type == "cuda":
         name = arithmetics(device)[-1]
         sides[f"{name}, compiled"] = inference(
-            torch.compile(fold(setting.build(device))), data, Arithmetic(name, device)
+            torch.compile(fuse_norms(setting.build(device))), data, Arithmetic(name, device)
         )
     return sides
 
@@ -233,9 +237,9 @@ def memory(setting: Setting, device: torch.device) -> dict[str, float]:
     """Bytes per clip kept for the backward pass, literal and here; on a GPU also the peak of a training step of the setting's batch."""
     data, _ = setting.clips(2, device)
     model = setting.build(device)
-    found = {"literal": kept_for_backward(literal(model), data) / 2, "here": kept_for_backward(model, data) / 2}
+    found = {"literal": kept_for_backward(reference(model), data) / 2, "here": kept_for_backward(model, data) / 2}
     if device.type == "cuda":
-        for side, network in (("literal", literal(model)), ("here", model)):
+        for side, network in (("literal", reference(model)), ("here", model)):
             torch.cuda.reset_peak_memory_stats(device)
             training_step(network, *setting.clips(setting.batch, device), Arithmetic("float32", device))()
             found[f"{side}, peak"] = torch.cuda.max_memory_allocated(device)

@@ -1,4 +1,4 @@
-"""ST-GCN++: PYSKL: Towards Good Practices for Skeleton Action Recognition.
+"""ST-GCN++, from PYSKL: Towards Good Practices for Skeleton Action Recognition.
 
 Haodong Duan, Jiaqi Wang, Kai Chen, Dahua Lin. ACM Multimedia 2022, arXiv 2205.09443.
 

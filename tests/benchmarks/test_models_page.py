@@ -1,15 +1,16 @@
-"""The page of networks is what the code, the configurations and the table of published figures say."""
+"""The page of networks shows what the code, the configurations and the table of published figures say."""
 
 import pytest
 import torch
 
 from benchmarks import models_page
-from benchmarks.models_page import FOLDERS, NETWORKS, PAGE, ROOT
+from benchmarks.models_page import PAGE, ROOT
+from benchmarks.networks import FOLDERS, MEASURED, SETTINGS, clip_shape, networks
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 
-SIZES = [line for line in PAGE.read_text().splitlines() if line.startswith(("| | NTU", "|---|---|---|---|---|", "| `"))]
-CELLS = {row.split("`")[1]: [cell.strip() for cell in row.split("|")[2:-1]] for row in SIZES if "`" in row}
+SIZES = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+CELLS = {row.split("`")[1]: [cell.strip() for cell in row.split("|")[2:-1]] for row in SIZES}
 SHOWN = {(name, folder): cell for name, row in CELLS.items() for folder, cell in zip(FOLDERS, row, strict=True) if cell}
 AGAIN = "run python -m benchmarks.models_page"
 
@@ -25,16 +26,12 @@ def test_the_text_and_the_published_figures_are_up_to_date(monkeypatch):
     assert models_page.make_page() == PAGE.read_text(), AGAIN
 
 
-def test_every_network_of_every_benchmark_is_on_the_page():
-    recipes = {
-        (name, folder)
-        for name in NETWORKS
-        for folder in FOLDERS
-        if (ROOT / "config" / folder / f"{name}.yaml").is_file()
-    }
+def test_every_network_and_every_recipe_of_another_network_is_on_the_page():
+    assert list(CELLS) == models_page.recipes(), AGAIN
+    recipes = {(n, f) for n in CELLS for f in FOLDERS if (ROOT / "config" / f / f"{n}.yaml").is_file()}
     assert set(SHOWN) == recipes and len(recipes) >= 4 * 9
-    known = {path.stem for path in (ROOT / "model").glob("*.py")} - {"__init__", "blocks", "fold", "products"}
-    assert known <= set(NETWORKS)
+    assert set(networks()) <= set(CELLS)
+    assert {"dke7", "dke9", "dke_s8"} <= set(CELLS) and "dke7_assistant" not in CELLS
 
 
 @pytest.mark.parametrize(("name", "folder"), SHOWN)
@@ -44,19 +41,49 @@ def test_the_parameters_on_the_page_are_those_of_the_recipe(name, folder):
     assert SHOWN[name, folder].startswith(f"{parameters:,} / "), AGAIN
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_the_multiply_adds_on_the_page_are_those_of_the_code(name):
+    folder = list(FOLDERS)[-1] if (name, "NW-UCLA") in SHOWN else next(f for n, f in SHOWN if n == name)
+    assert models_page.cell(folder, name) == SHOWN[name, folder], AGAIN
+
+
 def test_multiply_adds_are_counted_for_the_clip_that_the_recipe_tests_on():
     config = config_of("stgcn", "NW-UCLA")
-    assert models_page.clip_shape(config) == ((3, 52, 20, 1), 1)
-    assert models_page.clip_shape(config_of("dgstgcn", "kinetics")) == ((3, 100, 18, 2), 10)
-    assert models_page.clip_shape(config_of("msg3d", "kinetics")) == ((3, 300, 18, 2), 1)
-    assert " / ".join((*models_page.size(config), "52")) == SHOWN["stgcn", "NW-UCLA"], AGAIN
+    assert clip_shape(config) == ((3, 52, 20, 1), 1)
+    assert clip_shape(config_of("dgstgcn", "kinetics")) == ((3, 100, 18, 2), 10)
+    assert clip_shape(config_of("msg3d", "kinetics")) == ((3, 300, 18, 2), 1)
+    models_page.size(config)
     assert next(import_object(config.model)(**config.model_args).parameters()).device == torch.device("cpu")
+
+
+def test_a_network_that_the_template_does_not_mention_gets_a_section(tmp_path, monkeypatch):
+    text = models_page.TEMPLATE.read_text()
+    monkeypatch.setattr(models_page, "TEMPLATE", tmp_path / "template.md")
+    models_page.TEMPLATE.write_text(text.replace("{{paper ctrgcn}}", ""))
+    section = models_page.others()
+    assert section.startswith("## CTR-GCN\n\n*CTR-GCN: Channel-wise Topology Refinement")
+    assert section.endswith("    python main.py --config config/ntu/xsub/ctrgcn.yaml")
+    models_page.TEMPLATE.write_text(text)
+    assert models_page.others() == ""
+
+
+def test_the_benchmark_measures_every_network_and_unlisted_ones_at_the_size_of_their_recipe(monkeypatch):
+    from benchmarks import networks as module
+
+    assert {setting.model for setting in SETTINGS.values()} == set(networks())
+    monkeypatch.setattr(module, "MEASURED", {name: s for name, s in MEASURED.items() if s.model != "msg3d"})
+    found = module.settings()["MS-G3D"]
+    assert (found.model, found.batch, found.frames, found.body["num_class"]) == ("msg3d", 1, 300, 60)
+    assert found.args["num_gcn_scales"] == 13
 
 
 def test_a_published_figure_of_an_unknown_stream_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(models_page, "PUBLISHED", tmp_path / "p.csv")
     (tmp_path / "p.csv").write_text("model,dataset,split,stream,top1,source\nctrgcn,ntu,xsub,joints,90.0,somewhere\n")
-    with pytest.raises(ValueError, match="found \\['joints'\\]"):
+    with pytest.raises(ValueError, match="expected the streams .*, got \\['joints'\\]"):
+        models_page.published("ctrgcn")
+    (tmp_path / "p.csv").write_text("model,top1\n")
+    with pytest.raises(ValueError, match="expected the columns model,.*, got \\['model', 'top1'\\]"):
         models_page.published("ctrgcn")
 
 

@@ -11,7 +11,7 @@ from benchmarks.kinds import KINDS, REST, kind_of, profiled
 from benchmarks.networks import SETTINGS, Setting, multiply_adds
 from benchmarks.performance_page import PAGE, RESULTS, make_page, picture_name
 from benchmarks.plain import PlainProcess
-from model.fold import fold
+from model.fuse_norms import fuse_norms
 from torchlight.runtime.malloc import keep_memory
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def test_a_folded_network_is_measured_with_the_same_logits_as_the_literal_one():
     setting = Setting("ctrgcn", 1, 4, {"channels": [8, 16]})
     model, (data, _) = setting.build(CPU).eval(), setting.clips(2, CPU)
     with torch.no_grad():
-        assert torch.allclose(fold(model)(data), run.literal(model)(data), atol=1e-5)
+        assert torch.allclose(fuse_norms(model)(data), run.reference(model)(data), atol=1e-5)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ class NotElsewhere(PlainProcess):
 
     def __init__(self, setting, what, threads, clock):
         self.work = measure.inference(
-            run.literal(setting.build(CPU)), setting.clips(1, CPU)[0], measure.Arithmetic("float32", CPU)
+            run.reference(setting.build(CPU)), setting.clips(1, CPU)[0], measure.Arithmetic("float32", CPU)
         )
 
     def __exit__(self, *_):
@@ -133,11 +133,21 @@ def test_one_run_measures_every_part_and_its_page_names_them(monkeypatch, one_th
     assert names == [[measure.PLAIN, "literal", "float32"], [measure.PLAIN, "literal", "float32, folded"]]
 
 
+def test_a_network_without_a_reference_formulation_is_reported_and_not_compared_with_itself(monkeypatch, capsys):
+    monkeypatch.setattr(run, "SETTINGS", {"New": Setting("ctrgcn", 1, 4, {"channels": [8]})})
+    monkeypatch.setattr(run, "has_reference", lambda model: False)
+    monkeypatch.setattr(run, "peaks", lambda device: {})
+    args = argparse.Namespace(clock="processor", rounds=1, parts=("networks", "latency", "memory", "profile"))
+    entry = run.measure(args, ["New"], CPU)["networks"]["New"]
+    assert entry.keys() == {"setting", "multiply_adds", "reference"}
+    assert "New: no reference formulation" in capsys.readouterr().out
+
+
 def test_the_plain_process_gets_new_pages_in_every_call_where_ours_keeps_them(one_thread):
     setting = Setting("ctrgcn", 4, 64, {"channels": [64]})  # maps of 3.3 MB
     assert keep_memory()
     data, _ = setting.clips(setting.batch, CPU)
-    here = profiled(measure.inference(run.literal(setting.build(CPU)), data, measure.Arithmetic("float32", CPU)))
+    here = profiled(measure.inference(run.reference(setting.build(CPU)), data, measure.Arithmetic("float32", CPU)))
     with PlainProcess(setting, "inference", 1, "wall") as plain:
         there = plain.profiled()
         assert measure.seconds(plain, CPU) > 0

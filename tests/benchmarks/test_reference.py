@@ -1,10 +1,11 @@
-"""The plain side of the benchmarks is a network of the same numbers, not a straw man."""
+"""The formulation that the benchmarks compare with gives the published numbers too."""
 
 import pytest
 import torch
 
-from benchmarks.literal import LITERAL, literal
+from benchmarks.reference import REFERENCE, has_reference, reference
 from tests.model.golden import CASES, Case
+from tests.model.zoo import build
 
 
 @pytest.fixture(autouse=True)
@@ -16,18 +17,27 @@ def one_thread():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_literal_network_gives_the_published_numbers_under_the_published_names(name):
+def test_the_reference_formulation_gives_the_published_numbers_under_the_published_names(name):
     case = Case(name)
     model = case.build()
-    plain = literal(model)
-    assert list(plain.state_dict()) == list(model.state_dict())
-    assert any(type(module) in LITERAL.values() for module in plain.modules())
-    for what, found in case.deviations(plain).items():
+    literal = reference(model)
+    assert list(literal.state_dict()) == list(model.state_dict())
+    assert any(type(module) in REFERENCE.values() for module in literal.modules())
+    for what, found in case.deviations(literal).items():
         assert found <= case.spec["rtol"], what
 
 
-def test_making_the_literal_network_leaves_the_given_one_alone():
+def test_making_the_reference_formulation_does_not_change_the_given_network():
     model = Case("ctrgcn_ucla").build()
     types = [type(module) for module in model.modules()]
-    literal(model)
+    reference(model)
     assert [type(module) for module in model.modules()] == types
+
+
+def test_a_network_of_shared_blocks_alone_has_no_reference_formulation():
+    model = build("ctrgcn")
+    assert has_reference(model)
+    model.__class__ = type("Model", (type(model),), {"__module__": "model.new"})
+    assert not has_reference(model)
+    with pytest.raises(ValueError, match="^model.new: no reference formulation$"):
+        reference(model)

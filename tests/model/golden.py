@@ -40,7 +40,9 @@ def fill_model(model: nn.Module, data: Tensor | None = None) -> nn.Module:
     With `data` the batch norms then hold the statistics of these data, which keeps all layers out of saturation.
     """
     state = model.double().state_dict()
-    filled = {key: torch.from_numpy(fill(key, value.shape)) for key, value in state.items() if value.is_floating_point()}
+    filled = {
+        key: torch.from_numpy(fill(key, value.shape)) for key, value in state.items() if value.is_floating_point()
+    }
     model.load_state_dict(state | filled)
     if data is not None:
         for module in model.modules():

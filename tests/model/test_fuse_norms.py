@@ -89,7 +89,9 @@ def test_norms_over_all_gpus_are_fused_alike_and_change_nothing_on_one_device(na
     one = fill_model(build(name), data)
     many = copy.deepcopy(one)
     synchronize_norms(many)
-    assert all(isinstance(m, nn.SyncBatchNorm) for m in many.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d))
+    assert all(
+        isinstance(m, nn.SyncBatchNorm) for m in many.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)
+    )
     assert list(many.state_dict()) == list(one.state_dict())
     fused = fuse_norms(many)
     assert torch.equal(fused(data), fuse_norms(one)(data)) and norms(fused) < norms(many)

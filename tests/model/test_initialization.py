@@ -92,13 +92,20 @@ def test_aagcn_starts_from_the_skeleton_with_attention_factors_of_one_and_a_half
 
 
 def test_aagcn_spatial_attention_has_an_odd_kernel_on_every_body():
-    kernels = {body: build("aagcn", body).l1.gcn1.conv_sa.kernel_size[0] for body in ("coco", "kinetics", "ucla", "ntu_rgb_d")}
+    kernels = {
+        body: build("aagcn", body).l1.gcn1.conv_sa.kernel_size[0] for body in ("coco", "kinetics", "ucla", "ntu_rgb_d")
+    }
     assert kernels == {"coco": 17, "kinetics": 17, "ucla": 19, "ntu_rgb_d": 25}
 
 
 def test_ctrgcn_temporal_norms_are_spread_and_alpha_is_zero():
     model = build("ctrgcn")
-    temporal = [m.weight for i in range(1, 11) for m in model.get_submodule(f"l{i}.tcn1").modules() if isinstance(m, nn.BatchNorm2d)]
+    temporal = [
+        m.weight
+        for i in range(1, 11)
+        for m in model.get_submodule(f"l{i}.tcn1").modules()
+        if isinstance(m, nn.BatchNorm2d)
+    ]
     assert_normal(torch.cat(temporal), 0.02, mean=1)
     gcn = model.l8.gcn1
     assert gcn.alpha == 0 and torch.equal(gcn.PA[0], torch.eye(25))

@@ -65,7 +65,12 @@ def test_affinities_in_float16_do_not_overflow_in_a_sum_over_many_frames():
 
 
 def test_refined_topologies_are_the_shared_one_plus_alpha_times_the_correlations():
-    A, alpha, M, xi = torch.randn(7, 7).double(), torch.tensor([0.7]).double(), torch.randn(2, 3, 7, 7).double(), convs(1, 3)[0]
+    A, alpha, M, xi = (
+        torch.randn(7, 7).double(),
+        torch.tensor([0.7]).double(),
+        torch.randn(2, 3, 7, 7).double(),
+        convs(1, 3)[0],
+    )
     assert torch.allclose(ops.refine(A, alpha, xi, M), A + 0.7 * xi(M))
     assert torch.equal(ops.refine(A, 0 * alpha, xi, M), A.expand(2, 4, -1, -1))
 

@@ -152,7 +152,9 @@ def test_tsgcnext_with_two_channels_leaves_out_the_third():
 def test_tsgcnext_unify_selects_rows_and_columns_of_the_common_joints(unify, body):
     model = build("tsgcnext", body, num_point=13, unify=unify).eval()
     with np.load(GRAPHS) as graphs:
-        assert np.array_equal(model.l2.PA.detach().numpy(), graphs[f"tsgcnext/unify13/{unify}/spatial"].astype(np.float32))
+        assert np.array_equal(
+            model.l2.PA.detach().numpy(), graphs[f"tsgcnext/unify13/{unify}/spatial"].astype(np.float32)
+        )
     assert model(torch.zeros(1, 3, 16, 13, 2)).shape == (1, 5)
 
 
