@@ -3,8 +3,8 @@
 python -m benchmarks.models_page
 
 In the template `{{sizes}}` becomes the table of parameters and multiply-adds, `{{paper ctrgcn}}` what the header of
-model/ctrgcn.py says, `{{published ctrgcn}}` the rows of published.csv, and `{{others}}` a section for every network that the
-template does not mention.
+model/ctrgcn.py says, `{{published ctrgcn}}` the rows of published.csv, and `{{others}}` a section for every network
+that the template does not mention.
 """
 
 import csv
@@ -31,7 +31,7 @@ COLUMNS = ["model", "dataset", "split", "stream", "top1", "source"]
 
 
 def recipes() -> list[str]:
-    """Names of the recipes in FOLDERS with different networks: first those named like a network, in the order of the papers.
+    """Names of the recipes in FOLDERS: first those named like a network, in the order of the papers, then the others.
 
     Of recipes that train the same network only the first name is listed.
     """

@@ -28,7 +28,7 @@ UCLA = {"num_class": 10, "num_point": 20, "num_person": 1, "graph": "graph.ucla.
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a model file says; the paragraphs are title, authors and venue, differences from the published code."""
+    """What the header of a model file says: title, authors and venue, differences from the published code."""
 
     name: str
     title: str
@@ -70,7 +70,10 @@ def clip_shape(config: Config) -> tuple[tuple[int, int, int, int], int]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, its batch, and the clips per second of the published code on another two-core machine: (training step, inference)."""
+    """A network and its batch.
+
+    published: clips per second of the published code on another two-core machine, (training step, inference).
+    """
 
     model: str
     batch: int

@@ -66,7 +66,7 @@ class GraphConv(nn.Module):
         return F.relu(self.bn(ops.from_matrices(Z)).add_(self.down(x)), inplace=True)
 
     def correlations(self, x: Tensor) -> Sequence[Tensor]:
-        """M_ij = tanh(psi(x_i) - phi(x_j)), from which Q = xi(M), for every subset: (N, C_in, V) -> K times (N, R, V, V)."""
+        """M_ij = tanh(psi(x_i) - phi(x_j)) of every subset, Q = xi(M): (N, C_in, V) -> K times (N, R, V, V)."""
         convs_psi, convs_phi = [s.conv1 for s in self.convs], [s.conv2 for s in self.convs]
         psi, phi = ops.embed(x.unsqueeze(2), convs_psi, convs_phi)  # (N, K, R, 1, V)
         return torch.tanh(psi.transpose(3, 4) - phi).unbind(1)

@@ -1,7 +1,8 @@
 """Reference records: what the published implementations return for known weights and inputs.
 
-Every weight and input follows from its published name and shape (`fill`), so a record is a few kilobytes: logits in evaluation and in
-training, the loss, the gradient norm of every parameter, all in float64. `golden/cases.yaml` says how this project builds each network.
+Every weight and input follows from its published name and shape (`fill`), so a record is a few kilobytes: logits in
+evaluation and in training, the loss, the gradient norm of every parameter, all in float64. `golden/cases.yaml` holds
+the arguments with which this project builds each network.
 """
 
 import copy

@@ -93,7 +93,7 @@ def project(tmp_path_factory) -> Path:
 def test_the_page_of_networks_and_the_benchmark_show_it(project):
     run("-m", "benchmarks.models_page", cwd=project)
     page = (project / "docs/models.md").read_text()
-    assert "| `newnet` |  |  |  | 2,526 / 0.002 G / 52 |" in page
+    assert "| `newnet` |  |  |  | 1,330 / 0.001 G / 52 |" in page
     assert "*NewNet: A Network That Exists Only in a Test.*" in page
     assert "    python main.py --config config/NW-UCLA/newnet.yaml" in page
     run("-c", BENCHMARK, cwd=project)
@@ -101,7 +101,7 @@ def test_the_page_of_networks_and_the_benchmark_show_it(project):
 
 def test_the_tests_of_all_networks_run_on_it_and_pass(project):
     files = ("tests/model", "tests/test_layers.py")
-    found = run("-m", "pytest", *files, "-k", "newnet or paper_imports", "-p", "no:cacheprovider", "-v", cwd=project)
+    found = run("-m", "pytest", *files, "-k", "newnet or paper_imports", "-p", "no:cacheprovider", "-vv", cwd=project)
     for test in (
         "test_the_header_names_the_paper",
         "test_gradients_reach_every_parameter",
@@ -117,4 +117,4 @@ def test_the_tests_of_all_networks_run_on_it_and_pass(project):
 
 def test_its_size_is_printed_by_the_recipe(project):
     found = run("main.py", "--config", "config/NW-UCLA/newnet.yaml", "--phase", "model_size", cwd=project)
-    assert "2,526" in found
+    assert "1,330" in found

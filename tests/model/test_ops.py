@@ -1,4 +1,4 @@
-"""The kernels of the graph convolutions compute the equations in their docstrings, in the memory layout that they promise."""
+"""The kernels of the graph convolutions compute the equations in their docstrings, in the promised memory layout."""
 
 import pytest
 import torch
