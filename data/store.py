@@ -44,8 +44,8 @@ class RawSource:
         files: the raw files.
         read: raw file -> its clips; raises BadFile. A function of a module, so that it can be pickled.
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
-        facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` hold for every clip. Shards
-            of an earlier run are used only if the facts are equal, so everything that changes the clips belongs here.
+        facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` hold for every clip.
+            Shards of an earlier run are used only if the facts are equal, so what changes the clips belongs here.
     """
 
     files: Sequence[Path]
@@ -224,13 +224,13 @@ def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
     index = {key: np.concatenate(values) for key, values in columns.items()}
     if len(home) == 0:
         with np.load(parts[0]) as arrays:
-            raise ValueError(f"no raw file can be used, {_first(arrays['bad'].tolist())}")
+            raise ValueError(f"expected usable raw files, got none; {_first(arrays['bad'].tolist())}")
     order = np.argsort(index["name"], kind="stable")
     index = {key: values[order] for key, values in index.items()}
     twice = index["name"][1:][index["name"][1:] == index["name"][:-1]]
     if len(twice):
         raise ValueError(
-            f"found {len(twice)} clip names more than once (first: {twice[0]}); names must be unique; remove the copies"
+            f"expected unique clip names, got {len(twice)} more than once (first: {printable(twice[0])}); remove copies"
         )
     rows = index.pop("rows")
     index["start"] = np.cumsum(rows) - rows

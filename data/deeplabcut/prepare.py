@@ -88,7 +88,7 @@ def read_clips(
 
 
 def read_points(path: Path, joints: tuple[str, ...]) -> np.ndarray:
-    """The joints of a table by name, (T, V, 3) float64: x, y in pixels, likelihood; 0 for empty cells. Raises BadFile."""
+    """The joints of a table, (T, V, 3) float64: x, y in pixels, likelihood; 0 for empty cells. Raises BadFile."""
     try:
         with open_raw_table(path, MAX_BYTES) as file:
             rows = csv.reader(file)

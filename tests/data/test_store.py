@@ -147,7 +147,7 @@ def test_an_existing_store_is_refused_and_replaced_only_with_overwrite(files, tm
 
 def test_one_name_in_two_files_is_refused(tmp_path):
     files = readers.write_raw(tmp_path / "a", 3) + readers.write_raw(tmp_path / "b", 2)
-    with pytest.raises(ValueError, match="2 clip names more than once .first: 0000."):
+    with pytest.raises(ValueError, match="expected unique clip names, got 2 more than once .first: 0000."):
         prepare(readers.source(files), tmp_path / "s.clips")
 
 
