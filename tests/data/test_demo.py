@@ -9,7 +9,7 @@ from PIL import Image
 from data import pictures, show
 from data.demo.figure import BONES
 from data.demo.make import make
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 CLASSES = "data/demo/classes.txt"
 
