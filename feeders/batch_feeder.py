@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
-from feeders.clip_store import MAX_WINDOW
+from feeders.clip_store import MAX_WINDOW, count_classes
 from feeders.device import send
 from feeders.modality import derive
 from feeders.published_files import open_part
@@ -64,7 +64,7 @@ class BatchFeeder(Dataset):
             self.clips.channels,
         )
         self.class_names = self.manifest.get("class_names")
-        self.num_class = self.manifest.get("num_class") or int(self.label.max()) + 1
+        self.num_class = count_classes(self.manifest) or int(self.label.max()) + 1
         self.skeleton = find_skeleton(
             self.skeleton or self.manifest.get("skeleton") or SKELETONS.get(self.num_point, "")
         )

@@ -57,7 +57,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of the manifest: tes
     "num_point": (is_whole(1, 10_000), "a whole number from 1 to 10000"),
     "num_person": (is_whole(1, MAX_SLOTS), f"a whole number from 1 to {MAX_SLOTS}"),
     "channels": (is_whole(1, 100), "a whole number from 1 to 100"),
-    "class_names": (lambda value: isinstance(value, list) and all(map(is_text, value)), "a list of names"),
+    "class_names": (lambda value: isinstance(value, list) and value and all(map(is_text, value)), "a list of names"),
     "benchmark": (is_text, "text"),
     "recipe": (is_text, "text"),
     "skeleton": (is_text, "a module of graph/ or a YAML file"),
@@ -127,7 +127,7 @@ class ClipStore:
     def _check(self) -> None:
         """Compare the index with the frames and the manifest with both; raise ValueError where they contradict each other."""
         path, (R, V, C), M = self.path / INDEX, self.frames.shape, self.persons.shape[1]
-        _check_range(path, "label", self.label, 0, self.manifest.get("num_class", MAX_CLASSES) - 1)
+        _check_range(path, "label", self.label, 0, (count_classes(self.manifest) or MAX_CLASSES) - 1)
         _check_range(path, "length", self.length, 1, MAX_LENGTH)
         _check_range(path, "valid", self.length - self.valid, 0, MAX_LENGTH, "length - valid")
         _check_range(path, "start", self.start, 0, R)
@@ -164,6 +164,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if names is not None and num_class is not None and len(names) != num_class:
         raise ValueError(f"{path}: class_names: expected {counted(num_class, 'name')}, got {len(names)}")
     return manifest
+
+
+def count_classes(manifest: Mapping[str, Any]) -> int | None:
+    """The number of classes that a manifest states; None: only the labels tell."""
+    return manifest.get("num_class") or len(manifest.get("class_names", ())) or None
 
 
 def read_index(path: Path) -> dict[str, np.ndarray]:
