@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False, repr=False)
 class BatchFeeder(Dataset):
-    """Clips as batches. A recipe is a subclass with `streams`; own arguments are fields of a dataclass, checked in `__post_init__`.
+    """Clips as batches. A recipe is a subclass with `streams`; its own arguments are the fields of a dataclass.
 
     `feeder[[3, 1]]` of a DataLoader (`__getitems__`) is one whole batch, so the loader needs an identity `collate_fn`.
 
-    data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: further modalities of the same
-    augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size: frames of a clip in a batch.
-    skeleton: a module of graph/ or a YAML file; "": the one that the data names.
+    data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: further modalities of
+    the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size: frames
+    of a clip in a batch. skeleton: a module of graph/ or a YAML file; "": the one that the data names.
 
-    Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`, `num_person`, `channels`,
-    `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton), `manifest`, `device`.
+    Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
+    `num_person`, `channels`, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton), `manifest`, `device`.
 
     Raises:
         ValueError: an argument of the wrong type or out of range, data that is damaged or does not fit the arguments.
@@ -80,8 +80,8 @@ class BatchFeeder(Dataset):
             )
         if self.num_point != self.skeleton.num_joint:
             raise ValueError(
-                f"data_path: expected clips of {self.skeleton.num_joint} joints as in the skeleton {self.skeleton.name}, "
-                f"got {self.num_point}; name the skeleton of the data"
+                f"data_path: expected clips of {self.skeleton.num_joint} joints as in the skeleton "
+                f"{self.skeleton.name}, got {self.num_point}; name the skeleton of the data"
             )
 
     @property
@@ -102,7 +102,7 @@ class BatchFeeder(Dataset):
         self._epoch.fill_(epoch)
 
     def to(self, device: torch.device | str) -> "BatchFeeder":
-        """Move the clips to the memory of a device, so that batches are made there; they stay where they are if they do not fit."""
+        """Move the clips to a device, so that batches are made there; clips that do not fit stay where they are."""
         size = self.clips.bytes_to_move(device)
         if torch.device(device).type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 4:
             log.warning(
@@ -118,7 +118,9 @@ class BatchFeeder(Dataset):
         return self.clips.device
 
     def batch(self, indices: Sequence[int], epoch: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
-        """One batch, a pure function of its arguments: {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, and data_<modality>.
+        """One batch, a pure function of its arguments.
+
+        {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, and data_<modality> for each of `also`.
 
         Raises:
             ValueError: a clip of foreign data contains a coordinate that is not finite.
@@ -132,7 +134,10 @@ class BatchFeeder(Dataset):
         return batch if device is None else {key: value.to(device) for key, value in batch.items()}
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
-        """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}, all of the same augmented clips."""
+        """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}.
+
+        All modalities are derived from the same augmented clips.
+        """
         raise NotImplementedError
 
     def derive(

@@ -1,4 +1,4 @@
-"""The clips of one part (train or test) of a benchmark, whatever file holds them: what they are, and how to read many at once."""
+"""The clips of one part (train or test) of a benchmark in any kind of file, and reading many of them at once."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,16 @@ BLOCK = 1 << 16  # rows that are checked at once
 
 
 class ClipPart:
-    """Clips of one part. Frame t of the person in slot m of clip i is row `first[i, m] + t * stride` of `frames`, if `present[i, m]`.
+    """Clips of one part. Row `first[i, m] + t * stride` of `frames` is frame t of person m of clip i, if present.
 
-    frames: (R, V, C) floats. first, present: (N, M). name, label: (N,). length: (N,) frames. valid: (N,) frames that are not all zero;
-    None: counted when they are needed. image: (N, 2) height and width in pixels, or None. manifest: facts about the whole benchmark, by
-    the keys of a clip store's manifest. is_finite: whether all coordinates are known to be finite.
+    frames: (R, V, C) floats. first, present: (N, M). name, label: (N,). length: (N,) frames. valid: (N,) frames that
+    are not all zero; None: counted when they are needed. image: (N, 2) height and width in pixels, or None. manifest:
+    facts about the whole benchmark, by the keys of a clip store's manifest. is_finite: whether all coordinates are
+    known to be finite.
 
-    Coordinates of foreign files are checked where that costs least: in main memory, the frames that `take` and `tracks` gather, so that
-    no file is read as a whole; for a GPU, all frames before they are moved there, so that no batch waits for the device. Stores with the
-    hash of their frames were checked by `write_store`.
+    Coordinates of foreign files are checked where that costs least: in main memory, the frames that `take` and `tracks`
+    gather, so that no file is read as a whole; for a GPU, all frames before they are moved there, so that no batch
+    waits for the device. Stores with the hash of their frames were checked by `write_store`.
 
     Raises:
         ValueError: there is no clip or no frame.
@@ -111,7 +112,7 @@ class ClipPart:
         return self
 
     def place(self, device: torch.device | str) -> tuple | None:
-        """The key of the frames in `FRAMES_ON_DEVICE`; None for frames that come from no file or stay in main memory."""
+        """The key of the frames in `FRAMES_ON_DEVICE`; None for frames of no file or in main memory."""
         away = torch.device(device).type != "cpu"
         return (str(device), str(self.file["filename"]), self.file["offset"]) if self.file and away else None
 
@@ -120,14 +121,15 @@ class ClipPart:
         return 0 if self.place(device) in FRAMES_ON_DEVICE else self.frames.nbytes
 
     def longest(self, clip: Tensor) -> int:
-        """A number of frames that holds each of these clips (N,): that of the longest; on a GPU that of all clips, to avoid a host sync."""
+        """Frames of the longest of these clips (N,); on a GPU of the longest of all clips, to avoid a host sync."""
         return self.most_frames if clip.is_cuda else int(self.length[clip].max())
 
     def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames of the persons in clips: clip (N,), time (N, T), -1: an empty frame -> (P, C, T, V, 1), owner (P,), slot (P,).
+        """Frames of the persons in clips: clip (N,), time (N, T) -> (P, C, T, V, 1), owner (P,), slot (P,).
 
-        owner: which of the N clips a person belongs to, slot: which of its M person slots. Most clips have one person, so P is well
-        below N M; what maps zeros to zeros can work on the persons and `assemble` them at the end. (On a GPU P is N M.)
+        time: frame numbers, -1 for an empty frame. owner: which of the N clips a person belongs to, slot: which of its
+        M person slots. Most clips have one person, so P is well below N M; what maps zeros to zeros can work on the
+        persons and `assemble` them at the end. (On a GPU P is N M.)
         """
         present = self.present[clip]
         if (
@@ -147,12 +149,12 @@ class ClipPart:
         return x.permute(0, 3, 1, 2, 4), owner, slot  # (P, C, T, V, 1)
 
     def take(self, clip: Tensor, time: Tensor) -> Tensor:
-        """Frames of whole clips: clip (N,), time (N, T), -1: an empty frame -> (N, C, T, V, M); empty person slots are 0."""
+        """Frames of whole clips: clip (N,), time (N, T) -> (N, C, T, V, M); empty frames (-1) and slots are 0."""
         x, owner, slot = self.tracks(clip, time)
         return assemble(x, owner, slot, len(clip), self.num_person)
 
     def check_finite(self, x: Tensor, clip: Tensor) -> None:
-        """Raise ValueError unless the coordinates (P, ...) of foreign clips (P,) are finite; on a GPU they were checked before."""
+        """Raise ValueError unless coordinates (P, ...) of clips (P,) are finite; those on a GPU were checked before."""
         if self.is_finite or x.is_cuda or not x.numel() or is_finite(x):
             return
         broken = ~(x.abs() < LARGEST).flatten(1).all(1)

@@ -2,11 +2,13 @@
 
 A store is a folder:
 
-    manifest.json   what it is: recipe, skeleton, classes, counts, SHA-256 of the arrays; `window` and `pad`: the number of frames of the
-                    recipe's padded files, and whether missing frames are "zero" or "repeat" the clip (null: no padding)
+    manifest.json   what it is: recipe, skeleton, classes, counts, SHA-256 of the arrays; `window` and `pad`: the number
+                    of frames of the recipe's padded files, and whether missing frames are "zero" or "repeat" the clip
+                    (null: no padding)
     frames.npy      (R, V, C) float32: the frames of every track of every clip, one after the other
-    index.npz       per clip: name, label, start (first row), length (frames per track), persons (the track in each person slot,
-                    -1: empty slot), valid (frames that are not all zero); per split: `split/<name>/<part>`, clip numbers in published order
+    index.npz       per clip: name, label, start (first row), length (frames per track), persons (the track in each
+                    person slot, -1: empty slot), valid (frames that are not all zero); per split:
+                    `split/<name>/<part>`, clip numbers in published order
 
 Nothing is padded and empty person slots take no space. Worker processes and ranks share the pages of `frames.npy`.
 """
@@ -102,7 +104,7 @@ class ClipStore:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the coordinates were checked when the store was written: `write_store` does, and records the hash of the frames."""
+        """Whether `write_store` wrote the frames: it checks the coordinates and records the hash of the frames."""
         return FRAMES in self.manifest.get("sha256", {})
 
     def part(self, split: str, part: str) -> np.ndarray:
@@ -125,10 +127,11 @@ class ClipStore:
         return data
 
     def _check(self) -> None:
-        """Compare the index with the frames and the manifest with both; raise ValueError where they contradict each other."""
+        """Raise ValueError where index, frames and manifest contradict each other."""
         path, (R, V, C), M = self.path / INDEX, self.frames.shape, self.persons.shape[1]
         _check_range(path, "label", self.label, 0, (count_classes(self.manifest) or MAX_CLASSES) - 1)
         _check_range(path, "length", self.length, 1, MAX_LENGTH)
+        _check_range(path, "valid", self.valid, 0, MAX_LENGTH)
         _check_range(path, "valid", self.length - self.valid, 0, MAX_LENGTH, "length - valid")
         _check_range(path, "start", self.start, 0, R)
         _check_range(path, "persons", self.persons, -1, R)
@@ -218,11 +221,11 @@ def write_store(
     frames: Iterable[np.ndarray],
     source: Mapping[str, Any] | None = None,
 ) -> ClipStore:
-    """Write a store into a new folder and open it. `frames` is consumed block by block, so memory does not grow with the clips.
+    """Write a store into a new folder and open it; memory does not grow with the number of clips.
 
-    facts: entries of the manifest, with `num_point` and `channels`. clips: name, label, length, valid (N,), persons (N, M) and rows (N,),
-    the number of frames over all tracks. splits: clip numbers. frames: the tracks of clip after clip, each block (n, V, C) float32.
-    source: the entry of this name in the manifest.
+    facts: entries of the manifest, with `num_point` and `channels`. clips: name, label, length, valid (N,), persons
+    (N, M) and rows (N,), the number of frames over all tracks. splits: clip numbers. frames: blocks (n, V, C) float32,
+    the tracks of clip after clip. source: the entry of this name in the manifest.
 
     Raises:
         ValueError: a coordinate that is not finite or not below 1e9, or what `ClipStore` refuses.

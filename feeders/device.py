@@ -1,4 +1,4 @@
-"""Copies from the host to a device without a host sync: a plain copy to a GPU waits for all work submitted before it."""
+"""Copies from the host to a device without a host sync; a plain copy waits for all work submitted before it."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""Kinetics-Skeleton, and NTU RGB+D in the recipes of ST-GCN (AAAI 2018), 2s-AGCN (CVPR 2019) and MS-G3D (CVPR 2020): 300 padded frames."""
+"""Kinetics-Skeleton, and NTU RGB+D in the recipes of ST-GCN (AAAI 2018), 2s-AGCN (CVPR 2019) and MS-G3D (CVPR 2020)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ SHIFTS = [-0.2, -0.1, 0.0, 0.1, 0.2]  # of the image, or meters
 
 @dataclass(eq=False, repr=False)
 class Feeder(BatchFeeder):
-    """Clips padded to the number of frames of the benchmark (`window` of the store, 300), by zeros or by repetition as its recipe says.
+    """Clips padded to the number of frames of the benchmark (`window` of the store, 300), with zeros or by looping.
 
-    window_size: frames of a clip in a batch: with random_choose a window at a random place, without it zeros are appended (0: all
-    frames). random_shift: put the clip at a random place of its padding. random_move: rotate, scale and move x and y, changing evenly
-    over time. Bones and motions are derived before all of these, as the published files of bones and motions were.
+    window_size: frames of a clip in a batch: with random_choose a window at a random place, without it zeros are
+    appended (0: all frames). random_shift: put the clip at a random place of its padding. random_move: rotate, scale
+    and move x and y, changing evenly over time. Bones and motions are derived before all of these, as the published
+    files of bones and motions were.
     """
 
     window_size: int = bounded(0, 0, MAX_WINDOW)
@@ -38,8 +39,8 @@ class Feeder(BatchFeeder):
             raise ValueError("window_size: expected a number of frames from 1 with random_choose, got 0")
         if not self.random_choose and 0 < self.window_size < self.padded:
             raise ValueError(
-                f"window_size: expected at least {self.padded} frames, the length of the padded clips, got {self.window_size}; "
-                "fewer need random_choose"
+                f"window_size: expected at least {self.padded} frames, the length of the padded clips, "
+                f"got {self.window_size}; fewer need random_choose"
             )
         if self.random_move and self.channels < 2:
             raise ValueError(f"random_move: expected clips with x and y, got {self.channels} channel")

@@ -1,4 +1,4 @@
-"""NTU RGB+D in the recipe of CTR-GCN (Chen et al., ICCV 2021), and of TSGCNeXt with 256 frames; 25 joints or 17 (COCO)."""
+"""NTU RGB+D in the recipe of CTR-GCN (Chen et al., ICCV 2021), and of TSGCNeXt with 256 frames; 25 or 17 joints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ LARGEST_ANGLE = 0.3  # radians
 class Feeder(BatchFeeder):
     """A crop of each clip, resized to `window_size` frames.
 
-    p_interval: `[p]` keeps the middle share p of the frames, `[low, high]` a random share at a random place (at least 64 frames).
-    random_rot: rotate each clip by three random angles up to 0.3 radians. unify: only the 13 joints that NTU RGB+D and COCO share.
-    The motion is derived after resizing, so its size depends on the length of the clip.
+    p_interval: `[p]` keeps the middle share p of the frames, `[low, high]` a random share at a random place (at least
+    64 frames). random_rot: rotate each clip by three random angles up to 0.3 radians. unify: only the 13 joints that
+    NTU RGB+D and COCO share. The motion is derived after resizing, so its size depends on the length of the clip.
     """
 
     p_interval: Sequence[float] = (0.95,)
@@ -41,7 +41,8 @@ class Feeder(BatchFeeder):
         empty = self.name[(self.clips.valid == 0).numpy()]
         if len(empty):
             raise ValueError(
-                f"data_path: expected clips with at least one joint, got {len(empty)} without ({', '.join(empty[:3])} ...)"
+                f"data_path: expected clips with at least one joint, "
+                f"got {len(empty)} without ({', '.join(empty[:3])} ...)"
             )
         self.joints = None
         if self.unify:

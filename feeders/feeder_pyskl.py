@@ -1,4 +1,4 @@
-"""Any skeletons in the recipe of PYSKL (Duan et al., 2022), the toolbox of ST-GCN++ and DG-STGCN: its pickles, or clip stores."""
+"""Any skeletons in the recipe of PYSKL (Duan et al., 2022), the toolbox of ST-GCN++ and DG-STGCN."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from feeders.random_numbers import RandomNumbers, normal
 from feeders.sampling import uniform_test, uniform_train
 from feeders.transforms import choose_frames, pad_map
 
-SCORE_MEANS = {  # skeletons with scores: mean score in bones, in motions; PYSKL subtracts the scores of hands in motions
+SCORE_MEANS = {  # skeleton: whether bones, and whether motions, have the mean score; PYSKL subtracts that of hands
     "coco": (True, True),
     "kinetics": (True, True),
     "hand": (True, False),
@@ -28,9 +28,9 @@ DEFAULT_IMAGE = (1080, 1920)  # height and width in pixels
 class Feeder(BatchFeeder):
     """Whole clips are normalized and augmented, bones and motions derived, then `window_size` frames sampled.
 
-    pre_normalize: `3d` (PreNormalize3D), `2d` (PreNormalize2D, by the size of the image) or "" for none; align_spine: see `align`.
-    Augmentation, all off by default: random_scale (largest change of each axis), random_rot (largest angle in radians), random_noise
-    (sigma), in this order.
+    pre_normalize: `3d` (PreNormalize3D), `2d` (PreNormalize2D, by the size of the image) or "" for none.
+    align_spine: see `align`. Augmentation, all off by default: random_scale (largest change of each axis), random_rot
+    (largest angle in radians), random_noise (sigma), in this order.
     sampling: `uniform` (UniformSample), `uniform_decode` (DG-STGCN), `pad` (the first frames, zeros appended).
     p_interval: share of the clip that is sampled from, `[p]` or `[low, high]`.
     Testing makes `num_clips` samples of each clip with PYSKL's own random numbers, as rows of one batch: "data" is
@@ -139,7 +139,7 @@ class Feeder(BatchFeeder):
         return torch.stack([torch.from_numpy(row) for row in rows]).to(length.device)
 
     def split_clips(self, x: Tensor) -> Tensor:
-        """(N, C, clips T, V, M) -> (N clips, C, T, V, num_person), empty slots zero, persons beyond num_person left out."""
+        """(N, C, clips T, V, M) -> (N clips, C, T, V, num_person), with empty slots or without further persons."""
         N, C, _, V, M = x.shape
         x = torch.nn.functional.pad(x, (0, self.num_person - M))
         return x.unflatten(2, (self.num_clips, self.window_size)).transpose(1, 2).flatten(0, 1)

@@ -22,8 +22,8 @@ class Feeder(BatchFeeder):
 
     largest_angle: of the rotations about x and about y, in whole degrees to either side.
 
-    Training samples the frames and rotates about x and y; testing takes evenly spread frames. The published reader also centers on the
-    spine and draws a random scale; scaling to -1 .. 1 cancels both exactly, so they are left out.
+    Training samples the frames and rotates about x and y; testing takes evenly spread frames. The published reader also
+    centers on the spine and draws a random scale; scaling to -1 .. 1 cancels both exactly, so they are left out.
     """
 
     split: str = "xview"
@@ -37,7 +37,8 @@ class Feeder(BatchFeeder):
         longest = COPIES * int(self.clips.length.min())
         if self.train and self.window_size > longest:
             raise ValueError(
-                f"window_size: expected at most {longest} frames, {COPIES} times the shortest clip, got {self.window_size}"
+                f"window_size: expected at most {longest} frames, {COPIES} times the shortest clip, "
+                f"got {self.window_size}"
             )
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:

@@ -24,8 +24,8 @@ def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
 def motion(x: Tensor, last: Tensor | None = None, score: bool = False) -> Tensor:
     """Motion: the next frame minus this one, the last frame 0: (N, C, T, V, M) -> same.
 
-    last: (N,) last frame of each clip; all from there on become 0. score: the last channel is a score; that of a motion is the
-    mean of its two frames (PYSKL).
+    last: (N,) last frame of each clip; all from there on become 0. score: the last channel is a score; that of a motion
+    is the mean of its two frames (PYSKL).
     """
     y = torch.zeros_like(x)
     now, after = x[:, :, :-1], x[:, :, 1:]

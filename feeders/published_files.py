@@ -1,4 +1,4 @@
-"""Reading one part of a benchmark: a clip store, or the published file formats of CTR-GCN (.npz), ST-GCN and 2s-AGCN (.npy), PYSKL (.pkl).
+"""Reading one part of a benchmark: a clip store, or a published file of CTR-GCN, ST-GCN, 2s-AGCN or PYSKL.
 
 Arrays are memory-mapped where the file allows it. All content is checked here; the feeders rely on it.
 """
@@ -27,8 +27,8 @@ MAX_EXPANSION = 8  # bytes of the clips of a pickle per byte of the file; more m
 def open_part(data_path: str, split: str, part: str, label_path: str = "", hold_out: Sequence[str] = ()) -> ClipPart:
     """The clips of one part, `train` or `test`, of whatever `data_path` is: a clip store, `.npz`, `.npy` or `.pkl`.
 
-    label_path: labels of an `.npy` file. hold_out: words of clip names such as `s03` or `P017`: the training clips with one of them
-    are used as test part, the others as training part, and the test part itself is not read.
+    label_path: labels of an `.npy` file. hold_out: words of clip names such as `s03` or `P017`: the training clips with
+    one of them are used as test part, the others as training part, and the test part itself is not read.
 
     Raises:
         ValueError: the file is missing, damaged or of another kind, contains wrong values, or has no such part.
@@ -85,7 +85,7 @@ def read_npz(path: Path, split: str, part: str) -> ClipPart:
 
 
 def read_npy(path: Path, split: str, part: str, label_path: Path | None = None) -> ClipPart:
-    """ST-GCN's and 2s-AGCN's arrays (N, C, T, V, M) with a pickle of (names, labels); `train_data_bone.npy` holds bones."""
+    """ST-GCN's and 2s-AGCN's arrays (N, C, T, V, M), with (names, labels) in a pickle; the modality is in the name."""
     match = re.fullmatch(r"(train|val|test)_data(?:_(\w+))?", path.stem)
     modality = match[2] or "joint" if match else "joint"
     if match:
@@ -150,7 +150,7 @@ def check_labels(value: Any, origin: str) -> list[int]:
 
 
 def read_pyskl(path: Path, split: str, part: str) -> ClipPart:
-    """PYSKL's annotations: {"split": {name: ids}, "annotations": [records]}; 2-D key points get their score as third channel."""
+    """PYSKL's annotations {"split": {name: ids}, "annotations": [records]}; scores become the last channel."""
     content = read_pickle(path)
     if not isinstance(content, dict) or not {"split", "annotations"} <= content.keys():
         raise ValueError(f'{path}: expected {{"split": ..., "annotations": ...}}, got {quote(type(content).__name__)}')
@@ -220,7 +220,7 @@ def pack_records(path: Path, records: list[dict], key: str) -> ClipPart:
 
 
 def check_record(record: dict, origin: str) -> tuple[int, int, int, int]:
-    """The shape (M, T, V, C) of a record's key points, with their scores as last channel if there are any; raises ValueError."""
+    """The shape (M, T, V, C) of a record's key points and scores; raises ValueError for a wrong record."""
     keypoint, score, image = record.get("keypoint"), record.get("keypoint_score"), record.get("img_shape")
     if (
         not isinstance(keypoint, np.ndarray)

@@ -11,9 +11,10 @@ TINY = 1e-6  # vectors and angles below count as zero
 
 
 def keep_main_person(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Drop the frames without the main person and put it first: x (N, C, T, V, M), zeros after a clip -> same, length (N,).
+    """Drop the frames without the main person and put it first: (N, C, T, V, M) -> same, length (N,).
 
-    The main person is the one present in more frames, the first if equal. A clip of zeros has length 0.
+    The main person is the one present in more frames, the first if equal. A clip of zeros has length 0. Frames after
+    the end of a clip are zeros.
     """
     seen = (x.abs() > 1e-8).permute(0, 2, 4, 1, 3).flatten(3).any(3)  # (N, T, M)
     if x.shape[-1] > 1:
@@ -29,7 +30,7 @@ def keep_main_person(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def center(x: Tensor) -> Tensor:
-    """Every joint that is not zero, relative to the center of the first person in the first frame: (N, 3, T, V, M) -> same."""
+    """Joints that are not zero, relative to the first person's center in the first frame: (N, 3, T, V, M) -> same."""
     origin = x[:, :, :1, CENTER_25 if x.shape[3] == 25 else -1, :1]
     return torch.where((x != 0).any(1, keepdim=True), x - origin[:, :, :, None], 0)
 
@@ -58,16 +59,16 @@ def rotation_onto(u: Tensor, v: Tensor) -> Tensor:
 
 
 def normalize_3d(x: Tensor, align_spine: bool = True) -> tuple[Tensor, Tensor]:
-    """PreNormalize3D: frames of the main person, centered, aligned: (N, 3, T, V, M), zeros after a clip -> same, length (N,)."""
+    """PreNormalize3D: frames of the main person, centered and aligned: (N, 3, T, V, M) -> same, length (N,)."""
     x, length = keep_main_person(x)
     x = center(x)
     return (align(x) if align_spine else x), length
 
 
 def normalize_2d(x: Tensor, image: Tensor, threshold: float = 0.01) -> Tensor:
-    """PreNormalize2D: pixels to -1 .. 1, joints with a score up to the threshold to 0: (N, 3, T, V, M), x, y, score -> same.
+    """PreNormalize2D: pixels to -1 .. 1, joints with a score up to the threshold to 0: (N, 3, T, V, M) -> same.
 
-    image: (N, 2) height and width in pixels.
+    The channels are x, y, score. image: (N, 2) height and width in pixels.
     """
     place, score = x[:, :2], x[:, 2:]
     half = image.flip(1).to(x.dtype)[:, :, None, None, None] / 2
@@ -88,8 +89,8 @@ def random_rotate(x: Tensor, angles: Tensor) -> Tensor:
 def gaussian_noise(x: Tensor, sigma: float, normal: Tensor, direction: Tensor) -> Tensor:
     """Noise proportional to the size of each person in each frame (N, C, T, V, M) -> same.
 
-    normal: (N, T, V, M), lengths in units of sigma times the diagonal of the box of the joints (0 if its low corner is the origin);
-    direction: (N, C, T, V, M) in the cube -1 .. 1.
+    normal: (N, T, V, M), lengths in units of sigma times the diagonal of the box of the joints (0 if its low corner is
+    the origin); direction: (N, C, T, V, M) in the cube -1 .. 1.
     """
     low, high = x.amin(3, keepdim=True), x.amax(3, keepdim=True)
     size = (high - low).norm(dim=1, keepdim=True)

@@ -1,7 +1,8 @@
 """Random numbers that are a function of (seed, epoch, index, number of the call).
 
-Each sample of a batch has its own sequence: a counter mapped by the SplitMix64 finalizer, vectorized over the batch. So a clip is
-augmented alike in every batch, worker process and rank, differently in every epoch and repeat, and there is no state to save.
+Each sample of a batch has its own sequence: a counter mapped by the SplitMix64 finalizer, vectorized over the batch. So
+a clip is augmented alike in every batch, worker process and rank, differently in every epoch and repeat, and there is
+no state to save.
 """
 
 import math
@@ -23,7 +24,7 @@ MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def mix(x: Tensor) -> Tensor:
-    """The SplitMix64 finalizer, a bijection of 64-bit words in which every input bit reaches every output bit (Steele et al. 2014)."""
+    """The SplitMix64 finalizer, a bijection of 64-bit words that mixes all bits (Steele et al. 2014)."""
     x = (x ^ _shift(x, 30)) * MIX_1
     x = (x ^ _shift(x, 27)) * MIX_2
     return x ^ _shift(x, 31)
@@ -66,7 +67,7 @@ class RandomNumbers:
         return constant(tuple(values), self.key.device)[self.integer(0, len(values), k)]
 
     def subset(self, k: int, n: Tensor) -> Tensor:
-        """k different numbers of 0..n-1, sorted, every subset equally likely (Floyd's algorithm); n (N,) >= k -> (N, k) int64."""
+        """k different numbers of 0 .. n-1, sorted, each subset equally likely (Floyd): n (N,) -> (N, k) int64."""
         assert n.is_cuda or int(n.min()) >= k, (n, k)  # on a GPU the test would be a host sync
         uniform = self.uniform(k)
         chosen = torch.full((len(n), k), -1, device=n.device)

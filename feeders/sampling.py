@@ -1,4 +1,4 @@
-"""Uniform sampling of frames (PoseConv3D, also used by the GCNs of PYSKL): the clip is cut into equal segments, one frame from each."""
+"""Uniform sampling of frames (PoseConv3D, and the GCNs of PYSKL): one frame from each of equal segments of the clip."""
 
 from functools import lru_cache
 
@@ -16,9 +16,9 @@ def uniform_train(
 ) -> Tensor:
     """L random frames in order for clips of T frames: (N,) -> (N, L).
 
-    T < L: the clip is looped. L <= T < 2 L: L frames in order, T - L random ones skipped. Else one random frame of each of L segments.
-    p_interval: share of the clip that is sampled. loop_inside: short clips are looped inside this share (UniformSampleDecode of
-    DG-STGCN) instead of from the end of the clip to its start (UniformSample).
+    T < L: the clip is looped. L <= T < 2 L: L frames in order, T - L random ones skipped. Else one random frame of each
+    of L segments. p_interval: share of the clip that is sampled. loop_inside: short clips are looped inside this share
+    (UniformSampleDecode of DG-STGCN) instead of from the end of the clip to its start (UniformSample).
     """
     low, high = p_interval
     T = T[:, None]

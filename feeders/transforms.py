@@ -1,7 +1,7 @@
 """Transforms of whole batches: pure functions of tensors, on any device; random numbers come in as arguments.
 
-Transforms that select frames (crop, shift, choose, pad, sample) return a map `time` (N, T) of frame numbers, -1 for an empty frame;
-clips are read through it once. Transforms that change coordinates work on (N, C, T, V, M).
+Transforms that select frames (crop, shift, choose, pad, sample) return a map `time` (N, T) of frame numbers, -1 for an
+empty frame; clips are read through it once. Transforms that change coordinates work on (N, C, T, V, M).
 """
 
 import math
@@ -19,9 +19,9 @@ def crop_center(valid: Tensor, p: float) -> tuple[Tensor, Tensor]:
 
 
 def crop_random(valid: Tensor, p: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """A share p of the valid frames (at least 64 frames, at most all) at the place u in [0, 1) of the possible ones (CTR-GCN, training).
+    """A share p of the valid frames at a random place (CTR-GCN, training): (N,) each -> begin (N,), length (N,).
 
-    (N,) each -> begin (N,), length (N,), in frames.
+    In frames; at least 64 frames, at most all. u in [0, 1) chooses among the possible places.
     """
     length = (valid * p).floor().long().clamp(min=MIN_CROP).minimum(valid)
     return (u * (valid - length + 1)).long(), length
@@ -42,7 +42,8 @@ def resize_map(length: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
 def blend(early: Tensor, late: Tensor, weight: Tensor) -> Tensor:
     """Frames between two frames: (N, C, T, V, M) twice, weight of the later (N, T) -> (N, C, T, V, M).
 
-    `addcmul` rounds once, where a product and a sum would round twice; so does torch's `interpolate`: the results are bit-equal.
+    `addcmul` rounds once, where a product and a sum would round twice; so does torch's `interpolate`: the results are
+    bit-equal.
     """
     w = weight[:, None, :, None, None]
     return (late * w).addcmul_(early, 1 - w)
@@ -71,7 +72,7 @@ def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def random_rotation(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate each clip about the origin by its own three angles (N, 3) in radians, in float32: (N, 3, T, V, M) -> same."""
+    """Rotate each clip about the origin by three angles (N, 3) in radians, in float32: (N, 3, T, V, M) -> same."""
     rx, ry, rz = rotation(angles.float())
     return apply_matrix(rz @ ry @ rx, x)
 
@@ -92,7 +93,7 @@ def shift_map(first: Tensor, last: Tensor, T: int, begin: Tensor) -> Tensor:
 
 
 def pad_map(length: Tensor, window: int, pad: str) -> Tensor:
-    """`window` frames of shorter clips: padded with empty frames ("zero") or looped ("repeat"): (N,) -> time (N, window)."""
+    """`window` frames of shorter clips, padded with empty frames ("zero") or looped ("repeat"): (N,) -> (N, window)."""
     time = torch.arange(window, device=length.device).expand(len(length), window)
     if pad == "repeat":
         return time % length[:, None].clamp(min=1)
@@ -100,7 +101,7 @@ def pad_map(length: Tensor, window: int, pad: str) -> Tensor:
 
 
 def extent(x: Tensor) -> tuple[Tensor, Tensor]:
-    """First frame that is not empty and one more than the last: (N, C, T, V, M) -> (N,), (N,); (0, 0) for an empty clip."""
+    """First frame that is not empty and one after the last: (N, C, T, V, M) -> (N,), (N,); (0, 0) for an empty clip."""
     full = (x != 0).permute(0, 2, 1, 3, 4).flatten(2).any(2)
     first = full.long().argmax(1)
     last = full.shape[1] - full.flip(1).long().argmax(1)
@@ -110,8 +111,8 @@ def extent(x: Tensor) -> tuple[Tensor, Tensor]:
 def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Rotate, scale and move x and y of each clip, by values that change evenly from first to last frame (ST-GCN).
 
-    angle (N, 2) degrees, scale (N, 2), shift (N, 2, 2) as (x or y, first or last). Missing joints and empty frames move as well,
-    as in the published code. (N, C, T, V, M) -> same.
+    angle (N, 2) degrees, scale (N, 2), shift (N, 2, 2) as (x or y, first or last). Missing joints and empty frames move
+    as well, as in the published code. (N, C, T, V, M) -> same.
     """
     T = x.shape[2]
     ramp = torch.linspace(0, 1, T, dtype=torch.float64, device=x.device)
@@ -130,7 +131,7 @@ def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tenso
 
 
 def min_max(x: Tensor) -> Tensor:
-    """Each axis to -1 .. 1 by its smallest and largest value in the whole clip: (N, C, T, V, M) -> same (CTR-GCN on NW-UCLA).
+    """Scale each axis to -1 .. 1 by its extent in the whole clip (CTR-GCN on NW-UCLA): (N, C, T, V, M) -> same.
 
     An axis without extent becomes 0 everywhere (the published code divides by zero).
     """
@@ -144,7 +145,7 @@ def linspace_map(length: Tensor, window: int) -> Tensor:
 
 
 def choose_frames(x: Tensor, time: Tensor) -> Tensor:
-    """Frames of clips that are in memory: (N, C, T, V, M), time (N, T') with -1 for an empty frame -> (N, C, T', V, M)."""
+    """Frames of clips in memory: (N, C, T, V, M), time (N, T') with -1 for an empty frame -> (N, C, T', V, M)."""
     clip = torch.arange(len(x), device=x.device)[:, None]
     y = x.transpose(1, 2)[clip, time.clamp(min=0)]  # (N, T', C, V, M)
     return y.masked_fill_((time < 0)[:, :, None, None, None], 0).transpose(1, 2)  # (N, C, T', V, M)

@@ -2,9 +2,9 @@
 
     python -m tests.fuzz --count 20000 --formats all --seed 1
 
-Each mutation of a valid file must be read, or refused with a ValueError of one line. Every other exception, a signal such as a
-segmentation fault, a mutation that takes more than SECONDS, or more memory than MEMORY is a failure; it is printed with the number that
-`--only` repeats. The formats are in `tests/fuzz_formats.py`.
+Each mutation of a valid file must be read, or refused with a ValueError of one line. Every other exception, a signal
+such as a segmentation fault, a mutation that takes more than SECONDS, or more memory than MEMORY is a failure; it is
+printed with the number that `--only` repeats. The formats are in `tests/fuzz_formats.py`.
 """
 
 import argparse
@@ -53,7 +53,10 @@ ODD = (
 ODD += ([], {}, (), [[]], [None], {"x": 1}, {1: 2}, [1, "a"], "graph.ucla", np.float32("nan"), np.int64(-5), 5j, {1, 2})
 DTYPES = ("O", "f2", "f4", "f8", ">f4", "i1", "i8", "u8", "?", "c8", "S3", "U3", "M8[s]", "i4,f4", "f16")
 NUMBERS = (float("nan"), float("inf"), -float("inf"), 1e38, -1, 10**9, 2**62)
-FORGED = b"cnumpy.core.numeric\n_frombuffer\n(B\x08\x00\x00\x00AAAAAAAAcnumpy\ndtype\n(VO\nI0\nI1\ntR(I3\nV|\nNNNI8\nI8\nI0\ntb(I1\ntVC\ntR"
+FORGED = (  # an object array whose pointers are the bytes AAAAAAAA
+    b"cnumpy.core.numeric\n_frombuffer\n(B\x08\x00\x00\x00AAAAAAAA"
+    b"cnumpy\ndtype\n(VO\nI0\nI1\ntR(I3\nV|\nNNNI8\nI8\nI0\ntb(I1\ntVC\ntR"
+)
 PIECES = (  # of pickles and of NumPy headers
     FORGED,
     b"ccollections\nOrderedDict\n(" + FORGED + b"tR.",
@@ -85,8 +88,11 @@ DESCRIPTIONS = (b"'O'  ", b"'|O8'", b"'>f4'", b"'<f2'", b"'<i4'", b"'<u8'", b"'|
 
 @dataclass(frozen=True)
 class Format:
-    """content: a valid tree of containers and arrays. write: the tree into a folder, with any types in it. read: the folder; raises
-    ValueError for what is wrong, and AssertionError for a wrong result."""
+    """One file format.
+
+    content: a valid tree of containers and arrays. write: puts the tree into a folder, with any types in it.
+    read: raises ValueError for what is wrong in the folder, and AssertionError for a wrong result.
+    """
 
     content: Callable[[], Any]
     write: Callable[[Any, Path, random.Random], None]

@@ -1,4 +1,4 @@
-"""The file formats that `tests.fuzz` mutates: valid content, how to write it with any types in it, and how the project reads it."""
+"""The file formats that `tests.fuzz` mutates: valid content, writing it with any types, and the project's reader."""
 
 import json
 import pickle

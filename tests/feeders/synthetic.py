@@ -8,7 +8,7 @@ from feeders import clip_store
 
 
 def write_store(path, clips, labels, persons, splits, **facts):
-    """clips: arrays (K, T, V, C), K tracks; persons: the track in each slot. Facts replace entries of the manifest, None removes one."""
+    """clips: arrays (K, T, V, C), K tracks; persons: the track in each slot; facts replace entries of the manifest."""
     shown = [clip[[track for track in slots if track >= 0]] for clip, slots in zip(clips, persons, strict=True)]
     index = {
         "name": np.array([f"clip_{i}" for i in range(len(clips))]),
