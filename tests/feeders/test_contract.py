@@ -177,10 +177,13 @@ def test_scores_of_bones_and_motions_are_means():
     assert (m[:, :, -1] == 0).all()
 
 
-def test_the_example_of_the_docs_runs(store):
+def test_the_examples_of_the_docs_run(store):
     text = (Path(__file__).parents[2] / "docs" / "feeders.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    code, own = (part.split("```")[0] for part in text.split("```python\n")[1:])
     code = code.replace("data/ntu/ctrgcn.clips", str(store)).replace("64, drop_last=True", "3, drop_last=True")
-    scope = {}
+    scope = {"__name__": __name__}
     exec(code, scope)
     assert scope["batch"]["data"].shape == (3, 3, 64, 25, 2)
+    exec(own, scope)
+    one, two = (scope["Feeder"](str(store), "xsub", window_size=9, scale=scale).batch([0, 1], 0) for scale in (1, 2))
+    assert one["data"].shape == (2, 3, 9, 25, 2) and torch.equal(2 * one["data"], two["data"])
