@@ -119,8 +119,8 @@ def test_random_crops_stay_inside_and_keep_at_least_64_frames(store):
 
 def test_a_rotation_keeps_lengths_and_absent_persons(store):
     still = Feeder(str(store), "xsub", "train", window_size=32, p_interval=[1.0])
-    turned = Feeder(str(store), "xsub", "train", window_size=32, p_interval=[1.0], random_rot=True)
-    x, y = still.batch(range(7), 0)["data"], turned.batch(range(7), 0)["data"]
+    rotated = Feeder(str(store), "xsub", "train", window_size=32, p_interval=[1.0], random_rot=True)
+    x, y = still.batch(range(7), 0)["data"], rotated.batch(range(7), 0)["data"]
     torch.testing.assert_close(x.norm(dim=1), y.norm(dim=1), rtol=0, atol=1e-5)
     assert (y[1, ..., 1] == 0).all() and not torch.allclose(x, y)
 

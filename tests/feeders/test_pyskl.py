@@ -105,8 +105,8 @@ def test_training_frames_are_in_order_and_cover_the_clip_evenly(p, inside):
 def test_augmentations_with_the_published_random_numbers_are_the_published_ones(record):
     x = clip(record["a_prenorm_nospine"][:, :3])
     draw = np.random.RandomState(0)
-    turned = random_rotate(x, torch.from_numpy(draw.uniform(-0.3, 0.3, 3))[None])
-    np.testing.assert_allclose(back(turned), record["aug_rot_theta0.3_seed0"], rtol=0, atol=1e-12)
+    rotated = random_rotate(x, torch.from_numpy(draw.uniform(-0.3, 0.3, 3))[None])
+    np.testing.assert_allclose(back(rotated), record["aug_rot_theta0.3_seed0"], rtol=0, atol=1e-12)
     draw = np.random.RandomState(0)
     scaled = random_scale(x, 1 + torch.tensor([[draw.uniform(-1, 1) * 0.1 for _ in range(3)]], dtype=torch.float64))
     np.testing.assert_allclose(back(scaled), record["aug_scale0.1_seed0"], rtol=0, atol=1e-12)
