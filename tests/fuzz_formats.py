@@ -11,6 +11,7 @@ import numpy as np
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.clip_store import FORMAT
 from tests.fuzz import Format
+from torchlight.training.scores import read_scores
 
 FRAMES, CLASSES = 6, 4
 
@@ -107,7 +108,7 @@ def pyskl_content() -> dict:
     return {"split": {"xsub_train": names[:3], "xsub_val": names[3:]}, "annotations": [record(i) for i in range(6)]}
 
 
-def write_pyskl(tree: Any, folder: Path, rng: random.Random) -> None:
+def dump_file(tree: Any, folder: Path, rng: random.Random) -> None:
     dump(tree, folder / "own.pkl", rng)
 
 
@@ -117,9 +118,19 @@ def read_pyskl(folder: Path) -> None:
         check_batches(feeder_pyskl.Feeder(str(folder / "own.pkl"), "xsub", part, **arguments))
 
 
+def scores_content() -> dict:
+    return {f"c{i}": row for i, row in enumerate(random_frames(5, CLASSES))}
+
+
+def read_score_file(folder: Path) -> None:
+    found = read_scores(folder / "own.pkl")
+    assert all(row.ndim == 1 and np.isfinite(row).all() for row in found.values()), "not finite"
+
+
 FORMATS = {
     "clip_store": Format(store_content, write_clip_store, read_clip_store),
     "npz": Format(npz_content, write_npz, read_npz),
     "npy": Format(npy_content, write_npy, read_npy),
-    "pyskl": Format(pyskl_content, write_pyskl, read_pyskl),
+    "pyskl": Format(pyskl_content, dump_file, read_pyskl),
+    "scores": Format(scores_content, dump_file, read_score_file),
 }
