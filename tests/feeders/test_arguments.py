@@ -8,6 +8,7 @@ import pytest
 
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.batch_feeder import BatchFeeder
+from tests.feeders.synthetic import random_clips, write_store
 
 FEEDERS = [module.Feeder for module in (feeder_ntu, feeder_ucla, feeder_kinetics, feeder_pyskl)]
 NAN = float("nan")
@@ -102,3 +103,11 @@ def test_a_recipe_of_a_user_needs_nothing_but_streams(store):
     assert feeder.manifest["num_class"] == 4
     with pytest.raises(TypeError):
         feeder.manifest["num_class"] = 5
+
+
+def test_data_that_does_not_fit_the_recipe_is_refused(tmp_path):
+    clips, persons = random_clips([6, 9], 20, C=1)
+    store = write_store(tmp_path / "line.clips", clips, [0, 1], persons, {"xsub": {"train": [0, 1]}})
+    refuse(feeder_ucla.Feeder, store, "data_path: expected clips with x, y and z, got 1 channels")
+    refuse(feeder_kinetics.Feeder, store, "random_move: expected clips with x and y, got 1", random_move=True)
+    refuse(feeder_ntu.Feeder, store, "unify: expected the skeleton .* got ucla", unify=True)

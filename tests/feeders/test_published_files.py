@@ -124,6 +124,8 @@ def test_what_is_missing_or_broken_is_named(store, tmp_path):
         (("NTU60_CS.npz", "xview", "train"), "split: expected 'xsub', .* got 'xview'"),
         (("odd.npz", "", "test"), "x_test: expected .N, T, 6 V., .* got shape .2, 5, 151."),
         (("train_data.npy", "", "train"), "train_label.pkl: cannot be read"),
+        (("train_data_speed.npy", "", "train"), "train_data_speed.npy: expected joint, .* in the name of the file"),
+        (("other.npy", "", "train"), "label_path: expected the path of the labels of .*other.npy, got none"),
         (("ntu.clips", "xsub", "test", "labels.pkl"), "label_path: expected none .* got 'labels.pkl'"),
     ]
     for (path, *rest), text in cases:
@@ -206,6 +208,7 @@ NPY = [
     ({"labels": [0, True]}, "labels: expected whole numbers"),
     ({"labels": [[0], [1]]}, "labels: expected whole numbers"),
     ({"labels": np.zeros((2, 1), int)}, "labels: expected whole numbers"),
+    ({"labels": 5}, "val_label.pkl: labels: expected a list of whole numbers, got 5"),
     ({"labels": [0]}, "val_label.pkl: expected 2 names and labels as in val_data.npy, got 2 and 1"),
     ({"content": pickle.dumps({"a": 1})}, "val_label.pkl: expected a pair (names, labels), got 'dict'"),
     ({"content": b""}, "val_label.pkl: not a pickle"),
