@@ -8,6 +8,7 @@ printed with the number that `--only` repeats. The formats are in `tests/fuzz_fo
 """
 
 import argparse
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -236,6 +237,7 @@ def outcome(kind: Format, folder: Path) -> str:
 def work(kind: Format, name: str, seed: int, numbers: range, progress: Any, sink: Any) -> None:
     """Read mutations in this process; `progress` holds the number of the current one."""
     warnings.simplefilter("ignore")
+    faulthandler.disable()  # the exit code tells of a signal
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     for number in numbers:
