@@ -7,7 +7,6 @@ often of two persons as NTU's. Both sides run in turns on one thread and count p
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from feeders.clips import FORMAT, ClipStore
+from feeders.clip_store import ClipStore, write_store
 from feeders.feeder_ntu import Feeder
 from graph.ntu_rgb_d import SKELETON
 
@@ -59,22 +58,17 @@ def synthetic_store(path: Path, clips: int) -> Path:
     length = np.clip(draw.lognormal(np.log(75), 0.45, clips), 32, FRAMES).astype(np.int64)
     two = draw.random(clips) < TWO_PERSONS
     rows = length * (1 + two)
-    path.mkdir()
-    np.save(path / "frames.npy", draw.normal(size=(rows.sum(), 25, 3)).astype(np.float32))
-    persons = np.stack([np.zeros(clips, np.int64), np.where(two, 1, -1)], 1)
-    label, name = np.arange(clips) % 60, np.arange(clips).astype(str)
-    part = {"split/xsub/train": np.arange(clips), "split/xsub/test": np.arange(min(clips, 8))}
-    np.savez(
-        path / "index.npz",
-        name=name,
-        label=label,
-        start=rows.cumsum() - rows,
-        length=length,
-        valid=length,
-        persons=persons,
-        **part,
-    )
-    (path / "manifest.json").write_text(json.dumps({"format": FORMAT, "num_class": 60}))
+    index = {
+        "name": np.arange(clips).astype(str),
+        "label": np.arange(clips) % 60,
+        "length": length,
+        "persons": np.stack([np.zeros(clips, np.int64), np.where(two, 1, -1)], 1),
+        "valid": length,
+        "rows": rows,
+    }
+    splits = {"xsub": {"train": np.arange(clips), "test": np.arange(min(clips, 8))}}
+    frames = (draw.normal(size=(n, 25, 3)).astype(np.float32) for n in rows)
+    write_store(path, {"num_class": 60, "num_point": 25, "channels": 3}, index, splits, frames)
     return path
 
 

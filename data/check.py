@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.files import sha256
 from torchlight.system.text import counted
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from data.check import common_problems
 from data.raw_files import read_class_names
 from data.store import RawSource, partial_folder, prepare, report_path
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.command import (
     FAILED,
     NO_SPACE,

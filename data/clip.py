@@ -59,6 +59,6 @@ def check_clip(clip: Clip, facts: dict) -> None:
         raise BadFile("expected at least one frame, got none")
     if not 0 <= clip.label < facts["num_class"]:
         raise BadFile(f"expected a label from 0 to {facts['num_class'] - 1}, got {quote(clip.label)}")
-    if not np.isfinite(clip.tracks).all():
-        raise BadFile("expected finite coordinates, got others")
+    if not (np.abs(clip.tracks) < MAX_COORDINATE).all():
+        raise BadFile(f"expected finite coordinates below {MAX_COORDINATE:g}, got others")
     assert clip.tracks.dtype == np.float32 and len(clip.persons) == facts["num_person"] and max(clip.persons) < K, clip

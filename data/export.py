@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.files import atomic
 
 PUBLISHED_PART = {"train": "train", "test": "val"}  # the names in 2s-AGCN and ST-GCN

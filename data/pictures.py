@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from graph.skeleton import find_skeleton
 from torchlight.system.files import atomic
 from torchlight.system.text import printable

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from data.cli import program, say, whole_number
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.command import Parser
 from torchlight.system.text import nearest, printable, quote
 

@@ -24,8 +24,8 @@ from tqdm import tqdm
 from data.clip import BadFile, Clip, check_clip
 from data.raw_files import file_state
 from data.workers import worker_map
-from feeders.clips import FORMAT, FRAMES, INDEX, MANIFEST, ClipStore
-from torchlight.system.files import atomic, sha256
+from feeders.clip_store import FORMAT, MANIFEST, ClipStore, write_store
+from torchlight.system.files import atomic
 from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock
 from torchlight.system.text import printable
@@ -232,43 +232,22 @@ def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
         raise ValueError(
             f"expected unique clip names, got {len(twice)} more than once (first: {printable(twice[0])}); remove copies"
         )
-    rows = index.pop("rows")
-    index["start"] = np.cumsum(rows) - rows
     splits = source.splits(index["name"], index["label"])
-
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    shape = (int(rows.sum()), source.facts["num_point"], source.facts["channels"])
-    _write_frames(folder / FRAMES, shape, parts, home[order], first[order], rows)
-    with atomic(folder / INDEX) as sink:
-        np.savez(
-            sink,
-            **index,
-            **{f"split/{split}/{part}": value for split, parts in splits.items() for part, value in parts.items()},
-        )
-    manifest = {"format": FORMAT, **source.facts}
-    manifest["counts"] = {split: {part: len(value) for part, value in parts.items()} for split, parts in splits.items()}
-    manifest |= {"clips": len(order), "frames": shape[0]}
-    manifest["source"] = {"files": len(source.files), "left_out": bad}
-    manifest["sha256"] = {name: sha256(folder / name) for name in (FRAMES, INDEX)}
-    with atomic(folder / MANIFEST) as sink:
-        sink.write((json.dumps(manifest, indent=1) + "\n").encode())
+    frames = _read_frames(parts, home[order], first[order], index["rows"])
+    write_store(folder, source.facts, index, splits, frames, {"files": len(source.files), "left_out": bad})
     return folder
 
 
-def _write_frames(
-    path: Path, shape: tuple, parts: list[Path], home: np.ndarray, first: np.ndarray, rows: np.ndarray
-) -> None:
-    """Clip i is `rows[i]` rows of the part number `home[i]`, from row `first[i]` on."""
+def _read_frames(shards: list[Path], home: np.ndarray, first: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The frames of each clip; clip i is `rows[i]` rows of the shard number `home[i]`, from row `first[i]` on."""
     opened, frames = -1, None
-    with atomic(path) as sink:
-        np.lib.format.write_array_header_1_0(sink, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for i in range(len(home)):
-            if home[i] != opened:
-                frames = None  # let go of the last part before the next is read
-                with np.load(parts[home[i]]) as arrays:
-                    opened, frames = home[i], arrays["frames"]
-            sink.write(frames[first[i] : first[i] + rows[i]].tobytes())
+    for i in range(len(home)):
+        if home[i] != opened:
+            frames = None  # release the last shard before the next is read
+            with np.load(shards[home[i]]) as arrays:
+                opened, frames = home[i], arrays["frames"]
+        yield frames[first[i] : first[i] + rows[i]]
 
 
 def _publish(store: Path, out: Path) -> None:

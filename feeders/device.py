@@ -1,4 +1,4 @@
-"""What goes from the host to a device without making the host wait: on a GPU, a plain copy waits for all work before it."""
+"""Copies from the host to a device without a host sync; a plain copy waits for all work submitted before it."""
 
 from functools import lru_cache
 

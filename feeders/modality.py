@@ -1,46 +1,18 @@
-"""Joint, bone, joint motion, bone motion: linear maps of the joints (N, C, T, V, M), and the bodies they are taken along."""
-
-import importlib
-import pkgutil
-from pathlib import Path
+"""Joint, bone, joint motion, bone motion: linear maps of the joints (N, C, T, V, M) along the bones of a skeleton."""
 
 import torch
 from torch import Tensor
 
-import graph
 from feeders.device import constant
-from graph.skeleton import Skeleton
 
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 
 
-def find_skeleton(name: str) -> Skeleton:
-    """The body of a module such as `graph.ucla`, or the one in a YAML file; raises ValueError for an unknown name."""
-    if Path(name).suffix in (".yaml", ".yml"):
-        return Skeleton.from_yaml(name)
-    bodies = {}
-    for module in pkgutil.iter_modules(graph.__path__, "graph."):
-        skeleton = getattr(importlib.import_module(module.name), "SKELETON", None)
-        if skeleton is not None:
-            bodies[module.name] = skeleton
-    if name not in bodies:
-        raise ValueError(
-            f"skeleton: found {name!r}; allowed are {', '.join(sorted(bodies))} or a YAML file of joints and bones; name one"
-        )
-    return bodies[name]
-
-
-def check_modality(word: str, key: str = "modality") -> str:
-    if word not in MODALITIES:
-        raise ValueError(f"{key}: found {word!r}; allowed are {', '.join(MODALITIES)}; choose one")
-    return word
-
-
 def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
-    """Each joint minus the joint that its bone starts from: (N, C, T, V, M) -> same; the root's bone is 0.
+    """Bones: each joint minus the joint where its bone starts: (N, C, T, V, M) -> same; the root's bone is 0.
 
-    score: the last channel is a confidence; a bone's is the mean of its two ends and the root keeps its own (pyskl).
-    Without it a confidence is subtracted like a coordinate (2s-AGCN, MS-G3D).
+    score: the last channel is a score; that of a bone is the mean of its two ends, and the root keeps its own (PYSKL).
+    Without it a score is subtracted like a coordinate (2s-AGCN, MS-G3D).
     """
     start = x.index_select(3, constant(parents, x.device))
     y = x - start
@@ -50,10 +22,10 @@ def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
 
 
 def motion(x: Tensor, last: Tensor | None = None, score: bool = False) -> Tensor:
-    """The next frame minus this one, the last frame 0: (N, C, T, V, M) -> same.
+    """Motion: the next frame minus this one, the last frame 0: (N, C, T, V, M) -> same.
 
-    last: (N,) last frame of each clip; all from there on become 0. score: the last channel is a confidence; that of a motion is the
-    mean of its two frames (pyskl).
+    last: (N,) last frame of each clip; all from there on become 0. score: the last channel is a score; that of a motion
+    is the mean of its two frames (PYSKL).
     """
     y = torch.zeros_like(x)
     now, after = x[:, :, :-1], x[:, :, 1:]
@@ -73,9 +45,9 @@ def derive(
     last: Tensor | None = None,
     score: tuple[bool, bool] = (False, False),
 ) -> Tensor:
-    """One modality of the joints: (N, C, T, V, M) -> same. The motion of bones is taken after the bones.
+    """One modality of the joints: (N, C, T, V, M) -> same. Bone motion is the motion of the bones.
 
-    last as in `motion`; score: whether bones and whether motions treat the last channel as a confidence.
+    last as in `motion`; score: whether bones and whether motions treat the last channel as a score.
     """
     if modality.startswith("bone"):
         x = bone(x, parents, score[0])

@@ -1,7 +1,7 @@
 """Transforms of whole batches: pure functions of tensors, on any device; random numbers come in as arguments.
 
-Whatever picks frames (crop, shift, choose, pad, sample) is a map `time` (N, T) of frame numbers, -1 for an empty frame; clips are read
-through it once. Whatever changes coordinates works on (N, C, T, V, M).
+Transforms that select frames (crop, shift, choose, pad, sample) return a map `time` (N, T) of frame numbers, -1 for an
+empty frame; clips are read through it once. Transforms that change coordinates work on (N, C, T, V, M).
 """
 
 import math
@@ -12,31 +12,29 @@ from torch import Tensor
 MIN_CROP = 64  # frames; CTR-GCN crops no clip below this length, whatever the window is
 
 
-def crop_centre(valid: Tensor, p: float) -> tuple[Tensor, Tensor]:
+def crop_center(valid: Tensor, p: float) -> tuple[Tensor, Tensor]:
     """The middle share p of the valid frames: (N,) -> begin (N,), length (N,), in frames (CTR-GCN, testing)."""
     begin = ((1 - p) * valid.double() / 2).long()
     return begin, valid - 2 * begin
 
 
 def crop_random(valid: Tensor, p: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """A share p of the valid frames (at least 64 frames, at most all) at the place that u in [0, 1) says (CTR-GCN, training).
+    """A share p of the valid frames at a random place (CTR-GCN, training): (N,) each -> begin (N,), length (N,).
 
-    (N,) each -> begin (N,), length (N,), in frames.
+    In frames; at least 64 frames, at most all. u in [0, 1) chooses among the possible places.
     """
     length = (valid * p).floor().long().clamp(min=MIN_CROP).minimum(valid)
     return (u * (valid - length + 1)).long(), length
 
 
 def resize_map(length: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Linear resizing of `length` frames to `window` with half-pixel centres, as torch's `interpolate` counts it.
+    """Linear resizing of `length` frames to `window` with half-pixel centers, as in torch's `interpolate`.
 
     (N,) -> earlier frame, later frame (N, window) int64, weight of the later one (N, window) float32.
     """
-    centre = torch.arange(window, dtype=torch.float64, device=length.device) + 0.5
-    scale = (
-        length.float() / window
-    ).double()  # rounded to float32 once here and once below, like torch's fused multiply-add
-    place = (scale[:, None] * centre - 0.5).clamp(min=0).float()
+    center = torch.arange(window, dtype=torch.float64, device=length.device) + 0.5
+    scale = (length.float() / window).double()  # rounded to float32 here and below, like torch's fused multiply-add
+    place = (scale[:, None] * center - 0.5).clamp(min=0).float()
     early = place.long().minimum(length[:, None] - 1)
     return early, (early + 1).minimum(length[:, None] - 1), place - early
 
@@ -44,14 +42,15 @@ def resize_map(length: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
 def blend(early: Tensor, late: Tensor, weight: Tensor) -> Tensor:
     """Frames between two frames: (N, C, T, V, M) twice, weight of the later (N, T) -> (N, C, T, V, M).
 
-    `addcmul` rounds once where a product and a sum would round twice; so does torch's `interpolate`, and the bits are the same.
+    `addcmul` rounds once, where a product and a sum would round twice; so does torch's `interpolate`: the results are
+    bit-equal.
     """
     w = weight[:, None, :, None, None]
     return (late * w).addcmul_(early, 1 - w)
 
 
 def rotation(angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices that turn by minus the angle about x, y and z: angles (N, 3) in radians -> three (N, 3, 3)."""
+    """Rotation matrices by minus the angle about x, y and z: angles (N, 3) in radians -> three (N, 3, 3)."""
     one, zero = torch.ones_like(angles[:, 0]), torch.zeros_like(angles[:, 0])
     (cx, cy, cz), (sx, sy, sz) = angles.cos().T, angles.sin().T
 
@@ -68,12 +67,12 @@ def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     """One linear map of the coordinates for each clip: (N, C, C), (N, C, T, V, M) -> (N, C, T, V, M)."""
     dtype = (
         torch.float64 if x.is_cuda else x.dtype
-    )  # TensorFloat-32, if it is on, would leave three digits of a coordinate
+    )  # TensorFloat-32, if enabled, would keep three digits of a coordinate
     return (matrix.to(dtype) @ x.flatten(2).to(dtype)).to(x.dtype).view(x.shape)
 
 
 def random_rotation(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn every clip about the origin by its own three angles (N, 3) in radians, counted in float32: (N, 3, T, V, M) -> same."""
+    """Rotate each clip about the origin by three angles (N, 3) in radians, in float32: (N, 3, T, V, M) -> same."""
     rx, ry, rz = rotation(angles.float())
     return apply_matrix(rz @ ry @ rx, x)
 
@@ -94,7 +93,7 @@ def shift_map(first: Tensor, last: Tensor, T: int, begin: Tensor) -> Tensor:
 
 
 def pad_map(length: Tensor, window: int, pad: str) -> Tensor:
-    """`window` frames of clips that are shorter: empty ("zero") or from the start again ("repeat"): (N,) -> time (N, window)."""
+    """`window` frames of shorter clips, padded with empty frames ("zero") or looped ("repeat"): (N,) -> (N, window)."""
     time = torch.arange(window, device=length.device).expand(len(length), window)
     if pad == "repeat":
         return time % length[:, None].clamp(min=1)
@@ -102,7 +101,7 @@ def pad_map(length: Tensor, window: int, pad: str) -> Tensor:
 
 
 def extent(x: Tensor) -> tuple[Tensor, Tensor]:
-    """First frame that is not empty and one more than the last: (N, C, T, V, M) -> (N,), (N,); (0, 0) for an empty clip."""
+    """First frame that is not empty and one after the last: (N, C, T, V, M) -> (N,), (N,); (0, 0) for an empty clip."""
     full = (x != 0).permute(0, 2, 1, 3, 4).flatten(2).any(2)
     first = full.long().argmax(1)
     last = full.shape[1] - full.flip(1).long().argmax(1)
@@ -110,21 +109,20 @@ def extent(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Turn, scale and move x and y of each clip, from a first to a last value that change evenly over time (ST-GCN).
+    """Rotate, scale and move x and y of each clip, by values that change evenly from first to last frame (ST-GCN).
 
-    angle (N, 2) degrees, scale (N, 2), shift (N, 2, 2) as (x or y, first or last). Missing joints and empty frames move as well,
-    as in the published code. (N, C, T, V, M) -> same.
+    angle (N, 2) degrees, scale (N, 2), shift (N, 2, 2) as (x or y, first or last). Missing joints and empty frames move
+    as well, as in the published code. (N, C, T, V, M) -> same.
     """
     T = x.shape[2]
     ramp = torch.linspace(0, 1, T, dtype=torch.float64, device=x.device)
 
     def over_time(ends: Tensor) -> Tensor:
-        return (ends[..., :1] + (ends[..., 1:] - ends[..., :1]) * ramp).to(x.dtype)[
-            ..., None, None
-        ]  # (N, ..., T, 1, 1)
+        values = ends[..., :1] + (ends[..., 1:] - ends[..., :1]) * ramp
+        return values.to(x.dtype)[..., None, None]  # (N, ..., T, 1, 1)
 
-    turn = over_time(angle.double() * math.pi / 180)
-    c, s = turn.cos() * over_time(scale), turn.sin() * over_time(scale)
+    radians = over_time(angle.double() * math.pi / 180)
+    c, s = radians.cos() * over_time(scale), radians.sin() * over_time(scale)
     dx, dy = over_time(shift[:, 0]), over_time(shift[:, 1])
     y = x.clone()
     y[:, 0] = c * x[:, 0] - s * x[:, 1] + dx
@@ -133,9 +131,9 @@ def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tenso
 
 
 def min_max(x: Tensor) -> Tensor:
-    """Each axis to -1 .. 1 by its smallest and largest value in the whole clip: (N, C, T, V, M) -> same (CTR-GCN on NW-UCLA).
+    """Scale each axis to -1 .. 1 by its extent in the whole clip (CTR-GCN on NW-UCLA): (N, C, T, V, M) -> same.
 
-    An axis on which nothing moves has no range; it becomes 0 everywhere (the published code divides by zero).
+    An axis without extent becomes 0 everywhere (the published code divides by zero).
     """
     low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
     return torch.where(high > low, (x - low) / (high - low) * 2 - 1, 0)
@@ -147,7 +145,7 @@ def linspace_map(length: Tensor, window: int) -> Tensor:
 
 
 def choose_frames(x: Tensor, time: Tensor) -> Tensor:
-    """Frames of clips that are in memory: (N, C, T, V, M), time (N, T') with -1 for an empty frame -> (N, C, T', V, M)."""
+    """Frames of clips in memory: (N, C, T, V, M), time (N, T') with -1 for an empty frame -> (N, C, T', V, M)."""
     clip = torch.arange(len(x), device=x.device)[:, None]
     y = x.transpose(1, 2)[clip, time.clamp(min=0)]  # (N, T', C, V, M)
     return y.masked_fill_((time < 0)[:, :, None, None, None], 0).transpose(1, 2)  # (N, C, T', V, M)

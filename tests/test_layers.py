@@ -13,7 +13,7 @@ MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or
     "graph": {"graph", "torchlight.system", "numpy"},
     "model": {"model", "graph", "numpy", "torch"},
     "feeders": {"feeders", "graph", "torchlight.system", "numpy", "torch"},
-    "data": {"data", "graph", "feeders.clips", "torchlight.system", "numpy", "tqdm", "matplotlib", "PIL"},
+    "data": {"data", "graph", "feeders.clip_store", "torchlight.system", "numpy", "tqdm", "matplotlib", "PIL"},
     "torchlight": {"torchlight", "numpy", "torch", "yaml", "tqdm", "tensorboardX", "matplotlib", "sklearn"},
 }
 SYSTEM = {"torchlight.system", "numpy", "yaml"}  # the ground floor, which every folder may import
@@ -116,16 +116,16 @@ def test_the_init_file_of_a_room_is_empty(room):
 def test_a_wrong_direction_is_found_wherever_it_hides():
     for source in (
         "import feeders",
-        "from feeders import source",
-        "def f():\n    from feeders.source import Source",
+        "from feeders import clip_part",
+        "def f():\n    from feeders.clip_part import ClipPart",
         "import tests.tiny",
     ):
         assert forbidden(source, MAY_IMPORT["graph"]), source
-    for source in ("import feeders.source", "from feeders import source", "import torch"):
+    for source in ("import feeders.clip_part", "from feeders import clip_part", "import torch"):
         assert forbidden(source, MAY_IMPORT["data"]), source
     for source in (
-        "from feeders.clips import ClipStore",
-        "from feeders import clips",
+        "from feeders.clip_store import ClipStore",
+        "from feeders import clip_store",
         "import json, numpy.linalg",
         "from graph import ucla",
     ):

@@ -19,7 +19,7 @@ from data.cli import HERE, Benchmark, class_names, main
 from data.clip import BadFile, Clip, coordinates
 from data.raw_files import find_files, number_array, read_raw_json
 from data.store import RawSource
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.files import read_text
 from torchlight.system.text import counted, quote
 

@@ -22,7 +22,7 @@ from data.export import write_npy
 from data.kinetics.poses import JOINTS, MAX_BYTES, WINDOW, center, match, most_confident, read_persons, read_record
 from data.raw_files import find_files, read_raw, text_name
 from data.store import RawSource
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.command import Parser
 from torchlight.system.files import read_json, sha256
 from torchlight.system.text import quote

@@ -16,7 +16,7 @@ from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
 from data.raw_files import find_files, read_class_names
 from data.store import RawSource, report_path
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from torchlight.system.command import Parser
 from torchlight.system.files import read_json, read_text
 from torchlight.system.text import counted, quote

@@ -14,7 +14,7 @@ import pytest
 from data import show
 from data.demo import make as demo
 from data.store import partial_folder
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from tests.data import readers
 from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock

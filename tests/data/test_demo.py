@@ -9,7 +9,7 @@ from PIL import Image
 from data import pictures, show
 from data.demo.figure import BONES
 from data.demo.make import make
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 CLASSES = "data/demo/classes.txt"
 
@@ -115,7 +115,7 @@ def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):
         ((), "expected --raw DIR"),
         (("--raw", tmp_path / "nowhere"), "expected a folder, got nothing"),
         (("--raw", tmp_path), "expected a folder with raw files"),
-        (("--check", "--out", tmp_path / "nothing.clips"), "a clip store is needed"),
+        (("--check", "--out", tmp_path / "nothing.clips"), "expected a clip store"),
     ):
         assert cli("ntu", *arguments) == 2
         error = capsys.readouterr().err

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from data.custom.example import BODY
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "custom_skeleton.md").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.kinetics.poses import match
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 
 def padded(clip: np.ndarray) -> np.ndarray:

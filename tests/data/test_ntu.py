@@ -11,7 +11,7 @@ from data.ntu.benchmark import MISSING, NAME, missing_names
 from data.ntu.recipe_agcn_stgcn import rotation
 from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from data.custom.example import make
 from data.custom.labels import read_labels
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from graph.skeleton import Skeleton
 
 deeplabcut = importlib.import_module("data.deeplabcut.prepare")

@@ -13,7 +13,7 @@ import pytest
 from data.custom.prepare import MAX_BYTES
 from data.demo.make import make
 from data.raw_files import find_files, read_class_names
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 SECONDS = 120  # a preparation of one clip that takes longer hangs
 

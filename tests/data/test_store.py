@@ -15,7 +15,7 @@ import pytest
 
 from data.clip import BadFile
 from data.store import CHUNK, partial_folder, prepare, report_path
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 from tests.data import readers
 from torchlight.system.command import RunError
 

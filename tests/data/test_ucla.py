@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.clip import BadFile
-from feeders.clips import ClipStore
+from feeders.clip_store import ClipStore
 
 ucla = importlib.import_module("data.NW-UCLA.prepare")
 

@@ -1,4 +1,4 @@
-"""Small clip stores and files of the field, made of random numbers."""
+"""Small clip stores and published files of random numbers."""
 
 import pickle
 
@@ -40,7 +40,7 @@ def kinetics_store(tmp_path):
 
 @pytest.fixture
 def pickle_file(tmp_path):
-    """A pickle as pyskl's: 25 joints in 3-D."""
+    """A pickle in the format of PYSKL: 25 joints in 3-D."""
 
     def write(records, split, name="own.pkl"):
         path = tmp_path / name

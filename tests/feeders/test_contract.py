@@ -64,7 +64,7 @@ def test_a_clip_does_not_depend_on_the_batch_it_is_in(make):
     torch.testing.assert_close(alone, together, rtol=0, atol=0)
 
 
-def test_epochs_seeds_and_repeats_differ_and_come_again(make):
+def test_epochs_seeds_and_repeats_differ_and_are_reproducible(make):
     feeder = make(repeat=2)
     N = len(feeder) // 2
     first = feeder.batch(range(2 * N), 0)["data"]
@@ -75,12 +75,12 @@ def test_epochs_seeds_and_repeats_differ_and_come_again(make):
         first.roll(N, 0),
     ):
         same = (first == other).flatten(1).all(1)
-        assert int(same.sum()) <= 1, same  # the clip of one frame in a box is always the same
+        assert int(same.sum()) <= 1, same  # the clip of one frame, scaled, is always the same
     feeder.set_epoch(1)
     assert torch.equal(feeder.__getitems__([0, 1])["data"], feeder.batch([0, 1], 1)["data"])
 
 
-def test_other_modalities_come_of_the_same_augmented_clip(make):
+def test_other_modalities_are_derived_from_the_same_augmented_clip(make):
     batch = make(also=["bone", "joint_motion", "bone_motion"]).batch([0, 1, 2], 9)
     for word in MODALITIES[1:]:
         assert torch.equal(batch[f"data_{word}"], make(modality=word).batch([0, 1, 2], 9)["data"])
@@ -97,11 +97,11 @@ def test_workers_change_nothing_and_see_the_next_epoch(make):
             assert torch.equal(batch["data"], feeder.batch(indices, epoch)["data"])
 
 
-def test_a_feeder_travels_by_pickle(make):
+def test_a_feeder_can_be_pickled_without_its_clips(make):
     feeder = make(also=["bone"])
-    parcel = pickle.dumps(feeder)
-    assert len(parcel) < feeder.source.frames.nbytes  # the clips stay in their file
-    again = pickle.loads(parcel)
+    content = pickle.dumps(feeder)
+    assert len(content) < feeder.clips.frames.nbytes
+    again = pickle.loads(content)
     assert torch.equal(again.batch([0, 1], 2)["data_bone"], feeder.batch([0, 1], 2)["data_bone"])
 
 
@@ -115,16 +115,19 @@ def test_moved_clips_give_the_same_batch(make):
 @pytest.mark.parametrize(
     "args, text",
     [
-        ({"modality": "velocity"}, "modality: found 'velocity'; allowed are joint, bone, joint_motion, bone_motion"),
-        ({"also": ["bones"]}, "also: found 'bones'"),
-        ({"part": "val"}, "part: found 'val'; allowed are train, test"),
-        ({"repeat": 0}, "repeat: found 0"),
-        ({"window_size": -1}, "window_size: found -1"),
-        ({"skeleton": "graph.hand"}, "joints; the skeleton hand has 21; name the data's own"),
-        ({"skeleton": "graph.ntu"}, "skeleton: found 'graph.ntu'; allowed are graph.coco"),
+        (
+            {"modality": "velocity"},
+            "modality: expected 'joint', 'bone', 'joint_motion' or 'bone_motion', got 'velocity'",
+        ),
+        ({"also": ["bones"]}, "also: expected a list, each item 'joint', .* got .'bones'"),
+        ({"part": "val"}, "part: expected 'train' or 'test', got 'val'"),
+        ({"repeat": 0}, "repeat: expected a whole number from 1 to 1000000, got 0"),
+        ({"window_size": -1}, "window_size: expected a whole number from [01] to 100000, got -1"),
+        ({"skeleton": "graph.hand"}, "expected clips of 21 joints as in the skeleton hand, got"),
+        ({"skeleton": "graph.ntu"}, "skeleton: expected a module of graph/ or a YAML file, got 'graph.ntu'"),
     ],
 )
-def test_what_does_not_fit_is_refused(make, args, text):
+def test_arguments_that_do_not_fit_are_refused(make, args, text):
     with pytest.raises(ValueError, match=text):
         make(**args)
 
@@ -137,7 +140,7 @@ def test_an_index_beyond_the_end_is_refused(make):
 
 
 def test_a_store_without_the_part_is_refused(store):
-    with pytest.raises(ValueError, match="no split xview/test; the store has xsub/train, xsub/test"):
+    with pytest.raises(ValueError, match="expected a split with a part, xsub/train, xsub/test, got 'xview'/test"):
         feeder_ntu.Feeder(str(store), "xview", "test")
 
 
@@ -156,7 +159,7 @@ def test_bones_add_up_along_the_chain_to_the_root(skeleton):
         torch.testing.assert_close(total, x[:, :, :, joint])
 
 
-def test_motions_add_up_to_the_way_and_end_with_zeros():
+def test_motions_add_up_to_the_displacement_and_end_with_zeros():
     x = torch.randn(2, 3, 9, 5, 2, dtype=torch.float64)
     m = motion(x)
     torch.testing.assert_close(m.sum(2), x[:, :, -1] - x[:, :, 0])
@@ -174,10 +177,13 @@ def test_scores_of_bones_and_motions_are_means():
     assert (m[:, :, -1] == 0).all()
 
 
-def test_the_example_of_the_docs_runs(store):
+def test_the_examples_of_the_docs_run(store):
     text = (Path(__file__).parents[2] / "docs" / "feeders.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    code, own = (part.split("```")[0] for part in text.split("```python\n")[1:])
     code = code.replace("data/ntu/ctrgcn.clips", str(store)).replace("64, drop_last=True", "3, drop_last=True")
-    scope = {}
+    scope = {"__name__": __name__}
     exec(code, scope)
     assert scope["batch"]["data"].shape == (3, 3, 64, 25, 2)
+    exec(own, scope)
+    one, two = (scope["Feeder"](str(store), "xsub", window_size=9, scale=scale).batch([0, 1], 0) for scale in (1, 2))
+    assert one["data"].shape == (2, 3, 9, 25, 2) and torch.equal(2 * one["data"], two["data"])

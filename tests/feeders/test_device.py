@@ -1,11 +1,13 @@
-"""Batches made on a GPU, on a pretended one: no tensor of the host gets into them, they are the same, and nobody waits for the GPU."""
+"""Batches made on a fake GPU: they equal those of the CPU, contain no tensor of the host and cause no host sync."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla, source
-from feeders.feeder import BatchFeeder
+from feeders import clip_part, feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
+from feeders.batch_feeder import BatchFeeder
 from feeders.modality import MODALITIES
 from tests.feeders.synthetic import random_clips, write_store
 from tests.pretend import OnGpu, gpu
@@ -40,10 +42,10 @@ def make(request):
 
 
 def on_gpu(feeder: BatchFeeder, monkeypatch, indices, epoch: int) -> tuple[dict, list[str]]:
-    """A batch made on the pretended GPU, brought back, and for what the host waited on the way."""
+    """A batch made on the fake GPU and copied back, and the operations that made the host wait."""
     with gpu(monkeypatch) as device:
         feeder.to(CUDA)
-        feeder.batch(indices, epoch)  # small tables go there once
+        feeder.batch(indices, epoch)  # small tables are copied once
         device.waits.clear()
         batch, waits = feeder.batch(indices, epoch), list(device.waits)
         assert feeder.device == CUDA and all(
@@ -52,7 +54,7 @@ def on_gpu(feeder: BatchFeeder, monkeypatch, indices, epoch: int) -> tuple[dict,
         return {key: x.cpu() if isinstance(x, OnGpu) else x for key, x in batch.items()}, waits
 
 
-def test_a_batch_made_on_a_gpu_is_the_one_of_the_cpu_and_needs_no_waiting(make, monkeypatch):
+def test_a_batch_made_on_a_gpu_equals_that_of_the_cpu_without_host_syncs(make, monkeypatch):
     feeder = make()
     indices = range(len(feeder) - 1)
     expected = feeder.batch(indices, 3)
@@ -60,58 +62,56 @@ def test_a_batch_made_on_a_gpu_is_the_one_of_the_cpu_and_needs_no_waiting(make, 
     assert found.keys() == expected.keys() and found.get("clips") == expected.get("clips")
     for key in expected.keys() - {"clips"}:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-5)
-    drawn_like_pyskl = (
-        isinstance(feeder, feeder_pyskl.Feeder) and not feeder.train and feeder.sampling != "pad"
-    )  # by NumPy, clip by clip
-    assert bool(waits) == drawn_like_pyskl, waits
+    sampled_by_numpy = isinstance(feeder, feeder_pyskl.Feeder) and not feeder.train and feeder.sampling != "pad"
+    assert bool(waits) == sampled_by_numpy, waits
 
 
 def test_clips_of_one_array_are_read_on_a_gpu_as_on_the_cpu(monkeypatch):
-    clips = source.ArraySource(np.random.default_rng(0).normal(size=(3, 3, 5, 18, 2)), list("abc"), [0, 1, 0], {})
+    clips = clip_part.ArrayPart(
+        Path("x.npy"), np.random.default_rng(0).normal(size=(3, 3, 5, 18, 2)), list("abc"), [0, 1, 0], {}
+    )
     clip, time = torch.tensor([2, 0]), torch.tensor([[0, 3, -1], [1, 1, 2]])
     expected = clips.take(clip, time)
     with gpu(monkeypatch):
         assert torch.equal(clips.to(CUDA).take(clip.to(CUDA), time.to(CUDA)).cpu(), expected)
 
 
-def test_a_clip_of_nobody_is_empty_on_a_gpu_too(tmp_path, monkeypatch):
+def test_a_clip_without_persons_is_empty_on_a_gpu_too(tmp_path, monkeypatch):
     clips = [
         *random_clips([6], 18)[0],
         np.zeros((0, 6, 18, 3), np.float32),
-    ]  # its place would be behind the last frame of the file
+    ]  # it would begin after the last frame of the file
     store = write_store(tmp_path / "none.clips", clips, [0, 0], [(0, -1), (-1, -1)], {"all": {"test": [0, 1]}})
     batch, _ = on_gpu(feeder_kinetics.Feeder(str(store), "all", "test"), monkeypatch, [0, 1], 0)
     assert (batch["data"][1] == 0).all() and (batch["data"][0, ..., 0] != 0).all()
 
 
 def held(store) -> int:
-    """How many frames of this store are on the GPU."""
-    return sum(str(store) in file for _, file, _ in source.ELSEWHERE)
+    """How many arrays of frames of this store are on the GPU."""
+    return sum(str(store) in file for _, file, _ in clip_part.FRAMES_ON_DEVICE)
 
 
-def test_the_parts_of_one_store_share_its_frames_on_a_gpu_as_long_as_one_is_there(store, monkeypatch):
+def test_the_parts_of_one_store_share_its_frames_on_a_gpu_until_both_are_deleted(store, monkeypatch):
     train, test = (feeder_ntu.Feeder(str(store), "xsub", part) for part in ("train", "test"))
     with gpu(monkeypatch):
         train.to(CUDA)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 2**34))  # nothing more is needed
-        assert test.to(CUDA).source.frames is train.source.frames
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 2**34))  # no memory is left
+        assert test.to(CUDA).clips.frames is train.clips.frames
         assert held(store) == 1
         del train, test
         assert held(store) == 0
 
 
-def test_clips_that_do_not_fit_stay_in_main_memory_and_it_is_said(store, monkeypatch, caplog):
+def test_clips_that_do_not_fit_stay_in_main_memory_with_a_warning(store, monkeypatch, caplog):
     feeder = feeder_ntu.Feeder(str(store), "xsub", "train")
     with gpu(monkeypatch):
-        monkeypatch.setattr(
-            torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4 - 1, 2**34)
-        )
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.clips.frames.nbytes * 4 - 1, 2**34))
         assert feeder.to(CUDA).device == torch.device("cpu") and "do not fit beside a network on cuda:0" in caplog.text
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.source.frames.nbytes * 4, 2**34))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.clips.frames.nbytes * 4, 2**34))
         assert feeder.to(CUDA).device == CUDA
 
 
-def test_the_pretended_gpu_refuses_what_a_real_one_refuses(monkeypatch):
+def test_the_fake_gpu_refuses_what_a_real_one_refuses(monkeypatch):
     with gpu(monkeypatch) as device:
         x = torch.arange(3.0).to(CUDA)
         assert (x + torch.tensor(1.0))[torch.tensor([0, 2])].cpu().tolist() == [1, 3]

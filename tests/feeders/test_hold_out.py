@@ -1,4 +1,4 @@
-"""Clips held out of the training part stand for the test part, which is then not read."""
+"""Training clips that are held out replace the test part, which is then not read."""
 
 import pickle
 
@@ -9,15 +9,15 @@ import torch
 from feeders.feeder_kinetics import Feeder as KineticsFeeder
 from feeders.feeder_pyskl import Feeder as PysklFeeder
 from feeders.feeder_ucla import Feeder
-from feeders.field_files import open_source
-from tests.feeders.synthetic import random_clips, write_store
+from feeders.published_files import open_part
+from tests.feeders.synthetic import random_clips, rewrite_index, write_store
 
 NAMES = [f"a{a:02d}_s{s:02d}_e00_v{v:02d}" for a in (1, 2) for s in (1, 2, 10) for v in (1, 2, 3)]
 
 
 @pytest.fixture
 def views(tmp_path):
-    """Three performers before three cameras; the third camera tests."""
+    """Three performers and three cameras; the test part is the third camera."""
     clips = [clip[:1] for clip in random_clips([10 + i for i in range(len(NAMES))], 20)[0]]
     third = np.array([name.endswith("v03") for name in NAMES])
     splits = {"xview": {"train": np.flatnonzero(~third), "test": np.flatnonzero(third)}}
@@ -25,9 +25,7 @@ def views(tmp_path):
     path = write_store(
         tmp_path / "u.clips", clips, labels, [(0,)] * len(NAMES), splits, num_class=2, skeleton="graph.ucla"
     )
-    arrays = dict(np.load(path / "index.npz")) | {"name": np.array(NAMES)}
-    np.savez(path / "index.npz", **arrays)
-    return path
+    return rewrite_index(path, name=np.array(NAMES))
 
 
 def names(path, part, *words):
@@ -41,20 +39,20 @@ def test_training_clips_are_divided_and_the_test_part_appears_in_neither(views):
     assert names(views, "test", "s10") == {name for name in training if "_s10_" in name}
 
 
-def test_a_held_out_clip_is_the_training_clip_itself_seen_by_the_test_transforms(views):
+def test_a_held_out_clip_is_the_training_clip_with_the_transforms_of_testing(views):
     held, whole = Feeder(str(views), part="test", hold_out=["s02"]), Feeder(str(views), part="train")
     same = [whole.name.tolist().index(name) for name in held.name]
     assert held.label.tolist() == whole.label[same].tolist()
     for i, clip in enumerate(same):
-        length = int(whole.source.length[clip])
+        length = int(whole.clips.length[clip])
         one, other = (
-            source.take(torch.tensor([k]), torch.arange(length)[None])
-            for source, k in ((held.source, i), (whole.source, clip))
+            clips.take(torch.tensor([k]), torch.arange(length)[None])
+            for clips, k in ((held.clips, i), (whole.clips, clip))
         )
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_arrays_and_pickles_of_the_field_can_be_divided_too(tmp_path, pickle_file):
+def test_published_arrays_and_pickles_can_be_divided_too(tmp_path, pickle_file):
     data = np.random.default_rng(0).normal(size=(4, 3, 6, 18, 2)).astype(np.float32)
     np.save(tmp_path / "train_data_joint.npy", data)
     (tmp_path / "train_label.pkl").write_bytes(
@@ -80,8 +78,8 @@ def test_arrays_and_pickles_of_the_field_can_be_divided_too(tmp_path, pickle_fil
 def test_words_that_no_name_has_or_that_leave_nothing_are_refused(views):
     with pytest.raises(
         ValueError,
-        match="hold_out: found s07; .* have the words a01, a02, e00, s01, s02, s10, v01, v02; choose among them",
+        match="hold_out: expected words .* a01, a02, e00, s01, s02, s10, v01, v02, got s07",
     ):
-        open_source(str(views), "xview", "train", hold_out=["s01", "s07"])
-    with pytest.raises(ValueError, match="hold_out: found v01, v02, which is every training clip"):
-        open_source(str(views), "xview", "test", hold_out=["v01", "v02"])
+        open_part(str(views), "xview", "train", hold_out=["s01", "s07"])
+    with pytest.raises(ValueError, match="hold_out: expected words that leave clips to train on, got v01, v02"):
+        open_part(str(views), "xview", "test", hold_out=["v01", "v02"])

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from feeders.draws import Draws
 from feeders.feeder_kinetics import Feeder
 from feeders.modality import derive
+from feeders.random_numbers import RandomNumbers
 from feeders.transforms import choose_frames, choose_map, extent, pad_map, random_move, shift_map
 from graph.kinetics import SKELETON
 from tests.feeders.synthetic import random_clips, write_store
@@ -50,7 +50,7 @@ def test_a_move_is_the_published_one(record, x):
     np.testing.assert_allclose(found, record["tools_random_move"], rtol=0, atol=2e-6)
 
 
-def test_repetition_goes_round_each_clip():
+def test_repetition_loops_each_clip():
     time = pad_map(torch.tensor([2, 3, 7]), 6, "repeat")
     assert time.tolist() == [[0, 1, 0, 1, 0, 1], [0, 1, 2, 0, 1, 2], [0, 1, 2, 3, 4, 5]]
 
@@ -62,7 +62,7 @@ def test_empty_clips_have_no_extent():
     assert (first.tolist(), last.tolist()) == ([0, 3], [0, 5])
 
 
-def test_testing_yields_all_frames_with_zeros_behind(kinetics_store):
+def test_testing_yields_all_frames_and_appends_zeros(kinetics_store):
     feeder = Feeder(str(kinetics_store), "all", "train")
     data = feeder.batch([0, 1, 2], 0)["data"]
     assert data.shape[1:] == feeder.shape == (3, 80, 18, 2)
@@ -71,7 +71,7 @@ def test_testing_yields_all_frames_with_zeros_behind(kinetics_store):
     assert torch.equal(longer.batch([0, 1, 2], 0)["data"][:, :, :80], data) and longer.shape[1] == 90
 
 
-def test_a_store_that_repeats_is_repeated(tmp_path):
+def test_clips_of_a_store_with_pad_repeat_are_looped(tmp_path):
     clips, persons = random_clips([4, 9], 18)
     store = write_store(
         tmp_path / "r.clips", clips, [0, 1], persons, {"all": {"train": [0, 1]}}, window=12, pad="repeat"
@@ -87,7 +87,7 @@ def test_bones_and_motions_come_before_the_window(kinetics_store, modality):
     feeder = Feeder(str(kinetics_store), modality=modality, **args)
     found = feeder.batch([0, 1, 2], 4)["data"]
     whole = derive(joints, modality, SKELETON.bone_parents)
-    begin = Draws(0, 4, torch.arange(3)).integer(0, 61)
+    begin = RandomNumbers(0, 4, torch.arange(3)).integer(0, 61)
     assert torch.equal(found, torch.stack([x[:, b : b + 20] for x, b in zip(whole, begin[:, 0], strict=True)]))
 
 
@@ -103,7 +103,7 @@ def test_windows_start_everywhere_and_shifts_lose_no_frame(kinetics_store):
     assert (last - first == 30).all() and set(first.tolist()) == set(range(51))
 
 
-def test_a_move_leaves_the_confidence_alone(kinetics_store):
+def test_a_move_does_not_change_the_score(kinetics_store):
     plain, moved = (
         Feeder(str(kinetics_store), "all", "train", random_move=move).batch(range(3), 0)["data"]
         for move in (False, True)
@@ -116,6 +116,6 @@ def test_a_move_leaves_the_confidence_alone(kinetics_store):
 
 
 @pytest.mark.parametrize("size, choose", [(-1, False), (0, True), (40, False)])
-def test_a_window_that_cannot_be_is_refused(kinetics_store, size, choose):
-    with pytest.raises(ValueError, match=f"window_size: found {size}"):
+def test_a_wrong_window_is_refused(kinetics_store, size, choose):
+    with pytest.raises(ValueError, match=f"window_size: expected .*got {size}"):
         Feeder(str(kinetics_store), "all", "train", window_size=size, random_choose=choose)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from feeders.draws import Draws
 from feeders.feeder_pyskl import Feeder
 from feeders.modality import derive
-from feeders.normalise import gaussian_noise, normalise_2d, normalise_3d, random_scale, random_turn
+from feeders.pyskl_transforms import gaussian_noise, normalize_2d, normalize_3d, random_rotate, random_scale
+from feeders.random_numbers import RandomNumbers
 from feeders.sampling import uniform_test, uniform_train
 from graph import coco, ntu_rgb_d
 from tests.feeders.synthetic import random_clips, write_store
@@ -32,10 +32,10 @@ def back(x):
 
 
 @pytest.mark.parametrize("name", "abcd")
-def test_three_dimensional_clips_are_normalised_as_published(record, name):
+def test_three_dimensional_clips_are_normalized_as_published(record, name):
     padded = torch.nn.functional.pad(clip(record[f"{name}_input"]), (0, 0, 0, 0, 0, 7))
     for spine, key in ((False, "prenorm_nospine"), (True, "prenorm")):
-        x, length = normalise_3d(padded, spine)
+        x, length = normalize_3d(padded, spine)
         T = int(length)
         x = back(x[:, :, :T])
         assert T == record[f"{name}_prenorm_nospine"].shape[1]
@@ -56,11 +56,8 @@ def test_streams_of_three_dimensional_clips_are_the_published_ones(record, name,
 def test_two_dimensional_clips_and_their_streams_are_the_published_ones(record, name, image):
     raw = np.concatenate([record[f"{name}_keypoint"], record[f"{name}_keypoint_score"][..., None]], -1)
     x = clip(raw, torch.float32)
-    fixed = normalise_2d(x, torch.tensor([image]))
+    fixed = normalize_2d(x, torch.tensor([image]))
     np.testing.assert_allclose(back(fixed), record[f"{name}_prenorm2d"], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(
-        back(normalise_2d(x, torch.tensor([image]), mode="auto")), record[f"{name}_prenorm2d_auto"], rtol=0, atol=1e-6
-    )
     published = clip(record[f"{name}_prenorm2d"], torch.float32)
     for key, word in WORDS.items():
         found = derive(published, word, coco.SKELETON.bone_parents, score=(True, True))
@@ -87,7 +84,7 @@ def test_test_frames_are_the_published_ones(record):
 @pytest.mark.parametrize("p", [(1, 1), (0.5, 1)])
 def test_training_frames_are_in_order_and_cover_the_clip_evenly(p, inside):
     T = torch.tensor([5, 16, 20, 31, 32, 50, 200]).repeat(4000)
-    time = uniform_train(T, 16, Draws(0, 0, torch.arange(len(T))), p, inside).view(4000, 7, 16)
+    time = uniform_train(T, 16, RandomNumbers(0, 0, torch.arange(len(T))), p, inside).view(4000, 7, 16)
     assert (time >= 0).all() and (time < T[:7, None]).all()
     for i in range(1 if p == (1, 1) else 4, 7):
         steps = time[:, i].diff(dim=1)
@@ -99,17 +96,17 @@ def test_training_frames_are_in_order_and_cover_the_clip_evenly(p, inside):
             torch.bincount(time[:, 2].flatten()) / 4000
         )  # 20 frames, 16 kept: each with the same chance but near the ends
         assert (share[4:16] - 0.8).abs().max() < 0.05
-        stretch = torch.bincount(time[:, 4, 3], minlength=32)
-        assert stretch[6:8].sum() == 4000 and (stretch[6:8] / 4000 - 0.5).abs().max() < 0.03
+        segment = torch.bincount(time[:, 4, 3], minlength=32)
+        assert segment[6:8].sum() == 4000 and (segment[6:8] / 4000 - 0.5).abs().max() < 0.03
     circle = time[:, 0].diff(dim=1)
     assert ((circle == 1) | (circle < 0)).all()
 
 
-def test_augmentations_with_the_published_draws_are_the_published_ones(record):
+def test_augmentations_with_the_published_random_numbers_are_the_published_ones(record):
     x = clip(record["a_prenorm_nospine"][:, :3])
     draw = np.random.RandomState(0)
-    turned = random_turn(x, torch.from_numpy(draw.uniform(-0.3, 0.3, 3))[None])
-    np.testing.assert_allclose(back(turned), record["aug_rot_theta0.3_seed0"], rtol=0, atol=1e-12)
+    rotated = random_rotate(x, torch.from_numpy(draw.uniform(-0.3, 0.3, 3))[None])
+    np.testing.assert_allclose(back(rotated), record["aug_rot_theta0.3_seed0"], rtol=0, atol=1e-12)
     draw = np.random.RandomState(0)
     scaled = random_scale(x, 1 + torch.tensor([[draw.uniform(-1, 1) * 0.1 for _ in range(3)]], dtype=torch.float64))
     np.testing.assert_allclose(back(scaled), record["aug_scale0.1_seed0"], rtol=0, atol=1e-12)
@@ -172,7 +169,7 @@ def test_motions_are_those_of_the_whole_clip_at_the_sampled_frames(record, pickl
     )
     batch = data.batch(range(4), 3)
     plain = Feeder(str(path), "xsub", "train", "bone_motion", align_spine=False).batch(range(4), 3)["data"]
-    time = uniform_train(torch.tensor([37, 64, 97, 136]), 100, Draws(0, 3, torch.arange(4)))
+    time = uniform_train(torch.tensor([37, 64, 97, 136]), 100, RandomNumbers(0, 3, torch.arange(4)))
     for i, name in enumerate("abcd"):
         expected = torch.from_numpy(record[f"{name}_bm"]).float()[:, time[i]].permute(3, 1, 2, 0)
         assert torch.equal(plain[i, ..., : expected.shape[-1]], expected)
@@ -188,7 +185,7 @@ def test_padding_keeps_the_first_frames(record, pickle_file):
     )
 
 
-def test_noise_of_a_clip_does_not_depend_on_longer_clips_beside_it(record, pickle_file):
+def test_noise_of_a_clip_does_not_depend_on_longer_clips_in_the_batch(record, pickle_file):
     path = pickle_file(annotations(record, "abcd"), {"train": list("abcd"), "val": []})
     feeder = Feeder(str(path), random_noise=0.01)
     torch.testing.assert_close(feeder.batch([0], 0)["data"][0], feeder.batch([3, 0], 0)["data"][1], rtol=0, atol=0)
@@ -197,12 +194,12 @@ def test_noise_of_a_clip_does_not_depend_on_longer_clips_beside_it(record, pickl
 @pytest.mark.parametrize(
     "args, text",
     [
-        ({"sampling": "all"}, "sampling: found 'all'; allowed are uniform"),
-        ({"pre_normalize": "4d"}, "pre_normalize: found '4d'"),
-        ({"num_clips": 10}, "num_clips: found 10; only testing"),
-        ({"num_person": 0}, "num_person: found 0"),
-        ({"split": "xview"}, "split: found 'xview' \\(train\\); .* has xsub_train, xsub_val"),
-        ({"skeleton": "graph.coco"}, "found clips of 25 joints; the skeleton coco has 17"),
+        ({"sampling": "all"}, "sampling: expected 'uniform', 'uniform_decode' or 'pad', got 'all'"),
+        ({"pre_normalize": "4d"}, "pre_normalize: expected '3d', '2d' or '', got '4d'"),
+        ({"num_clips": 10}, "num_clips: expected 1 unless testing .* got 10"),
+        ({"num_person": 0}, "num_person: expected a whole number from 1 to 100, got 0"),
+        ({"split": "xview"}, "split: expected xview_train or trainxview, got none of them; did you mean xsub_train"),
+        ({"skeleton": "graph.coco"}, "expected clips of 17 joints as in the skeleton coco, got 25"),
     ],
 )
 def test_what_does_not_fit_is_refused(record, pickle_file, args, text):
@@ -211,12 +208,12 @@ def test_what_does_not_fit_is_refused(record, pickle_file, args, text):
         Feeder(str(path), **{"split": "xsub", **args})
 
 
-def test_flat_skeletons_keep_scores_and_are_not_turned(tmp_path):
+def test_2d_skeletons_keep_scores_and_are_not_rotated(tmp_path):
     clips, persons = random_clips([9, 12], 21)
     store = write_store(
         tmp_path / "hand.clips", clips, [0, 1], persons, {"own": {"train": [0, 1]}}, skeleton="graph.hand"
     )
-    with pytest.raises(ValueError, match="pre_normalize, random_rot: found hand data"):
+    with pytest.raises(ValueError, match="pre_normalize, random_rot: expected .* got others for hand data"):
         Feeder(str(store), "own")
     plain = Feeder(str(store), "own", pre_normalize="", window_size=8, modality="bone").batch([0, 1], 0)["data"]
     joints = Feeder(str(store), "own", pre_normalize="", window_size=8).batch([0, 1], 0)["data"]
@@ -227,6 +224,6 @@ def test_the_first_of_two_equally_present_persons_stays_first_and_an_empty_clip_
     x = torch.randn(2, 3, 6, 25, 2, dtype=torch.float64)
     x[0, :, 4:, :, 0] = x[0, :, :2, :, 1] = 0  # four frames each
     x[1] = 0
-    y, length = normalise_3d(x, align_spine=False)
+    y, length = normalize_3d(x, align_spine=False)
     assert length.tolist() == [4, 0] and (y[1] == 0).all() and (y[0, :, 4:] == 0).all()
     torch.testing.assert_close(y[0, :, :4, :, 0], x[0, :, :4, :, 0] - x[0, :, :1, 1:2, 0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from feeders.feeder_ucla import Feeder, turn
+from feeders.feeder_ucla import Feeder, rotate_xy
 from feeders.modality import derive
 from feeders.transforms import choose_frames, linspace_map, min_max
 from graph.ucla import SKELETON
@@ -39,9 +39,9 @@ def test_a_clip_in_double_precision_gives_the_published_numbers(record, raw, mod
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
 
 
-def test_the_published_turn_and_frames_give_the_published_training_clips(record, raw):
+def test_the_published_rotation_and_frames_give_the_published_training_clips(record, raw):
     for i, expected in enumerate(record["train"]):
-        x = turn(raw[len(record["names"]) + i], torch.from_numpy(record["train_degrees"][i : i + 1]))
+        x = rotate_xy(raw[len(record["names"]) + i], torch.from_numpy(record["train_degrees"][i : i + 1]))
         x = choose_frames(min_max(x), torch.from_numpy(record["train_frames"][i : i + 1]))
         np.testing.assert_array_equal(x[0].float().numpy(), expected)
 
@@ -54,7 +54,7 @@ def test_a_store_gives_the_published_numbers_to_single_precision(record, raw, tm
     np.testing.assert_allclose(found, record[MODALITIES[modality]], rtol=0, atol=2e-6)
 
 
-def test_a_clip_that_stands_still_on_an_axis_gives_zeros_there_and_no_nan(tmp_path):
+def test_an_axis_without_extent_gives_zeros_and_no_nan(tmp_path):
     clip = np.random.default_rng(0).normal(size=(1, 9, 20, 3)).astype(np.float32)
     clip[..., 2] = 1.5
     path = write_store(tmp_path / "still.clips", [clip], [0], [(0,)], {"xview": {"test": [0]}})
@@ -62,7 +62,7 @@ def test_a_clip_that_stands_still_on_an_axis_gives_zeros_there_and_no_nan(tmp_pa
     assert torch.isfinite(data).all() and (data[2] == 0).all() and data[0].max() == 1 and data[0].min() == -1
 
 
-def test_training_fills_the_box_of_the_whole_clip(ucla_store):
+def test_training_scales_by_the_extent_of_the_whole_clip(ucla_store):
     feeder = Feeder(str(ucla_store), repeat=20, seed=3)
     data = feeder.batch(range(len(feeder)), 0)["data"]
     assert data.abs().max() <= 1 and data.shape[1:] == feeder.shape == (3, 52, 20, 1)
@@ -70,6 +70,8 @@ def test_training_fills_the_box_of_the_whole_clip(ucla_store):
     assert short.amax((1, 2, 3, 4)).min() > 0.99
 
 
-def test_a_window_longer_than_the_urn_of_the_shortest_clip_is_refused(ucla_store):
-    with pytest.raises(ValueError, match="window_size: found 101; the shortest clip allows 100"):
+def test_a_window_longer_than_the_pool_of_the_shortest_clip_is_refused(ucla_store):
+    with pytest.raises(
+        ValueError, match="window_size: expected at most 100 frames, 100 times the shortest clip, got 101"
+    ):
         Feeder(str(ucla_store), window_size=101)

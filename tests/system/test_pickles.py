@@ -4,6 +4,7 @@ import collections
 import io
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -106,3 +107,17 @@ def test_an_array_of_objects_is_refused(tmp_path):
     content = pickle.dumps({"a": np.array([{}], object)})
     with pytest.raises(ValueError, match="expected a numeric or string array, got dtype 'O8'"):
         read_pickle(write(tmp_path, content))
+
+
+@pytest.mark.parametrize("length", [2**34, 2**62, 2**63 + 5])
+def test_a_byte_array_allocates_no_more_than_the_file_holds(tmp_path, length):
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="not a pickle of plain data"):
+        read_pickle(write(tmp_path, b"\x80\x05\x96" + struct.pack("<Q", length) + b"abc."))
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [10, 200_000])  # inside a frame of the pickle, and outside
+def test_a_byte_array_is_read_as_it_was_written(tmp_path, size):
+    assert read_pickle(write(tmp_path, pickle.dumps({"a": bytearray(b"x" * size)}, 5))) == {"a": b"x" * size}

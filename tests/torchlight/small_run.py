@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import yaml
 
-from feeders.clips import FORMAT
+from feeders.clip_store import FORMAT
 from torchlight.training.scores import write_scores
 
 CLASSES = ["wave", "clap", "jump", "sit down", "stand up", "throw", "kick"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from feeders.clips import FORMAT
+from feeders.clip_store import FORMAT
 from torchlight.cli import main, parse
 from torchlight.config import legacy
 from torchlight.config.load import load_config

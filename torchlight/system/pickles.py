@@ -8,6 +8,7 @@ implementation in Python, keeps its memo in a dict; the one in C allocates as mu
 import mmap
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,16 @@ class PlainUnpickler(pickle._Unpickler):
         if (module, name) not in STAND_INS:
             refuse(f"{module}.{name}"[:120])
         return STAND_INS[module, name]
+
+    def load_bytearray8(self) -> None:
+        """Python's own allocates the length that a damaged file names; this one reads what is there."""
+        (length,) = struct.unpack("<Q", self.read(8))
+        data = self.read(length)
+        if len(data) != length:
+            raise pickle.UnpicklingError(f"expected {length} bytes, got {len(data)}")
+        self.append(bytearray(data))
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
 
 
 def read_pickle(path: str | Path) -> Any:

@@ -1,7 +1,8 @@
-"""Random numbers that follow from (seed, epoch, index, number of the draw), and from nothing else.
+"""Random numbers that are a function of (seed, epoch, index, number of the call).
 
-Each sample of a batch has its own stream: a counter run through the SplitMix64 finaliser, vectorised over the batch. So a clip is
-augmented alike whatever batch, worker or rank it falls into, every epoch and every repeat of a clip differs, and there is no state to save.
+Each sample of a batch has its own sequence: a counter mapped by the SplitMix64 finalizer, vectorized over the batch. So
+a clip is augmented alike in every batch, worker process and rank, differently in every epoch and repeat, and there is
+no state to save.
 """
 
 import math
@@ -23,19 +24,19 @@ MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def mix(x: Tensor) -> Tensor:
-    """The SplitMix64 finaliser, a bijection of 64-bit words in which every input bit reaches every output bit (Steele et al. 2014)."""
+    """The SplitMix64 finalizer, a bijection of 64-bit words that mixes all bits (Steele et al. 2014)."""
     x = (x ^ _shift(x, 30)) * MIX_1
     x = (x ^ _shift(x, 27)) * MIX_2
     return x ^ _shift(x, 31)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right: torch's own keeps the sign."""
+    """Logical shift to the right: that of torch keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-class Draws:
-    """The random numbers of a batch; every call takes the next ones of each sample's stream.
+class RandomNumbers:
+    """The random numbers of a batch; every call takes the next ones of each sample's sequence.
 
     index: (N,) sample numbers in the repeated data set. All results are (N, k), on the device of `index`.
     """
@@ -58,7 +59,7 @@ class Draws:
         return _shift(self.bits(k), 11).double() * 2.0**-53 * (high - low) + low
 
     def integer(self, low: Tensor | int, high: Tensor | int, k: int = 1) -> Tensor:
-        """Uniform integers in low..high-1, bounds (N, 1) or plain -> (N, k) int64."""
+        """Uniform integers in low .. high-1, bounds (N, 1) or numbers -> (N, k) int64."""
         return low + (self.uniform(k) * (high - low)).long()
 
     def choice(self, values: list[float], k: int) -> Tensor:
@@ -66,8 +67,8 @@ class Draws:
         return constant(tuple(values), self.key.device)[self.integer(0, len(values), k)]
 
     def subset(self, k: int, n: Tensor) -> Tensor:
-        """k different numbers of 0..n-1, sorted, every subset equally likely (Floyd's algorithm); n (N,) >= k -> (N, k) int64."""
-        assert n.is_cuda or int(n.min()) >= k, (n, k)  # a GPU would have to be waited for
+        """k different numbers of 0 .. n-1, sorted, each subset equally likely (Floyd): n (N,) -> (N, k) int64."""
+        assert n.is_cuda or int(n.min()) >= k, (n, k)  # on a GPU the test would be a host sync
         uniform = self.uniform(k)
         chosen = torch.full((len(n), k), -1, device=n.device)
         for i in range(k):

@@ -1,0 +1,155 @@
+"""The base class of all feeders: a data set whose unit is the batch."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from feeders.arguments import MAX_REPEAT, bounded, check_arguments
+from feeders.clip_store import MAX_WINDOW, count_classes
+from feeders.device import send
+from feeders.modality import derive
+from feeders.published_files import open_part
+from feeders.random_numbers import RandomNumbers
+from graph.skeleton import find_skeleton
+
+# Published files do not name their skeleton; the number of joints identifies it.
+SKELETONS = {25: "graph.ntu_rgb_d", 21: "graph.hand", 20: "graph.ucla", 18: "graph.kinetics", 17: "graph.coco"}
+Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, repr=False)
+class BatchFeeder(Dataset):
+    """Clips as batches. A recipe is a subclass with `streams`; its own arguments are the fields of a dataclass.
+
+    `feeder[[3, 1]]` of a DataLoader (`__getitems__`) is one whole batch, so the loader needs an identity `collate_fn`.
+
+    data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: further modalities of
+    the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size: frames
+    of a clip in a batch. skeleton: a module of graph/ or a YAML file; "": the one that the data names.
+
+    Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
+    `num_person`, `channels`, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton), `manifest`, `device`.
+
+    Raises:
+        ValueError: an argument of the wrong type or out of range, data that is damaged or does not fit the arguments.
+    """
+
+    data_path: str
+    split: str = ""
+    part: Literal["train", "test"] = "train"
+    modality: Modality = "joint"
+    seed: int = bounded(0, -(2**63), 2**63 - 1)
+    repeat: int = bounded(1, 1, MAX_REPEAT)
+    also: Sequence[Modality] = ()
+    window_size: int = bounded(64, 1, MAX_WINDOW)
+    skeleton: str = ""
+    hold_out: Sequence[str] = ()
+    label_path: str = ""
+
+    def __post_init__(self):
+        check_arguments(self)
+        self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
+        self.name, self.label = self.clips.name, self.clips.label
+        self.num_point, self.num_person, self.channels = (
+            self.clips.num_point,
+            self.clips.num_person,
+            self.clips.channels,
+        )
+        self.class_names = self.manifest.get("class_names")
+        self.num_class = count_classes(self.manifest) or int(self.label.max()) + 1
+        self.skeleton = find_skeleton(
+            self.skeleton or self.manifest.get("skeleton") or SKELETONS.get(self.num_point, "")
+        )
+        self.bone_parents = self.skeleton.bone_parents
+        self.stored = self.manifest.get("modality", "joint")
+        self.train = self.part == "train"
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared with worker processes that stay alive
+        wanted = {self.modality, *self.also}
+        if self.stored != "joint" and wanted != {self.stored}:
+            raise ValueError(
+                f"modality: expected {self.stored}, which the data holds and which no other can be derived from, "
+                f"got {', '.join(sorted(wanted))}"
+            )
+        if self.num_point != self.skeleton.num_joint:
+            raise ValueError(
+                f"data_path: expected clips of {self.skeleton.num_joint} joints as in the skeleton "
+                f"{self.skeleton.name}, got {self.num_point}; name the skeleton of the data"
+            )
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the data says about itself, by the keys of a clip store's manifest; read-only."""
+        return MappingProxyType(self.clips.manifest)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, T, V, M) of a clip in a batch."""
+        return self.channels, self.window_size, self.num_point, self.num_person
+
+    def __len__(self) -> int:
+        return self.repeat * len(self.clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Use the random numbers of another epoch, also in worker processes that are already running."""
+        self._epoch.fill_(epoch)
+
+    def to(self, device: torch.device | str) -> "BatchFeeder":
+        """Move the clips to a device, so that batches are made there; clips that do not fit stay where they are."""
+        size = self.clips.bytes_to_move(device)
+        if torch.device(device).type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 4:
+            log.warning(
+                "the clips (%.1f GB) do not fit beside a network on %s and stay in main memory", size / 1e9, device
+            )
+        else:
+            self.clips.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the clips are, and batches are made."""
+        return self.clips.device
+
+    def batch(self, indices: Sequence[int], epoch: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+        """One batch, a pure function of its arguments.
+
+        {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, and data_<modality> for each of `also`.
+
+        Raises:
+            ValueError: a clip of foreign data contains a coordinate that is not finite.
+        """
+        index = torch.as_tensor(indices)
+        clip = index % len(self.clips)
+        index, clip, label = send(torch.stack([index, clip, torch.from_numpy(self.label)[clip]]), self.device)
+        streams = self.streams(clip, RandomNumbers(self.seed, epoch, index), (self.modality, *self.also))
+        batch = {"data": streams[self.modality].float().contiguous(), "label": label, "index": clip}
+        batch |= {f"data_{word}": streams[word].float().contiguous() for word in self.also}
+        return batch if device is None else {key: value.to(device) for key, value in batch.items()}
+
+    def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}.
+
+        All modalities are derived from the same augmented clips.
+        """
+        raise NotImplementedError
+
+    def derive(
+        self, x: Tensor, modality: str, last: Tensor | None = None, score: tuple[bool, bool] = (False, False)
+    ) -> Tensor:
+        """One modality of what is stored; see `feeders.modality.derive`."""
+        return x if modality == self.stored else derive(x, modality, self.bone_parents, last, score)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        return self.batch(indices, int(self._epoch))
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"clip {i} of {len(self)}")
+        return {key: value[0] for key, value in self.batch([i % len(self)], int(self._epoch)).items()}

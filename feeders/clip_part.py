@@ -1,0 +1,256 @@
+"""The clips of one part (train or test) of a benchmark in any kind of file, and reading many of them at once."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feeders.clip_store import LARGEST, ClipStore
+
+FRAMES_ON_DEVICE: WeakValueDictionary = WeakValueDictionary()  # (device, file, offset) -> frames; see `ClipPart.to`
+BLOCK = 1 << 16  # rows that are checked at once
+
+
+class ClipPart:
+    """Clips of one part. Row `first[i, m] + t * stride` of `frames` is frame t of person m of clip i, if present.
+
+    frames: (R, V, C) floats. first, present: (N, M). name, label: (N,). length: (N,) frames. valid: (N,) frames that
+    are not all zero; None: counted when they are needed. image: (N, 2) height and width in pixels, or None. manifest:
+    facts about the whole benchmark, by the keys of a clip store's manifest. is_finite: whether all coordinates are
+    known to be finite.
+
+    Coordinates of foreign files are checked where that costs least: in main memory, the frames that `take` and `tracks`
+    gather, so that no file is read as a whole; for a GPU, all frames before they are moved there, so that no batch
+    waits for the device. Stores with the hash of their frames were checked by `write_store`.
+
+    Raises:
+        ValueError: there is no clip or no frame.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        frames: np.ndarray,
+        first: Tensor,
+        present: Tensor,
+        name: Sequence[str] | np.ndarray,
+        label: Sequence[int] | np.ndarray,
+        length: Tensor,
+        manifest: Mapping[str, Any],
+        stride: int = 1,
+        valid: Tensor | None = None,
+        image: Tensor | None = None,
+        is_finite: bool = False,
+    ):
+        if not len(name) or not len(frames):
+            raise ValueError(f"{path}: expected at least one clip and one frame, got none")
+        self.path, self.manifest, self.is_finite = path, manifest, is_finite
+        self.frames, self.file = shared_tensor(frames), file_of(frames)
+        self.first, self.present, self.stride = first, present, stride
+        self.name, self.label = np.asarray(name), np.asarray(label, np.int64)
+        self.length, self.image, self._valid = length, image, valid
+        self.num_point, self.channels, self.num_person = frames.shape[1], frames.shape[2], first.shape[1]
+        self.most_frames = int(length.max())
+
+    def __getstate__(self) -> dict:
+        """A worker process maps the file again instead of receiving a copy of it."""
+        return vars(self) | {"frames": None} if self.file else vars(self)
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        if self.frames is None:
+            self.frames = shared_tensor(np.memmap(**self.file))
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the clips are."""
+        return self.length.device
+
+    @property
+    def valid(self) -> Tensor:
+        """Frames of each clip that are not all zero (N,)."""
+        if self._valid is None:
+            chunks = torch.arange(len(self), device=self.device).split(64)
+            self._valid = torch.cat([count_valid(self, clip) for clip in chunks])
+        return self._valid
+
+    def to(self, device: torch.device | str) -> "ClipPart":
+        """Move the frames and their tables to another device; the parts of one file share its frames there.
+
+        Raises:
+            ValueError: a coordinate of foreign data is not finite.
+        """
+        place = self.place(device)
+        shared = FRAMES_ON_DEVICE.get(place) if place is not None else None
+        if shared is not None:
+            self.frames = shared
+        elif torch.device(device).type != "cpu" and self.device.type == "cpu" and not self.is_finite:
+            self.check_all_frames()
+        for key, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, key, value.to(device))
+        if place is not None:
+            FRAMES_ON_DEVICE[place] = self.frames
+        self.file = self.file if self.device.type == "cpu" else None
+        return self
+
+    def select(self, keep: np.ndarray) -> "ClipPart":
+        """Only the clips where keep (N,) bool is true, in their order."""
+        kept = torch.from_numpy(np.flatnonzero(keep))
+        self.name, self.label = self.name[keep], self.label[keep]
+        self.first, self.present, self.length = self.first[kept], self.present[kept], self.length[kept]
+        self._valid = None if self._valid is None else self._valid[kept]
+        self.image = None if self.image is None else self.image[kept]
+        return self
+
+    def place(self, device: torch.device | str) -> tuple | None:
+        """The key of the frames in `FRAMES_ON_DEVICE`; None for frames of no file or in main memory."""
+        away = torch.device(device).type != "cpu"
+        return (str(device), str(self.file["filename"]), self.file["offset"]) if self.file and away else None
+
+    def bytes_to_move(self, device: torch.device | str) -> int:
+        """How much memory `to` takes on a device."""
+        return 0 if self.place(device) in FRAMES_ON_DEVICE else self.frames.nbytes
+
+    def longest(self, clip: Tensor) -> int:
+        """Frames of the longest of these clips (N,); on a GPU of the longest of all clips, to avoid a host sync."""
+        return self.most_frames if clip.is_cuda else int(self.length[clip].max())
+
+    def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames of the persons in clips: clip (N,), time (N, T) -> (P, C, T, V, 1), owner (P,), slot (P,).
+
+        time: frame numbers, -1 for an empty frame. owner: which of the N clips a person belongs to, slot: which of its
+        M person slots. Most clips have one person, so P is well below N M; what maps zeros to zeros can work on the
+        persons and `assemble` them at the end. (On a GPU P is N M.)
+        """
+        present = self.present[clip]
+        if (
+            clip.is_cuda
+        ):  # finding the filled slots would need a host sync: all slots are taken, empty ones without a frame
+            place = torch.arange(present.numel(), device=clip.device)
+            owner, slot = place // self.num_person, place % self.num_person
+            time = time[owner].masked_fill(~present.flatten()[:, None], -1)
+        else:
+            owner, slot = present.nonzero(as_tuple=True)
+            time = time[owner]
+        row = (self.first[clip[owner], slot][:, None] + time * self.stride).masked_fill(time < 0, 0)  # (P, T)
+        x = self.frames.flatten(1).index_select(0, row.flatten()).view(*row.shape, self.num_point, self.channels, 1)
+        if x.is_cuda or bool((time < 0).any()):
+            x.masked_fill_((time < 0)[:, :, None, None, None], 0)
+        self.check_finite(x, clip[owner])
+        return x.permute(0, 3, 1, 2, 4), owner, slot  # (P, C, T, V, 1)
+
+    def take(self, clip: Tensor, time: Tensor) -> Tensor:
+        """Frames of whole clips: clip (N,), time (N, T) -> (N, C, T, V, M); empty frames (-1) and slots are 0."""
+        x, owner, slot = self.tracks(clip, time)
+        return assemble(x, owner, slot, len(clip), self.num_person)
+
+    def check_finite(self, x: Tensor, clip: Tensor) -> None:
+        """Raise ValueError unless coordinates (P, ...) of clips (P,) are finite; those on a GPU were checked before."""
+        if self.is_finite or x.is_cuda or not x.numel() or is_finite(x):
+            return
+        broken = ~(x.abs() < LARGEST).flatten(1).all(1)
+        name = self.name[int(clip[broken][0])]
+        raise ValueError(f"{self.path}: clip {name}: expected finite coordinates below {LARGEST:g}, got {worst(x)}")
+
+    def check_all_frames(self) -> None:
+        """Raise ValueError unless all coordinates of the file are finite."""
+        for block in self.frames.split(BLOCK):
+            if not is_finite(block):
+                raise ValueError(f"{self.path}: expected finite coordinates below {LARGEST:g}, got {worst(block)}")
+        self.is_finite = True
+
+
+class ArrayPart(ClipPart):
+    """Clips of equal length in one array (N, C, T, V, M), as ST-GCN and 2s-AGCN store them."""
+
+    def __init__(self, path: Path, data: np.ndarray, name, label, manifest: Mapping[str, Any]):
+        N, C, T, V, M = data.shape
+        present = torch.ones(N, M, dtype=torch.bool)
+        rows = torch.arange(0, N * C * T, C * T)[:, None].expand(N, M)
+        super().__init__(path, data.reshape(N * C * T, V, M), rows, present, name, label, torch.full((N,), T), manifest)
+        self.channels, self.num_person, self.T = C, M, T
+
+    def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, M = self.take(clip, time), self.num_person
+        person = torch.arange(len(clip) * M, device=clip.device)
+        return x.permute(0, 4, 1, 2, 3).flatten(0, 1)[..., None], person // M, person % M  # (P, C, T, V, 1)
+
+    def take(self, clip: Tensor, time: Tensor) -> Tensor:
+        (N, T), C = time.shape, self.channels
+        row = self.first[clip, :1] + torch.arange(C, device=clip.device) * self.T
+        row = row[:, :, None] + time.clamp(min=0)[:, None]  # (N, C, T)
+        x = self.frames.flatten(1).index_select(0, row.flatten()).view(N, C, T, self.num_point, self.num_person)
+        x.masked_fill_((time < 0)[:, None, :, None, None], 0)
+        self.check_finite(x, clip)
+        return x
+
+
+def assemble(x: Tensor, owner: Tensor, slot: Tensor, N: int, M: int) -> Tensor:
+    """Persons (P, C, T, V, 1) in their slots of N clips -> (N, C, T, V, M), zeros in empty slots."""
+    y = x.new_zeros(N, *x.shape[1:4], M)
+    y.permute(0, 4, 1, 2, 3)[owner, slot] = x[..., 0]
+    return y
+
+
+def count_valid(part: ClipPart, clip: Tensor) -> Tensor:
+    """Frames of clips (N,) that are not all zero (N,)."""
+    length = part.length[clip]
+    time = torch.arange(part.longest(clip), device=clip.device).expand(len(clip), -1)
+    x = part.take(clip, time.masked_fill(time >= length[:, None], -1))
+    return (x != 0).permute(0, 2, 1, 3, 4).flatten(2).any(2).sum(1)
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all numbers are finite and below `LARGEST` in absolute value, in one pass over memory."""
+    low, high = x.aminmax()  # NaN if there is one, and NaN fails every comparison
+    return bool(low > -LARGEST) and bool(high < LARGEST)
+
+
+def worst(x: Tensor) -> float:
+    """A number that `is_finite` refuses."""
+    low, high = x.aminmax()
+    return float(low) if not low > -LARGEST else float(high)
+
+
+def from_store(store: ClipStore, split: str, part: str) -> ClipPart:
+    """One part of a clip store; raises ValueError for a part that it does not have, or an empty one."""
+    i = store.part(split, part)
+    start, length, valid, persons = (
+        torch.from_numpy(x[i]) for x in (store.start, store.length, store.valid, store.persons)
+    )
+    first = start[:, None] + persons.clamp(min=0) * length[:, None]
+    return ClipPart(
+        store.path,
+        store.frames,
+        first,
+        persons >= 0,
+        store.name[i],
+        store.label[i],
+        length,
+        store.manifest,
+        valid=valid,
+        is_finite=store.is_finite,
+    )
+
+
+def file_of(array: np.ndarray) -> dict | None:
+    """How to map the same part of the same file again; None for an array that is in memory only."""
+    if not isinstance(array, np.memmap) or array.filename is None:
+        return None
+    return {"filename": array.filename, "dtype": array.dtype, "mode": "r", "offset": array.offset, "shape": array.shape}
+
+
+def shared_tensor(array: np.ndarray) -> Tensor:
+    """A tensor on the pages of a read-only memory map; nothing here writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

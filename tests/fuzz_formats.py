@@ -1,0 +1,136 @@
+"""The file formats that `tests.fuzz` mutates: valid content, writing it with any types, and the project's reader."""
+
+import json
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
+from feeders.clip_store import FORMAT
+from tests.fuzz import Format
+from torchlight.training.scores import read_scores
+
+FRAMES, CLASSES = 6, 4
+
+
+def random_frames(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def check_batches(feeder: Any) -> None:
+    """Batches of the first clips are finite and have the shape that the feeder names."""
+    for epoch in range(2):
+        batch = feeder.batch(range(min(len(feeder), 4)), epoch)
+        assert batch["data"].shape[1:] == feeder.shape and bool(batch["data"].isfinite().all()), "not finite"
+        assert 0 <= int(batch["label"].min()) and int(batch["label"].max()) < feeder.num_class, "label out of range"
+    assert feeder.class_names is None or len(feeder.class_names) == feeder.num_class, "class names"
+
+
+def dump(value: Any, path: Path, rng: random.Random) -> None:
+    path.write_bytes(pickle.dumps(value, rng.randrange(6)))
+
+
+def as_array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:  # nested lists of different lengths
+        found = np.empty((), object)
+        found[()] = value
+        return found
+
+
+def store_content() -> dict:
+    names = np.array([f"a01_s{i:02d}" for i in range(5)])
+    index = {
+        "name": names,
+        "label": np.arange(5) % CLASSES,
+        "start": np.arange(5) * FRAMES,
+        "length": np.full(5, FRAMES),
+    }
+    index |= {"valid": np.full(5, FRAMES), "persons": np.array([[0, -1]] * 5)}
+    index |= {"split/xview/train": np.arange(3), "split/xview/test": np.arange(3, 5)}
+    manifest = {"format": FORMAT, "num_class": CLASSES, "num_point": 20, "num_person": 2, "channels": 3}
+    manifest |= {"class_names": ["a", "b", "c", "d"], "skeleton": "graph.ucla", "pad": "zero", "window": 10, "up": "y"}
+    return {"manifest": manifest, "frames": random_frames(5 * FRAMES, 20, 3), "index": index}
+
+
+def write_clip_store(tree: Any, folder: Path, rng: random.Random) -> None:
+    (folder / "manifest.json").write_text(json.dumps(tree["manifest"]), errors="surrogatepass")
+    np.save(folder / "frames.npy", as_array(tree["frames"]))
+    save = rng.choice((np.savez, np.savez, np.savez_compressed))
+    save(folder / "index.npz", **{str(key): as_array(value) for key, value in tree["index"].items()})
+
+
+def read_clip_store(folder: Path) -> None:
+    for part in ("train", "test"):
+        check_batches(feeder_ucla.Feeder(str(folder), "xview", part, window_size=8))
+        check_batches(feeder_kinetics.Feeder(str(folder), "xview", part))
+
+
+def npz_content() -> dict:
+    part = {"x_test": random_frames(4, FRAMES, 150), "y_test": np.eye(CLASSES)}
+    return part | {"x_train": random_frames(4, FRAMES, 150), "y_train": np.eye(CLASSES)}
+
+
+def write_npz(tree: Any, folder: Path, rng: random.Random) -> None:
+    save = rng.choice((np.savez, np.savez_compressed))
+    save(folder / "own.npz", **{str(key): as_array(value) for key, value in tree.items()})
+
+
+def read_npz(folder: Path) -> None:
+    for part in ("train", "test"):
+        check_batches(feeder_ntu.Feeder(str(folder / "own.npz"), "", part, window_size=8))
+
+
+def npy_content() -> dict:
+    return {"data": random_frames(4, 3, FRAMES, 18, 2), "labels": ([f"c{i}.json" for i in range(4)], [0, 1, 2, 3])}
+
+
+def write_npy(tree: Any, folder: Path, rng: random.Random) -> None:
+    np.save(folder / "val_data_joint.npy", as_array(tree["data"]))
+    dump(tree["labels"], folder / "val_label.pkl", rng)
+
+
+def read_npy(folder: Path) -> None:
+    check_batches(feeder_kinetics.Feeder(str(folder / "val_data_joint.npy"), "", "test"))
+
+
+def pyskl_content() -> dict:
+    def record(i: int) -> dict:
+        clip = {"frame_dir": f"c{i}", "label": i % CLASSES, "img_shape": (480, 640), "total_frames": FRAMES}
+        keypoint = np.abs(random_frames(1 + i % 2, FRAMES, 17, 2)).astype(np.float16)
+        return clip | {"keypoint": keypoint, "keypoint_score": np.full((1 + i % 2, FRAMES, 17), 0.5, np.float16)}
+
+    names = [f"c{i}" for i in range(6)]
+    return {"split": {"xsub_train": names[:3], "xsub_val": names[3:]}, "annotations": [record(i) for i in range(6)]}
+
+
+def dump_file(tree: Any, folder: Path, rng: random.Random) -> None:
+    dump(tree, folder / "own.pkl", rng)
+
+
+def read_pyskl(folder: Path) -> None:
+    arguments = {"window_size": 8, "pre_normalize": "2d", "skeleton": "graph.coco"}
+    for part in ("train", "test"):
+        check_batches(feeder_pyskl.Feeder(str(folder / "own.pkl"), "xsub", part, **arguments))
+
+
+def scores_content() -> dict:
+    return {f"c{i}": row for i, row in enumerate(random_frames(5, CLASSES))}
+
+
+def read_score_file(folder: Path) -> None:
+    found = read_scores(folder / "own.pkl")
+    assert all(row.ndim == 1 and np.isfinite(row).all() for row in found.values()), "not finite"
+
+
+FORMATS = {
+    "clip_store": Format(store_content, write_clip_store, read_clip_store),
+    "npz": Format(npz_content, write_npz, read_npz),
+    "npy": Format(npy_content, write_npy, read_npy),
+    "pyskl": Format(pyskl_content, dump_file, read_pyskl),
+    "scores": Format(scores_content, dump_file, read_score_file),
+}
