@@ -95,8 +95,8 @@ def stgcn_spatial(hop: np.ndarray, hops: Iterable[int], center: int) -> np.ndarr
     The distance to the center is truncated at max_hop too, and two infinite distances are equal: with max_hop 1 nearly
     all edges are in the second subset. Published weights depend on this (ST-GCN, "spatial configuration partitioning").
     """
-    to_centre = hop[:, center]
-    closer = to_centre[:, None] < to_centre[None, :]
+    to_center = hop[:, center]
+    closer = to_center[:, None] < to_center[None, :]
     diagonal, *further = distance(hop, hops)
     subsets = [diagonal]
     for N in further:

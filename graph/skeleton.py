@@ -107,6 +107,8 @@ def read_skeleton_file(path: str | Path) -> dict[str, Any]:
     table = read_yaml(path)
     if not isinstance(table, dict):
         raise ValueError(f"{path}: expected a mapping with the keys {', '.join(KEYS)}, got {quote(table)}")
+    if "centre" in table and "center" not in table:  # the spelling of version 0.1
+        table["center"] = table.pop("centre")
     for key in table:
         if key not in KEYS:
             raise ValueError(f"{path}: unknown key {quote(key)}; {nearest(key, KEYS)}")

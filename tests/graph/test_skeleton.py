@@ -107,6 +107,11 @@ def test_the_graph_of_a_custom_body_is_built_from_the_file(write):
     assert graph.skeleton.joints[graph.skeleton.center] == "neck"
 
 
+def test_the_spelling_of_version_0_1_is_read_too(tmp_path):
+    (tmp_path / "rat.yaml").write_text(RAT + "centre: left ear")
+    assert Skeleton.from_yaml(tmp_path / "rat.yaml").center == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -127,7 +132,7 @@ def test_the_graph_of_a_custom_body_is_built_from_the_file(write):
         (RAT.replace("left: [left ear]", "left: 0"), "left: expected a list of joints, got 0"),
         (RAT.replace("left: [left ear]", "left: [[nose]]"), "left: unknown joint"),
         (RAT.replace("right ear]", "no]", 1), "joints: expected names .in quotes.*, got False"),
-        (RAT + "centre: nose", "unknown key 'centre'; did you mean center"),
+        (RAT + "centr: nose", "unknown key 'centr'; did you mean center"),
         (RAT + "name: again\nname: again", "the key name appears twice"),
         ("[" * 5000, "not valid YAML"),
         (f"joints: {list(range(MAX_JOINTS + 1))}\nbones: []", "joints: expected 1 to 1000 joints, got 1001"),
