@@ -1,4 +1,4 @@
-"""Clusters: equal to the reference record, and their files tell what was found."""
+"""Clusters: equal to the reference record, and written to files."""
 
 import csv
 from pathlib import Path
@@ -19,10 +19,10 @@ def record():
 
 
 def groups() -> np.ndarray:
-    """Three tight groups of 19 in 6 dimensions, and three lonely samples."""
+    """Three tight groups of 19 in 6 dimensions, and three outliers."""
     random = np.random.default_rng(0)
-    centres = 10 * np.eye(3, 6)
-    return np.concatenate([np.repeat(centres, 19, 0) + 0.1 * random.normal(size=(57, 6)), 60 * np.eye(6)[3:]])
+    centers = 10 * np.eye(3, 6)
+    return np.concatenate([np.repeat(centers, 19, 0) + 0.1 * random.normal(size=(57, 6)), 60 * np.eye(6)[3:]])
 
 
 def test_standardized_features_equal_the_reference_record(record):
@@ -86,10 +86,10 @@ def test_labels_stay_empty_where_no_configuration_knows_them(features, tmp_path)
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--eps", "0"], "eps: found 0.0"),
+        (["--eps", "0"], "eps: expected a number above 0, got 0.0"),
         (["--eps", "1", "--method", "hdbscan"], "has no effect on hdbscan"),
-        (["--min-points", "61"], "allowed: 1 to the number of samples, 60"),
-        (["--pca", "7"], "allowed: 1 to 6"),
+        (["--min-points", "61"], "min_points: expected 1 to 60, the number of samples, got 61"),
+        (["--pca", "7"], "pca: expected 1 to 6 for 60 vectors of length 6, got 7"),
         (["--methd", "dbscan"], "unrecognized arguments"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.report import class_tables
 from torchlight.report.page import write_report
-from torchlight.report.runs import learned_adjacency, poses
+from torchlight.report.runs import adjacency_shapes, learned_adjacency, poses, read_runs
 from torchlight.training.scores import write_scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -54,14 +54,14 @@ def test_the_most_confused_pair_comes_first(page):
     matrix = class_tables.confusion_matrix(make_scores(0), LABEL)
     wrong = matrix - np.diag(matrix.diagonal())
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
-    assert f"true taken for clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
+    assert f"true predicted clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
 
 
 def test_shown_clips_are_right_and_wrong_as_they_say(page):
     predicted = make_scores(0).argmax(1)
     number = {str(name): i for i, name in enumerate(NAMES)}
-    right = re.findall(r"right: ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
-    wrong = re.findall(r"wrong: ([a-z ]+?) taken for ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
+    right = re.findall(r"correct: ([a-z ]+?) confidence \d+ %, (clip_\d+)", words(page))
+    wrong = re.findall(r"wrong: ([a-z ]+?) predicted as ([a-z ]+?) confidence \d+ %, (clip_\d+)", words(page))
     assert len(right) == len(wrong) == 3 and len({true for true, _ in right}) == 3
     assert all(
         CLASSES[LABEL[number[clip]]] == true and predicted[number[clip]] == LABEL[number[clip]] for true, clip in right
@@ -71,7 +71,7 @@ def test_shown_clips_are_right_and_wrong_as_they_say(page):
 
 def test_every_picture_lies_beside_the_page_as_png(page):
     names = {path.stem for path in page.parent.glob("report_*.png")}
-    clips = {f"report_{word}_{k}" for word in ("right", "wrong") for k in (1, 2, 3)}
+    clips = {f"report_{word}_{k}" for word in ("correct", "wrong") for k in (1, 2, 3)}
     assert names == clips | {
         f"report_{n}" for n in ("accuracy", "loss", "rate", "classes", "confusion", "adjacency_first", "adjacency_last")
     }
@@ -90,13 +90,13 @@ def test_the_page_refers_to_nothing_outside_itself(page):
     assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
 
 
-def test_pictures_take_their_colours_from_the_page(page):
+def test_pictures_take_their_colors_from_the_page(page):
     for svg in re.findall(r"<svg .*?</svg>", page.read_text(), flags=re.DOTALL):
         assert "var(--" in svg and not set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg)) - {"#ffffff"}
 
 
 def test_the_first_and_last_learned_adjacency_are_found_in_number_order(run):
-    found = learned_adjacency(run)
+    found = learned_adjacency(read_runs([run])[0], 20)
     assert [key for key, _ in found] == ["l1.gcn1.PA", "l10.gcn1.PA"] and found[0][1].shape == (3, 20, 20)
 
 
@@ -129,8 +129,8 @@ def test_several_runs_are_shown_with_their_fusion(tmp_path, store):
     )
 
 
-def test_what_cannot_be_reported_is_said_and_no_page_is_written(tmp_path, store):
-    with pytest.raises(ValueError, match="found no config.yaml"):
+def test_a_folder_without_a_run_and_scores_of_other_clips_are_errors_and_no_page_is_written(tmp_path, store):
+    with pytest.raises(ValueError, match="expected a run with config.yaml in .*nothing, got none"):
         write_report([tmp_path / "nothing"])
     folders = [write_run(tmp_path / m, store, m) for m in ("joint", "bone")]
     write_scores(folders[1] / "epoch1_test_score.pkl", NAMES[1:], make_scores(0)[1:])
