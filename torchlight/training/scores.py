@@ -58,16 +58,16 @@ def read_scores(path: str | Path) -> dict[str | int, np.ndarray]:
         raise ValueError(f"{path}: expected a non-empty dict {{sample name: scores}}, got {quote(content)}")
     scores: dict[str | int, np.ndarray] = {}
     names: dict[str, Any] = {}
-    length = total = 0
+    length = 0
     for key, value in content.items():
         key = read_key(key, path)
         if str(key) in names:
             raise ValueError(f"{path}: expected each sample once, got {quote(names[str(key)])} and {quote(key)}")
         row = read_row(value, f"{path}: sample {quote(key)}")
-        length, total = length or len(row), total + len(row)
+        length = length or len(row)
         if len(row) != length:
             raise ValueError(f"{path}: sample {quote(key)}: expected {length} scores as in the first, got {len(row)}")
-        if total > MAX_VALUES:
+        if length * len(content) > MAX_VALUES:
             raise ValueError(f"{path}: expected at most {MAX_VALUES} scores, got {len(content)} samples of {length}")
         names[str(key)], scores[key] = key, row.astype(np.float64)
     return scores
