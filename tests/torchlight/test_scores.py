@@ -24,6 +24,23 @@ def test_written_scores_are_read_again_under_their_names(tmp_path):
     assert list(plain) == ["b", "a", "c"] and plain["a"].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("names", "value", "message"),
+    [(["b", "a", "b"], 0, "unique sample names, got 'b' twice"), (NAMES, np.nan, "finite"), (NAMES, 1e39, "finite")],
+)
+def test_what_a_reader_would_refuse_is_not_written(names, value, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_scores(tmp_path / "s.pkl", np.array(names), ROWS + value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "s.pkl", "wb") as file:
+        file.truncate(5 * 2**30)
+    with pytest.raises(ValueError, match="s.pkl: expected at most 4294967296 bytes of scores, got 5368709120"):
+        read_scores(tmp_path / "s.pkl")
+
+
 def test_shuffled_samples_are_joined_by_name():
     shuffled = as_dict(NAMES[[2, 0, 1]].tolist(), ROWS[[2, 0, 1]])
     assert np.array_equal(align(shuffled, NAMES, 4, "s"), ROWS)

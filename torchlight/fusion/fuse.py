@@ -91,8 +91,9 @@ def to_space(scores: np.ndarray, space: str) -> np.ndarray:
 
 
 def fuse(scores: np.ndarray, weights: list[float] | np.ndarray) -> np.ndarray:
-    """The weighted sum: (S, n, num_class), (S,) -> (n, num_class)."""
-    return np.tensordot(np.asarray(weights, np.float64), scores, axes=1)
+    """The weighted sum: (S, n, num_class), (S,) -> (n, num_class); an overflow gives infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.tensordot(np.asarray(weights, np.float64), scores, axes=1)
 
 
 def weight_grid(S: int, limit: int = 300) -> np.ndarray:

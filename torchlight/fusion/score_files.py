@@ -62,7 +62,7 @@ def find_score_files(root: Path, dataset: str, chosen: Sequence[str], file: str 
     for path in paths:
         if not os.path.exists(path):
             made = scoring_command(path.parent, dataset, path.parts[-3], file)
-            log.warning("%s: missing, so this stream is left out; to write it: %s", path, made)
+            log.warning("%s: missing, so this stream is left out; to write it: %s", *map(printable, (str(path), made)))
     return name_score_files([path for path in paths if os.path.exists(path)])
 
 

@@ -183,7 +183,7 @@ def act(argv: list[str]) -> int:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     write_assignments(args.out / "assignments.csv", names, assigned, labels)
-    points = principal_components(x, min(2, len(x))) if x.shape[1] > 2 else x
+    points = principal_components(x, 2) if min(x.shape) > 2 else x[:, :2]
     draw(args.out / "clusters.png", np.pad(points, ((0, 0), (0, 2 - points.shape[1]))), assigned, labels)
     log.info("wrote assignments.csv and clusters.png in %s", printable(str(args.out)))
     return 0

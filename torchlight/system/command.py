@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchlight.system.text import quote
+from torchlight.system.text import printable, quote
 
 log = logging.getLogger("torchlight")
 SUCCESS, FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -139,7 +139,7 @@ def complain(message: str, code: int, everywhere: bool = False) -> None:
     alone = code == FAILED and not everywhere
     if rank == "0" or alone:
         begin = "error:" if rank == "0" else f"error: process {rank}:"
-        text = "\n".join(f"{begin} {line}" for line in message.splitlines() or [""])
+        text = "\n".join(f"{begin} {printable(line)}" for line in message.splitlines() or [""])
         try:
             print(
                 text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8"),
