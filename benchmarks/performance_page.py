@@ -89,11 +89,12 @@ def table(head: tuple[str, ...], rows: list[tuple[tuple, dict]], show: Callable[
 
 
 def speed_table(rows: list[tuple[tuple, dict]]) -> str:
-    """Clips per second and the factor against the first side."""
-    speeds = [
-        (first, {side: value | {"clips_per_second": first[-1] / value["seconds"]} for side, value in sides.items()})
-        for first, sides in rows
-    ]
+    """Clips per second, and the factor against the reference where the network has one."""
+    speeds = []
+    for first, sides in rows:
+        without = {} if "reference" in sides else {"ratio": 1}
+        cells = {s: value | without | {"clips_per_second": first[-1] / value["seconds"]} for s, value in sides.items()}
+        speeds.append((first, cells))
     return table(("network", "T", "N"), speeds, speed)
 
 

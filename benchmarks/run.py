@@ -11,6 +11,7 @@ benchmarks/results/<machine>.json, and docs/performance.md is written from there
 """
 
 import argparse
+import dataclasses
 import datetime
 import gc
 import json
@@ -29,7 +30,6 @@ import torch
 from torch import nn
 
 from benchmarks import feeding, preparation
-from benchmarks.literal import literal
 from benchmarks.measure import (
     in_turns,
     inference,
@@ -40,6 +40,8 @@ from benchmarks.measure import (
 )
 from benchmarks.networks import SETTINGS, Setting
 from benchmarks.performance_page import RESULTS, slug, write_page
+from benchmarks.reference import has_reference, reference
+from model import catalog
 from torchlight.runtime.malloc import keep_memory
 from torchlight.system.command import Parser, RunError
 from torchlight.system.command import run as run_command
@@ -161,7 +163,7 @@ def network(name: str, device: torch.device, args: argparse.Namespace) -> dict[s
     one = in_turns(network_sides(setting, INFERENCE, 1, device, args), args.rounds, device, args.clock)
     report(f"{name}, one clip", one)
     data = setting.clips(2, device)[0]
-    models = {"reference": literal(setting.build(device)), "float32": setting.build(device)}
+    models = with_reference(setting, device) | {"float32": setting.build(device)}
     memory = {side: kept_for_backward(model, data) / 2 for side, model in models.items()}
     return found | {"one clip": one, "memory": memory}
 
@@ -172,22 +174,45 @@ def network_sides(
     """{side: work}: the reference first, then this project's network in each precision; or two checkouts."""
     data, label = setting.clips(batch, device)
 
-    def build() -> nn.Module:
-        return setting.build(device) if what == STEP else for_inference(setting.build(device))
+    def for_use(model: nn.Module) -> nn.Module:
+        return model if what == STEP else for_inference(model)
 
     def work(model: nn.Module, precision: str = "float32") -> Callable[[], None]:
         return training_step(model, data, label, precision) if what == STEP else inference(model, data, precision)
 
     if args.against:
-        with other_checkout(args.against):
-            other = build()
-        return {"other checkout": work(other), "this checkout": work(build())}
-    sides = {"reference": work(literal(setting.build(device)))}
-    sides |= {precision: work(build(), precision) for precision in precisions(device)}
+        theirs, ours = build_there(setting, args.against, device), setting.build(device)
+        return {"other checkout": work(for_use(theirs)), "this checkout": work(for_use(ours))}
+    sides = {name: work(model) for name, model in with_reference(setting, device).items()}
+    sides |= {precision: work(for_use(setting.build(device)), precision) for precision in precisions(device)}
     if args.compile:
         precision = precisions(device)[-1]
-        sides[f"{precision}, compiled"] = work(torch.compile(build()), precision)
+        sides[f"{precision}, compiled"] = work(torch.compile(for_use(setting.build(device))), precision)
     return sides
+
+
+def with_reference(setting: Setting, device: torch.device) -> dict[str, nn.Module]:
+    """{"reference": the literal formulation of a network}; empty, with a message, for a network that has none."""
+    model = setting.build(device)
+    if has_reference(model):
+        return {"reference": reference(model)}
+    print(f"{setting.model}: no reference formulation, so there are no factors", flush=True)
+    return {}
+
+
+def build_there(setting: Setting, root: Path, device: torch.device) -> nn.Module:
+    """The network of another checkout with the arguments that it has in this one.
+
+    Raises:
+        ValueError: it has another number of parameters there.
+    """
+    there = dataclasses.replace(setting, args=catalog.example_args(setting.model) | setting.args)
+    with other_checkout(root):
+        model = there.build(device)
+    expected, got = (sum(p.numel() for p in m.parameters()) for m in (setting.build(device), model))
+    if expected != got:
+        raise ValueError(f"--against: {setting.model}: expected {expected} parameters, got {got} in {root}")
+    return model
 
 
 def report(title: str, result: dict[str, dict[str, float]]) -> None:

@@ -70,6 +70,25 @@ def test_another_checkout_is_measured_beside_this_one_and_not_stored(small, caps
     assert "preparation, agcn, other checkout" in printed and sorted(RESULTS.iterdir()) == stored
 
 
+def test_a_network_without_a_reference_formulation_has_speeds_and_no_factors(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "has_reference", lambda model: False)
+    assert run.main([*small, "--parts", "networks"]) == 0
+    assert "ctrgcn: no reference formulation" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    network = found["networks"]["CTR-GCN"]
+    assert list(network["inference"][0]["sides"]) == ["float32", "bfloat16"] and list(network["memory"]) == ["float32"]
+    assert "**" not in make_page([found]).split("## " + found["machine"]["name"])[1]
+
+
+def test_a_network_of_other_size_in_the_other_checkout_is_refused(monkeypatch):
+    sizes = iter([[8], [16]])
+    build = Setting.build
+    other = lambda self, device: build(Setting("ctrgcn", 1, 4, {"channels": next(sizes)}), device)  # noqa: E731
+    monkeypatch.setattr(Setting, "build", other)
+    with pytest.raises(ValueError, match="--against: ctrgcn: expected .* parameters, got"):
+        run.build_there(SMALL, run.ROOT, CPU)
+
+
 def test_a_profile_names_the_operations_and_stores_nothing(small, tmp_path, capsys):
     assert run.main([*small, "--profile"]) == 0
     assert "aten::" in capsys.readouterr().out and not (tmp_path / "found.json").exists()
@@ -106,8 +125,8 @@ def test_every_setting_of_the_benchmark_is_a_network_of_its_paper_at_full_size()
 def test_all_sides_of_a_comparison_compute_the_same_logits():
     model, (data, _) = SMALL.build(CPU).eval(), SMALL.clips(2, CPU)
     with torch.no_grad():
-        assert torch.allclose(for_inference(model)(data), run.literal(model)(data), atol=1e-5)
-        assert torch.allclose(model(data), run.literal(model)(data), atol=1e-5)
+        assert torch.allclose(for_inference(model)(data), run.reference(model)(data), atol=1e-5)
+        assert torch.allclose(model(data), run.reference(model)(data), atol=1e-5)
 
 
 def test_preparation_is_measured_on_a_real_store():
