@@ -32,10 +32,9 @@ def one_pass(make_batch: MakeBatch, clips: int) -> Callable[[], None]:
 
 def whole_batches(store: Path, modality: str) -> MakeBatch:
     """This project's feeder on a clip store."""
+    recipe = {"window_size": WINDOW, "p_interval": [0.5, 1], "random_rot": True}
     feeder = pkgutil.resolve_name("feeders.feeder_ntu.Feeder")
-    return feeder(
-        str(store), "xsub", "train", modality, window_size=WINDOW, p_interval=[0.5, 1], random_rot=True
-    ).__getitems__
+    return feeder(data_path=str(store), split="xsub", part="train", modality=modality, **recipe).__getitems__
 
 
 def clip_by_clip(published: Path, modality: str) -> MakeBatch:
