@@ -1,80 +1,71 @@
-"""Two sides of a ratio, measured in turns."""
+"""Several sides of one comparison, measured side by side: works to time, ratios, networks of another checkout."""
 
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-PLAIN = "literal, plain process"
+PACKAGES = ("model", "graph", "feeders", "torchlight")  # what `other_checkout` exchanges
 
 
-def seconds(work: Callable, device: torch.device, clock: str = "wall") -> float:
-    """How long one call takes, the device's own work included; work that is done elsewhere returns its own seconds."""
+def seconds(work: Callable[[], object], device: torch.device, clock: str = "wall") -> float:
+    """Duration of one call, including the work that it leaves on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = CLOCKS[clock]()
-    elsewhere = work()
+    work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return elsewhere if isinstance(elsewhere, float) else CLOCKS[clock]() - start
+    return CLOCKS[clock]() - start
 
 
 def in_turns(
-    sides: dict[str, Callable], rounds: int, device: torch.device, clock: str = "wall"
+    sides: dict[str, Callable[[], object]], rounds: int, device: torch.device, clock: str = "wall"
 ) -> dict[str, dict[str, float]]:
-    """Every side once to warm up, then all sides in every round, so that a slow moment of the machine meets all of them.
+    """Time every side in every round, after one call each to warm up, so that a slow moment of the machine affects all.
 
-    Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (its quartiles)}}, and for
-    every side `plain`, the same ratio to the plain process where that is a side.
+    Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (quartiles)}}.
     """
     for work in sides.values():
         seconds(work, device, clock)
-    taken = {side: [] for side in sides}
+    taken: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, work in sides.items():
             taken[side].append(seconds(work, device, clock))
-    first = next(iter(taken.values()))
-    result = {side: {"seconds": statistics.median(found)} | quartiles(first, found) for side, found in taken.items()}
-    if PLAIN in taken:
-        for side, found in taken.items():
-            result[side]["plain"] = quartiles(taken[PLAIN], found)
-    return result
+    first, found = next(iter(taken.values())), {}
+    for side, durations in taken.items():
+        ratios = [a / b for a, b in zip(first, durations, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        found[side] = {"seconds": statistics.median(durations), "ratio": middle, "low": low, "high": high}
+    return found
 
 
-def quartiles(first: list[float], found: list[float]) -> dict[str, float]:
-    """Median and quartiles of first / found, round by round."""
-    ratios = [a / b for a, b in zip(first, found, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return {"ratio": middle, "low": low, "high": high}
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """The precisions worth measuring; TF32 exists on GPUs only."""
+    return ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
 
 
-class Arithmetic:
-    """float32, tf32 or bfloat16, for one call."""
-
-    def __init__(self, name: str, device: torch.device):
-        self.name, self.device = name, device
-
-    def __call__(self) -> AbstractContextManager:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.name != "float32"
-        return torch.autocast(self.device.type, torch.bfloat16) if self.name == "bfloat16" else nullcontext()
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """The precision of one call."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-def training_step(model: nn.Module, data: torch.Tensor, label: torch.Tensor, arithmetic: Arithmetic) -> Callable:
-    """Forward, loss, backward and a step of SGD."""
+def training_step(model: nn.Module, data: Tensor, label: Tensor, precision: str = "float32") -> Callable[[], None]:
+    """Forward pass, loss, backward pass and a step of SGD."""
     model.train()
-    fused = data.device.type == "cuda"
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=1e-6, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=fused
-    )
+    settings = {"lr": 1e-6, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+    optimizer = torch.optim.SGD(model.parameters(), **settings, fused=data.device.type == "cuda")
 
     def step() -> None:
-        with arithmetic():
+        with autocast(precision, data.device):
             loss = F.cross_entropy(model(data), label)
         loss.backward()
         optimizer.step()
@@ -83,38 +74,46 @@ def training_step(model: nn.Module, data: torch.Tensor, label: torch.Tensor, ari
     return step
 
 
-def inference(model: nn.Module, data: torch.Tensor, arithmetic: Arithmetic) -> Callable:
-    """A forward pass in evaluation."""
+def inference(model: nn.Module, data: Tensor, precision: str = "float32") -> Callable[[], None]:
+    """A forward pass in evaluation mode."""
     model.eval()
 
     @torch.inference_mode()
     def forward() -> None:
-        with arithmetic():
+        with autocast(precision, data.device):
             model(data)
 
     return forward
 
 
-def peaks(device: torch.device) -> dict[str, float]:
-    """What this machine can: multiply-adds per second of a large 1x1 convolution or matrix product, the faster one, and of the matrix
-    product, which other libraries compute; bytes per second of a copy."""
-    side = 2048 if device.type == "cuda" else 512
-    layers: list[tuple[nn.Module, torch.Tensor]] = [
-        (nn.Linear(4 * side, 4 * side, bias=False).to(device), torch.randn(4 * side, 4 * side, device=device)),
-        (
-            nn.Conv2d(side, side, 1, bias=False).to(device),
-            torch.randn(16, side, 16, 16, device=device).to(memory_format=torch.channels_last),
-        ),
-    ]
-    large = torch.empty(2**26, device=device)
-    target = torch.empty_like(large)
-    found: dict[str, float] = {}
-    for name in ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16"):
-        works = [
-            (data.numel() * len(layer.weight), inference(layer, data, Arithmetic(name, device)))
-            for layer, data in layers
-        ]
-        product, conv = (max(count / seconds(work, device) for _ in range(5)) for count, work in works)
-        found |= {name: max(product, conv), f"{name}, matrix product": product}
-    found["bytes"] = 2 * large.nbytes / min(seconds(partial(target.copy_, large), device) for _ in range(5))
-    return found
+@contextmanager
+def other_checkout(root: Path) -> Iterator[None]:
+    """Within the block, PACKAGES are imported from another checkout of this project; afterwards from this one again.
+
+    What was built within the block keeps the code of the other checkout.
+
+    Raises:
+        ValueError: `root` is no checkout of this project.
+    """
+    if not (root / "model").is_dir():
+        raise ValueError(f"--against: expected a checkout of this project, got {root}")
+
+    def take() -> dict:
+        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in PACKAGES}
+
+    ours = take()
+    sys.path.insert(0, str(root.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(root.resolve()))
+        take()
+        sys.modules.update(ours)
+
+
+def print_profile(work: Callable[[], object], device: torch.device) -> None:
+    """The operations that take most of the time of a call, by PyTorch's profiler."""
+    work()
+    with torch.profiler.profile() as found:
+        work()
+    print(found.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=15), flush=True)

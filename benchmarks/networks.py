@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from data.ntu.recipe_agcn_stgcn import WINDOW
 from model import catalog
@@ -70,17 +69,13 @@ def clip_shape(config: Config) -> tuple[tuple[int, int, int, int], int]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network and its batch.
-
-    published: clips per second of the published code on another two-core machine, (training step, inference).
-    """
+    """A network and its batch."""
 
     model: str
     batch: int
     frames: int
     args: dict = field(default_factory=dict)
     body: dict = field(default_factory=NTU.copy)
-    published: tuple[float | None, float | None] = (None, None)
 
     def build(self, device: torch.device) -> nn.Module:
         """The network with random weights; arguments that `args` leaves out are those of the file's `EXAMPLE`."""
@@ -95,13 +90,13 @@ class Setting:
 
 
 MEASURED = {
-    "CTR-GCN": Setting("ctrgcn", 8, 64, published=(6.1, 17.4)),
-    "CTR-GCN, NW-UCLA": Setting("ctrgcn", 16, 52, body=UCLA, published=(20.8, None)),
-    "2s-AGCN": Setting("agcn", 2, 300, published=(1.21, 4.10)),
-    "ST-GCN": Setting("stgcn", 2, 300, published=(1.13, 4.97)),
-    "TSGCNeXt": Setting("tsgcnext", 4, 256, published=(3.86, 12.6)),
-    "DG-STGCN": Setting("dgstgcn", 4, 100, published=(3.99, 17.8)),
-    "MS-G3D": Setting("msg3d", 1, 100, published=(1.40, 5.14)),
+    "CTR-GCN": Setting("ctrgcn", 8, 64),
+    "CTR-GCN, NW-UCLA": Setting("ctrgcn", 16, 52, body=UCLA),
+    "2s-AGCN": Setting("agcn", 2, 300),
+    "ST-GCN": Setting("stgcn", 2, 300),
+    "TSGCNeXt": Setting("tsgcnext", 4, 256),
+    "DG-STGCN": Setting("dgstgcn", 4, 100),
+    "MS-G3D": Setting("msg3d", 1, 100),
     "AAGCN": Setting("aagcn", 2, 300),
     "ST-GCN++": Setting("stgcnpp", 4, 100),
     "CTR-GCN's baseline": Setting("baseline", 8, 64),
@@ -125,11 +120,3 @@ def settings() -> dict[str, Setting]:
 
 
 SETTINGS = settings()
-
-
-def multiply_adds(model: nn.Module, data: torch.Tensor) -> float:
-    """Multiply-adds of convolutions and matrix products in a forward pass, by PyTorch's counter."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model.eval()(data)
-    return counter.get_total_flops() / 2

@@ -1,13 +1,13 @@
-"""Figures on a benchmark that anyone can repeat: train, test and fuse what is asked for, and a row of docs/results.csv for each.
+"""Train, test and fuse on a benchmark, and add a row to docs/results.csv for every stream and fusion.
 
     python -m benchmarks.results --dataset NW-UCLA --models ctrgcn recipe/ctrgcn --budget full
     python -m benchmarks.results --dataset NW-UCLA --models ctrgcn --modalities joint --budget cpu --jobs 2
-    python -m benchmarks.results --dataset NW-UCLA --models ctrgcn --modalities joint --validation-performers 1 5 9 \\
+    python -m benchmarks.results --dataset NW-UCLA --models ctrgcn --modalities joint --hold-out s01 s05 s09 \\
         --name cosine -- --step --lr-schedule cosine         # compare recipes without reading the test part
 
-Every run is one command line of main.py in a folder of its own below --work-dir. A run that is finished is read and not repeated, one
-that broke off goes on from its checkpoint: the same command may be given until the table is complete. Figures are those of the last
-epoch. With performers (or views) held out, the test part is not opened; those rows stand apart on the page and are no results.
+Every run is one command line of main.py with its own folder below --work-dir. Finished runs are read and not repeated,
+interrupted runs continue from their checkpoint: give the same command again until the table is complete. Accuracies are
+those of the last epoch. With --hold-out the test part is not opened; these rows are listed separately on the page.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,25 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.models_page import read_published
+from benchmarks.results_page import Row
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.fusion.cli import figures
 from torchlight.fusion.fuse import MODALITIES
-from torchlight.fusion.score_files import name_score_files, read_score_files, read_truth, score_file_in
-from torchlight.system.files import atomic
+from torchlight.system.command import Parser, RunError
+from torchlight.system.command import run as run_command
+from torchlight.system.files import atomic, read_json
 from torchlight.system.paths import ROOT
+from torchlight.system.text import nearest
 from torchlight.training.run_dir import CONFIG, ENVIRONMENT, LAST, METRICS
 from torchlight.training.scores import SCORE_FILE
 
-CPU_SHARE = (
-    20 / 65
-)  # of the epochs of a recipe, each of a single pass: the 325 passes of NW-UCLA's published recipe become 20
+CPU_SHARE = 20 / 65  # of a recipe's epochs, each a single pass: the 325 passes of NW-UCLA's published recipe become 20
 CPU_EVALUATIONS = 5  # epochs between two evaluations
-PERFORMER = {"NW-UCLA": "s{:02d}", "ntu": "P{:03d}", "ntu120": "P{:03d}"}  # as names of clips spell it
-VIEW = {"NW-UCLA": "v{:02d}", "ntu": "C{:03d}", "ntu120": "C{:03d}"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One network on one stream with one seed: where its run lives and the flags of its training."""
+    """One network on one stream with one seed: its folder and the flags of its training."""
 
     model: str
     modality: str
@@ -55,56 +54,89 @@ class Plan:
     flags: tuple[str, ...]
 
 
+def build_parser() -> Parser:
+    """The options."""
+    parser = Parser(
+        prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.option("dataset", default="NW-UCLA", help="benchmark, a folder below config/ (%(default)s)")
+    parser.option("models", nargs="+", default=["ctrgcn"], help="configurations, e.g. ctrgcn recipe/ctrgcn (ctrgcn)")
+    parser.option("modalities", nargs="+", default=list(MODALITIES), choices=MODALITIES, help="streams (all four)")
+    parser.option("seeds", type=int, nargs="+", default=[1], help="(1)")
+    parser.option(
+        "budget", choices=("full", "cpu"), default="full", help="the recipe, or 20/65 of its epochs as single passes"
+    )
+    parser.option("hold-out", nargs="+", default=[], metavar="WORD", help="test on these training clips, as in main.py")
+    parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")
+    parser.option("jobs", type=int, default=1, help="trainings at a time; on a CPU they share its cores (%(default)s)")
+    parser.option("device", default="", help="as in main.py")
+    parser.option("work-dir", type=Path, default=Path("work_dir/results"), help="folder of all runs (%(default)s)")
+    parser.option("table", type=Path, default=results_page.TABLE, help="where rows are added (docs/results.csv)")
+    parser.option("commands", action="store_true", help="print the trainings and run none")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    return run_command(act, argv)
+
+
+def act(argv: list[str]) -> None:
+    """Run all plans of a command line and write their rows."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    args = build_parser().parse_args(argv[:cut])
+    args.more = argv[cut + 1 :]
+    if args.more and not args.name:
+        raise ValueError("--name: expected a name for the variant, because main.py gets further flags")
+    plans = make_plans(args)
+    if args.commands:
+        for plan in plans:
+            print(f"python {shlex.join(['main.py', *plan.flags])}")
+        return
+    environment = dict(os.environ)
+    if args.device == "cpu" or not torch.cuda.is_available():
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // args.jobs)))
+    pool = ThreadPoolExecutor(args.jobs)
+    try:
+        for done in [pool.submit(train_and_test, plan, environment) for plan in plans]:
+            done.result()
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted; the same command continues") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    write_rows(args, plans)
+
+
 def make_plans(args: argparse.Namespace) -> list[Plan]:
-    """A plan for every model, seed and modality that was asked for, streams of one fusion side by side.
+    """A plan for every model, seed and modality; the streams of one fusion are neighbors, in the order of MODALITIES.
 
     Raises:
-        ConfigError: a model has no configuration for this data set.
+        ConfigError: a model has no configuration for this dataset.
     """
-    hold_out = held_out(args)
-    folder = (
-        args.work_dir / args.budget if not hold_out else args.work_dir / f"{args.budget}_without_{'_'.join(hold_out)}"
-    )
+    folder = args.work_dir / "_".join([args.budget, *(["without", *args.hold_out] if args.hold_out else [])])
+    above = ROOT / "config" / args.dataset
     plans, problems = [], []
     for model in args.models:
         file = Path("config") / args.dataset / f"{model}.yaml"
         if not (ROOT / file).is_file():
-            known = ", ".join(results_page.networks(args.dataset)) or "none"
-            problems.append(f"models: found {model}; {file} is not there; allowed for {args.dataset}: {known}")
+            known = sorted(path.relative_to(above).with_suffix("").as_posix() for path in above.rglob("*.yaml"))
+            problems.append(f"--models: there is no {file}; {nearest(model, known)}")
             continue
-        config = load_config(ROOT / file)
+        flags = budget_flags(load_config(ROOT / file), args.budget) + args.more
+        flags += ["--device", args.device] if args.device else []
         for seed in args.seeds:
-            for modality in args.modalities:
-                place = (
-                    folder / f"seed{seed}" / args.dataset / (model + (f"_{args.name}" if args.name else "")) / modality
-                )
-                flags = ["--config", str(file), "--modality", modality, "--seed", str(seed), "--work-dir", str(place)]
-                flags += ["--hold-out", *hold_out] if hold_out else []
-                flags += [
-                    *budget_flags(config, args.budget),
-                    *args.more,
-                    *(["--device", args.device] if args.device else []),
-                ]
-                plans.append(Plan(model, modality, seed, place, tuple(flags)))
+            for modality in sorted(set(args.modalities), key=MODALITIES.index):
+                place = folder / f"seed{seed}" / args.dataset / "_".join(filter(None, [model, args.name])) / modality
+                own = ["--config", str(file), "--modality", modality, "--seed", str(seed), "--work-dir", str(place)]
+                own += ["--hold-out", *args.hold_out] if args.hold_out else []
+                plans.append(Plan(model, modality, seed, place, (*own, *flags)))
     if problems:
         raise ConfigError(problems)
     return plans
 
 
-def held_out(args: argparse.Namespace) -> list[str]:
-    """The words of clip names that --validation-performers and --validation-views mean."""
-    dataset = args.dataset.split("/")[0]
-    if (args.validation_performers or args.validation_views) and dataset not in PERFORMER:
-        known = ", ".join(PERFORMER)
-        raise ConfigError(
-            [f"validation: found {dataset}; performers and views are known of {known}; use main.py --hold-out"]
-        )
-    words = [PERFORMER[dataset].format(number) for number in args.validation_performers]
-    return words + [VIEW[dataset].format(number) for number in args.validation_views]
-
-
 def budget_flags(config: Config, budget: str) -> list[str]:
-    """full: the recipe as it stands. cpu: its schedule squeezed into single passes, a warm-up of a quarter at most."""
+    """full: none, the recipe as it is. cpu: its schedule in fewer, single passes, with a warm-up of at most a quarter."""
     if budget == "full":
         return []
     epochs = round(config.num_epoch * CPU_SHARE)
@@ -116,219 +148,137 @@ def budget_flags(config: Config, budget: str) -> list[str]:
     return flags
 
 
-def run(plan: Plan, environment: dict[str, str]) -> None:
-    """Train and test one plan, as far as it is not done.
-
-    Raises:
-        subprocess.CalledProcessError: main.py ended with an error, which it has printed.
-    """
-    if not finished(plan.folder):
+def train_and_test(plan: Plan, environment: dict[str, str]) -> None:
+    """Do what is left of one plan: train, continue, or only write the scores of the last epoch."""
+    if not is_finished(plan.folder):
         call(["main.py", *plan.flags, "--phase", "train", "--resume", "true"], environment)
-    weights, values = plan.folder / LAST, plan.folder / SCORE_FILE
-    if not values.exists() or values.stat().st_mtime < weights.stat().st_mtime:
-        call(
-            ["main.py", *plan.flags, "--phase", "test", "--weights", str(weights), "--save-score", "true"], environment
-        )
+    weights, scores = plan.folder / LAST, plan.folder / SCORE_FILE
+    if not scores.exists() or scores.stat().st_mtime < weights.stat().st_mtime:
+        test = ["--phase", "test", "--weights", str(weights), "--save-score", "true"]
+        call(["main.py", *plan.flags, *test], environment)
 
 
 def call(arguments: list[str], environment: dict[str, str] | None = None) -> None:
-    """One of the project's programs."""
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True)
-
-
-def finished(folder: Path) -> bool:
-    """Whether the run in this folder has trained all its epochs."""
-    lines = (folder / METRICS).read_text().splitlines() if (folder / LAST).exists() else []
-    return bool(lines) and json.loads(lines[-1])["epoch"] == load_config(folder / CONFIG).num_epoch
-
-
-def stream_row(folder: Path, model: str, dataset: str) -> dict[str, str]:
-    """The row of one finished and tested run, from the files of its folder alone.
+    """Run one of the project's programs.
 
     Raises:
-        ValueError: its score file does not give the accuracy that training recorded.
+        RunError: it ended with an error, which it has printed.
     """
-    config, made = load_config(folder / CONFIG), json.loads((folder / ENVIRONMENT).read_text())
-    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    last, truth = lines[-1], read_truth(folder / CONFIG)
-    files = name_score_files([score_file_in(folder)])
-    measured = figures(read_score_files(files, truth)[0], truth.label, seed=0)
-    if abs(measured["top1"] - last["test_top1"]) > 1e-9:
-        found = f"top-1 {measured['top1']:.4f} in {SCORE_FILE}, {last['test_top1']:.4f} in {METRICS}"
-        raise ValueError(f"{folder}: found {found}; remove the score file to test again")
-    on_cpu = made["device"].startswith("CPU")
-    row = common_row(config, model, dataset, made["git_commit"]) | accuracy(measured)
-    row["stream"] = config.modality.replace("_", " ")
-    row["best_on_test"] = f"{last['best_on_test_top1']:.2f} (epoch {last['best_on_test_epoch']})"
-    row["device"] = f"CPU, {made['cpu_threads']} thread{'s' * (made['cpu_threads'] > 1)}" if on_cpu else made["device"]
-    row["wall_time"] = f"{sum(line['train_seconds'] for line in lines) / 60:.0f} min"
-    row["command"] = (f"OMP_NUM_THREADS={made['cpu_threads']} " if on_cpu else "") + f"python {made['command']}"
-    row["published"] = published(row, model, dataset, (config.modality.replace("_", " "), "one stream"))
-    return row
+    print(f"\n$ python {shlex.join(arguments)}", flush=True)
+    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=False).returncode
+    if code:
+        raise RunError(f"{arguments[0]} ended with code {code}; the same command continues")
 
 
-def fusion_row(folders: list[Path], model: str, dataset: str) -> dict[str, str]:
-    """The row of the fusion of several streams with the weights of ensemble.py's default."""
-    table = folders[0].parent / "fusion.json"
+def read_metrics(folder: Path) -> list[dict]:
+    """The epochs of a run; none if it has no checkpoint."""
+    lines = (folder / METRICS).read_text().splitlines() if (folder / LAST).exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in this folder has trained all its epochs."""
+    lines = read_metrics(folder)
+    return bool(lines) and lines[-1]["epoch"] == load_config(folder / CONFIG).num_epoch
+
+
+def write_rows(args: argparse.Namespace, plans: list[Plan]) -> None:
+    """The rows of all streams and of the fusion of each model and seed, then the page."""
+    rows = []
+    for (model, _), group in groupby(plans, key=lambda plan: (plan.model, plan.seed)):
+        name = ", ".join(filter(None, [model, args.name]))
+        rows += make_rows([plan.folder for plan in group], name, args.dataset)
+    add_rows(rows, args.table)
+    results_page.write_page(args.table)
+    for row in rows:
+        print("  ".join(row[key] for key in ("model", "dataset", "stream", "budget", "seed", "last_epoch", "interval")))
+
+
+def make_rows(folders: list[Path], model: str, dataset: str) -> list[Row]:
+    """The rows of finished and tested streams, and of their fusion with the default weights of ensemble.py if several."""
     names = [f"--{folder.name.replace('_', '-')}-dir" for folder in folders]
     arguments = ["ensemble.py", *(word for pair in zip(names, map(str, folders), strict=True) for word in pair)]
-    call([*arguments, "--json", str(table), "--overwrite", "true"])
-    config, made = load_config(folders[0] / CONFIG), json.loads((folders[0] / ENVIRONMENT).read_text())
-    result = json.loads(table.read_text())
-    row = common_row(config, model, dataset, made["git_commit"]) | accuracy(result["fusion"])
-    row["stream"] = f"{len(folders)} streams fused, " + " : ".join(
-        f"{stream['weight']:g}" for stream in result["streams"]
-    )
-    row |= {"best_on_test": "-", "device": "CPU", "wall_time": "-", "command": f"python {shlex.join(arguments)}"}
-    row["published"] = published(row, model, dataset, ({4: "four streams", 2: "two streams"}.get(len(folders), ""),))
-    return row
+    file = folders[0].parent / "fusion.json"
+    call([*arguments, "--json", str(file), "--overwrite", "true"])
+    found = read_json(file)
+    rows = [stream_row(*pair, model, dataset) for pair in zip(folders, found["streams"], strict=True)]
+    if len(folders) > 1:
+        made = read_json(folders[0] / ENVIRONMENT)
+        row = common_row(load_config(folders[0] / CONFIG), model, dataset, made) | accuracy(found["fusion"])
+        weights = " : ".join(f"{stream['weight']:g}" for stream in found["streams"])
+        row["stream"] = f"{len(folders)} streams fused, {weights}"
+        row |= {"best_on_test": "-", "device": "CPU", "wall_time": "-", "command": f"python {shlex.join(arguments)}"}
+        streams = {4: "four streams", 2: "two streams"}.get(len(folders), "")
+        rows.append(row | {"published": published(row, model, dataset, (streams,))})
+    return rows
 
 
-def common_row(config: Config, model: str, dataset: str, commit: str | None) -> dict[str, str]:
-    """What rows of streams and of fusions share."""
+def stream_row(folder: Path, measured: dict[str, Any], model: str, dataset: str) -> Row:
+    """The row of one stream, from its folder and what ensemble.py measured on its scores.
+
+    Raises:
+        RunError: the scores do not have the accuracy that training recorded.
+    """
+    config, made, lines = load_config(folder / CONFIG), read_json(folder / ENVIRONMENT), read_metrics(folder)
+    last = lines[-1]
+    if abs(measured["top1"] - last["test_top1"]) > 1e-9:
+        raise RunError(
+            f"{folder}: expected the top-1 {last['test_top1']:.4f} of {METRICS}, got {measured['top1']:.4f} "
+            f"from {SCORE_FILE}; remove the score file to test again"
+        )
+    threads, on_cpu = made["cpu_threads"], made["device"].startswith("CPU")
+    row = common_row(config, model, dataset, made) | accuracy(measured)
+    row["stream"] = config.modality.replace("_", " ")
+    row["best_on_test"] = f"{last['best_on_test_top1']:.2f} (epoch {last['best_on_test_epoch']})"
+    row["device"] = f"CPU, {threads} thread{'s' * (threads > 1)}" if on_cpu else made["device"]
+    row["wall_time"] = f"{sum(line['train_seconds'] for line in lines) / 60:.0f} min"
+    row["command"] = (f"OMP_NUM_THREADS={threads} " if on_cpu else "") + f"python {made['command']}"
+    return row | {"published": published(row, model, dataset, (row["stream"], "one stream"))}
+
+
+def common_row(config: Config, model: str, dataset: str, made: dict[str, Any]) -> Row:
+    """What the rows of streams and of fusions have in common; `made` is environment.json."""
     held = f", {' '.join(config.hold_out)}{results_page.HELD_OUT}" if config.hold_out else ""
     return {
         "model": model,
         "dataset": dataset + held,
-        "budget": results_page.budget(config),
+        "budget": length(config),
         "seed": str(config.seed),
-        "commit": (commit or "unknown")[:7],
+        "commit": (made.get("git_commit") or "unknown")[:7],
     }
 
 
-def accuracy(measured: dict[str, Any]) -> dict[str, str]:
+def length(config: Config) -> str:
+    """How long a recipe trains, in words."""
+    passes = config.train_feeder_args.get("repeat", 1)
+    return f"{config.num_epoch} single passes" if passes == 1 else f"{config.num_epoch} epochs of {passes} passes"
+
+
+def accuracy(measured: dict[str, Any]) -> Row:
     """Top-1 and its interval as the table writes them."""
     low, high = measured["top1_interval"]
     return {"last_epoch": f"{measured['top1']:.2f}", "interval": f"{low:.2f} to {high:.2f}"}
 
 
-def published(row: dict[str, str], model: str, dataset: str, streams: tuple[str, ...]) -> str:
-    """The published figure of the same streams, for the published recipe in full."""
+def published(row: Row, model: str, dataset: str, streams: tuple[str, ...]) -> str:
+    """The published accuracy of the first known of these streams, for a training with the complete published recipe."""
     file = ROOT / "config" / dataset / f"{model}.yaml"
-    full = common_row(load_config(file), model, dataset, None) if file.exists() else {}
+    full = common_row(load_config(file), model, dataset, {}) if file.exists() else {}
     if any(row[key] != full.get(key) for key in ("dataset", "budget")):
         return "not for this budget"
-    known = {
-        r["stream"]: r["top1"] for r in read_published() if (r["model"], r["dataset"]) == (model, dataset.split("/")[0])
-    }
+    rows = [r for r in read_published() if (r["model"], r["dataset"]) == (model, dataset.split("/")[0])]
+    known = {r["stream"]: r["top1"] for r in rows}
     return next((known[stream] for stream in streams if stream in known), "-")
 
 
-def add_rows(rows: list[dict[str, str]], file: Path) -> None:
-    """Append rows to the table; one of the same experiment on the same device takes the place of the older."""
+def add_rows(rows: list[Row], file: Path) -> None:
+    """Add rows to the table; a row of the same experiment on the same device replaces the older one."""
     key = ("model", "dataset", "stream", "budget", "seed", "device")
-    table = {tuple(row[k] for k in key): row for row in results_page.read_rows(file)}
-    table |= {tuple(row[k] for k in key): row for row in rows}
+    table = {tuple(row[k] for k in key): row for row in [*results_page.read_rows(file), *rows]}
     with atomic(file, "w") as stream:
         writer = csv.DictWriter(stream, results_page.COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table.values())
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", default="NW-UCLA", help="benchmark as below config/ (%(default)s)")
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        default=["ctrgcn"],
-        help="names of configurations, e.g. ctrgcn recipe/ctrgcn (%(default)s)",
-    )
-    parser.add_argument(
-        "--modalities",
-        nargs="+",
-        default=list(MODALITIES),
-        choices=MODALITIES,
-        help="streams, fused if several (all four)",
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(1)")
-    parser.add_argument(
-        "--budget", choices=("full", "cpu"), default="full", help="the recipe, or 20/65 of its epochs as single passes"
-    )
-    parser.add_argument(
-        "--validation-performers",
-        type=int,
-        nargs="+",
-        default=[],
-        metavar="N",
-        help="test on these training performers instead",
-    )
-    parser.add_argument(
-        "--validation-views", type=int, nargs="+", default=[], metavar="N", help="test on these training views instead"
-    )
-    parser.add_argument(
-        "--name", default="", help="name of a variant; needed with further flags of main.py, which follow after --"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="trainings at a time; on a CPU they share its cores (%(default)s)"
-    )
-    parser.add_argument("--device", default="", help="as in main.py")
-    parser.add_argument(
-        "--work-dir", type=Path, default=Path("work_dir/results"), help="where the runs live (%(default)s)"
-    )
-    parser.add_argument("--table", type=Path, default=results_page.DOCS / "results.csv", help="(%(default)s)")
-    parser.add_argument("--commands", action="store_true", help="show the trainings and run none")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one command line; 0: the table is complete, 1: a run failed, 2: a mistake in what was given, 130: interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
-    cut = argv.index("--") if "--" in argv else len(argv)
-    args = build_parser().parse_args(argv[:cut])
-    args.more = argv[cut + 1 :]
-    try:
-        if args.more and not args.name:
-            raise ConfigError(["name: missing; further flags make another recipe, which needs a name of its own"])
-        plans = make_plans(args)
-    except ConfigError as error:
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        return 2
-    if args.commands:
-        for plan in plans:
-            print(f"python {shlex.join(['main.py', *plan.flags])}")
-        return 0
-    environment = dict(os.environ)
-    if args.device == "cpu" or not torch.cuda.is_available():
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // args.jobs)))
-    pool = ThreadPoolExecutor(args.jobs)
-    try:
-        for done in [pool.submit(run, plan, environment) for plan in plans]:
-            done.result()
-        write_rows(args, plans)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
-    except subprocess.CalledProcessError as error:
-        print(
-            f"error: {error.cmd[1]} ended with code {error.returncode}; the same command goes on where it stopped",
-            file=sys.stderr,
-        )
-        return 1
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return 0
-
-
-def write_rows(args: argparse.Namespace, plans: list[Plan]) -> None:
-    """The rows of all plans and of the fusion of the streams of each model and seed, then the page."""
-    rows, groups = [], {}
-    for plan in plans:
-        name = plan.model + (f", {args.name}" if args.name else "")
-        rows.append(stream_row(plan.folder, name, args.dataset))
-        groups.setdefault((name, plan.seed), []).append(plan.folder)
-    rows += [fusion_row(folders, name, args.dataset) for (name, _), folders in groups.items() if len(folders) > 1]
-    add_rows(rows, args.table)
-    results_page.write_page(args.table)
-    for row in rows:
-        print("  ".join(row[key] for key in ("model", "dataset", "stream", "budget", "seed", "last_epoch", "interval")))
 
 
 if __name__ == "__main__":

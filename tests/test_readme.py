@@ -64,7 +64,7 @@ def commands(word: str) -> list:
     return found
 
 
-class Understood(Exception):
+class Understood(BaseException):  # no Exception, which the programs report as an error of theirs
     """The command line was read to its end."""
 
 

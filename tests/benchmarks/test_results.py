@@ -69,22 +69,35 @@ def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again
     assert "--phase" not in capfd.readouterr().out and results_page.read_rows(tmp_path / "results.csv") == rows
 
 
-def test_the_command_of_a_row_gives_the_same_figure_to_the_last_digit(flags, tmp_path):
+def test_one_stream_becomes_one_row_whose_command_repeats_it_bit_for_bit_and_other_scores_are_refused(
+    flags, tmp_path, capfd
+):
     first, more = flags
-    assert (
-        results.main([*first, "--validation-performers", "1", *more]) == 1
-    )  # the tiny names know no performers, and main.py says so
+    first = [word for word in first if word != "bone"]
     assert results.main([*first, *more]) == 0
-    threads, python, *command = shlex.split(results_page.read_rows(tmp_path / "results.csv")[0]["command"])
-    assert python == "python" and threads.startswith("OMP_NUM_THREADS=")
+    (row,) = results_page.read_rows(tmp_path / "results.csv")
+    threads, python, *command = shlex.split(row["command"])
+    assert python == "python" and threads.startswith("OMP_NUM_THREADS=") and row["stream"] == "joint"
     again = [sys.executable, *command, "--work-dir", str(tmp_path / "again")]
     subprocess.run(again, cwd=ROOT, check=True, env=os.environ | dict([threads.split("=")]))
-    assert tiny.same_run(tmp_path / "runs/full/seed1/NW-UCLA/ctrgcn_tiny/joint", tmp_path / "again")
+    folder = tmp_path / "runs/full/seed1/NW-UCLA/ctrgcn_tiny/joint"
+    assert tiny.same_run(folder, tmp_path / "again")
+    line = json.loads((folder / "metrics.jsonl").read_text())
+    (folder / "metrics.jsonl").write_text(json.dumps(line | {"test_top1": line["test_top1"] + 1}) + "\n")
+    assert results.main([*first, *more]) == 1
+    assert "remove the score file to test again" in capfd.readouterr().err
 
 
-def test_held_out_performers_reach_every_training_and_another_folder(capsys):
+def test_a_failed_training_ends_with_exit_code_1(flags, tmp_path, capfd):
+    first, more = flags
+    assert results.main([*first, "--hold-out", "s01", *more]) == 1  # no name of the tiny clips contains s01
+    assert "error: main.py ended with code 2; the same command continues" in capfd.readouterr().err
+    assert results_page.read_rows(tmp_path / "results.csv") == []
+
+
+def test_held_out_words_reach_every_training_and_another_folder(capsys):
     options = ["--dataset", "NW-UCLA", "--models", "ctrgcn", "--modalities", "joint", "--budget", "cpu", "--commands"]
-    assert results.main([*options, "--validation-performers", "1", "10", "--validation-views", "2"]) == 0
+    assert results.main([*options, "--hold-out", "s01", "s10", "v02"]) == 0
     printed = capsys.readouterr().out
     assert "--hold-out s01 s10 v02" in printed and "cpu_without_s01_s10_v02" in printed
     assert "--train-feeder-args.repeat 1 --num-epoch 20" in printed and "--step 15" in printed
@@ -100,8 +113,9 @@ def test_a_row_of_the_same_experiment_takes_the_place_of_the_older_one(tmp_path)
 
 
 def test_mistakes_are_named_before_anything_runs(capsys):
-    assert results.main(["--models", "ctrgnc"]) == 2 and results.main(["--", "--num-epoch", "1"]) == 2
-    assert results.main(["--dataset", "kinetics", "--validation-performers", "1"]) == 2
+    assert results.main(["--models", "ctrgnc", "stgnc"]) == 2
     errors = capsys.readouterr().err
-    assert "models: found ctrgnc" in errors and "aagcn, agcn" in errors
-    assert "name: missing" in errors and "performers and views are known of NW-UCLA, ntu, ntu120" in errors
+    assert "error: --models: there is no config/NW-UCLA/ctrgnc.yaml; did you mean ctrgcn?" in errors
+    assert "config/NW-UCLA/stgnc.yaml" in errors
+    assert results.main(["--", "--num-epoch", "1"]) == 2
+    assert "--name: expected a name for the variant" in capsys.readouterr().err
