@@ -189,5 +189,5 @@ def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_leave(tm
                 process.terminate()
                 break
         _, error = process.communicate(timeout=60)
-    assert process.returncode == 143 and "--resume true goes on from there" in error
+    assert process.returncode == 143 and "--resume true continues from there" in error
     assert checkpoint.load(tmp_path / "run" / "last.pt")["epoch"] >= 2

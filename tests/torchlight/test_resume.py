@@ -101,7 +101,7 @@ def test_weights_alone_cannot_be_resumed(tmp_path, experiment, main):
 
 def test_resuming_where_nothing_is_starts_from_the_beginning(tmp_path, experiment, main):
     code, out, _ = main("--config", experiment(num_epoch=1), "--work-dir", tmp_path / "run", "--resume", "true")
-    assert code == 0 and "no run in" in out and "starting from the beginning" in out
+    assert code == 0 and "no checkpoint in" in out and "starting from the beginning" in out
 
 
 def test_torchrun_that_starts_a_broken_run_again_resumes_it(tmp_path, experiment, main, monkeypatch):

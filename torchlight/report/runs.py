@@ -1,6 +1,5 @@
 """What a report reads: runs from their directories, their scores, clips to draw, learned adjacencies."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from torchlight.contract import manifest_of
 from torchlight.fusion import fuse, streams
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, preflight
-from torchlight.training.run_dir import BEST, CONFIG, ENVIRONMENT, LAST, RunDirectory
+from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
 LEARNED = (
@@ -60,11 +59,8 @@ def read_runs(folders: list[Path]) -> list[Run]:
     found = streams.name_streams([folder / SCORE_FILE for folder in folders])
     runs = []
     for folder, stream in zip(folders, found, strict=True):
-        file = folder / ENVIRONMENT
-        environment = json.loads(file.read_text()) if file.exists() else {}
-        runs.append(
-            Run(folder, stream.name, load_config(folder / CONFIG), environment, RunDirectory(folder).read_metrics())
-        )
+        config = load_config(folder / CONFIG)
+        runs.append(Run(folder, stream.name, config, read_environment(folder), read_metrics(folder)))
     return runs
 
 
