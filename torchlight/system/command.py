@@ -72,7 +72,6 @@ def start(module: str) -> int:
     What goes wrong while PyTorch is imported, for a second or more, is one line on stderr, too.
     """
 
-
     def act(_: list[str]) -> int:
         os.getcwd()  # a current folder that was removed is an error here; in libraries of PyTorch it would end the process
         return importlib.import_module(module).main()
