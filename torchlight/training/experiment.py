@@ -177,17 +177,17 @@ def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, fl
 
 
 def rehearse(experiment: Experiment) -> None:
-    """Build the first training batch, and train and test copies of network and objective on two of its clips.
+    """Build the first training batch, train on two of its clips and predict them.
 
-    So whatever cannot be trained is refused before anything is written. The experiment and the random generators are not changed;
-    memory is needed for a copy of the weights and their gradients. Ranks do not communicate here.
+    So whatever cannot be trained is refused before anything is written. Parameters, buffers and random generators are the same
+    afterwards; memory is needed for a copy of the weights and their gradients. Ranks do not communicate here.
 
     Raises:
         ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter, or no logits.
-        RunError: memory ran out, or a part of the experiment raised it.
+        RunError: a part of the experiment raised it.
     """
-    config, feeder = experiment.config, experiment.feeders["train"]
-    state = rng_state()
+    config, model, feeder = experiment.config, experiment.model, experiment.feeders["train"]
+    state, saved = rng_state(), {name: (value.detach().clone(), value.requires_grad) for name, value in tensors(model)}
     try:
         share = config.batch_size // (config.update_freq * distributed.world_size())
         feeder.batch(list(range(min(share, len(feeder)))), 0)
@@ -200,16 +200,24 @@ def rehearse(experiment: Experiment) -> None:
         raise ConfigError([f"the first training step failed, nothing was written: {reason}"]) from error
     finally:
         set_rng_state(state)
+        model.train()
+        for name, value in tensors(model):
+            value.detach().copy_(saved[name][0])
+            value.requires_grad_(saved[name][1]).grad = None
         if isinstance(getattr(experiment.objective, "teacher", None), teacher.Teacher):
             experiment.objective.teacher.forget()
 
 
+def tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Names and values of all parameters and buffers, those outside of the state dict included."""
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
 def train_and_predict(experiment: Experiment, batch: Batch) -> None:
-    """A backward pass and a prediction with copies of network and objective; raises ValueError if their results are unusable."""
-    config, number = experiment.config, len(batch["label"])
-    known = getattr(experiment.objective, "teacher", None)  # teachers are never changed, and may be large
-    memo = {} if known is None else {id(known): known}
-    model, objective = copy.deepcopy((experiment.model, experiment.objective), memo)
+    """A backward pass and a prediction with a copy of the objective; raises ValueError if their results are unusable."""
+    config, model, number = experiment.config, experiment.model, len(batch["label"])
+    known = getattr(experiment.objective, "teacher", None)  # never changed, and too large to copy
+    objective = copy.deepcopy(experiment.objective, {} if known is None else {id(known): known})
     optim.set_frozen(model, config.freeze, config.freeze_epoch > 0)
     if isinstance(objective, EpochObjective):
         objective.set_epoch(1)
@@ -217,8 +225,8 @@ def train_and_predict(experiment: Experiment, batch: Batch) -> None:
         loss, logits, _ = objective(model.train(), batch)
     loss.backward()
     if all(parameter.grad is None for parameter in model.parameters()):
-        raise ValueError("expected a loss that depends on the parameters of the network, got none that has a gradient")
-    with torch.inference_mode(), autocast(config, experiment.device):
+        raise ValueError("expected a loss that depends on trained parameters of the network, got another")
+    with torch.no_grad(), autocast(config, experiment.device):
         scores = objective.predict(model.eval(), batch)
     for name, found in (("logits", logits), ("predict", scores)):
         if found is not None and (
