@@ -6,7 +6,7 @@ python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_d
 
 import sys
 
-from torchlight.cli import main
+from torchlight.system.command import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("torchlight.cli"))

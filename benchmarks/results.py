@@ -36,7 +36,7 @@ from torchlight.system.command import run as run_command
 from torchlight.system.files import atomic, read_json
 from torchlight.system.paths import ROOT
 from torchlight.system.text import nearest
-from torchlight.training.run_dir import CONFIG, ENVIRONMENT, LAST, METRICS
+from torchlight.training.run_dir import CONFIG, LAST, METRICS, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
 CPU_SHARE = 20 / 65  # of a recipe's epochs, each a single pass: the 325 passes of NW-UCLA's published recipe become 20
@@ -170,15 +170,9 @@ def call(arguments: list[str], environment: dict[str, str] | None = None) -> Non
         raise RunError(f"{arguments[0]} ended with code {code}; the same command continues")
 
 
-def read_metrics(folder: Path) -> list[dict]:
-    """The epochs of a run; none if it has no checkpoint."""
-    lines = (folder / METRICS).read_text().splitlines() if (folder / LAST).exists() else []
-    return [json.loads(line) for line in lines]
-
-
 def is_finished(folder: Path) -> bool:
     """Whether the run in this folder has trained all its epochs."""
-    lines = read_metrics(folder)
+    lines = read_metrics(folder) if (folder / LAST).exists() else []
     return bool(lines) and lines[-1]["epoch"] == load_config(folder / CONFIG).num_epoch
 
 
@@ -203,7 +197,7 @@ def make_rows(folders: list[Path], model: str, dataset: str) -> list[Row]:
     found = read_json(file)
     rows = [stream_row(*pair, model, dataset) for pair in zip(folders, found["streams"], strict=True)]
     if len(folders) > 1:
-        made = read_json(folders[0] / ENVIRONMENT)
+        made = read_environment(folders[0])
         row = common_row(load_config(folders[0] / CONFIG), model, dataset, made) | accuracy(found["fusion"])
         weights = " : ".join(f"{stream['weight']:g}" for stream in found["streams"])
         row["stream"] = f"{len(folders)} streams fused, {weights}"
@@ -219,7 +213,7 @@ def stream_row(folder: Path, measured: dict[str, Any], model: str, dataset: str)
     Raises:
         RunError: the scores do not have the accuracy that training recorded.
     """
-    config, made, lines = load_config(folder / CONFIG), read_json(folder / ENVIRONMENT), read_metrics(folder)
+    config, made, lines = load_config(folder / CONFIG), read_environment(folder), read_metrics(folder)
     last = lines[-1]
     if abs(measured["top1"] - last["test_top1"]) > 1e-9:
         raise RunError(

@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import re
-import sys
 import typing
 from typing import Any
 
@@ -14,6 +13,7 @@ from torchlight import phases
 from torchlight.config import legacy
 from torchlight.config.load import load_config
 from torchlight.config.options import FIELDS, TYPES, ConfigError
+from torchlight.runtime import slurm
 from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
@@ -118,17 +118,14 @@ def parse(argv: list[str]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code is that of `torchlight.system.command.run`."""
     code = run(act, argv)
-    if (
-        "RANK" in os.environ
-    ):  # one of a group: leave at once, for gloo's threads abort an exit in which they meet one that is gone
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if "RANK" in os.environ:  # one of a group: gloo's threads abort an exit in which another process is already gone
         os._exit(code)
     return code
 
 
 def act(argv: list[str]) -> int:
     """Run one command line, in this process or in one process per device."""
+    slurm.join()
     set_up_logging()
     options = parse(argv)
     config = load_config(options.pop("config", None), options)
@@ -136,8 +133,5 @@ def act(argv: list[str]) -> int:
         config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
     if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
         return launch(argv, len(config.device))
-    try:
-        phases.run(config)
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("interrupted; --resume true goes on from the last checkpoint") from error
+    phases.run(config)
     return 0

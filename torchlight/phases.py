@@ -13,13 +13,13 @@ from torchlight.config.options import FIELDS, Config, ConfigError
 from torchlight.contract import manifest_of
 from torchlight.report import class_tables
 from torchlight.runtime import distributed
-from torchlight.system.command import RunError
+from torchlight.system.command import RunError, is_out_of_memory
 from torchlight.training import build, checkpoint, engine, scores
 from torchlight.training.device import device_name, synchronize_norms
 from torchlight.training.experiment import (
     Experiment,
-    build_experiment,
     find_work_dir,
+    open_experiment,
     predict,
     rehearse,
     test_figures,
@@ -34,60 +34,68 @@ log = logging.getLogger("torchlight")
 
 
 def run(config: Config) -> None:
-    """Run the phase that the configuration names.
+    """Run the phase that the configuration names; phases that need one process only are left to rank 0.
 
     Raises:
-        ValueError: a mistake in what was given.
+        ValueError: a mistake in the options or in a file.
         RunError: the run cannot continue.
         Terminated: SIGTERM was received and everything is saved.
     """
+    if config.phase not in ("train", "test") and distributed.rank() > 0:
+        return
     try:
         PHASES[config.phase](config)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         reason = explain(error)
         if reason is None:
             raise
         raise RunError(f"{reason[0]}; {left_behind(config)}{reason[1]}") from error
+    except KeyboardInterrupt as error:
+        hint = f"; {left_behind(config)}--resume true continues the run" if config.phase == "train" else ""
+        raise KeyboardInterrupt(f"interrupted{hint}") from error
     finally:
         distributed.stop()
 
 
-def explain(error: RuntimeError) -> tuple[str, str] | None:
-    """What happened and what to do, for errors of the device, of workers and of other processes; None for all others."""
+def explain(error: RuntimeError | MemoryError) -> tuple[str, str] | None:
+    """What happened and what to do, for errors of memory, of workers and of other processes; None for all others."""
     text = str(error).split("\n")[0]
     if isinstance(error, torch.OutOfMemoryError):
         return (
             "the device is out of memory",
             "lower batch_size, raise update_freq, or keep the clips in main memory with --data-on-device false",
         )
+    if is_out_of_memory(error):
+        return "out of memory", "lower batch_size, raise update_freq, or use fewer workers (num_worker)"
     if "DataLoader worker" in text:
         return text, "lower num_worker if memory ran out, then --resume true"
+    if "ancdata" in text or "Too many open files" in text:
+        return "too many open files", "raise the limit (ulimit -n) or use fewer workers (num_worker)"
     if isinstance(error, torch.distributed.DistError) or "gloo" in text:
-        return "another process of the group failed", "its own message tells why"
+        return "another process of the group failed", "see the message of that process"
     return None
 
 
 def left_behind(config: Config) -> str:
-    """Which checkpoint a failed training has left, as a part of its message."""
+    """The last checkpoint of a training that failed, as a part of its message."""
     return f"{RunDirectory(Path(config.work_dir)).left()}; " if config.phase == "train" and config.work_dir else ""
 
 
 def train(config: Config) -> None:
     """Train, evaluate every eval_interval epochs, keep last.pt and best.pt."""
-    experiment = build_experiment(config, ("train", "test"))
-    run_dir, length = experiment.run_dir, len(experiment.feeders["train"])
-    rank, world_size = distributed.rank(), distributed.world_size()
-    batches = TrainBatches(length, config.batch_size, config.seed, rank, world_size, config.update_freq)
-    rehearse(experiment)
-    if config.sync_bn:
-        synchronize_norms(experiment.model)
-    trainer = Trainer(experiment, batches)
-    resumed = trainer.resume() if config.resume else False
-    if config.resume and not resumed:
-        log.warning("resume: no run in %s yet; starting from the beginning", run_dir.path)
-    if config.overwrite:
-        distributed.on_main(run_dir.clear)
-    with run_dir:
+    with open_experiment(config, ("train", "test")) as experiment:
+        run_dir, length = experiment.run_dir, len(experiment.feeders["train"])
+        rank, world_size = distributed.rank(), distributed.world_size()
+        batches = TrainBatches(length, config.batch_size, config.seed, rank, world_size, config.update_freq)
+        rehearse(experiment)
+        if config.sync_bn:
+            synchronize_norms(experiment.model)
+        trainer = Trainer(experiment, batches)
+        resumed = trainer.resume() if config.resume else False
+        if config.resume and not resumed:
+            log.warning("resume: no checkpoint in %s; starting from the beginning", run_dir.path)
+        if config.overwrite:
+            distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))
         describe(experiment, batches)
         figures = trainer.fit()
@@ -96,19 +104,19 @@ def train(config: Config) -> None:
             found, trainer.prediction = test_figures(experiment, experiment.model)
             figures = {f"test_{key}": value for key, value in found.items()}
         distributed.on_main(partial(write_class_tables, experiment, trainer.prediction))
-        best = trainer.best["test"]
         log.info(
             "last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%",
             *(trainer.epoch, figures["test_top1"], figures["test_top5"]),
         )
-        log.info(
-            "best epoch (%d): test top-1 %.2f %%, selected on the test clips and so not a fair estimate",
-            *(best["epoch"], best["top1"]),
-        )
+        if best := trainer.best.get("test"):
+            log.info(
+                "best epoch (%d): test top-1 %.2f %%, selected on the test clips and so not a fair estimate",
+                *(best["epoch"], best["top1"]),
+            )
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
-    """What environment.json keeps beside versions: hashes of the data, and the device."""
+    """What environment.json holds besides versions: hashes of the data, and the device."""
     data = manifest_of(experiment.feeders["train"]).get("sha256")
     return {"data": data, "device": device_name(experiment.device)}
 
@@ -150,9 +158,8 @@ def test(config: Config) -> None:
         raise ConfigError(
             ["weights: missing; --phase test needs the file to test, e.g. --weights work_dir/.../last.pt"]
         )
-    experiment = build_experiment(config, ("test",))
-    with experiment.run_dir as run_dir:
-        distributed.on_main(partial(run_dir.open, config, {}))
+    with open_experiment(config, ("test",)) as experiment:
+        distributed.on_main(partial(experiment.run_dir.open, config, {}))
         figures, prediction = test_figures(experiment, experiment.model)
         distributed.on_main(partial(write_class_tables, experiment, prediction))
         log.info(
@@ -184,10 +191,13 @@ def write_rows(experiment: Experiment, name: str, prediction: engine.Prediction)
 
 
 def report(config: Config) -> None:
-    """Write one HTML page about the run in work_dir."""
+    """Write one HTML page about the run in work_dir, or about the runs in its subfolders."""
     from torchlight.report.page import write_report  # matplotlib is slow to import
 
-    log.info("wrote %s", write_report([find_work_dir(config)], None))
+    with RunDirectory(find_work_dir(config)) as run_dir:
+        if run_dir.path.is_dir():  # `lock` would create it
+            run_dir.lock()
+        log.info("wrote %s", write_report([run_dir.path], None))
 
 
 def size(config: Config) -> None:

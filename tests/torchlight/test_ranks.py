@@ -1,5 +1,7 @@
 """Several processes do what one does, and none of them waits for one that is gone."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,9 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
+from torchlight.runtime import launch
+from torchlight.system import command
+from torchlight.system.command import RunError
 from torchlight.training import checkpoint, scores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,5 +194,37 @@ def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_leave(tm
                 process.terminate()
                 break
         _, error = process.communicate(timeout=60)
-    assert process.returncode == 143 and "--resume true goes on from there" in error
+    assert process.returncode == 143 and "--resume true continues from there" in error
     assert checkpoint.load(tmp_path / "run" / "last.pt")["epoch"] >= 2
+
+
+def test_a_process_that_is_killed_is_named_by_the_launcher_with_its_signal(tmp_path, experiment):
+    config = tmp_path / "config.yaml"
+    config.write_text(experiment(num_epoch=1000).read_text())
+    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "run", "--device", "cpu", "cpu"]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch   1/"):
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                os.kill(int(children[-1]), signal.SIGKILL)
+                break
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in error
+    assert "was killed by SIGKILL (Linux kills processes when memory runs out); --resume true continues" in error
+
+
+def test_the_exit_code_of_a_group_is_that_of_the_process_that_failed_by_itself():
+    assert launch.exit_code({0: 2, 1: 2}) == 2 and launch.exit_code({0: 1, 1: -15}) == 1
+    assert launch.exit_code({0: 143, 1: 143}) == 143 and launch.exit_code({1: -15}) == 1
+    with pytest.raises(RunError, match=r"process 1 was killed by SIGSEGV; --resume true"):
+        launch.exit_code({0: 1, 1: -11})
+
+
+def test_the_flag_debug_reaches_the_launched_processes(monkeypatch):
+    from torch.distributed import run
+
+    seen = []
+    monkeypatch.setattr(run, "run", lambda args: seen.append(args.training_script_args))
+    for argv in (["--debug", "--x"], ["--x"]):
+        assert command.run(lambda words: launch.launch(words, 2), argv) == 0
+    assert seen == [["--x", "--debug"], ["--x"]]

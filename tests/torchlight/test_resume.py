@@ -1,14 +1,17 @@
 """A run that was interrupted ends like one that was not."""
 
+import copy
 import random
 import shutil
+import zipfile
 
 import pytest
 import torch
 
 from tests.torchlight import tiny
 from tests.torchlight.kill_test import killed_run
-from torchlight.training import checkpoint
+from torchlight.config.load import load_config
+from torchlight.training import build, checkpoint, optim, resume
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -92,6 +95,120 @@ def test_resuming_with_other_options_is_refused_and_names_them(tmp_path, experim
     assert [line["epoch"] for line in tiny.metrics(run)] == [1, 2, 3, 4]
 
 
+def changed(*path, to):
+    """A function that replaces one entry of a checkpoint, deep inside; to=None removes it."""
+
+    def change(content):
+        *parents, last = path
+        for key in parents:
+            content = content[key]
+        if to is None:
+            del content[last]
+        else:
+            content[last] = to(content[last]) if callable(to) else to
+
+    return change
+
+
+def quantized(tensor):
+    return torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.qint8)
+
+
+WRONG = {  # field: expected ..., got ...
+    "no epoch": (changed("epoch", to=None), "epoch: missing"),
+    "no rng": (changed("rng", to=None), "rng: missing"),
+    "no model": (changed("model", to=None), "model: missing"),
+    "epoch -5": (changed("epoch", to=-5), "epoch: expected a whole number from 0, got -5"),
+    "epoch 1.5": (changed("epoch", to=1.5), "epoch: expected a whole number from 0, got 1.5"),
+    "epoch true": (changed("epoch", to=True), "epoch: expected a whole number from 0, got True"),
+    "step of the next epoch": (changed("step", to=5), "step: expected a whole number from 0 to 4, got 5"),
+    "config int": (changed("config", to=5), "config: expected YAML text, got 5"),
+    "config no YAML": (changed("config", to="a: ["), "config: not valid YAML"),
+    "config a list": (changed("config", to="[1]"), "config: expected a mapping of options, got [1]"),
+    "model empty": (changed("model", to={}), "expected a dense tensor, got None"),
+    "model of numbers": (changed("model", "fc.bias", to=1), "model.fc.bias: expected a dense tensor, got 1"),
+    "model with keys": (changed("model", 1, to=torch.ones(1)), "model: expected the weights of this network, got 1"),
+    "other shape": (changed("model", "fc.bias", to=torch.ones(4)), "model.fc.bias: expected torch.float32 of shape (5,)"),
+    "claimed size": (changed("model", "fc.bias", to=torch.ones(1).expand(10**12)), "model.fc.bias: expected a dense"),
+    "sparse": (changed("model", "fc.bias", to=lambda t: t.to_sparse()), "got a sparse_coo tensor"),
+    "meta": (changed("model", "fc.bias", to=lambda t: t.to("meta")), "got a strided tensor on meta"),
+    "quantized": (changed("model", "fc.bias", to=quantized), "model.fc.bias: expected a dense tensor"),
+    "infinite": (changed("model", "fc.bias", to=lambda t: t / 0), "model.fc.bias: expected finite values"),
+    "no average": (changed("model_ema", to=None), "model_ema: expected a mapping, got None"),
+    "optimizer empty": (changed("optimizer", to={}), "optimizer.state: expected a mapping, got None"),
+    "optimizer without state": (changed("optimizer", "state", to={}), "optimizer.state: expected the state of each"),
+    "other parameters": (changed("optimizer", "param_groups", 0, "params", to=[0]), "param_groups[0].params: expected"),
+    "lr text": (changed("optimizer", "param_groups", 0, "lr", to="1"), "param_groups[0].lr: expected a finite number"),
+    "other momentum": (changed("optimizer", "state", 0, "momentum_buffer", to=torch.ones(3)), "momentum_buffer: expected"),
+    "scaler": (changed("scaler", to=[]), "scaler: expected a mapping, got []"),
+    "best": (changed("best", "test", "top1", to=float("nan")), "best.test.top1: expected a finite number from 0, got nan"),
+    "rng empty": (changed("rng", to=[]), "rng: expected a list with one entry per process, got []"),
+    "rng short": (changed("rng", 0, "torch", to=torch.zeros(3, dtype=torch.uint8)), "rng[0]: expected the state"),
+    "rng without numpy": (changed("rng", 0, "numpy", to=None), "rng[0]: expected the state of the random generators"),
+    "sums text": (changed("sums", to="x"), "sums: expected a list with one entry per process, got 'x'"),
+    "sums of numbers": (changed("sums", 0, to={"loss": 5}), "sums[0].loss: expected a dense tensor, got 5"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expect(trained):
+    """A function that reads the newest checkpoint of a folder for the run `trained`; returns its path."""
+    config = load_config(trained / "config.yaml")
+    model = build.build_model(config, build.preflight(config, ("model",))["model"])
+    own = {"averaged": True, "optimizer": optim.build_optimizer(config, model), "steps": 5}
+    own |= {"model": model, "scaler": torch.amp.GradScaler("cpu", enabled=False)}
+    return lambda folder: resume.read_newest(folder, config, lambda content: resume.check_content(content, **own))
+
+
+@pytest.fixture(scope="module")
+def whole(trained):
+    return checkpoint.load(trained / "last.pt")
+
+
+def test_the_checkpoint_of_a_run_is_whole(trained, expect):
+    state = torch.get_rng_state()
+    assert expect(trained)[0] == trained / "last.pt"
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_content_is_refused_by_file_and_field_and_the_next_checkpoint_is_taken(
+    tmp_path, whole, expect, name, caplog
+):
+    content = copy.deepcopy(whole)
+    change, reason = WRONG[name]
+    change(content)
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="no whole checkpoint in .*; start again with --overwrite true") as refused:
+        expect(tmp_path)
+    begin = f"resume: {tmp_path / 'last.pt'}: not a checkpoint of this program: "
+    assert str(refused.value).startswith(begin) and reason in str(refused.value) and "\n" not in str(refused.value)
+    torch.save(whole, tmp_path / "epoch_2.pt")
+    assert expect(tmp_path)[0] == tmp_path / "epoch_2.pt"
+
+
+def test_a_file_that_holds_something_else_or_unpacks_to_more_than_it_is_cannot_be_resumed(tmp_path, expect):
+    torch.save(torch.ones(3), tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="not a checkpoint of this program: expected a mapping, got Tensor"):
+        expect(tmp_path)
+    torch.save({"model": {"fc.weight": torch.zeros(10**6)}}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as source, zipfile.ZipFile(tmp_path / "last.pt", "w") as packed:
+        for member in source.infolist():
+            packed.writestr(member.filename, source.read(member), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="not a whole file of plain tensors .ValueError: expected at most"):
+        expect(tmp_path)
+
+
+def test_wrong_content_ends_the_command_line_with_2_and_changes_nothing(tmp_path, experiment, trained, whole, main):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    torch.save(whole | {"epoch": -5}, run / "last.pt")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    code, _, err = main("--config", experiment(**tiny.RICH), "--work-dir", run, "--resume", "true")
+    assert code == 2 and err.count("\n") == 1 and "epoch: expected a whole number from 0, got -5" in err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
 def test_weights_alone_cannot_be_resumed(tmp_path, experiment, main):
     (tmp_path / "run").mkdir()
     torch.save({"model": {"fc.weight": torch.zeros(1)}}, tmp_path / "run" / "last.pt")
@@ -101,7 +218,7 @@ def test_weights_alone_cannot_be_resumed(tmp_path, experiment, main):
 
 def test_resuming_where_nothing_is_starts_from_the_beginning(tmp_path, experiment, main):
     code, out, _ = main("--config", experiment(num_epoch=1), "--work-dir", tmp_path / "run", "--resume", "true")
-    assert code == 0 and "no run in" in out and "starting from the beginning" in out
+    assert code == 0 and "no checkpoint in" in out and "starting from the beginning" in out
 
 
 def test_torchrun_that_starts_a_broken_run_again_resumes_it(tmp_path, experiment, main, monkeypatch):

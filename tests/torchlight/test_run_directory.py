@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import struct
 
@@ -15,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tests.torchlight import tiny
 from torchlight.config import options as config
 from torchlight.config.load import load_config
+from torchlight.system.lock import FolderLock
 from torchlight.training import checkpoint, run_dir, scores
 
 FILES = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "best_ema.pt"}
@@ -90,6 +92,77 @@ def test_the_commit_is_unknown_where_there_is_no_git(monkeypatch, tmp_path):
     assert len(run_dir.git_commit().removesuffix("-dirty")) == 40
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_dir.git_commit() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]\n", "line 1: expected an object, got [1]"),
+        ("5\n", "line 1: expected an object, got 5"),
+        ("{}\n", "line 1: epoch: expected a whole number above 0, got None"),
+        ('{"epoch": 1}\n{"epoch": 1}\n', "line 2: epoch: expected a whole number above 1, got 1"),
+        ('{"epoch": 1.5}\n', "line 1: epoch: expected a whole number above 0, got 1.5"),
+        ('{"epoch": 1, "lr": NaN}\n', "line 1: not valid JSON: expected a finite number, got NaN"),
+        ('{"epoch": 1, "lr": 1e999}\n', "line 1: 'lr': expected a finite number, got inf"),
+        ('{"epoch": 1, "lr": "x"}\n', "line 1: 'lr': expected a finite number, got 'x'"),
+        ('{"epoch": 1, "lr": true}\n', "line 1: 'lr': expected a finite number, got True"),
+        ('{"epoch": 1}\nno json\n', "line 2: not valid JSON"),
+        ("\n", "line 1: not valid JSON"),
+    ],
+)
+def test_damaged_metrics_are_refused_by_file_and_line(tmp_path, text, reason):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(ValueError) as refused:
+        run_dir.read_metrics(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path / 'metrics.jsonl'}: {reason}")
+
+
+def test_metrics_are_read_without_a_line_that_a_crash_cut_off(tmp_path):
+    assert run_dir.read_metrics(tmp_path) == []
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "lr": 0.5}\n{"epoch": 2, "l')
+    assert run_dir.read_metrics(tmp_path) == [{"epoch": 1, "lr": 0.5}]
+
+
+def test_an_environment_that_is_no_object_is_refused(tmp_path, trained):
+    assert run_dir.read_environment(tmp_path) == {} and run_dir.read_environment(trained)["seed"] == 1
+    (tmp_path / "environment.json").write_text("[1]")
+    with pytest.raises(ValueError, match="environment.json: expected an object, got .1."):
+        run_dir.read_environment(tmp_path)
+
+
+def test_damaged_metrics_refuse_a_resumed_run_before_anything_is_changed(tmp_path, experiment, trained, main):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "metrics.jsonl").write_text("[1]\n")
+    before = contents(run)
+    code, _, err = main("--config", experiment(**tiny.RICH), "--work-dir", run, "--resume", "true")
+    assert code == 2 and "metrics.jsonl: line 1: expected an object, got [1]" in err and contents(run) == before
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite", "true"), ("--resume", "true")])
+def test_of_two_processes_that_start_at_once_one_trains_and_the_other_is_refused(tmp_path, experiment, flags):
+    run, outputs = tmp_path / "run", [tmp_path / f"{i}.txt" for i in range(2)]
+    argv = ("--config", experiment(num_epoch=30, **tiny.PLAIN), "--work-dir", run, *flags)
+    pair = [tiny.start(*argv, output=output) for output in outputs]
+    tiny.finish(*pair)
+    codes = [process.exitcode for process in pair]
+    assert sorted(codes) == [0, 2], [output.read_text() for output in outputs]
+    (error,) = [line for line in outputs[codes.index(2)].read_text().splitlines() if line.startswith("error: ")]
+    assert f"work_dir: {run} is in use by process" in error or "found a run in" in error
+    assert [line["epoch"] for line in tiny.metrics(run)] == list(range(1, 31)) and not (run / ".lock").exists()
+
+
+@pytest.mark.parametrize("phase", ["train", "test", "report"])
+def test_a_run_directory_in_use_is_refused_to_every_phase_that_writes_there(tmp_path, experiment, trained, main, phase):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    with FolderLock(run):
+        before = contents(run)
+        flags = {"train": ("--overwrite", "true"), "test": ("--weights", run / "last.pt"), "report": ()}[phase]
+        code, _, err = main("--config", experiment(), "--work-dir", run, "--phase", phase, *flags)
+        assert code == 2 and err.count("\n") == 1 and contents(run) == before
+        assert f"work_dir: {run} is in use by process {os.getpid()}; nothing was changed" in err
+        assert "give another --work-dir" in err
 
 
 def test_the_saved_configuration_loads_and_describes_the_run(trained):

@@ -143,7 +143,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, tr
     stgcn = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
     err = refused(main, experiment, tmp_path / "run", trained / "last.pt", model="model.stgcn.Model", model_args=stgcn)
     assert (
-        "these are the weights of another network" in err
+        "expected the weights of this network, got others" in err
         and "entries missing (first: " in err
         and "unknown (first: " in err
     )
@@ -156,10 +156,10 @@ def test_weights_for_another_number_of_classes_name_the_way_out_and_it_works(tmp
     err = refused(main, experiment, tmp_path / "run", tmp_path / "nine.pt")
     assert "only the classifier differs: for another class count give --ignore-weights fc" in err
     err = refused(main, experiment, tmp_path / "run", tmp_path / "nine.pt", "--ignore-weights", "fcc")
-    assert "ignore_weights: found fcc; no weight's name begins so; did you mean fc?" in err
+    assert "ignore_weights: expected the beginning of a name, got fcc; did you mean fc?" in err
     argv = ("--config", experiment(num_epoch=1), "--work-dir", tmp_path / "run", "--weights", tmp_path / "nine.pt")
     code, out, _ = main(*argv, "--ignore-weights", "fc")
-    assert code == 0 and "not loaded, as asked: fc.weight, fc.bias" in out
+    assert code == 0 and "not loaded because of ignore_weights: fc.weight, fc.bias" in out
     err = refused(main, experiment, tmp_path / "other", tmp_path / "nine.pt", "--model-args.channels", "[8, 12]")
     assert "of another shape" in err and "--ignore-weights" not in err
 
@@ -179,7 +179,8 @@ def test_a_file_that_is_no_whole_weights_file_is_refused(tmp_path, experiment, t
             }[what]
         )
     err = refused(main, experiment, tmp_path / "run", path)
-    assert ("cannot be read" if what in ("missing", "folder") else "not a whole file of plain tensors") in err
+    reason = {"missing": "cannot be read", "folder": "got a folder"}
+    assert reason.get(what, "not a whole file of plain tensors") in err
 
 
 class Bomb:
@@ -208,16 +209,16 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, experimen
 
 def test_a_file_without_weights_names_what_it_holds(tmp_path, experiment, main):
     torch.save({"epoch": 3}, tmp_path / "w.pt")
-    assert "found no weights under model or state_dict (keys: epoch)" in refused(
+    assert "expected weights under model or state_dict, got 'epoch'" in refused(
         main, experiment, tmp_path / "run", tmp_path / "w.pt"
     )
     torch.save({"net": {"a": torch.ones(1)}}, tmp_path / "w.pt")
     assert "name one of net as --weights-key" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
-    assert "found 'nest'; the file has net" in refused(
+    assert "expected net, got 'nest'" in refused(
         main, experiment, tmp_path / "run", tmp_path / "w.pt", "--weights-key", "nest"
     )
     torch.save([torch.ones(1)], tmp_path / "w.pt")
-    assert "found list; a state dict is needed" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
+    assert "expected a state dict, got list" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
 
 
 def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp_path, experiment, main, trained):
@@ -226,7 +227,7 @@ def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp
     code, _, err = main("--config", experiment(), "--phase", "export-weights", "--work-dir", tmp_path / "run")
     assert code == 2 and "weights: missing" in err
     torch.save({"model": checkpoint.load(trained / "last.pt")["model"]}, tmp_path / "w.pt")
-    assert "found 'model_ema'; the file has model" in refused(
+    assert "expected model, got 'model_ema'" in refused(
         main, experiment, tmp_path / "run", tmp_path / "w.pt", "--ema", "true"
     )
 

@@ -1,6 +1,5 @@
 """What a report reads: runs from their directories, their scores, clips to draw, learned adjacency matrices."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +13,9 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
-from torchlight.system.files import parse_json, read_json, read_text
-from torchlight.system.text import quote
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
-from torchlight.training.run_dir import BEST, CONFIG, ENVIRONMENT, LAST, METRICS
+from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
 FRAMES = 8  # poses of a clip that are drawn
@@ -59,35 +56,6 @@ def read_runs(folders: list[Path]) -> list[Run]:
             except ValueError as error:
                 run.problems.append(str(error))
     return runs
-
-
-def read_environment(folder: Path) -> dict[str, Any]:
-    """environment.json of a run, empty if there is none; raises ValueError if it is not a mapping."""
-    file = folder / ENVIRONMENT
-    content = read_json(file) if file.exists() else {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected a mapping, got {quote(content)}")
-    return content
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl of a run; a last line cut off by a crash is left out.
-
-    Raises:
-        ValueError: a line is not a mapping of names to finite numbers with an epoch.
-    """
-    file = folder / METRICS
-    lines = read_text(file).splitlines(keepends=True) if file.exists() else []
-    found = [parse_json(line, f"{file}: line {i}") for i, line in enumerate(lines, 1) if line.endswith("\n")]
-    for i, line in enumerate(found, 1):
-        if not isinstance(line, dict) or type(line.get("epoch")) is not int or not all(map(is_figure, line.values())):
-            raise ValueError(f"{file}: line {i}: expected finite numbers with an epoch, got {quote(line)}")
-    return found
-
-
-def is_figure(value: Any) -> bool:
-    """Whether a value of a record can be drawn: a finite number, or None."""
-    return value is None or (type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value))
 
 
 def folders_of_runs(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Several processes through torch.distributed; everything here also works in a single one."""
+"""Process groups of torch.distributed; every function here also works in a single process."""
 
 import os
 from collections.abc import Callable
@@ -10,11 +10,14 @@ from torch import nn
 
 
 def start(device: torch.device) -> None:
-    """Join the process group that a launcher announces in the environment, if there is one; CPU processes share the cores."""
+    """Join the process group that a launcher describes in the environment, if any; processes on CPUs divide the cores.
+
+    Raises:
+        RuntimeError: the other processes cannot be reached.
+    """
     if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        )  # `gather` must not wait for the GPU
+        # gloo for CPU tensors: `gather` must not wait for the GPU
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
@@ -45,7 +48,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def on_main(action: Callable[[], None]) -> None:
-    """Rank 0 acts; the error that it raises is raised on every rank, so that none waits for it."""
+    """Call `action` on rank 0; an error that it raises is raised on every rank, so that none waits for the others."""
     error: Exception | None = None
     if rank() == 0:
         try:

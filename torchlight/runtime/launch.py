@@ -2,30 +2,55 @@
 
 import logging
 import os
+import signal
 
 import torch
 
+from torchlight.system.command import FAILED, RunError, debug_requested
 from torchlight.system.paths import ROOT
 
 
 def launch(argv: list[str], processes: int) -> int:
-    """Run `main.py argv` in so many processes of one group; 0 or the exit code of one that failed (128 + n for signal n).
+    """Run `main.py argv` in `processes` processes of one group; 0, or the exit code of a process that failed.
 
     When one process fails, PyTorch ends the others; a SIGTERM to the launcher reaches all of them.
+
+    Raises:
+        RunError: a signal killed one of the processes.
     """
     from torch.distributed import run  # slow to import
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the process that failed has said why
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the process that failed has printed why
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
+    words = [*argv, "--debug"] if debug_requested() else argv
     try:
-        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), str(ROOT / "main.py"), *argv]))
+        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), str(ROOT / "main.py"), *words]))
     except ChildFailedError as error:
-        codes = [failure.exitcode for failure in error.failures.values()]
-        return (
-            max(codes) if max(codes) > 0 else 128 - min(codes)
-        )  # one that left by itself tells more than one that was ended
+        return exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
     except SignalException as error:
         return 128 + error.sigval
     return 0
+
+
+def exit_code(codes: dict[int, int]) -> int:
+    """The exit code of a group from those of its failed processes (-n: ended by signal n).
+
+    Raises:
+        RunError: a signal killed one of them; the message names it.
+    """
+    killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM}
+    if killed:
+        ranks = ", ".join(f"process {rank} was killed by {signal_name(number)}" for rank, number in killed.items())
+        hint = " (Linux kills processes when memory runs out)" if signal.SIGKILL in killed.values() else ""
+        raise RunError(f"{ranks}{hint}; --resume true continues from the last checkpoint")
+    return max((code for code in codes.values() if code > 0), default=FAILED)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9, and so on."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,5 +1,6 @@
-"""The log: rank 0 to the terminal and to the log file of the run."""
+"""The log, on the terminal and in the log file of a run."""
 
+import io
 import logging
 import sys
 from contextlib import suppress
@@ -11,19 +12,23 @@ log = logging.getLogger("torchlight")
 
 
 def set_up_logging(file: Path | None = None) -> None:
-    """Rank 0 to the terminal, and to `file` once there is one."""
+    """Send the log of rank 0 to the terminal, and to `file` if it is given; other ranks log errors only.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
     log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
     log.propagate = False
-    logging.raiseExceptions = False  # a full disk or a closed pipe must not bury its own message under tracebacks
-    if not any(
-        type(handler) is logging.StreamHandler for handler in log.handlers
-    ):  # handlers of other kinds may be there
+    logging.raiseExceptions = False  # a full disk or a closed pipe is reported once, not with a traceback per line
+    if not any(type(handler) is logging.StreamHandler for handler in log.handlers):  # a file is another kind
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of clips and classes may not fit the locale
         terminal = logging.StreamHandler(sys.stdout)
         terminal.setLevel(logging.INFO)
         terminal.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(terminal)
     if file is not None and distributed.rank() == 0:
-        handler = logging.FileHandler(file)
+        handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
 

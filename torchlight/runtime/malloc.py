@@ -1,13 +1,13 @@
-"""The memory of the process."""
+"""Settings of the memory allocator of the C library (glibc)."""
 
 import ctypes
 import sys
 
 
 def keep_memory() -> bool:
-    """Keep what tensors free for the next ones, instead of returning it to the system and zeroing new pages in every step (glibc).
+    """Tell malloc not to return freed memory to the operating system, which would give new, zeroed pages in every step.
 
-    False where that cannot be set.
+    Returns False if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -5,12 +5,16 @@ Exit codes: 0 success, 1 a run failed or part of the work failed, 2 a mistake in
 
 import argparse
 import errno
+import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +30,8 @@ class RunError(RuntimeError):
     """A run cannot continue; the text says what happened, what is left and what to do."""
 
 
-class Terminated(Exception):
-    """SIGTERM was received and everything is saved."""
+class Terminated(BaseException):
+    """SIGTERM was received. Like KeyboardInterrupt no `Exception`, so that nothing on its way takes it for an error."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,30 +70,72 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+_debug = False  # whether the command line that runs has --debug
+
+
+def debug_requested() -> bool:
+    """Whether the command line that runs in this process has --debug."""
+    return _debug
+
+
+def start(module: str) -> int:
+    """Import a program's module and call its `main`; returns the exit code.
+
+    What goes wrong while PyTorch is imported, for a second or more, is one line on stderr, too.
+    """
+
+    def act(_: list[str]) -> int:
+        os.getcwd()  # a current folder that was removed is an error here; in libraries of PyTorch it would end the process
+        return importlib.import_module(module).main()
+
+    return run(act)
+
+
 def run(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; whatever goes wrong becomes one line on stderr.
 
     `--debug` anywhere in `argv` also prints the traceback.
     """
+    global _debug
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
+    _debug = "--debug" in argv
     try:
-        code = act([word for word in argv if word != "--debug"]) or SUCCESS
-        if sys.stdout is not None:  # None: it was closed before the start
-            sys.stdout.flush()
-        return code
+        with _raise_on_sigterm():
+            code = act([word for word in argv if word != "--debug"]) or SUCCESS
+            return _flush_output(code)
     except SystemExit as error:  # of argparse, after --help
-        return error.code if isinstance(error.code, int) else FAILED
+        return _flush_output(error.code if isinstance(error.code, int) else SUCCESS if error.code is None else FAILED)
     except BrokenPipeError:  # the reader of the output left, for example `| head`
         _discard_output()
         return FAILED
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Terminated) as error:
         message, code = describe(error)
         log.debug("", exc_info=error)
-        if debug:
+        if _debug:
             traceback.print_exc()
         complain(message, code, everywhere=getattr(error, "on_every_rank", False))
         return code
+
+
+@contextmanager
+def _raise_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise Terminated in this process; processes that are forked from it end as usual."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() == process:
+            raise Terminated("terminated by SIGTERM")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def describe(error: BaseException) -> tuple[str, int]:
@@ -115,8 +161,9 @@ def describe(error: BaseException) -> tuple[str, int]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, in Python, NumPy or PyTorch."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+    words = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "failed to map")
+    kinds = (RuntimeError, ImportError, OSError)
+    return isinstance(error, MemoryError) or (isinstance(error, kinds) and any(w in str(error) for w in words))
 
 
 def explain_os_error(error: OSError) -> str:
@@ -150,9 +197,24 @@ def complain(message: str, code: int, everywhere: bool = False) -> None:
             pass
 
 
+def _flush_output(code: int) -> int:
+    """Write what is still buffered for stdout; returns the exit code of a program that would end with `code`."""
+    if sys.stdout is None:  # closed by the caller
+        return code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if isinstance(error, BrokenPipeError):  # the work is done, only its output has no reader
+            return code
+        complain(f"standard output: {explain_os_error(error)}", FAILED)
+        return max(code, FAILED)
+    return code
+
+
 def _discard_output() -> None:
     """Send what is still buffered for stdout to nowhere, so that the interpreter does not fail while it exits."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         pass

@@ -1,6 +1,8 @@
 """A lock that lets one process at a time work in a folder."""
 
 import os
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 try:
@@ -9,44 +11,90 @@ except ImportError:  # not a POSIX system: no lock
     fcntl = None
 
 NAME = ".lock"
+ATTEMPTS = 1000  # to lock a file that its holder removes at the same moment
+
+
+class FolderInUse(ValueError):
+    """Another process works in a folder; `holder` names it."""
+
+    def __init__(self, folder: Path, holder: str):
+        self.holder = holder
+        super().__init__(f"{folder}: in use by {holder}; wait until it has finished, or choose another folder")
+
+    def __reduce__(self) -> tuple:  # several ranks raise what one of them found
+        return ValueError, (str(self),)
 
 
 class FolderLock:
-    """Exclusive lock on a folder; the operating system releases it when the process ends, however it ends.
+    """Exclusive lock on a folder, which is created if it is missing.
+
+    The operating system releases the lock when the process ends, however it ends. Processes that are forked meanwhile, such as data
+    workers, do not hold it.
 
     Raises:
-        ValueError: another process holds the lock.
+        FolderInUse: another process holds the lock.
         OSError: the folder cannot be created or written.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self._descriptor: int | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        while fcntl is not None and self._descriptor is None:
+        self._created: list[Path] = []
+        try:
+            for attempt in range(ATTEMPTS if fcntl is not None else 0):
+                self._descriptor = self._try(last=attempt == ATTEMPTS - 1)
+                if self._descriptor is not None:
+                    break
+            if fcntl is not None and self._descriptor is None:
+                raise FolderInUse(self.folder, "other processes")
+        except (OSError, ValueError):
+            self._remove_folders()
+            raise
+        _held.add(self)
+
+    def _try(self, last: bool) -> int | None:
+        """The descriptor of the locked file; None if the holder removed the file or the folder meanwhile."""
+        try:
+            self._create_folders()
+            descriptor = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except FileNotFoundError:  # also of places such as /proc, in which nothing can be created
+            if last:
+                raise
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise FolderInUse(self.folder, f"process {holder}" if holder.isdigit() else "another process") from None
+        except OSError:  # a file system without locks, some NFS mounts: work without
+            return descriptor
+        if not self._is_current(descriptor):
+            os.close(descriptor)
+            return None
+        with suppress(OSError):  # a full disk: the number is for people only
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return descriptor
+
+    def _create_folders(self) -> None:
+        """Create the folder and its parents, and remember which of them are new."""
+        missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        for path in reversed(missing):
             try:
-                descriptor = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            except FileNotFoundError:  # the holder removed the folder after it had finished
-                self.folder.mkdir(parents=True, exist_ok=True)
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                os.close(descriptor)
-                by = f"process {holder}" if holder.isdigit() else "another process"
-                raise ValueError(
-                    f"{self.folder}: in use by {by}; wait until it has finished, or choose another folder"
-                ) from None
-            except OSError:  # a file system without locks, some NFS mounts: work without
-                self._descriptor = descriptor
-                return
-            if self._is_current(descriptor):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-                self._descriptor = descriptor
-            else:  # the holder removed the file between opening and locking
-                os.close(descriptor)
+                path.mkdir()
+                if path not in self._created:
+                    self._created.append(path)
+            except FileExistsError:  # another process was faster
+                pass
+        if missing and self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(20, "Not a directory", str(self.folder))
+
+    def _remove_folders(self) -> None:
+        """Remove the folders that were created here, unless something is in them."""
+        with suppress(OSError):
+            while self._created:
+                self._created.pop().rmdir()
 
     def _is_current(self, descriptor: int) -> bool:
         """Whether the lock file that was opened is still the one in the folder."""
@@ -57,13 +105,19 @@ class FolderLock:
         return (here.st_dev, here.st_ino) == (now.st_dev, now.st_ino)
 
     def release(self) -> None:
-        """Give the folder back and remove the lock file. The folder itself stays.
+        """Give the folder back: remove the lock file, and the folders that the lock created if they are still empty.
 
         If the folder was removed and another process has locked a new one of its name, that lock stays.
         """
         if self._descriptor is not None:
-            if self._is_current(self._descriptor):
-                (self.folder / NAME).unlink(missing_ok=True)
+            with suppress(OSError):  # the folder became read-only
+                if self._is_current(self._descriptor):
+                    (self.folder / NAME).unlink(missing_ok=True)
+            self._leave()
+            self._remove_folders()
+
+    def _leave(self) -> None:
+        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -72,3 +126,15 @@ class FolderLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+_held: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    for lock in list(_held):
+        lock._leave()
+
+
+if hasattr(os, "register_at_fork"):  # a worker that outlives its killed parent must not keep the folder
+    os.register_at_fork(after_in_child=_leave_all)

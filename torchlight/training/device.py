@@ -1,7 +1,8 @@
-"""The device of a process: choosing it, its arithmetic, and a network as it is called there."""
+"""The device of a process, its arithmetic, and the wrappers of a network for several devices."""
 
 import logging
 import os
+import socket
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -29,8 +30,9 @@ def choose_device(config: Config) -> torch.device:
             log.warning("no GPU available%s: running on the CPU (%d threads)", asked, torch.get_num_threads())
         keep_memory()
         return torch.device("cpu")
-    number = wanted[local_rank] if local_rank < len(wanted) else str(local_rank)
     count = torch.cuda.device_count()
+    bound = count == 1 and "SLURM_STEP_ID" in os.environ  # SLURM may show each task its own GPU only
+    number = wanted[local_rank] if local_rank < len(wanted) else "0" if bound else str(local_rank)
     if not (number.isascii() and number.isdigit()) or int(number) >= count:
         raise ConfigError([f"device: expected cpu or GPU numbers below {count}, got {' '.join(wanted)}"])
     device = torch.device("cuda", int(number))
@@ -42,29 +44,39 @@ def choose_device(config: Config) -> torch.device:
     return device
 
 
+def check_distinct(device: torch.device) -> None:
+    """Raise ValueError if two processes of the group have the same GPU."""
+    own = device.type == "cuda" and f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+    used = [name for name in distributed.gather(own) if name]
+    if len(set(used)) < len(used):
+        raise ValueError(
+            f"device: expected one GPU per process, got {len(set(used))} GPU(s) for {len(used)} processes; start fewer processes"
+        )
+
+
 def device_name(device: torch.device) -> str:
-    """The device in a log."""
+    """The name of a device for the log."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager:
-    """The arithmetic of the forward pass."""
+    """The context of a forward pass in the configured precision."""
     if config.precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, getattr(torch, config.precision))
 
 
 def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """The network as the training calls it: DDP and torch.compile as configured. Its weights stay those of `model`."""
+    """The network in DDP and torch.compile, as configured; it shares its weights with `model`."""
     if distributed.world_size() > 1:
         model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
     return torch.compile(model) if config.compile else model
 
 
 def synchronize_norms(model: nn.Module) -> None:
-    """Make the batch norms of `model` take their statistics over all processes.
+    """Convert the batch norms of `model` to SyncBatchNorm, in place.
 
-    Norms that rearrange their input keep their class; PyTorch's own conversion would replace it, and its forward pass with it.
+    Subclasses keep their own forward pass, which `SyncBatchNorm.convert_sync_batchnorm` would replace.
     """
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):

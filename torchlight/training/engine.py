@@ -13,7 +13,7 @@ from torchlight.runtime import distributed
 
 
 class Meter:
-    """Means over samples; the sums, {name: (sum, samples)}, stay on the device until somebody reads them."""
+    """Means over samples; the sums, {name: (sum, samples)}, stay on the device until `means` is called."""
 
     def __init__(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
@@ -26,7 +26,7 @@ class Meter:
             self.sums[key] = self.sums[key] + added if key in self.sums else added
 
     def take(self, sums: dict[str, torch.Tensor], device: torch.device) -> None:
-        """Take over what another meter has summed up."""
+        """Add the sums of another meter."""
         for key, pair in sums.items():
             pair = pair.to(device)
             self.sums[key] = self.sums[key] + pair if key in self.sums else pair
@@ -42,7 +42,7 @@ class Meter:
 
 @dataclass
 class Clock:
-    """Seconds of an epoch, in all and spent waiting for data."""
+    """Seconds of an epoch: in total, and of waiting for data."""
 
     data: float = 0.0
     begin: float = field(default_factory=time.perf_counter)
@@ -52,7 +52,7 @@ class Clock:
         return time.perf_counter() - self.begin
 
     def wait(self, batches: Iterable) -> Iterator:
-        """The batches, with the time that each kept us waiting added up."""
+        """Yield the batches and add up the time of waiting for each."""
         iterator = iter(batches)
         while True:
             begin = time.perf_counter()
@@ -117,7 +117,7 @@ def train_one_epoch(
 
 @dataclass
 class Prediction:
-    """What an evaluation returns, in data set order: scores (n, num_class) float32, label (n,), index (n,).
+    """The result of an evaluation, in the order of the data set: scores (n, num_class) float32, label (n,), index (n,).
 
     Scores are logits, or probabilities where a sample was seen in several clips.
     """
@@ -139,9 +139,9 @@ class Prediction:
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """The network as evaluations call it: the faster copy that its own class offers (`for_inference`), else the network itself.
+    """The network as evaluations call it: the faster copy that its class offers (`for_inference`), else the network itself.
 
-    What a class merely inherits is not asked: it was written for another forward pass.
+    An inherited `for_inference` is not called, because it was written for another forward pass.
     """
     offer = vars(type(model)).get("for_inference")
     return model if offer is None else offer(model)
@@ -173,10 +173,9 @@ def evaluate(
             probabilities = not features
             views = scores.softmax(1) if probabilities else scores
             scores = views.unflatten(0, (-1, int(batch["clips"]))).mean(1)
-        seen.append(
-            (scores, batch["label"].clone(), batch["index"].clone())
-        )  # what comes from a worker holds an open file
-    parts = [tuple(x.cpu().numpy() for x in part) for part in seen]  # now, so that no batch waits for the device
+        # cloned, because a tensor from a worker holds an open file
+        seen.append((scores, batch["label"].clone(), batch["index"].clone()))
+    parts = [tuple(x.cpu().numpy() for x in part) for part in seen]  # at the end: no batch waits for the device
     parts = [part for of_rank in distributed.gather(parts) for part in of_rank]
     scores, label, index = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.argsort(index, kind="stable")

@@ -1,7 +1,8 @@
 """An experiment: everything that training and testing work with, built once from a configuration."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import nn
 
 from torchlight.config.imports import import_object
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import FeatureModel, Feeder, MovableFeeder, takes_teacher
+from torchlight.contract import Batch, EpochObjective, FeatureModel, Feeder, MovableFeeder
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
 from torchlight.training import build, checkpoint, engine, optim, teacher
-from torchlight.training.device import autocast, choose_device
+from torchlight.training.device import autocast, check_distinct, choose_device
 from torchlight.training.loader import make_loader
 from torchlight.training.run_dir import RunDirectory, default_work_dir
 from torchlight.training.sampler import TestBatches
@@ -39,21 +40,33 @@ class Experiment:
     notes: list[str]
 
 
-def build_experiment(config: Config, parts: tuple[str, ...]) -> Experiment:
-    """Build the feeders of these parts, the network and the objective; nothing is written.
+@contextmanager
+def open_experiment(config: Config, parts: tuple[str, ...]) -> Iterator[Experiment]:
+    """Lock the run directory and build the feeders of these parts, the network and the objective; nothing else is written.
 
     Raises:
         ConfigError: all mistakes in the options, or those of the first object that cannot be built.
+        ValueError: another process uses the run directory, or it holds a run and neither `resume` nor `overwrite` is given.
     """
     classes = build.preflight(config, ("feeder", "model", "objective"))
     training = config.phase == "train"
     if training:
         teacher.check_files(config)
     run_dir = RunDirectory(find_work_dir(config))
-    if training and not (config.resume or config.overwrite):
-        run_dir.refuse_existing()
     device = choose_device(config)
     distributed.start(device)
+    check_distinct(device)
+    with run_dir:
+        distributed.on_main(run_dir.lock)  # before the look at what is in it
+        if training and not (config.resume or config.overwrite):
+            distributed.on_main(run_dir.refuse_existing)
+        yield build_experiment(config, parts, classes, run_dir, device)
+
+
+def build_experiment(
+    config: Config, parts: tuple[str, ...], classes: dict[str, Callable], run_dir: RunDirectory, device: torch.device
+) -> Experiment:
+    """Build everything from the classes of `build.preflight`; raises ConfigError."""
     feeders = {part: open_feeder(config, classes["feeder"], part, device) for part in parts}
     seed_everything(config.seed)  # the same initial weights on every rank
     model = build.build_model(config, classes["model"])
@@ -62,7 +75,7 @@ def build_experiment(config: Config, parts: tuple[str, ...]) -> Experiment:
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
         checkpoint.load_weights(model, config.weights, key, config.ignore_weights)
     experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [])
-    if config.teacher and training:
+    if config.teacher and config.phase == "train":
         objective.teacher = load_teachers(experiment, classes["feeder"])
     seed_everything(config.seed, distributed.rank())
     return experiment
@@ -164,33 +177,59 @@ def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, fl
 
 
 def rehearse(experiment: Experiment) -> None:
-    """Build the first training batch and train on two clips, so that what cannot be trained is refused before anything is written.
+    """Build the first training batch, train on two of its clips and predict them.
 
-    Weights, running statistics and random generators are the same afterwards.
+    So whatever cannot be trained is refused before anything is written. Parameters, buffers and random generators are the same
+    afterwards; memory is needed for a copy of the weights and their gradients. Ranks do not communicate here.
 
     Raises:
-        ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter.
+        ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter, or no logits.
+        RunError: a part of the experiment raised it.
     """
     config, model, feeder = experiment.config, experiment.model, experiment.feeders["train"]
-    objective = copy.copy(experiment.objective)  # so that what it counts is not changed
-    state, saved = rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
-    optim.set_frozen(model, config.freeze, config.freeze_epoch > 0)
+    state, saved = rng_state(), {name: (value.detach().clone(), value.requires_grad) for name, value in tensors(model)}
     try:
         share = config.batch_size // (config.update_freq * distributed.world_size())
         feeder.batch(list(range(min(share, len(feeder)))), 0)
         batch = engine.to_device(feeder.batch(list(range(min(2, len(feeder)))), 0), experiment.device)
-        with autocast(config, experiment.device):
-            loss, _, _ = objective(model.train(), batch)
-        loss.backward()
+        train_and_predict(experiment, batch)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, RunError) or is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ConfigError([f"the first training step failed, nothing was written: {reason}"]) from error
     finally:
-        optim.set_frozen(model, config.freeze, False)
-        model.load_state_dict(saved)
-        model.zero_grad(set_to_none=True)
         set_rng_state(state)
-    if takes_teacher(objective) and isinstance(objective.teacher, teacher.Teacher):
-        objective.teacher.forget()
+        model.train()
+        for name, value in tensors(model):
+            value.detach().copy_(saved[name][0])
+            value.requires_grad_(saved[name][1]).grad = None
+        if isinstance(getattr(experiment.objective, "teacher", None), teacher.Teacher):
+            experiment.objective.teacher.forget()
+
+
+def tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Names and values of all parameters and buffers, those outside of the state dict included."""
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def train_and_predict(experiment: Experiment, batch: Batch) -> None:
+    """A backward pass and a prediction with a copy of the objective; raises ValueError if their results are unusable."""
+    config, model, number = experiment.config, experiment.model, len(batch["label"])
+    known = getattr(experiment.objective, "teacher", None)  # never changed, and too large to copy
+    objective = copy.deepcopy(experiment.objective, {} if known is None else {id(known): known})
+    optim.set_frozen(model, config.freeze, config.freeze_epoch > 0)
+    if isinstance(objective, EpochObjective):
+        objective.set_epoch(1)
+    with autocast(config, experiment.device):
+        loss, logits, _ = objective(model.train(), batch)
+    loss.backward()
+    if all(parameter.grad is None for parameter in model.parameters()):
+        raise ValueError("expected a loss that depends on trained parameters of the network, got another")
+    with torch.no_grad(), autocast(config, experiment.device):
+        scores = objective.predict(model.eval(), batch)
+    for name, found in (("logits", logits), ("predict", scores)):
+        if found is not None and (
+            found.ndim != 2 or len(found) != number or found.shape[1] <= int(batch["label"].max())
+        ):
+            raise ValueError(f"{name}: expected logits (N, num_class) of {number} clips, got {tuple(found.shape)}")

@@ -15,11 +15,11 @@ from torchlight.contract import Batch, Feeder, MovableFeeder
 from torchlight.runtime import distributed
 from torchlight.training.sampler import TestBatches, TrainBatches
 
-MAX_WORKERS = 4  # these feed some 100,000 clips per second
+MAX_WORKERS = 4  # together they make about 100,000 clips per second
 
 
 class BatchDataset(Dataset):
-    """A feeder in one epoch, as a DataLoader reads it: a list of clip numbers gives a whole batch."""
+    """A feeder in one epoch as a dataset of the DataLoader: a list of clip numbers gives a whole batch."""
 
     def __init__(self, feeder: Feeder, epoch: int):
         self.feeder, self.epoch = feeder, epoch
@@ -49,7 +49,7 @@ def make_loader(
         pin_memory=feeder_device(feeder) != device,
         worker_init_fn=start_worker,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares the pages of the data
-        generator=torch.Generator(),  # the default one would lose a number to each pass, and dropout and mixup draw from it
+        generator=torch.Generator(),  # each pass takes a number from it; the default one is for dropout and mixup
     )
     return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
 
@@ -57,8 +57,8 @@ def make_loader(
 def worker_count(config: Config, feeder: Feeder, device: torch.device) -> int:
     """Number of worker processes: `num_worker` if it is set, else chosen automatically.
 
-    None where the clips are on a GPU. None on a CPU, where they would take cores from the network. Beside a GPU a few of the cores
-    that the processes on this machine share.
+    No worker if the clips are on a GPU, or if the network runs on the CPU, where workers would take cores from it. With a GPU at most
+    MAX_WORKERS of the cores that the processes on this machine share.
     """
     if feeder_device(feeder).type != "cpu":
         return 0
@@ -76,12 +76,12 @@ def feeder_device(feeder: Feeder) -> torch.device:
 
 
 def identity(batch: Any) -> Any:
-    """Feeders make whole batches; there is nothing left to collate."""
+    """The collate function: feeders return whole batches."""
     return batch
 
 
 def start_worker(_: int) -> None:
-    """One thread per worker; signals to the process group are left to the process that trains."""
+    """Use one thread per worker, and leave the signals of the process group to the process that trains."""
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The run directory: what a run leaves, and how it is protected.
+"""The run directory: the files of a run, their readers, and the lock that keeps other processes out.
 
 config.yaml        the resolved experiment; loads again to an equal configuration
 environment.json   versions, device, git commit, hashes of the data, seed, command line
@@ -6,9 +6,11 @@ log.txt            what the terminal showed
 metrics.jsonl      one JSON object per epoch
 events.out.*       the same curves for TensorBoard
 last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set (best_ema.pt: of the moving average)
+.lock              the number of the process that works here, while it does
 epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
 """
 
+import errno
 import json
 import logging
 import os
@@ -31,9 +33,11 @@ from tensorboardX.summary import scalar
 from torchlight.config.options import Config
 from torchlight.runtime import distributed
 from torchlight.runtime.logs import close_logging, set_up_logging
-from torchlight.system.command import RunError
-from torchlight.system.files import atomic
+from torchlight.system.command import NO_SPACE, RunError
+from torchlight.system.files import atomic, parse_json, read_json, read_text
+from torchlight.system.lock import FolderInUse, FolderLock
 from torchlight.system.paths import ROOT
+from torchlight.system.text import quote
 
 log = logging.getLogger("torchlight")
 LAST, BEST, BEST_EMA = "last.pt", "best.pt", "best_ema.pt"
@@ -55,11 +59,11 @@ LEFT_BY_A_RUN = (
     "report.html",
     "report_*.png",
 )
-HALF_WRITTEN = "*.[0-9]*.tmp"  # what a kill within `files.atomic` leaves
+HALF_WRITTEN = "*.[0-9]*.tmp"  # left by a process that was killed in `files.atomic`
 
 
 def default_work_dir(config: Config) -> Path | None:
-    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (with hold_out another folder); None for any other file."""
+    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out has its own folder); None for other files."""
     try:
         inside = Path(config.config or "").resolve().relative_to(ROOT / "config")
     except ValueError:
@@ -68,47 +72,100 @@ def default_work_dir(config: Config) -> Path | None:
     return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *without])
 
 
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The records of the epochs in metrics.jsonl, an empty list if there is none; a last line cut off by a crash is left out.
+
+    Raises:
+        ValueError: a line is not a JSON object of finite numbers with an `epoch` above that of the line before; the message names it.
+    """
+    file = Path(folder) / METRICS
+    if not file.exists():
+        return []
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(read_text(file).split("\n")[:-1], start=1):
+        origin = f"{file}: line {number}"
+        line = parse_json(text, origin)
+        if not isinstance(line, dict):
+            raise ValueError(f"{origin}: expected an object, got {quote(line)}")
+        for key, value in line.items():
+            if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+                raise ValueError(f"{origin}: {quote(key)}: expected a finite number, got {quote(value)}")
+        epoch, before = line.get("epoch"), lines[-1]["epoch"] if lines else 0
+        if type(epoch) is not int or epoch <= before:
+            raise ValueError(f"{origin}: epoch: expected a whole number above {before}, got {quote(epoch)}")
+        lines.append(line)
+    return lines
+
+
+def read_environment(folder: str | Path) -> dict[str, Any]:
+    """What environment.json holds, empty if there is none; raises ValueError if it is not a JSON object."""
+    file = Path(folder) / ENVIRONMENT
+    found = read_json(file) if file.exists() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{file}: expected an object, got {quote(found)}")
+    return found
+
+
 class RunDirectory:
-    """The files of one run; of several processes only rank 0 calls what writes."""
+    """The files of one run. Used as a context manager; of several processes only rank 0 calls what writes.
+
+    >>> with RunDirectory(path) as run_dir:  # doctest: +SKIP
+    ...     run_dir.lock()
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.curves: EventsWriter | None = None
+        self.held: FolderLock | None = None
 
-    def refuse_existing(self) -> None:
-        """Raise if a run lives here.
+    def lock(self) -> None:
+        """Keep other processes out of the folder, which is created if it is missing, until `close`.
 
         Raises:
-            ValueError: traces of a run are here.
+            ValueError: another process uses the folder, or it cannot be written.
+        """
+        with self.opening():
+            try:
+                self.held = FolderLock(self.path)
+            except FolderInUse as error:
+                raise ValueError(
+                    f"work_dir: {self.path} is in use by {error.holder}; nothing was changed; "
+                    "wait until it has finished, or give another --work-dir"
+                ) from None
+
+    def refuse_existing(self) -> None:
+        """Raise if the folder already holds a run.
+
+        Raises:
+            ValueError: files of a run are here.
         """
         found = [name for name in TRACES if (self.path / name).exists()]
         if found:
             raise ValueError(
                 f"work_dir: found a run in {self.path} ({', '.join(found)}); nothing was changed; "
-                "give --resume true to go on with it, --overwrite true to replace it, or another --work-dir"
+                "give --resume true to continue it, --overwrite true to replace it, or another --work-dir"
             )
 
     def clear(self) -> None:
-        """Remove what an earlier run left here, and nothing else."""
-        for pattern in LEFT_BY_A_RUN:
-            for file in self.path.glob(pattern):
-                file.unlink()
+        """Remove the files of an earlier run, and nothing else."""
+        with self.opening():
+            for pattern in LEFT_BY_A_RUN:
+                for file in self.path.glob(pattern):
+                    file.unlink()
 
     def open(self, config: Config, facts: dict[str, Any], first_epoch: int = 0) -> None:
-        """Create the folder, the log and, for training, the records of a new run or the shortened ones of a resumed one.
+        """Create the folder and the log and, for training, the records of a new run or those of a resumed one up to `first_epoch`.
 
         Raises:
-            ValueError: the folder cannot be written.
+            ValueError: the folder cannot be written, or its records are damaged.
             RunError: the disk is full.
         """
-        try:
+        training = config.phase == "train"
+        kept = [line for line in read_metrics(self.path) if line["epoch"] <= first_epoch] if training else []
+        with self.opening():
             self.path.mkdir(parents=True, exist_ok=True)
             set_up_logging(self.path / "log.txt")
-        except OSError as error:
-            raise ValueError(
-                f"work_dir: {self.path} cannot be written ({error.strerror}); give another --work-dir"
-            ) from error
-        if config.phase != "train":
+        if not training:
             return
         with self.writing():
             for file in self.path.glob(HALF_WRITTEN):
@@ -117,25 +174,16 @@ class RunDirectory:
                 file.write(config.to_yaml())
             with atomic(self.path / ENVIRONMENT, "w") as file:
                 json.dump(environment(config, facts), file, indent=1)
-            kept = [line for line in self.read_metrics() if line["epoch"] <= first_epoch]
             with atomic(self.path / METRICS, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
             self.curves = EventsWriter(str(self.path / "events"), f".{os.getpid()}")
-            restart = SessionLog(
-                status=SessionLog.START
-            )  # TensorBoard forgets what an interrupted run said about later epochs
+            restart = SessionLog(status=SessionLog.START)  # TensorBoard drops later epochs of an interrupted run
             self.curves.write_event(Event(wall_time=time.time(), step=first_epoch + 1, session_log=restart))
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of the epochs so far; a last line cut off by a crash is left out."""
-        file = self.path / METRICS
-        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Append one epoch (numbered from 1) to metrics.jsonl and TensorBoard; raises RunError if the disk is full."""
         with self.writing():
-            with open(self.path / METRICS, "a") as file:
+            with open(self.path / METRICS, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -147,18 +195,30 @@ class RunDirectory:
             self.curves.flush()
 
     @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Turn what the system refuses before the run begins into a ValueError; a lack of space or of open files stays OSError."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (*NO_SPACE, errno.EMFILE, errno.ENFILE):
+                raise
+            raise ValueError(
+                f"work_dir: {self.path} cannot be written ({error.strerror}); give another --work-dir"
+            ) from error
+
+    @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns what the disk refuses into a RunError that says what is left."""
+        """Turn what the system refuses during the run into a RunError that names the last checkpoint."""
         try:
             yield
         except OSError as error:
             raise RunError(
                 f"{self.path} could not be written ({error.strerror}); {self.left()}; "
-                "free some room, then give the same command with --resume true"
+                "free some space, then give the same command with --resume true"
             ) from error
 
     def left(self) -> str:
-        """Which checkpoint a reader of an error message has."""
+        """The last checkpoint, as a part of an error message."""
         path = self.path / LAST
         return f"the last checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
 
@@ -171,15 +231,17 @@ class RunDirectory:
         self.close()
 
     def close(self) -> None:
-        """Close what is open; a full disk has already been reported."""
+        """Close the files and release the lock."""
         if self.curves is not None:
-            with suppress(OSError):
+            with suppress(OSError):  # a full disk, which has already been reported
                 self.curves.close()
         close_logging()
+        if self.held is not None:
+            self.held.release()
 
 
 def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
-    """What a figure depends on beside the configuration."""
+    """What results depend on besides the configuration."""
     return {
         "command": shlex.join(sys.argv),
         "git_commit": git_commit(),
@@ -198,6 +260,6 @@ def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of this code, with -dirty if it was changed since; None outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    with suppress(OSError):  # no git here
+    with suppress(OSError):  # git is not installed
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or None
     return None

@@ -1,4 +1,4 @@
-"""Which clips a device sees, in which order: functions of (seed, epoch), split over ranks and accumulation steps."""
+"""The clips of each batch: functions of (seed, epoch), divided over ranks and accumulation steps."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,10 @@ class TrainBatches:
         parts = world_size * update_freq
         if batch_size % parts:
             raise ValueError(
-                f"batch_size: found {batch_size}; {world_size} devices x {update_freq} accumulation steps must divide it evenly"
+                f"batch_size: expected a multiple of {world_size} device(s) x {update_freq} accumulation step(s), got {batch_size}"
             )
         if length < batch_size:
-            raise ValueError(
-                f"batch_size: found {batch_size} for {length} training clips; at most the number of clips is needed"
-            )
+            raise ValueError(f"batch_size: expected at most {length}, the number of training clips, got {batch_size}")
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.world_size, self.update_freq = rank, world_size, update_freq
         self.epoch = self.first_step = 0
@@ -51,9 +49,9 @@ class TrainBatches:
 
 
 class TestBatches:
-    """Lists of clip numbers in order, each on exactly one rank; the lists are the same for any number of ranks, and so are the scores."""
+    """Lists of clip numbers in order, each on exactly one rank; the lists, and so the scores, do not depend on the number of ranks."""
 
-    __test__ = False  # its name is no pytest class
+    __test__ = False  # not a test for pytest
 
     def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1):
         self.begins = range(rank * batch_size, length, world_size * batch_size)

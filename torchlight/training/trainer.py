@@ -12,7 +12,8 @@ from torchlight.contract import EpochObjective
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, set_rng_state
 from torchlight.system.command import RunError, Terminated
-from torchlight.training import checkpoint, engine, optim
+from torchlight.system.text import quote
+from torchlight.training import checkpoint, engine, optim, resume
 from torchlight.training.device import autocast, wrap
 from torchlight.training.experiment import DIVERGED, Experiment, test_figures
 from torchlight.training.loader import make_loader
@@ -20,20 +21,27 @@ from torchlight.training.run_dir import BEST, BEST_EMA, LAST
 from torchlight.training.sampler import TrainBatches
 
 log = logging.getLogger("torchlight")
-LISTEN_INTERVAL = 10  # optimizer steps between two agreements of several processes on whether one was asked to leave
+LISTEN_INTERVAL = 10  # optimizer steps after which several processes agree on whether one of them received SIGTERM
 
 
 class Trainer:
-    """The state of a training run: (epoch, step) counts finished epochs, and optimizer steps done in the next one."""
+    """The state of a training run: `epoch` counts finished epochs, `step` the optimizer steps of the next one.
+
+    Raises:
+        ValueError: `freeze` names no parameter.
+    """
 
     def __init__(self, experiment: Experiment, batches: TrainBatches):
-        self.experiment, self.batches = experiment, batches
-        self.config, self.device, self.run_dir = experiment.config, experiment.device, experiment.run_dir
-        self.model, self.objective = experiment.model, experiment.objective
-        config, device = self.config, self.device
+        self.experiment = experiment
+        self.batches = batches
+        self.config = config = experiment.config
+        self.device = device = experiment.device
+        self.run_dir = experiment.run_dir
+        self.model = experiment.model
+        self.objective = experiment.objective
         unknown = [word for word in config.freeze if not any(word in name for name, _ in self.model.named_parameters())]
         if unknown:
-            raise ValueError(f"freeze: expected parts of parameter names, got {', '.join(unknown)}")
+            raise ValueError(f"freeze: expected parts of parameter names, got {', '.join(map(quote, unknown))}")
         self.optimizer = optim.build_optimizer(config, self.model, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.average = optim.MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
@@ -46,12 +54,14 @@ class Trainer:
             self.scaler,
             self.after_step,
         )
-        self.network = self.model
-        self.meter, self.clock = engine.Meter(), engine.Clock()
-        self.epoch = self.step = 0
+        self.network = self.model  # as the training calls it
+        self.meter = engine.Meter()
+        self.clock = engine.Clock()
+        self.epoch = 0
+        self.step = 0
         self.lr = 0.0
         self.best: dict[str, dict[str, float]] = {}
-        self.prediction: engine.Prediction | None = None  # of the network itself, in the last evaluation
+        self.prediction: engine.Prediction | None = None  # scores of the weights in the last evaluation
         self.leaving = False
 
     # Epochs
@@ -68,7 +78,7 @@ class Trainer:
         return line
 
     def train_epoch(self) -> dict[str, Any]:
-        """Train what is left of the current epoch, perhaps evaluate, record and save. Returns the record."""
+        """Train the remaining steps of the current epoch, evaluate if it is due, record and save. Returns the record."""
         config, number = self.config, self.epoch + 1
         self.freeze_or_release()
         self.batches.set(self.epoch, self.step)
@@ -87,7 +97,8 @@ class Trainer:
         line["clips_per_second"] = (self.batches.steps - done) * config.batch_size / seconds
         last = number == config.num_epoch
         if number % config.eval_interval == 0 or last:
-            line |= self.evaluate_all(number)
+            figures, self.prediction = self.evaluate()
+            line |= figures | self.update_best(number, figures)
         self.epoch, self.step, self.meter = number, 0, engine.Meter()
         distributed.on_main(partial(self.run_dir.add_metrics, line))
         log.info(epoch_line(line, config.num_epoch))
@@ -100,7 +111,7 @@ class Trainer:
         return line
 
     def after_step(self) -> None:
-        """After each optimizer step: the moving average, and from time to time a look at the loss, a checkpoint, a signal."""
+        """After each optimizer step: update the moving average, and at intervals check the loss, save, and react to SIGTERM."""
         self.step += 1
         if self.average is not None:
             self.average.update(self.model)
@@ -109,7 +120,7 @@ class Trainer:
             return
         save = config.save_every_steps and self.step % config.save_every_steps == 0
         leaving = (alone or self.step % LISTEN_INTERVAL == 0) and self.asked_to_leave()
-        cheap = alone and self.device.type == "cpu"  # nothing to wait for
+        cheap = alone and self.device.type == "cpu"  # reading the loss does not wait for a device
         if save or leaving or cheap or self.step % config.log_interval == 0:
             self.check_finite()
         if save or leaving:
@@ -119,12 +130,12 @@ class Trainer:
         self.set_schedule()
 
     def set_schedule(self) -> None:
-        """The learning rate and weight decay of the coming step."""
+        """Set the learning rate and weight decay of the next step."""
         step = self.epoch * self.batches.steps + self.step
         self.lr = optim.set_schedule(self.optimizer, self.config, step, self.batches.steps)
 
     def freeze_or_release(self) -> None:
-        """Freeze what the recipe freezes in its first epochs, and wrap the network as it is now."""
+        """Freeze parameters in the first epochs or release them, and wrap the network after each such change."""
         if self.config.freeze:
             frozen = self.epoch < self.config.freeze_epoch
             names = optim.set_frozen(self.model, self.config.freeze, frozen)
@@ -136,42 +147,57 @@ class Trainer:
             self.network = wrap(self.model, self.config, self.device)
 
     def check_finite(self) -> dict[str, float]:
-        """The running means; stops at a loss that is no number any more, before anything of it is saved."""
+        """The running means.
+
+        Raises:
+            RunError: the loss or another term is not finite; nothing of these steps is saved.
+        """
         means = self.meter.means()
-        if not math.isfinite(means["loss"]):
-            raise RunError(
-                f"the loss became {means['loss']} in epoch {self.epoch + 1}, at or before step {self.step}; {self.run_dir.left()}; {DIVERGED}"
-            )
+        for key in sorted(means, key=lambda key: key != "loss"):
+            if not math.isfinite(means[key]):
+                raise RunError(
+                    f"the {key} became {means[key]} in epoch {self.epoch + 1}, at or before step {self.step}; "
+                    f"{self.run_dir.left()}; {DIVERGED}"
+                )
         return means
 
-    def evaluate_all(self, number: int) -> dict[str, float]:
-        """Test figures of the weights and of their moving average; remembers the best epoch of each, chosen on the test set."""
-        line: dict[str, float] = {}
-        for prefix, model in (("test", self.model), ("test_ema", self.average and self.average.model)):
-            if model is None:
-                continue
-            distributed.broadcast_buffers(model)  # what is tested is what is saved
-            figures, prediction = test_figures(self.experiment, model)
-            self.prediction = prediction if model is self.model else self.prediction
-            line |= {f"{prefix}_{key}": value for key, value in figures.items()}
-            if line[f"{prefix}_top1"] > self.best.get(prefix, {"top1": -1})["top1"]:
-                self.best[prefix] = {"top1": line[f"{prefix}_top1"], "epoch": number}
-            line |= {f"best_on_{prefix}_{key}": value for key, value in self.best[prefix].items()}
-        return line
+    def evaluate(self) -> tuple[dict[str, float], engine.Prediction]:
+        """Test metrics of the weights and of their moving average, and the scores of the weights."""
+        distributed.broadcast_buffers(self.model)  # test the running statistics that are saved
+        figures, prediction = test_figures(self.experiment, self.model)
+        line = {f"test_{key}": value for key, value in figures.items()}
+        if self.average is not None:
+            distributed.broadcast_buffers(self.average.model)
+            figures, _ = test_figures(self.experiment, self.average.model)
+            line |= {f"test_ema_{key}": value for key, value in figures.items()}
+        return line, prediction
+
+    def update_best(self, number: int, line: dict[str, Any]) -> dict[str, float]:
+        """The best epoch so far of the weights and of their moving average, selected on the test set, given epoch `number`."""
+        for prefix in ("test", "test_ema"):
+            top1 = line.get(f"{prefix}_top1", -1.0)
+            if top1 > self.best.get(prefix, {"top1": -1.0})["top1"]:
+                self.best[prefix] = {"top1": top1, "epoch": number}
+        return {f"best_on_{p}_{key}": value for p, best in self.best.items() for key, value in best.items()}
 
     # Checkpoints
 
     def save_best(self, number: int) -> None:
-        """Keep this epoch's weights if they are the best on the test set so far: before last.pt, so that no crash falls in between."""
+        """Save this epoch's weights if they are the best on the test set; before last.pt, so that no crash can lose them."""
         for prefix, name in (("test", BEST), ("test_ema", BEST_EMA)):
             if self.best.get(prefix, {}).get("epoch") == number:
                 self.save(name)
 
     def save(self, name: str) -> None:
-        """Write everything that the run needs to go on, whole or not at all; raises RunError if the disk is full."""
+        """Write everything that the run needs to continue, completely or not at all.
+
+        Raises:
+            RunError: the weights are not finite, or the disk is full.
+        """
         if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
             raise RunError(
-                f"the weights became infinite in the last step before this checkpoint; {self.run_dir.left()}; {DIVERGED}"
+                f"the weights became infinite in the last step before this checkpoint; {self.run_dir.left()}; "
+                f"{DIVERGED}"
             )
         content: dict[str, Any] = {"model": self.model.state_dict()}
         if self.average is not None:
@@ -183,51 +209,49 @@ class Trainer:
         distributed.on_main(partial(self.write, name, content))
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """The files of one checkpoint."""
+        """Write the files of one checkpoint."""
         path = self.run_dir.path / name
         with self.run_dir.writing():
             if name == LAST and self.step == 0 and self.config.keep:
                 checkpoint.save(path.with_name(f"epoch_{self.epoch}.pt"), content)
             checkpoint.save(path, content)
             if name == LAST:
-                checkpoint.forget(path, self.config.keep)
+                resume.forget(path, self.config.keep)
 
     def resume(self) -> bool:
-        """Continue from last.pt, or from the newest whole checkpoint beside it. False: nothing there yet.
+        """Continue from the newest whole checkpoint in the run directory; False if there is no checkpoint.
 
         Raises:
-            ValueError: checkpoints are there but none is whole, or they belong to another experiment.
+            ValueError: none of the checkpoints is whole, or they belong to another experiment.
         """
-        candidates = checkpoint.resume_candidates(self.run_dir.path / LAST)
-        content = None
-        for path in candidates:
-            try:
-                content = checkpoint.load(path)
-                break
-            except ValueError as error:
-                log.warning("resume: %s", error)
-        if content is None and candidates:
-            best = self.run_dir.path / BEST
-            raise ValueError(
-                f"resume: no whole checkpoint in {best.parent}; start anew with --overwrite true, or from --weights {best}"
-            )
-        if content is None:
+        averaged, steps = self.average is not None, self.batches.steps
+        check = partial(
+            resume.check_content,
+            model=self.model,
+            averaged=averaged,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            steps=steps,
+        )
+        newest = resume.read_newest(self.run_dir.path, self.config, check)
+        if newest is None:
             return False
-        checkpoint.check_same_experiment(content, self.config, path)
+        path, content = newest
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.model.load_state_dict(content["model_ema"])
-        optim.load_state(self.optimizer, content["optimizer"])
+        own, saved = self.optimizer.state_dict()["param_groups"], content["optimizer"]["param_groups"]
+        groups = [one | other for one, other in zip(own, saved, strict=True)]
+        optim.load_state(self.optimizer, content["optimizer"] | {"param_groups": groups})
         self.scaler.load_state_dict(content["scaler"])
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
         rank, before, now = distributed.rank(), len(content["rng"]), distributed.world_size()
         if before == now:
             set_rng_state(content["rng"][rank])
         else:
-            log.warning("resume: %d processes before, %d now: dropout draws other numbers", before, now)
-        for sums in content["sums"][
-            rank : None if rank == now - 1 else rank + 1
-        ]:  # the last rank takes what ranks that are gone counted
+            log.warning("resume: %d processes before, %d now: random numbers of dropout differ", before, now)
+        # the last rank also takes the sums of ranks that no longer exist
+        for sums in content["sums"][rank : None if rank == now - 1 else rank + 1]:
             self.meter.take(sums, self.device)
         log.info("resumed from %s after epoch %d%s", path, self.epoch, f", step {self.step}" if self.step else "")
         return True
@@ -235,16 +259,16 @@ class Trainer:
     # Leaving
 
     def on_sigterm(self, *_: object) -> None:
-        """The cluster wants the machine back."""
+        """Remember the signal; the training loop saves and stops after the current step."""
         self.leaving = True
 
     def asked_to_leave(self) -> bool:
-        """Whether any of the processes got a SIGTERM; the same answer for all."""
+        """Whether any of the processes received SIGTERM; the same answer on all of them."""
         return any(distributed.gather(self.leaving))
 
     def leave(self) -> None:
-        """Everything is saved."""
-        raise Terminated(f"SIGTERM: {self.run_dir.left()}; the same command with --resume true goes on from there")
+        """Stop after everything is saved."""
+        raise Terminated(f"SIGTERM: {self.run_dir.left()}; the same command with --resume true continues from there")
 
 
 def epoch_line(line: dict[str, Any], num_epoch: int) -> str:
