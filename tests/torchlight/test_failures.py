@@ -116,7 +116,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, experiment, main):
     code, _, err = main(
         "--config", experiment(objective="tests.torchlight.parts.Interrupted"), "--work-dir", tmp_path / "run"
     )
-    assert code == 130 and "--resume true goes on from the last checkpoint" in err
+    assert code == 130 and "--resume true continues from the last checkpoint" in err
 
 
 def test_data_workers_share_the_clips_of_the_process_that_starts_them(tmp_path, experiment):

@@ -16,6 +16,7 @@ from torchlight.contract import FeatureModel, Feeder, MovableFeeder, takes_teach
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
+from torchlight.system.text import quote
 from torchlight.training import build, checkpoint, engine, optim, teacher
 from torchlight.training.device import autocast, choose_device
 from torchlight.training.loader import make_loader
@@ -47,8 +48,6 @@ def build_experiment(config: Config, parts: tuple[str, ...]) -> Experiment:
     """
     classes = build.preflight(config, ("feeder", "model", "objective"))
     training = config.phase == "train"
-    if training:
-        teacher.check_files(config)
     run_dir = RunDirectory(find_work_dir(config))
     if training and not (config.resume or config.overwrite):
         run_dir.refuse_existing()
@@ -75,6 +74,13 @@ def find_work_dir(config: Config) -> Path:
         raise ConfigError(
             [f"work_dir: missing; {config.config} is not below config/, so there is no default; give --work-dir"]
         )
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([f"work_dir: expected a folder, got {quote(str(path))} ({reason})"]) from error
     config.work_dir = str(path)
     return path
 
@@ -175,6 +181,8 @@ def rehearse(experiment: Experiment) -> None:
     objective = copy.copy(experiment.objective)  # so that what it counts is not changed
     state, saved = rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
     optim.set_frozen(model, config.freeze, config.freeze_epoch > 0)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError([f"freeze: expected words that leave some parameters to train, got {quote(config.freeze)}"])
     try:
         share = config.batch_size // (config.update_freq * distributed.world_size())
         feeder.batch(list(range(min(share, len(feeder)))), 0)
