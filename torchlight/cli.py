@@ -29,7 +29,7 @@ def build_parser() -> Parser:
     for name, kind in KINDS.items():
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": HELP[name].replace("%", "%%")}
         if kind is dict:
-            settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE", "type": key_value}
+            settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
         elif typing.get_origin(kind) is list:
             settings |= {"nargs": "*", "metavar": name.upper()}
         elif kind is bool:
@@ -40,20 +40,13 @@ def build_parser() -> Parser:
     return parser
 
 
-def key_value(text: str) -> tuple[str, Any]:
-    """'drop_out=0.5' -> ('drop_out', 0.5), the value read as YAML."""
-    key, _, value = text.partition("=")
-    if not key or not value:
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE (KEY=null for no value), got {quote(text)}")
-    return key, read_value(shorten(key), value)
-
-
-def read_value(name: str, text: str) -> Any:
-    """A word of the command line as YAML; `name` is what an error names."""
+def read_value(flag: str, text: str, problems: list[str]) -> Any:
+    """A word of the command line as YAML; what is not YAML becomes a problem."""
     try:
-        return parse_yaml(text, name)
-    except ValueError as error:
-        raise ConfigError([f"{COMMAND_LINE}: {name}: expected a YAML value, got {quote(text)}"]) from error
+        return parse_yaml(text, flag)
+    except ValueError:
+        problems.append(f"{COMMAND_LINE}: {flag}: expected a YAML value, got {quote(text)}")
+        return None
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
@@ -77,9 +70,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
         if KINDS[name] is dict:
             options[name] = nest(flag, value, problems)
         elif isinstance(value, str) and KINDS[name] not in (str, str | None):
-            options[name] = read_value(flag, value)
+            options[name] = read_value(flag, value, problems)
         elif isinstance(value, list) and KINDS[name] != list[str]:
-            options[name] = [read_value(flag, item) for item in value]
+            options[name] = [read_value(flag, item, problems) for item in value]
     if problems:
         raise ConfigError(problems)
     return options | old
@@ -103,9 +96,18 @@ def join_nested(argv: list[str]) -> list[str]:
     return words
 
 
-def nest(flag: str, pairs: list[tuple[str, Any]], problems: list[str]) -> dict[str, Any]:
-    """[("a.b", 1)] -> {"a": {"b": 1}}; a key that has both a value and keys below it becomes a problem."""
-    values = dict(pairs)
+def nest(flag: str, pairs: list[str], problems: list[str]) -> dict[str, Any]:
+    """["a.b=1"] -> {"a": {"b": 1}}, the values read as YAML.
+
+    A word without a value becomes a problem, and so does a key that has both a value and keys below it.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key and value:
+            values[key] = read_value(f"{flag} {shorten(key)}", value, problems)
+        else:
+            problems.append(f"{COMMAND_LINE}: {flag}: expected KEY=VALUE (KEY=null for no value), got {quote(pair)}")
     out: dict[str, Any] = {}
     for key, value in values.items():
         *parents, leaf = key.split(".")

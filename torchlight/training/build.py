@@ -1,22 +1,22 @@
 """From a configuration to objects, with all mistakes found on the way in one list."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from torchlight.config.imports import check_arguments, import_class
 from torchlight.config.options import FEEDER_ARGS, Config, ConfigError
 from torchlight.contract import Feeder, manifest_of, missing_attributes
-from torchlight.runtime.seed import rng_state, set_rng_state
+from torchlight.system.command import is_out_of_memory
 from torchlight.training import teacher
 
-MOST_PARAMETERS = 10**9
-MOST_TENSORS = 10**5  # of parameters; a network of so many is never finished
+MOST_PARAMETERS = 3 * 10**8  # thirty times the largest published network
+MOST_TENSORS = 10**4  # of parameters
 MOST_BYTES = 2**36  # of a batch
 MOST_CLIPS = 10**9  # of an epoch
 
@@ -130,48 +130,37 @@ def check_size(config: Config, feeder: Feeder, part: str) -> None:
 def build_model(config: Config, model: Callable) -> nn.Module:
     """The network, with its random initial weights; raises ConfigError for arguments that it refuses."""
     try:
-        check_parameters(model, config.model_args)
-        built = model(**config.model_args)
+        with limited_parameters():
+            built = model(**config.model_args)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ConfigError([f"model_args: {line}" for line in str(error).splitlines()]) from error
+        text = "expected a network that fits into memory" if is_out_of_memory(error) else str(error)
+        raise ConfigError([f"model_args: {line}" for line in text.splitlines()]) from error
     if not isinstance(built, nn.Module):
         raise ConfigError([f"model: expected a torch.nn.Module, got {type(built).__name__}"])
     return built
 
 
-class TooLargeError(ValueError):
-    """A network has too many parameters."""
-
-
-def check_parameters(model: Callable, arguments: dict[str, Any]) -> None:
-    """Build the network without memory for its parameters, and refuse one that would not end or not fit.
+@contextmanager
+def limited_parameters() -> Iterator[None]:
+    """Within, a network is refused as soon as it has too many parameters: widths and depths of any size end here.
 
     Raises:
-        TooLargeError: more than `MOST_PARAMETERS` or `MOST_TENSORS`.
+        ValueError: more than `MOST_PARAMETERS` or `MOST_TENSORS`.
     """
     count = tensors = 0
 
-    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:  # before its values are initialized
         nonlocal count, tensors
         tensors += 1
         count += 0 if parameter is None else parameter.numel()
         if count > MOST_PARAMETERS or tensors > MOST_TENSORS:
-            raise TooLargeError(
-                f"expected at most {MOST_PARAMETERS:,} parameters in {MOST_TENSORS:,} tensors, got a larger network"
-            )
+            raise ValueError(f"expected at most {MOST_PARAMETERS:,} parameters in {MOST_TENSORS:,} tensors, got more")
 
-    state = rng_state()
     handle = register_module_parameter_registration_hook(add)
     try:
-        with torch.device("meta"):
-            model(**arguments)
-    except TooLargeError:
-        raise
-    except Exception:  # other mistakes, and networks that need values while they are built: the real one will tell
-        pass
+        yield
     finally:
         handle.remove()
-        set_rng_state(state)
 
 
 def check_fit(config: Config, feeder: Feeder) -> None:
