@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 
 class Distillation(nn.Module):
-    """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student), where e is the epoch from 1.
+    """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student) in epoch e, from 1.
 
-    A subclass defines the divergence, a mean over clips. Terms to log: ce, those of the divergence (unweighted) and `agreement`, the
-    percentage of clips that student and teacher assign to the same class.
+    A subclass defines the divergence, a mean over clips. Terms to log: ce, those of the divergence (unweighted) and
+    `agreement`, the percentage of clips that student and teacher assign to the same class.
 
     Args:
         temperature: divisor of the logits of student and teacher.
@@ -58,7 +58,7 @@ class Distillation(nn.Module):
         return model(batch["data"])
 
     def divergence(self, student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of student and teacher (N, num_class) and labels (N,) -> the weighted divergence, and its terms to log."""
+        """Logits of both (N, num_class) and labels (N,) -> the weighted divergence, and its terms to log."""
         raise NotImplementedError
 
 
@@ -87,7 +87,7 @@ class DecoupledKnowledge(Distillation):
 
 
 class LogitDistillation(Distillation):
-    """divergence = alpha KL(teacher || student), which is `DecoupledKnowledge` with beta = alpha (1 - p_target) for each clip."""
+    """divergence = alpha KL(teacher || student): `DecoupledKnowledge` with beta = alpha (1 - p_target) per clip."""
 
     def __init__(self, alpha: float = 1.0, temperature: float = 2.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
         super().__init__(temperature, ce_weight, warm_up_epoch)
@@ -124,10 +124,12 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def decoupled_divergence(student: Tensor, teacher: Tensor, label: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Target-action and non-target-action divergence, (N,) each, without the factor temperature^2; logits (N, num_class), label (N,).
+    """Target-class and non-target-class divergence, (N,) each, without the factor temperature^2.
 
-    With target class g and the teacher's probabilities p, KL(teacher || student) = TAKD + (1 - p_g) NAKD. All terms are computed in log
-    space, so that all finite logits give finite values and gradients.
+    Logits are (N, num_class), label (N,).
+
+    With target class g and the teacher's probabilities p, KL(teacher || student) = TAKD + (1 - p_g) NAKD. All terms are
+    computed in log space, so that all finite logits give finite values and gradients.
 
     Raises:
         ValueError: fewer than three classes.
@@ -141,7 +143,7 @@ def decoupled_divergence(student: Tensor, teacher: Tensor, label: Tensor, temper
 
 
 def split_target(z: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, K), target g (N,) -> log probabilities of (g, not g), (N, 2), and of the others given not g, (N, K - 1)."""
+    """Logits (N, K), target g (N,) -> log probabilities of (g, not g), (N, 2), and of the others, (N, K - 1)."""
     column = torch.arange(z.shape[1] - 1, device=z.device)
     others = z.gather(1, column + (column >= label[:, None]))  # all columns but g, so that no mask is needed
     target, rest = z.gather(1, label[:, None]).squeeze(1), others.logsumexp(1)

@@ -1,7 +1,7 @@
 """Objectives map (model, batch) to a loss; a paper's own loss is one more class with these two methods.
 
-`forward` returns (loss, logits, terms): logits (N, num_class), or None if they belong to no label of the batch (mixed clips), so that
-no training accuracy is computed; terms are further means over the batch to log.
+`forward` returns (loss, logits, terms): logits (N, num_class), or None if they belong to no label of the batch (mixed
+clips), so that no training accuracy is computed; terms are further means over the batch to log.
 """
 
 import torch
@@ -14,8 +14,9 @@ Batch = dict[str, torch.Tensor]
 class Classification(nn.Module):
     """Cross entropy, optionally with label smoothing and mixup.
 
-    Mixup (Zhang et al., ICLR 2018) as in TSGCNeXt: either all clips of a batch are mixed or none; each clip is mixed with the clip at the
-    same position of the reversed batch, x <- lam x + (1 - lam) flip(x), lam ~ Beta(alpha, alpha), and so are the losses.
+    Mixup (Zhang et al., ICLR 2018) as in TSGCNeXt: either all clips of a batch are mixed or none; each clip is mixed
+    with the clip at the same position of the reversed batch, x <- lam x + (1 - lam) flip(x), lam ~ Beta(alpha, alpha),
+    and so are the losses.
 
     Args:
         label_smoothing: share of the target spread evenly over all classes.
@@ -53,7 +54,7 @@ class Classification(nn.Module):
         return lam * self.cross_entropy(logits, label) + (1 - lam) * self.cross_entropy(logits, label.flip(0)), None, {}
 
     def draw_share(self) -> float | None:
-        """The weight lam of each clip in its mixture; None: this batch is not mixed. Sampled on the CPU for every device."""
+        """The weight lam of each clip in its mixture, sampled on the CPU for every device; None: no mixup."""
         if self.mixup_alpha == 0 or torch.rand(()) >= self.mixup_prob:
             return None
         return float(torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample())

@@ -12,7 +12,7 @@ import yaml
 from torchlight import cli
 from torchlight.config import imports
 from torchlight.config import options as config
-from torchlight.config.load import coerce, load_config
+from torchlight.config.load import load_config
 from torchlight.config.options import PHASES, Config, ConfigError
 from torchlight.config.values import coerce
 

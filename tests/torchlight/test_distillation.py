@@ -379,7 +379,7 @@ def test_an_untrained_teacher_is_refused(folder, capsys):
 
 def test_the_cache_is_refused_where_clips_are_augmented(folder, capsys):
     flags = ("--teacher-cache", "true", "--train-feeder-args", "random_move=true")
-    assert "expected the same training clips in every epoch" in refusal(folder, capsys, *flags)
+    assert "expected the same clips in every epoch" in refusal(folder, capsys, *flags)
 
 
 # Configurations of the students

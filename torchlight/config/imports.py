@@ -18,7 +18,8 @@ def import_object(path: str) -> Any:
     """The object that a dotted path such as `model.ctrgcn.Model` names.
 
     Raises:
-        ValueError: the path leaves the allowed roots, its module cannot be imported, or it names nothing; with the nearest names.
+        ValueError: the path leaves the allowed roots, its module cannot be imported, or it names nothing; with the
+            nearest names.
     """
     module_name, _, name = path.rpartition(".")
     root = path.split(".")[0]
@@ -62,8 +63,8 @@ def import_class(path: str) -> Callable:
 def check_arguments(target: Callable, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The arguments for `target(**arguments)`, each as the type of its annotation, and what is wrong with them.
 
-    Problems are unknown names (with the nearest known one), missing ones, and values of another type. A parameter without an
-    annotation takes every value.
+    Problems are unknown names (with the nearest known one), missing ones, and values of another type. A parameter
+    without an annotation takes every value.
     """
     try:
         parameters = inspect.signature(target).parameters

@@ -1,8 +1,8 @@
 """Configuration files and command lines of other programs as our options, by the table config/legacy.yaml.
 
-`is_old` tells whether anything has to be translated, `translate` does it for files, and `read_words` for the words of a command line
-that are not ours. An old option without any effect is left out and named in the log; one with an effect that is not offered here is
-refused with the reason. Facts about programs, networks and data sets are in the table only.
+`is_old` tells whether anything has to be translated, `translate` does it for files, and `read_words` for the words of a
+command line that are not ours. An old option without any effect is left out and named in the log; one with an effect
+that is not offered here is refused with the reason. Facts about programs, networks and data sets are in the table only.
 """
 
 import functools
@@ -199,7 +199,7 @@ class Translator:
                     out.setdefault((part, "skeleton"), graph.rpartition(".")[0])
 
     def freeze(self, origin: str, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
-        """The old switch that freezes a part of the network through an epoch, counted from 0, as `freeze` and `freeze_epoch`."""
+        """The old switch that freezes parameters through an epoch, counted from 0, as `freeze` and `freeze_epoch`."""
         freeze = table()["freeze"]
         part, epoch = (out.pop((freeze[key],), None) for key in ("part", "epoch"))
         if not part:

@@ -26,7 +26,7 @@ Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 
 
 def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
-    """Defaults, then the file's base, then the file, then `overrides` of the command line (nested options merge key by key).
+    """Defaults, then the file's base, then the file, then `overrides` of the command line; mappings merge key by key.
 
     Raises:
         ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.

@@ -1,8 +1,9 @@
 """The options: typed, documented dataclass fields, flat as in the YAML files and on the command line.
 
-The metadata of a field holds what else is known about it: `help`; `phases` in which it has an effect (`show` prints every option);
-`low`, `high` and `below`, the range of a number; `request`: it asks for something to be done, so that giving it without effect is an
-error; `invocation`: it belongs to one call and is not kept with the run; `needs`: another option, without which it has no effect.
+The metadata of a field holds what else is known about it: `help`; `phases` in which it has an effect (`show` prints
+every option); `low`, `high` and `below`, the range of a number; `request`: it asks for something to be done, so that
+giving it without effect is an error; `invocation`: it belongs to one call and is not kept with the run; `needs`:
+another option, without which it has no effect.
 """
 
 import typing
@@ -90,7 +91,7 @@ class Data:
     test_feeder_args: dict = option({}, "arguments of the test feeder", DATA)
     hold_out: list[str] = option(
         [],
-        "test on the training clips whose names contain one of these words (s03, P017), train on the others; the test split is not read",
+        "test on the training clips whose names contain one of these words (s03, P017) and train on the others",
         (*DATA, "report"),
     )
     modality: Modality = option("joint", "stream: joint, bone, joint_motion or bone_motion", (*DATA, "report"))

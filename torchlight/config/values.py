@@ -17,8 +17,8 @@ NAMES = {int: "an integer", float: "a finite number", bool: "true or false", str
 def coerce(value: Any, kind: Any) -> Any:
     """`value` as the type `kind`: 1 -> 1.0, "1e-4" -> 0.0001, 5 -> [5] for a list, 5 -> "5".
 
-    Numbers must be finite and integers must fit into 64 bits. A type other than None, bool, int, float, str, Literal, unions, lists
-    and mappings of them accepts every value.
+    Numbers must be finite and integers must fit into 64 bits. A type other than None, bool, int, float, str, Literal,
+    unions, lists and mappings of them accepts every value.
 
     Raises:
         ValueError: `expected ..., got ...`.

@@ -77,8 +77,8 @@ def parse_yaml(text: str, origin: str | Path) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ValueError: not valid YAML, a duplicate key, a key that is not text, or too large, deep or many aliases; the message
-            begins with `origin`.
+        ValueError: not valid YAML, a duplicate key, a key that is not text, or too large, deep or many aliases; the
+            message begins with `origin`.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{origin}: expected at most {MAX_BYTES} characters of YAML, got {len(text)}")

@@ -17,6 +17,7 @@ from torchlight.training import teacher
 
 MOST_PARAMETERS = 3 * 10**8  # thirty times the largest published network
 MOST_TENSORS = 10**4  # of parameters
+OBJECTIVE = "an objective, with forward(model, batch) and predict(model, batch)"
 MOST_BYTES = 2**36  # of a batch
 MOST_CLIPS = 10**9  # of an epoch
 
@@ -85,7 +86,7 @@ def check_kind(key: str, path: str, target: Callable) -> None:
     if not issubclass(target, nn.Module):
         raise ValueError(f"expected a subclass of torch.nn.Module, got {path}")
     if key == "objective" and not hasattr(target, "predict"):
-        raise ValueError(f"expected an objective, with forward(model, batch) and predict(model, batch), got {path}")
+        raise ValueError(f"expected {OBJECTIVE}, got {path}")
 
 
 def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
@@ -196,9 +197,5 @@ def build_objective(config: Config, objective: Callable) -> nn.Module:
     except (ValueError, TypeError) as error:
         raise ConfigError([f"objective_args.{line}" for line in str(error).splitlines()]) from error
     if not isinstance(built, nn.Module) or not hasattr(built, "predict"):
-        raise ConfigError(
-            [
-                f"objective: expected an objective, with forward(model, batch) and predict(model, batch), got {config.objective}"
-            ]
-        )
+        raise ConfigError([f"objective: expected {OBJECTIVE}, got {config.objective}"])
     return built

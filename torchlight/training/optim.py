@@ -11,10 +11,11 @@ from torchlight.config.options import Optimization
 
 
 def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all trainable parameters; `fused`: one kernel per step, without a host synchronization.
+    """The recipe's optimizer over all trainable parameters; `fused`: one kernel per step, without a host
+    synchronization.
 
-    With `decay_all` weight decay is applied to all of them, batch norm and biases included, as in the published code of most papers;
-    without it, vectors and biases are a first group without weight decay (TSGCNeXt).
+    With `decay_all` weight decay is applied to all of them, batch norm and biases included, as in the published code of
+    most papers; without it, vectors and biases are a first group without weight decay (TSGCNeXt).
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     not_decayed = (
@@ -43,8 +44,8 @@ def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False)
 def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Initialize the missing momentum buffers of a fused SGD with zeros.
 
-    PyTorch allocates them without a value, which stays there if the first step is skipped (float16), and its fused step fails if only
-    some parameters have a buffer (those that were not frozen).
+    PyTorch allocates them without a value, which stays there if the first step is skipped (float16), and its fused step
+    fails if only some parameters have a buffer (those that were not frozen).
     """
     for group in optimizer.param_groups:
         if group["fused"] and group.get("momentum"):
@@ -69,8 +70,8 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
 
     lr_interval epoch: constant within an epoch e; warm-up base_lr (e + 1) / W over W epochs, then
     base_lr lr_decay_rate^(number of milestones <= e), or the cosine over the remaining epochs.
-    lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the cosine
-    min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
+    lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the
+    cosine min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
     """
     epoch = step // steps_per_epoch
     if recipe.lr_interval == "epoch":
@@ -103,7 +104,7 @@ def cosine(start: float, end: float, share: float) -> float:
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, recipe: Optimization, step: int, steps_per_epoch: int) -> float:
-    """Set the learning rate of this step in all groups, and the weight decay in the groups that have one. Returns the learning rate."""
+    """Set learning rate and weight decay of this step in all groups that have them; returns the learning rate."""
     lr, decay = learning_rate(recipe, step, steps_per_epoch), weight_decay(recipe, step, steps_per_epoch)
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -113,7 +114,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, recipe: Optimization, step: i
 
 
 class MovingAverage:
-    """e <- decay e + (1 - decay) m after every optimizer step, running statistics included, without a warm-up (timm's ModelEma)."""
+    """e <- decay e + (1 - decay) m after every optimizer step, running statistics included (as timm's ModelEma)."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay

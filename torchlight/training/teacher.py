@@ -103,7 +103,8 @@ def find_problems(config: Config) -> list[str]:
         return []
     if config.teacher and not takes_teacher(objective):
         return [
-            f"teacher: expected an objective that takes one, such as torchlight.distillation.DecoupledKnowledge, got {config.objective}"
+            f"teacher: expected an objective that takes one, e.g. torchlight.distillation.DecoupledKnowledge, "
+            f"got {config.objective}"
         ]
     if takes_teacher(objective) and not config.teacher:
         keys = ", ".join(Entry.__dataclass_fields__)
@@ -165,9 +166,7 @@ def check_repeats(feeder: Feeder, clips: int = 64) -> None:
     if changed:
         what = ", ".join(changed)
         raise ConfigError(
-            [
-                f"teacher_cache: expected the same training clips in every epoch, got augmented ones ({what}); set it to false"
-            ]
+            [f"teacher_cache: expected the same clips in every epoch, got augmented ones ({what}); set it to false"]
         )
 
 
