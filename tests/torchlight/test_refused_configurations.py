@@ -95,7 +95,7 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
             "model: expected the path of a class, got torchlight.config.options.FIELDS, which is an object of the type dict"
         ],
     ),
-    (("--model", "torch.zeros"), ["model_args.expected a class or function with a signature"]),
+    (("--model", "torch.zeros"), ["model: expected a class whose arguments are known, got torch.zeros"]),
     (("--model", "torchlight.objective.Batch"), ["model: expected the path of a class"]),
     (("--model", "torchlight.config.options.Config"), ["model: expected a subclass of torch.nn.Module"]),
     (("--model", "model..Model"), ["model: expected a dotted path below model, feeders"]),

@@ -49,7 +49,7 @@ def import_class(path: str) -> Callable:
     """The class, or the function that makes an object, that a dotted path names.
 
     Raises:
-        ValueError: as `import_object`, or the path names a module or another object.
+        ValueError: as `import_object`, or the path names a module or another object, or its arguments are not known.
     """
     found = import_object(path)
     if not inspect.isclass(found) and not inspect.isroutine(found):
@@ -57,6 +57,10 @@ def import_class(path: str) -> Callable:
         classes = [n for n, v in vars(found).items() if inspect.isclass(v)] if inspect.ismodule(found) else []
         hint = f"; did you mean {path}.{classes[-1]}?" if len(classes) == 1 else ""
         raise ValueError(f"expected the path of a class, got {path}, which is {kind}{hint}")
+    try:
+        inspect.signature(found)
+    except (TypeError, ValueError) as error:  # a function in C
+        raise ValueError(f"expected a class whose arguments are known, got {path}") from error
     return found
 
 
@@ -66,11 +70,7 @@ def check_arguments(target: Callable, arguments: dict[str, Any]) -> tuple[dict[s
     Problems are unknown names (with the nearest known one), missing ones, and values of another type. A parameter
     without an annotation takes every value.
     """
-    try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):
-        return arguments, [f"expected a class or function with a signature, got {getattr(target, '__name__', target)}"]
-    kinds = annotations(target)
+    parameters, kinds = inspect.signature(target).parameters, annotations(target)
     known = {name: parameter for name, parameter in parameters.items() if parameter.kind in NAMED}
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     converted, problems = dict(arguments), []

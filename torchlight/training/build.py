@@ -20,6 +20,12 @@ MOST_TENSORS = 10**4  # of parameters
 OBJECTIVE = "an objective, with forward(model, batch) and predict(model, batch)"
 MOST_BYTES = 2**36  # of a batch
 MOST_CLIPS = 10**9  # of an epoch
+FRAMEWORK = {  # arguments of a feeder that are no part of train_feeder_args and test_feeder_args
+    "part": "the framework sets it",
+    "modality": "it is the option modality",
+    "seed": "it is the option seed",
+    "hold_out": "it is the option hold_out",
+}
 
 
 def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
@@ -56,14 +62,6 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
     if problems:
         raise ConfigError(problems)
     return classes
-
-
-FRAMEWORK = {  # arguments of a feeder that are no part of train_feeder_args and test_feeder_args
-    "part": "the framework sets it",
-    "modality": "it is the option modality",
-    "seed": "it is the option seed",
-    "hold_out": "it is the option hold_out",
-}
 
 
 def feeder_extras(config: Config, part: str) -> dict[str, Any]:
