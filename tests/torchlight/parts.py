@@ -126,6 +126,21 @@ class Interrupted(AtStep):
         raise KeyboardInterrupt
 
 
+class LongClips(Feeder):
+    """Announces batches that no memory holds."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.shape = (3, 10**12, 20, 1)
+
+
+class ManyClips(Feeder):
+    """Announces epochs without end."""
+
+    def __len__(self):
+        return 10**20
+
+
 class NotCopied(Feeder):
     """Holds what cannot be sent to another process."""
 

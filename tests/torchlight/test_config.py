@@ -14,7 +14,7 @@ from torchlight.config import imports
 from torchlight.config import options as config
 from torchlight.config.load import load_config
 from torchlight.config.options import PHASES, Config, ConfigError
-from torchlight.config.values import coerce
+from torchlight.system.values import coerce
 
 
 @pytest.fixture

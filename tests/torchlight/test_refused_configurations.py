@@ -46,8 +46,14 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
     (("--train-feeder-args.repeat", str(10**30)), ["train_feeder_args.repeat: expected an integer, got 1000"]),
     (("--train-feeder-args.largest_angle", "abc"), ["train_feeder_args.largest_angle: expected an integer, got 'abc'"]),
     (("--train-feeder-args.largest_angle", ".nan"), ["train_feeder_args.largest_angle: expected an integer, got nan"]),
-    (("--train-feeder-args.also", "5"), ["train_feeder_args: "]),
-    (("--train-feeder-args.also", "[[joint]]"), ["train_feeder_args.also: expected text, got ['joint']"]),
+    (
+        ("--train-feeder-args.also", "5"),
+        ["train_feeder_args.also: expected joint, bone, joint_motion or bone_motion, got 5"],
+    ),
+    (
+        ("--train-feeder-args.also", "[[joint]]"),
+        ["train_feeder_args.also: expected joint, bone, joint_motion or bone_motion, got ['joint']"],
+    ),
     (("--train-feeder-args.data_path", "5"), ["train_feeder_args: 5: "]),
     (("--train-feeder-args.data_path", "null"), ["train_feeder_args.data_path: expected text, got None"]),
     (("--train-feeder-args.data_path", "[a]"), ["train_feeder_args.data_path: expected text, got ['a']"]),
@@ -61,6 +67,14 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
         [f"{part}_feeder_args.window_size: expected an integer, got 'abc'" for part in ("train", "test")],
     ),
     (("--feeder-args.windowsize", "8"), [f"{part}_feeder_args.windowsize: unknown" for part in ("train", "test")]),
+    (
+        ("--feeder", "tests.torchlight.parts.LongClips"),
+        ["train_feeder_args: expected batches of at most 64 GiB, got clips of 3x10"],
+    ),
+    (
+        ("--feeder", "tests.torchlight.parts.ManyClips"),
+        ["train_feeder_args: expected at most 1000000000 clips per epoch, got 10"],
+    ),
     # arguments of the network
     (("--model-args", "drop_out=.nan"), ["model_args.drop_out: expected a finite number, got nan"]),
     (("--model-args", "drop_out=.inf"), ["model_args.drop_out: expected a finite number, got inf"]),

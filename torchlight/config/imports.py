@@ -6,9 +6,9 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from torchlight.config.values import coerce
 from torchlight.system.paths import ROOT
 from torchlight.system.text import nearest, quote, shorten
+from torchlight.system.values import coerce
 
 ROOTS = ("model", "feeders", "graph", "torchlight", "torch")
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -16,8 +16,8 @@ from torchlight.config.options import (
     check_values,
     find_without_effect,
 )
-from torchlight.config.values import coerce
 from torchlight.system.text import nearest, quote, shorten
+from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
 
 log = logging.getLogger("torchlight")
