@@ -12,7 +12,6 @@ those of the last epoch. With --hold-out the test part is not opened; these rows
 
 import argparse
 import csv
-import json
 import os
 import shlex
 import subprocess

@@ -17,10 +17,10 @@ from feeders.modality import derive
 from feeders.published_files import open_part
 from feeders.random_numbers import RandomNumbers
 from graph.skeleton import find_skeleton
+from torchlight.system.modalities import Modality
 
 # Published files do not name their skeleton; the number of joints identifies it.
 SKELETONS = {25: "graph.ntu_rgb_d", 21: "graph.hand", 20: "graph.ucla", 18: "graph.kinetics", 17: "graph.coco"}
-Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from feeders.device import constant
 
-MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
-
 
 def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
     """Bones: each joint minus the joint where its bone starts: (N, C, T, V, M) -> same; the root's bone is 0.

@@ -14,8 +14,8 @@ import torch
 
 from feeders.clip_part import ArrayPart, ClipPart, from_store
 from feeders.clip_store import LARGEST, MAX_CLASSES, MAX_LENGTH, MAX_NAME, MAX_SLOTS, ClipStore, is_text
-from feeders.modality import MODALITIES
 from torchlight.system.arrays import NUMBERS, open_archive, open_array
+from torchlight.system.modalities import MODALITIES
 from torchlight.system.pickles import read_pickle
 from torchlight.system.text import nearest, printable, quote
 

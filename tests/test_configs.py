@@ -16,12 +16,12 @@ import yaml
 from data.cli import class_names
 from data.ntu.benchmark import NTU60, NTU120
 from tests.feeders.synthetic import random_clips, write_store
-from torchlight import distillation
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
 from torchlight.training import build, checkpoint, optim
 from torchlight.training.run_dir import default_work_dir
+from torchlight.training.teacher import Teacher, batch_key, teacher_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config"
@@ -96,7 +96,7 @@ def workplace(tmp_path_factory) -> Path:
         if folder in PICKLES:
             write_pickle(place / "data" / folder / PICKLES[folder], num_class, num_point, splits)
     for config in map(load_config, RECIPES):
-        for teacher in distillation.teacher_configs(config):
+        for teacher in teacher_configs(config):
             weights = place / teacher.weights
             weights.parent.mkdir(parents=True, exist_ok=True)
             if not weights.exists():
@@ -120,12 +120,10 @@ def smaller(config: Config) -> Config:
 
 
 def give_teachers(config: Config, objective: torch.nn.Module) -> None:
-    models = [copy.deepcopy(network_of(teacher)) for teacher in distillation.teacher_configs(config)]
-    for model, teacher in zip(models, distillation.teacher_configs(config), strict=True):
+    models = [copy.deepcopy(network_of(teacher)) for teacher in teacher_configs(config)]
+    for model, teacher in zip(models, teacher_configs(config), strict=True):
         checkpoint.load_weights(model, teacher.weights, teacher.weights_key)
-    objective.teacher = distillation.Teacher(
-        models, [distillation.batch_key(t, config) for t in distillation.teacher_configs(config)]
-    )
+    objective.teacher = Teacher(models, [batch_key(t, config) for t in teacher_configs(config)])
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
@@ -225,7 +223,7 @@ def test_a_run_lives_where_its_file_lies(file):
 @pytest.mark.parametrize("file", [f for f in RECIPES if "teacher" in f.read_text()], ids=name_of)
 def test_a_teacher_is_what_a_shipped_recipe_leaves_on_the_same_split(file):
     config = load_config(file)
-    for teacher in distillation.teacher_configs(config):
+    for teacher in teacher_configs(config):
         run = Path(teacher.weights).parent
         source = load_config(CONFIG / run.relative_to("work_dir").parent.with_suffix(".yaml"))
         assert default_work_dir(source) == run

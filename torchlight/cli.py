@@ -1,4 +1,4 @@
-"""The command line of main.py: flags derived from the configuration's fields."""
+"""The command line of main.py: one flag per option of the configuration."""
 
 import argparse
 import logging
@@ -7,61 +7,46 @@ import re
 import typing
 from typing import Any
 
-import yaml
-
 from torchlight import phases
 from torchlight.config import legacy
 from torchlight.config.load import load_config
-from torchlight.config.options import FIELDS, TYPES, ConfigError
+from torchlight.config.options import COMMAND_LINE, FIELDS, SHARED_HELP, TYPES, ConfigError
 from torchlight.runtime import slurm
 from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
-from torchlight.system.text import nearest
+from torchlight.system.text import nearest, quote, shorten
+from torchlight.system.yaml_files import parse_yaml
 
 log = logging.getLogger("torchlight")
+KINDS = TYPES | dict.fromkeys(SHARED_HELP, dict)  # the type of each flag
+HELP = {name: field.metadata["help"] for name, field in FIELDS.items()} | SHARED_HELP
 
 
 def build_parser() -> Parser:
-    """One flag per field: --base-lr or --base_lr; mappings take KEY=VALUE pairs or --train-feeder-args.window_size 64."""
+    """--base-lr or --base_lr for each option; mappings take KEY=VALUE pairs or --feeder-args.window_size 64."""
     parser = Parser(prog="python main.py", description="Train and test skeleton-based action recognition.")
-    for name, field in FIELDS.items():
-        flags = sorted({f"--{name}", f"--{name.replace('_', '-')}"}, reverse=True)
-        kind = TYPES[name]
-        settings: dict[str, Any] = {
-            "dest": name,
-            "default": argparse.SUPPRESS,
-            "help": field.metadata["help"].replace("%", "%%"),
-        }
+    for name, kind in KINDS.items():
+        settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": HELP[name].replace("%", "%%")}
         if kind is dict:
-            settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE", "type": key_value}
+            settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
         elif typing.get_origin(kind) is list:
             settings |= {"nargs": "*", "metavar": name.upper()}
         elif kind is bool:
             settings |= {"nargs": "?", "const": "true", "metavar": "true|false"}
         elif typing.get_origin(kind) is typing.Literal:
             settings |= {"metavar": "|".join(typing.get_args(kind))}
-        parser.add_argument(*flags, **settings)
-    for name in legacy.flag_names(set(FIELDS)):
-        flags = {f"--{name}", f"--{name.replace('_', '-')}"}
-        parser.add_argument(*sorted(flags), dest=name, nargs="*", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        parser.option(name.replace("_", "-"), **settings)
     return parser
 
 
-def key_value(text: str) -> tuple[str, Any]:
-    """'drop_out=0.5' -> ('drop_out', 0.5), the value read as YAML."""
-    key, _, value = text.partition("=")
-    if not key or not value:
-        raise argparse.ArgumentTypeError(f"found {text!r}; KEY=VALUE is needed, and null for no value")
-    return key, read_value(text, value)
-
-
-def read_value(found: str, value: str) -> Any:
-    """A word of the command line as YAML reads it; `found` is what an error names."""
+def read_value(flag: str, text: str, problems: list[str]) -> Any:
+    """A word of the command line as YAML; what is not YAML becomes a problem."""
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"command line: found {found!r}; a value in the manner of YAML is needed"]) from error
+        return parse_yaml(text, flag)
+    except ValueError:
+        problems.append(f"{COMMAND_LINE}: {flag}: expected a YAML value, got {quote(text)}")
+        return None
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
@@ -70,55 +55,77 @@ def parse(argv: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: unknown flags (with the nearest known one) and malformed ones.
     """
-    words: list[str] = []
-    for word in legacy.translate_words(argv):
-        nested = re.fullmatch(r"--([\w-]+)\.([\w.]+)(?:=(.*))?", word)
-        if nested and TYPES.get(nested[1].replace("-", "_")) is dict:
-            words += [f"--{nested[1]}", nested[2] + "=" + (nested[3] or "")]
-        elif (
-            len(words) > 1
-            and words[-2].startswith("--")
-            and re.fullmatch(r"[\w.]+=", words[-1])
-            and not word.startswith("--")
-        ):
-            words[-1] += word
-        else:
-            words.append(word)
-    known, unknown = build_parser().parse_known_args(words)
-    flags = [f"--{name.replace('_', '-')}" for name in FIELDS]
+    known, unknown = build_parser().parse_known_args(join_nested(argv))
+    old, unknown = legacy.read_words(unknown) if unknown else ({}, [])
     problems = []
     for before, word in zip(["", *unknown], unknown, strict=False):
         if word.startswith("--"):
-            problems.append(
-                f"command line: {word}: unknown flag; {nearest(word.partition('=')[0].replace('_', '-'), flags)}"
-            )
-        elif not before.startswith("--"):  # or it is the value of an unknown flag
-            problems.append(f"command line: {word}: found a word that belongs to no flag; write --flag value")
-    if problems:
-        raise ConfigError(problems)
+            hint = nearest(word.partition("=")[0].replace("_", "-"), [f"--{name.replace('_', '-')}" for name in KINDS])
+            problems.append(f"{COMMAND_LINE}: {shorten(word)}: unknown flag; {hint}")
+        elif not before.startswith("--"):  # else it is the value of an unknown flag
+            problems.append(f"{COMMAND_LINE}: {shorten(word)}: expected --flag value, got a word without a flag")
     options = vars(known)
     for name, value in options.items():
-        if name not in TYPES:
-            options[name] = legacy.flag_value(value)
-        elif TYPES[name] is dict:
-            options[name] = {}
-            for key, item in value:
-                target = options[name]
-                *parents, leaf = key.split(".")
-                for parent in parents:
-                    target = target.setdefault(parent, {})
-                target[leaf] = item
-        elif isinstance(value, str) and TYPES[name] not in (str, str | None):
-            options[name] = read_value(f"--{name} {value}", value)
-        elif isinstance(value, list) and TYPES[name] != list[str]:
-            options[name] = [read_value(f"--{name} {item}", item) for item in value]
-    return options
+        flag = f"--{name.replace('_', '-')}"
+        if KINDS[name] is dict:
+            options[name] = nest(flag, value, problems)
+        elif isinstance(value, str) and KINDS[name] not in (str, str | None):
+            options[name] = read_value(flag, value, problems)
+        elif isinstance(value, list) and KINDS[name] != list[str]:
+            options[name] = [read_value(flag, item, problems) for item in value]
+    if problems:
+        raise ConfigError(problems)
+    return options | old
+
+
+def join_nested(argv: list[str]) -> list[str]:
+    """`--model-args.drop_out 0.5` and `--model-args.drop_out=0.5` as `--model-args drop_out=0.5`."""
+    words: list[str] = []
+    waiting = False  # for the value of a nested flag
+    for word in argv:
+        nested = re.fullmatch(r"--([\w-]+)\.([\w.]+)(?:=(.*))?", word, re.DOTALL)
+        if nested and KINDS.get(nested[1].replace("-", "_")) is dict:
+            words += [f"--{nested[1]}", f"{nested[2]}={nested[3] or ''}"]
+            waiting = nested[3] is None
+        elif waiting and not word.startswith("--"):
+            words[-1] += word
+            waiting = False
+        else:
+            words.append(word)
+            waiting = False
+    return words
+
+
+def nest(flag: str, pairs: list[str], problems: list[str]) -> dict[str, Any]:
+    """["a.b=1"] -> {"a": {"b": 1}}, the values read as YAML.
+
+    A word without a value becomes a problem, and so does a key that has both a value and keys below it.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key and value:
+            values[key] = read_value(f"{flag} {shorten(key)}", value, problems)
+        else:
+            problems.append(f"{COMMAND_LINE}: {flag}: expected KEY=VALUE (KEY=null for no value), got {quote(pair)}")
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, leaf = key.split(".")
+        taken = [name for i in range(1, len(parents) + 1) if (name := ".".join(parents[:i])) in values]
+        if taken:
+            problems.append(f"{COMMAND_LINE}: {flag}: expected one of {shorten(taken[0])} and {shorten(key)}, got both")
+            continue
+        inner = out
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = value
+    return out
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code is that of `torchlight.system.command.run`."""
     code = run(act, argv)
-    if "RANK" in os.environ:  # one of a group: gloo's threads abort an exit in which another process is already gone
+    if "RANK" in os.environ:  # leave at once: gloo's threads abort an interpreter that exits after another rank is gone
         os._exit(code)
     return code
 
@@ -130,7 +137,7 @@ def act(argv: list[str]) -> int:
     options = parse(argv)
     config = load_config(options.pop("config", None), options)
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        config.resume, config.overwrite = True, False  # torchrun starts a broken run again: go on with it
+        config.resume, config.overwrite = True, False  # torchrun restarted a failed run: continue it
     if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
         return launch(argv, len(config.device))
     phases.run(config)

@@ -1,7 +1,7 @@
-"""Distillation: a student learns from the logits of frozen teachers as well as from the labels.
+"""Distillation: a student is trained on the labels and on the logits of frozen teachers.
 
 Hinton, Vinyals, Dean, NIPS workshop 2014, arXiv 1503.02531 (`LogitDistillation`).
-Zhao, Cui, Song, Qiu, Liang, CVPR 2022, arXiv 2203.08679 (`DecoupledKnowledge`, also used for the DKE-GCN students).
+Zhao, Cui, Song, Qiu, Liang, CVPR 2022, arXiv 2203.08679 (`DecoupledKnowledge`, used for the DKE-GCN students).
 
 The option `teacher` of a configuration describes the teachers; `torchlight.training.teacher` loads them.
 """
@@ -12,15 +12,18 @@ from torch.nn import functional as F
 
 
 class Distillation(nn.Module):
-    """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student), e the epoch counted from 1.
+    """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student) in epoch e, from 1.
 
-    The divergence, a mean over clips, is the subclass's. Terms to log: ce, those of the divergence (unweighted) and `agreement`, the
-    percentage of clips that student and teacher give the same class.
+    A subclass defines the divergence, a mean over clips. Terms to log: ce, those of the divergence (unweighted) and
+    `agreement`, the percentage of clips that student and teacher assign to the same class.
 
     Args:
-        temperature: divides the logits of both.
+        temperature: divisor of the logits of student and teacher.
         ce_weight: weight of the cross entropy with the labels.
-        warm_up_epoch: epochs over which the weight of the divergence rises linearly; 0: full from the start.
+        warm_up_epoch: epochs over which the weight of the divergence increases linearly; 0: full weight from the start.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     takes_teacher = True
@@ -28,7 +31,7 @@ class Distillation(nn.Module):
     def __init__(self, temperature: float, ce_weight: float, warm_up_epoch: int):
         super().__init__()
         if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature: found {temperature}; a number above 0 is needed")
+            raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
         for name, value in (("ce_weight", ce_weight), ("warm_up_epoch", warm_up_epoch)):
             check_weight(name, value)
         self.temperature, self.ce_weight, self.warm_up_epoch = temperature, ce_weight, warm_up_epoch
@@ -37,7 +40,7 @@ class Distillation(nn.Module):
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that begins, counted from 1."""
+        """Start an epoch, counted from 1."""
         self.share = min(epoch / self.warm_up_epoch, 1.0) if self.warm_up_epoch else 1.0
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -55,14 +58,14 @@ class Distillation(nn.Module):
         return model(batch["data"])
 
     def divergence(self, student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, num_class), twice, and labels (N,) -> the weighted divergence, and its terms."""
+        """Logits of both (N, num_class) and labels (N,) -> the weighted divergence, and its terms to log."""
         raise NotImplementedError
 
 
 class DecoupledKnowledge(Distillation):
-    """divergence = alpha TAKD + beta NAKD: what the teacher says of the labelled action, and of all the others among themselves.
+    """divergence = alpha TAKD + beta NAKD: the divergences of the target class and of the non-target classes.
 
-    The defaults are our guess: the DKE-GCN repository names no constants (docs/distillation.md).
+    The defaults are our choice: the DKE-GCN repository gives no constants (docs/distillation.md).
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class DecoupledKnowledge(Distillation):
 
 
 class LogitDistillation(Distillation):
-    """divergence = alpha KL(teacher || student): as if beta were alpha times the teacher's doubt in the labelled action."""
+    """divergence = alpha KL(teacher || student): `DecoupledKnowledge` with beta = alpha (1 - p_target) per clip."""
 
     def __init__(self, alpha: float = 1.0, temperature: float = 2.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
         super().__init__(temperature, ce_weight, warm_up_epoch)
@@ -97,16 +100,16 @@ class LogitDistillation(Distillation):
 
 
 def check_weight(name: str, value: float) -> None:
-    """Raises ValueError for a weight that is negative or no number."""
+    """Raises ValueError for a weight that is negative or not finite."""
     if not 0 <= value < float("inf"):
-        raise ValueError(f"{name}: found {value}; 0 or more is needed")
+        raise ValueError(f"{name}: expected a finite number, 0 or more, got {value}")
 
 
-# Divergences, all of (N, num_class) logits, clip by clip
+# Divergences of logits (N, num_class), one value per clip
 
 
 def precise(logits: Tensor) -> Tensor:
-    """At least float32: half precision has neither the range nor the digits for what follows."""
+    """Logits in float32 or more: half precision has too little range for the divergences."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -121,15 +124,18 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def decoupled_divergence(student: Tensor, teacher: Tensor, label: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Target-action and non-target-action divergence, (N,) each, without the factor temperature^2; logits (N, num_class), label (N,).
+    """Target-class and non-target-class divergence, (N,) each, without the factor temperature^2.
 
-    With g the labelled action and p the teacher's probabilities, KL(teacher || student) = TAKD + (1 - p_g) NAKD. Everything stays in log
-    space, so that any logits give finite values and gradients. Raises ValueError for fewer than three classes.
+    Logits are (N, num_class), label (N,).
+
+    With target class g and the teacher's probabilities p, KL(teacher || student) = TAKD + (1 - p_g) NAKD. All terms are
+    computed in log space, so that all finite logits give finite values and gradients.
+
+    Raises:
+        ValueError: fewer than three classes.
     """
     if student.shape[1] < 3:
-        raise ValueError(
-            f"found {student.shape[1]} classes; decoupled distillation needs three or more: one target and others to compare"
-        )
+        raise ValueError(f"num_class: expected 3 or more for decoupled distillation, got {student.shape[1]}")
     (s_target, s_others), (t_target, t_others) = (
         split_target(precise(x) / temperature, label) for x in (student, teacher)
     )
@@ -137,8 +143,8 @@ def decoupled_divergence(student: Tensor, teacher: Tensor, label: Tensor, temper
 
 
 def split_target(z: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) -> log probabilities of (g, not g), (N, 2), and of the others given that it is not g, (N, K - 1)."""
+    """Logits (N, K), target g (N,) -> log probabilities of (g, not g), (N, 2), and of the others, (N, K - 1)."""
     column = torch.arange(z.shape[1] - 1, device=z.device)
-    others = z.gather(1, column + (column >= label[:, None]))  # all columns but g, so that nothing needs to be masked
+    others = z.gather(1, column + (column >= label[:, None]))  # all columns but g, so that no mask is needed
     target, rest = z.gather(1, label[:, None]).squeeze(1), others.logsumexp(1)
     return torch.stack([F.logsigmoid(target - rest), F.logsigmoid(rest - target)], 1), F.log_softmax(others, 1)

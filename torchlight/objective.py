@@ -1,7 +1,7 @@
 """Objectives map (model, batch) to a loss; a paper's own loss is one more class with these two methods.
 
-`forward` returns (loss, logits, terms): logits (N, num_class), or None if they answer to no label of the batch (mixed clips), so that
-no training accuracy is counted; terms are further means over the batch to log.
+`forward` returns (loss, logits, terms): logits (N, num_class), or None if they belong to no label of the batch (mixed
+clips), so that no training accuracy is computed; terms are further means over the batch to log.
 """
 
 import torch
@@ -12,36 +12,40 @@ Batch = dict[str, torch.Tensor]
 
 
 class Classification(nn.Module):
-    """Cross entropy, perhaps with smoothed targets and mixed clips.
+    """Cross entropy, optionally with label smoothing and mixup.
 
-    Mixup (Zhang et al., ICLR 2018) as TSGCNeXt trains with it: a batch is mixed as a whole or not at all; the partner of a clip is its
-    mirror image in the batch, x <- lam x + (1 - lam) flip(x), lam ~ Beta(alpha, alpha), and the loss is mixed alike.
+    Mixup (Zhang et al., ICLR 2018) as in TSGCNeXt: either all clips of a batch are mixed or none; each clip is mixed
+    with the clip at the same position of the reversed batch, x <- lam x + (1 - lam) flip(x), lam ~ Beta(alpha, alpha),
+    and so are the losses.
 
     Args:
         label_smoothing: share of the target spread evenly over all classes.
-        mixup_alpha: parameter of the Beta distribution, 0: no mixup.
-        mixup_prob: share of the batches (with update_freq: of the backward passes) that are mixed.
+        mixup_alpha: parameter of the Beta distribution; 0: no mixup.
+        mixup_prob: probability that a batch (with update_freq: the batch of an accumulation step) is mixed.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    >>> Classification(label_smoothing=0.1).label_smoothing
+    0.1
     """
 
     def __init__(self, label_smoothing: float = 0.0, mixup_alpha: float = 0.0, mixup_prob: float = 1.0):
         super().__init__()
-        problems = [
-            f"{name}: found {value}; {allowed} is needed"
-            for name, value, good, allowed in (
-                ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "0 <= label_smoothing < 1"),
-                ("mixup_alpha", mixup_alpha, 0 <= mixup_alpha < float("inf"), "0 or more"),
-                ("mixup_prob", mixup_prob, 0 <= mixup_prob <= 1, "0 <= mixup_prob <= 1"),
-            )
-            if not good
-        ]
+        ranges = (
+            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "0 <= label_smoothing < 1"),
+            ("mixup_alpha", mixup_alpha, 0 <= mixup_alpha < float("inf"), "a finite number, 0 or more"),
+            ("mixup_prob", mixup_prob, 0 <= mixup_prob <= 1, "0 <= mixup_prob <= 1"),
+        )
+        problems = [f"{name}: expected {expected}, got {value}" for name, value, good, expected in ranges if not good]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         self.label_smoothing, self.mixup_alpha, self.mixup_prob = label_smoothing, mixup_alpha, mixup_prob
 
     def forward(
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor]]:
-        """(loss, logits (N, num_class) or None where clips are mixed, further terms to log)."""
+        """(loss, logits (N, num_class) or None if the clips are mixed, further terms to log)."""
         data, label, lam = batch["data"], batch["label"], self.draw_share()
         if lam is None:
             logits = model(data)
@@ -50,7 +54,7 @@ class Classification(nn.Module):
         return lam * self.cross_entropy(logits, label) + (1 - lam) * self.cross_entropy(logits, label.flip(0)), None, {}
 
     def draw_share(self) -> float | None:
-        """How much of itself each clip of this batch keeps; None: not mixed. Drawn on the CPU, whatever the device."""
+        """The weight lam of each clip in its mixture, sampled on the CPU for every device; None: no mixup."""
         if self.mixup_alpha == 0 or torch.rand(()) >= self.mixup_prob:
             return None
         return float(torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample())

@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
-from feeders.modality import MODALITIES, bone, motion
+from feeders.modality import bone, motion
 from graph import hand, kinetics, ntu_rgb_d, ucla
+from torchlight.system.modalities import MODALITIES
 
 RECIPES = ("ntu", "ucla", "kinetics", "pyskl")
 

@@ -8,9 +8,9 @@ import torch
 
 from feeders import clip_part, feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.batch_feeder import BatchFeeder
-from feeders.modality import MODALITIES
 from tests.feeders.synthetic import random_clips, write_store
 from tests.pretend import OnGpu, gpu
+from torchlight.system.modalities import MODALITIES
 
 CUDA = torch.device("cuda:0")
 PYSKL = dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)

@@ -1,5 +1,6 @@
 """A network, objectives and feeders that do what an experiment should not."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -25,6 +26,15 @@ class Plain(nn.Module):
 
     def forward(self, data: Tensor) -> Tensor:
         return self.fc(torch.tanh(self.first(data.mean(2).flatten(1))))
+
+
+class Endless(nn.Module):
+    """A network whose constructor adds layers without end."""
+
+    def __init__(self, **arguments):
+        super().__init__()
+        for i in itertools.count():
+            self.register_parameter(str(i), nn.Parameter(torch.empty(1)))
 
 
 class Heir(ctrgcn.Model):
@@ -116,9 +126,31 @@ class Interrupted(AtStep):
         raise KeyboardInterrupt
 
 
+class LongClips(Feeder):
+    """Announces batches that no memory holds."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.shape = (3, 10**12, 20, 1)
+
+
+class ManyClips(Feeder):
+    """Announces epochs without end."""
+
+    def __len__(self):
+        return 10**20
+
+
 class NotCopied(Feeder):
     """Holds what cannot be sent to another process."""
 
     def __init__(self, data_path: str, window_size: int, part: str = "train", modality: str = "joint", seed: int = 0):
         super().__init__(data_path, part=part, modality=modality, seed=seed, window_size=window_size)
         self.secret = lambda: None
+
+
+class Unannotated(Plain):
+    """A network whose constructor declares no types."""
+
+    def __init__(self, num_class, num_point, num_person, width):
+        super().__init__(num_class, num_point, num_person, *width)

@@ -1,6 +1,10 @@
 """From YAML files and flags to one configuration, and every mistake on the way."""
 
 import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -8,8 +12,9 @@ import yaml
 from torchlight import cli
 from torchlight.config import imports
 from torchlight.config import options as config
-from torchlight.config.load import coerce, load_config
-from torchlight.config.options import Config, ConfigError
+from torchlight.config.load import load_config
+from torchlight.config.options import PHASES, Config, ConfigError
+from torchlight.system.values import coerce
 
 
 @pytest.fixture
@@ -39,6 +44,18 @@ def test_the_command_line_beats_the_file_the_file_its_base_and_the_base_the_defa
     assert found.model_args == {"a": 1, "b": {"c": 2, "d": 3}}
     assert found.origins["base_lr"].endswith("base.yaml") and found.origins["num_epoch"].endswith("experiment.yaml")
     assert found.origins["batch_size"] == "command line" and "momentum" not in found.origins
+
+
+def test_feeder_args_are_for_both_feeders_whose_own_arguments_override_them(write):
+    write("base.yaml", feeder_args={"a": 1, "b": {"c": 1, "d": 1}}, test_feeder_args={"a": 2, "clips": 10})
+    file = write(base="base.yaml", feeder_args={"b": {"c": 2}}, train_feeder_args={"repeat": 5})
+    found = load_config(file)
+    assert found.train_feeder_args == {"a": 1, "b": {"c": 2, "d": 1}, "repeat": 5}
+    assert found.test_feeder_args == {"a": 2, "b": {"c": 2, "d": 1}, "clips": 10}
+    found = from_flags("--feeder-args.a", 3, "--test-feeder-args", "a=4", file=file)
+    assert (found.train_feeder_args["a"], found.test_feeder_args["a"]) == (3, 4)
+    assert "feeder_args" not in yaml.safe_load(found.to_yaml())
+    assert load_config(write(feeder_args=None, model_args={})).train_feeder_args == {}
 
 
 def test_a_base_has_no_base(write):
@@ -90,16 +107,16 @@ def test_values_of_flags_are_never_evaluated():
     [
         (("--base-rl", "1"), "--base-rl: unknown flag; did you mean --base-lr?"),
         (("--batch", "1"), "unknown flag"),  # no abbreviations
-        (("--model-args", "drop_out"), "KEY=VALUE is needed"),
-        (("--model-args.drop_out",), "KEY=VALUE is needed"),
-        (("--model-args.drop_out", "--seed", "1"), "KEY=VALUE is needed"),
-        (("--base-lr", "[1"), "found '--base_lr [1'; a value in the manner of YAML is needed"),
+        (("--model-args", "drop_out"), "expected KEY=VALUE"),
+        (("--model-args.drop_out",), "expected KEY=VALUE"),
+        (("--model-args.drop_out", "--seed", "1"), "expected KEY=VALUE"),
+        (("--base-lr", "[1"), "--base-lr: expected a YAML value, got '[1'"),
         (("--base-lr",), "expected one argument"),
-        (("--base-lr", "fast"), "base_lr: found 'fast'; float is needed"),
-        (("--phase", "trian"), "phase: found 'trian'; allowed: train, test"),
-        (("--num-epoch", "2.5"), "num_epoch: found 2.5; int is needed"),
-        (("--resume", "perhaps"), "resume: found 'perhaps'; bool is needed"),
-        (("stray",), "stray: found a word that belongs to no flag"),
+        (("--base-lr", "fast"), "base_lr: expected a finite number, got 'fast'"),
+        (("--phase", "trian"), "phase: expected train, test, model_size, show, report or export-weights, got 'trian'"),
+        (("--num-epoch", "2.5"), "num_epoch: expected an integer, got 2.5"),
+        (("--resume", "maybe"), "resume: expected true or false, got 'maybe'"),
+        (("stray",), "stray: expected --flag value"),
         (("--config", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
     ],
 )
@@ -121,13 +138,13 @@ def test_all_problems_of_a_file_are_told_together(write):
     problems = problems_of(lambda: from_flags("--ema-decay", "1", file=file))
     for key, part in (
         ("base_rl", "did you mean base_lr?"),
-        ("num_epoch", "int is needed"),
-        ("nesterov", "bool is needed"),
-        ("model_args", "dict is needed"),
-        ("modality", "allowed: joint, bone, joint_motion, bone_motion"),
-        ("optimizer", "allowed: SGD, Adam, AdamW"),
-        ("batch_size", "at least 1 is needed"),
-        ("ema_decay", "0 <= ema_decay < 1 is needed"),
+        ("num_epoch", "expected an integer"),
+        ("nesterov", "expected true or false"),
+        ("model_args", "expected a mapping"),
+        ("modality", "expected joint, bone, joint_motion or bone_motion"),
+        ("optimizer", "expected SGD, Adam or AdamW"),
+        ("batch_size", "expected 1 or more, got 0"),
+        ("ema_decay", "expected 0 <= ema_decay < 1, got 1.0"),
     ):
         assert any(key in problem and part in problem for problem in problems), key
     assert len(problems) == 8
@@ -136,17 +153,18 @@ def test_all_problems_of_a_file_are_told_together(write):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"step": [5, 3]}, "rising order"),
+        ({"step": [5, 3]}, "ascending order"),
         ({"step": [5], "lr_schedule": "cosine"}, "has no effect"),
-        ({"freeze": ["PA"]}, "one needs the other"),
-        ({"freeze_epoch": 3}, "one needs the other"),
+        ({"freeze": ["PA"]}, "expected both or neither"),
+        ({"freeze_epoch": 3}, "expected both or neither"),
         ({"momentum": 0.0}, "set nesterov false"),
-        ({"resume": True, "overwrite": True}, "choose one"),
-        ({"base_lr": float("nan")}, "0 or more is needed"),
-        ({"device": ["gpu"]}, "GPU numbers or cpu"),
-        ({"device": ["0", "cpu"]}, "GPU numbers or cpu"),
-        ({"weight_decay_end": 0.1, "weight_decay": 0.0}, "a weight_decay to begin with"),
-        ({"save_interval": 0}, "at least 1"),
+        ({"resume": True, "overwrite": True}, "expected one of them"),
+        ({"base_lr": float("nan")}, "expected a finite number, got nan"),
+        ({"min_lr": 0.5, "lr_schedule": "cosine"}, "expected at most base_lr 0.1, got 0.5"),
+        ({"device": ["gpu"]}, "GPU numbers, or cpu"),
+        ({"device": ["0", "cpu"]}, "GPU numbers, or cpu"),
+        ({"weight_decay_end": 0.1, "weight_decay": 0.0}, "expected a weight_decay above 0"),
+        ({"save_interval": 0}, "expected 1 or more"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(options, word):
@@ -173,7 +191,7 @@ def test_only_conversions_that_lose_nothing_are_made():
         (True, str),
         ("a: 1", dict),
     ):
-        with pytest.raises(ValueError, match="is needed"):
+        with pytest.raises(ValueError, match="^expected .*, got "):
             coerce(value, kind)
 
 
@@ -197,8 +215,12 @@ def test_the_resolved_configuration_loads_again_to_an_equal_one(tmp_path, write)
             assert getattr(again, name) == getattr(first, name), name
 
 
-def test_every_option_is_documented():
-    assert all(field.metadata["help"] for field in config.FIELDS.values())
+def test_every_option_is_documented_and_has_an_effect_in_some_phase():
+    for name, field in config.FIELDS.items():
+        phases = field.metadata["phases"]
+        assert field.metadata["help"] and phases and set(phases) <= set(PHASES), name
+        if "low" in field.metadata:
+            assert config.check_range(name, field.default) is None, name
 
 
 def test_the_phase_show_prints_every_option_with_its_origin_and_writes_nothing(tmp_path, experiment, main):
@@ -236,12 +258,73 @@ def test_a_dotted_path_names_an_object():
     assert imports.import_object("torchlight.config.options.Config") is Config
 
 
+def test_arguments_become_the_annotated_types():
+    def target(
+        width: int,
+        rate: float = 0,
+        name: str = "",
+        on: bool = False,
+        widths: Sequence[int] | None = None,
+        pair: tuple[int, float] = (1, 2),
+        kind: Literal["a", 1] = "a",
+        either: int | str = 0,
+        options: dict[str, float] | None = None,
+        path: Path | None = None,
+        free=None,
+    ): ...
+
+    given = {
+        "width": 8,
+        "rate": "1e-4",
+        "name": 5,
+        "on": True,
+        "widths": 3,
+        "pair": [1, 2],
+        "kind": 1,
+        "either": "5",
+        "options": {"x": 1},
+        "path": "here",
+        "free": {1: 2},
+    }
+    right = given | {"rate": 1e-4, "name": "5", "widths": [3], "pair": [1, 2.0], "options": {"x": 1.0}}
+    found, problems = imports.check_arguments(target, given)
+    assert found == right and not problems and isinstance(found["pair"][1], float)
+    wrong = {
+        "width": 8.0,
+        "rate": True,
+        "name": None,
+        "on": 0,
+        "widths": [1.5],
+        "pair": [1],
+        "kind": True,
+        "either": [],
+        "options": {"x": "y"},
+        "free": float("nan"),
+    }
+    _, problems = imports.check_arguments(target, wrong)
+    assert [problem.split(":")[0] for problem in problems] == list(wrong)[:-1]
+    assert all(re.match(r"\w+: expected .*, got ", problem) for problem in problems)
+
+
+def test_a_class_with_annotations_that_cannot_be_resolved_keeps_those_that_can():
+    namespace: dict = {}
+    exec("def target(a: int, b: 'Missing'): ...", namespace)
+    _, problems = imports.check_arguments(namespace["target"], {"a": "x", "b": "y"})
+    assert problems == ["a: expected an integer, got 'x'"]
+
+
+def test_a_class_that_takes_any_name_is_given_any_name():
+    def target(a: int, **others): ...
+
+    assert imports.check_arguments(target, {"a": 1, "b": 2}) == ({"a": 1, "b": 2}, [])
+
+
 def test_wrong_arguments_are_named_with_the_nearest_right_ones():
     def target(num_class, drop_out=0.5, *, graph):
         pass
 
-    assert imports.check_arguments(target, {"num_class": 1, "graph": 2}) == []
-    unknown, missing = imports.check_arguments(target, {"num_class": 1, "dropout": 2})
+    assert imports.check_arguments(target, {"num_class": 1, "graph": 2}) == ({"num_class": 1, "graph": 2}, [])
+    _, (unknown, missing) = imports.check_arguments(target, {"num_class": 1, "dropout": 2})
     assert "dropout: unknown argument; did you mean drop_out?" in unknown and "graph: missing" in missing
 
 
@@ -264,7 +347,8 @@ def test_every_wrong_argument_of_an_experiment_is_told_before_anything_is_read_o
 def test_what_the_framework_tells_a_feeder_cannot_be_told_twice(experiment, main, store, tmp_path):
     config = experiment(train_feeder_args={"data_path": str(store), "seed": 3, "part": "test"})
     code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
-    assert code == 2 and "train_feeder_args.part: is set by the framework" in err and "use the option seed" in err
+    assert code == 2 and "train_feeder_args.part: expected nothing, because the framework sets it" in err
+    assert "train_feeder_args.seed: expected nothing, because it is the option seed" in err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""Old configuration files and command lines in our words, by the table config/legacy.yaml.
+"""Configuration files and command lines of other programs as our options, by the table config/legacy.yaml.
 
-What never had an effect is left out and named once; where it would have had one that is not offered, it is refused with the reason.
+`is_old` tells whether anything has to be translated, `translate` does it for files, and `read_words` for the words of a
+command line that are not ours. An old option without any effect is left out and named in the log; one with an effect
+that is not offered here is refused with the reason. Facts about programs, networks and data sets are in the table only.
 """
 
 import functools
@@ -9,199 +11,256 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
+from torchlight.config.options import COMMAND_LINE, FEEDER_ARGS, ConfigError
 from torchlight.system.paths import ROOT
+from torchlight.system.text import quote
+from torchlight.system.yaml_files import parse_yaml, read_yaml
 
 log = logging.getLogger("torchlight")
 TABLE = ROOT / "config" / "legacy.yaml"
-COMMAND_LINE = "command line"
-PARTS = ("train_feeder_args", "test_feeder_args")
 Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 Name = tuple[str, ...]  # ("model_args", "graph_args", "layout")
 
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """The table, with `feeder_args` written out for both parts."""
-    table = yaml.safe_load(TABLE.read_text())
+    """The table, with `feeder_args` written out for both feeders."""
+    table = read_yaml(TABLE)
     for feeder in table["feeders"].values():
         options = feeder["options"].items()
         feeder["options"] = {
-            name.replace("feeder_args", part) if name.startswith("feeder") else name: r
-            for name, r in options
-            for part in PARTS
+            name.replace("feeder_args", part) if name.startswith("feeder") else name: rule
+            for name, rule in options
+            for part in FEEDER_ARGS
         }
     return table
 
 
-def flag_names(known: set[str]) -> list[str]:
-    """Old options of command lines that are not options of ours."""
-    return [name for name in table()["options"] if name not in known]
+def is_old(layers: list[Layer]) -> bool:
+    """Whether any path, name or value is one that `translate` replaces."""
+    freeze, switches = table()["freeze"], table()["stream"]["switches"]
+    old = {freeze["part"], freeze["epoch"], table()["share"]} | {
+        f"{p}.{switch}" for p in FEEDER_ARGS for switch in switches
+    }
+    feeder, model = {}, {}
+    for _, options in layers:
+        feeder, model = entry("feeder", options, feeder), entry("model", options, model)
+        if any(key in options and named.keys() - {"options"} for key, named in (("feeder", feeder), ("model", model))):
+            return True
+        rules = rules_of(feeder, model)
+        for name, value in flatten(options):
+            dotted = ".".join(name)
+            if dotted in old or applies(rules.get(dotted), value):
+                return True
+    return False
 
 
-def flag_value(words: list[str]) -> Any:
-    """What the words after an old flag say, read as YAML: none is true, several are a list."""
-    values = [yaml.safe_load(word) for word in words]
+def read_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options of another program among words of a command line, and the words that remain.
+
+    Raises:
+        ValueError: a program that is not part of this project.
+    """
+    programs, flags = table()["programs"], table()["flags"]
+    if words and words[0] in programs:
+        if programs[words[0]]:
+            raise ValueError(f"command line: {words[0]}: {programs[words[0]]}")
+        words = words[1:]
+    options: dict[str, Any] = {}
+    remaining: list[str] = []
+    values = remaining  # where the words after a flag go
+    for word in words:
+        if not re.match(r"-\D", word):
+            values.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        name = flags.get(flag, flag.removeprefix("--").replace("-", "_"))
+        if name in table()["options"] or flag in flags:
+            values = options[name] = [value] if equals else []
+        else:
+            remaining.append(word)
+            values = remaining
+    return {name: read_flag(name, values, name in flags.values()) for name, values in options.items()}, remaining
+
+
+def read_flag(name: str, words: list[str], is_text: bool) -> Any:
+    """The value of an old flag as YAML (or as text): true without words, a list of several."""
+    try:
+        values = words if is_text else [parse_yaml(word, "") for word in words]
+    except ValueError as error:
+        raise ConfigError([f"command line: --{name}: expected a YAML value, got {quote(' '.join(words))}"]) from error
     return True if not values else values[0] if len(values) == 1 else values
 
 
-def translate_words(argv: list[str]) -> list[str]:
-    """A command line without the name of ST-GCN's processor and with our long flags.
-
-    Raises:
-        ValueError: a processor that is not part of this project.
-    """
-    programs, flags = table()["programs"], table()["flags"]
-    if argv and argv[0] in programs:
-        if programs[argv[0]]:
-            raise ValueError(f"command line: {argv[0]}: {programs[argv[0]]}")
-        argv = argv[1:]
-    return [flags.get(word, word) for word in argv]
-
-
 def translate(layers: list[Layer], problems: list[str]) -> list[Layer]:
-    """Options in our words, layer by layer; a file of ours stays as it is. What cannot be said in our words is added to `problems`."""
+    """All layers as options of ours; what has no equivalent is added to `problems`. A layer of ours stays as it is."""
     translator = Translator(problems)
     out = [new for layer in layers for new in translator.layer(*layer)]
     if translator.left_out:
-        log.warning("without any effect here, and left out: %s", ", ".join(sorted(translator.left_out)))
+        log.warning("old options without any effect, left out: %s", ", ".join(sorted(translator.left_out)))
     if translator.renamed:
         log.info("old names: %s", "; ".join(translator.renamed))
     return out
 
 
 class Translator:
-    """Reads layers in order, remembering which reader and network the files named, and which stream was chosen."""
+    """Reads layers in order; keeps which feeder and network the files named, and which stream was chosen."""
 
     def __init__(self, problems: list[str]):
         self.problems = problems
         self.feeder, self.model = {}, {}
-        self.stream = {"bone": False, "vel": False}
+        self.switches = dict.fromkeys(table()["stream"]["switches"], False)
         self.left_out: set[str] = set()
         self.renamed: list[str] = []
 
     def layer(self, origin: str, options: dict[str, Any]) -> list[Layer]:
-        """One layer in our words, after the defaults of the program that it was written for."""
+        """One layer as options of ours, after the defaults of the program that it was written for."""
         flat = dict(flatten(options))
         layers: list[Layer] = []
-        self.feeder = table()["feeders"].get(str(options.get("feeder")), {} if "feeder" in options else self.feeder)
-        self.model = table()["models"].get(str(options.get("model")), {} if "model" in options else self.model)
-        paths = [entry for key, entry in (("feeder", self.feeder), ("model", self.model)) if key in options]
-        out = {name_of(name): value for entry in paths for name, value in entry.get("set", {}).items()}
-        rules = self.feeder.get("options", {}) | table()["options"] | self.model.get("options", {})
+        self.feeder, self.model = entry("feeder", options, self.feeder), entry("model", options, self.model)
+        named = [(key, found) for key, found in (("feeder", self.feeder), ("model", self.model)) if key in options]
+        out = {name_of(name): value for _, found in named for name, value in found.get("set", {}).items()}
+        rules = rules_of(self.feeder, self.model)
         for name, value in flat.items():
-            for new, said in self.reword(origin, name, value, rules.get(".".join(map(str, name)))).items():
-                if new in out and out[new] != said and new not in flat:
-                    self.problems.append(
-                        f"{origin}: {'.'.join(new)}: found {out[new]!r} and {said!r}, said by two old options; give one"
-                    )
-                out[new] = said
-        for entry, key in ((self.feeder, "feeder"), (self.model, "model")):
-            if key in options and "refuse" in entry:
-                self.problems.append(f"{origin}: {key}: found {options[key]!r}; {entry['refuse']}")
-            if key in options and "to" in entry:
-                out[(key,)] = entry["to"]
-                self.renamed.append(f"{options[key]} is {entry['to']}")
+            for new, meaning in self.reword(origin, name, value, rules.get(".".join(name))).items():
+                if new in out and out[new] != meaning and new not in flat:
+                    both = f"{quote(out[new])} and {quote(meaning)} from two old options"
+                    self.problems.append(f"{origin}: {'.'.join(new)}: expected one value, got {both}")
+                out[new] = meaning
+        for key, found in named:
+            if "refuse" in found:
+                self.problems.append(f"{origin}: {key}: {found['refuse']}; got {quote(options[key])}")
+            if "to" in found:
+                out[(key,)] = found["to"]
+                self.renamed.append(f"{options[key]} is {found['to']}")
         if "defaults" in self.model and "model" in options and origin != COMMAND_LINE:
             layers.append((f"{TABLE.name}: {options['model']}", self.model["defaults"]))
         self.choose_stream(origin, flat, out)
-        self.find_skeleton(out)
-        self.freeze(flat, out)
+        if "feeder" in options:
+            self.find_skeleton(out)
+        self.freeze(origin, flat, out)
         if origin != COMMAND_LINE and isinstance(out.get(("batch_size",)), int):
             self.divide_batch(origin, out)
         return [*layers, (origin, unflatten(out))]
 
     def reword(self, origin: str, name: Name, value: Any, rule: Any) -> dict[Name, Any]:
         """One option by its rule."""
-        text = ".".join(map(str, name))
-        if rule is None:
+        text = ".".join(name)
+        if not applies(rule, value):
             return {name: value}
         if isinstance(rule, str):
             self.renamed.append(f"{text} is {rule}")
             return {name_of(rule, name): value}
-        if value in rule.get("values", ()) if isinstance(value, str | bool | int | float) else False:
-            said = {name_of(new, name): v for new, v in rule["values"][value].items()}
-            if said != {name: value}:
-                self.renamed.append(
-                    f"{text} {value} is " + (", ".join(f"{'.'.join(new)} {v}" for new, v in said.items()) or "nothing")
-                )
-            return said
+        if has_value(rule, value):
+            meaning = {name_of(new, name): v for new, v in rule["values"][as_key(value)].items()}
+            if meaning != {name: value}:
+                words = ", ".join(f"{'.'.join(new)} {v}" for new, v in meaning.items()) or "nothing"
+                self.renamed.append(f"{text} {value} is {words}")
+            return meaning
         drop = rule.get("drop", [])
         if drop == "any" or value in drop:
             self.left_out.add(text)
             return {}
-        if rule.get("else") == "keep":
-            return {name: value}
-        allowed = ", ".join(map(str, [*rule.get("values", ()), *drop]))
-        self.problems.append(
-            f"{origin}: {text}: found {value!r}; allowed: {allowed}" + ("; " + rule["why"] if "why" in rule else "")
-        )
+        values = " or ".join(map(str, [*rule.get("values", ()), *drop]))
+        why = "; " + rule["why"] if "why" in rule else ""
+        self.problems.append(f"{origin}: {text}: expected {values}, got {quote(value)}{why}")
         return {}
 
     def choose_stream(self, origin: str, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
-        """`bone` and `vel` of the readers, and the names of arrays such as train_data_bone.npy, as `modality`."""
-        said: dict[str, set[bool]] = {}
-        for name in [name for name in out if name[0] in PARTS and name[1:] in (("bone",), ("vel",))]:
-            said.setdefault(name[1], set()).add(bool(out.pop(name)))
-        for word, values in said.items():
+        """The old switches of the feeders, and the names of old data files, as `modality`."""
+        modalities = table()["stream"]["modalities"]
+        given: dict[str, set[bool]] = {}
+        for name in [name for name in out if name[0] in FEEDER_ARGS and name[1:] in {(s,) for s in self.switches}]:
+            given.setdefault(name[1], set()).add(bool(out.pop(name)))
+        for switch, values in given.items():
             if len(values) > 1:
                 self.problems.append(
-                    f"{origin}: {word}: found {word} of one part only; training and test clips must be of the same stream"
+                    f"{origin}: {switch}: expected the same value for training and test clips, got both"
                 )
-            self.stream[word] = max(values)
-        if said:
-            kind = "bone" if self.stream["bone"] else "joint"
-            out[("modality",)] = kind + "_motion" * self.stream["vel"]
-            self.renamed.append(
-                f"bone {self.stream['bone']}, vel {self.stream['vel']} is modality {out[('modality',)]}"
-            )
-        for part in PARTS:
-            array = re.search(r"_data_(bone|joint_motion|bone_motion)\.npy$", str(flat.get((part, "data_path"))))
-            if array and "to" in self.feeder:
-                out[("modality",)] = array[1]
-        if ("modality",) in out:
-            modality = str(out[("modality",)])
-            self.stream = {"bone": modality.startswith("bone"), "vel": modality.endswith("motion")}
+            self.switches[switch] = max(values)
+        if given:
+            chosen = next(m for m, values in modalities.items() if values == list(self.switches.values()))
+            out[("modality",)] = chosen
+            self.renamed.append(f"{', '.join(f'{s} {v}' for s, v in self.switches.items())} is modality {chosen}")
+        for part in FEEDER_ARGS:
+            pattern = self.feeder.get("modality_in_path")
+            stream = re.search(pattern, str(flat.get((part, "data_path")))) if pattern else None
+            if stream:
+                out[("modality",)] = stream[1]
+        if str(out.get(("modality",))) in modalities:
+            self.switches = dict(zip(self.switches, modalities[str(out[("modality",)])], strict=True))
 
     def find_skeleton(self, out: dict[Name, Any]) -> None:
-        """The reader of padded arrays is told the body of the network's graph, as bones are made here."""
-        graph = str(out.get(("model_args", "graph"), ""))
-        if out.get(("feeder",)) == self.feeder.get("to") == "feeders.feeder_kinetics.Feeder" and graph.startswith(
-            "graph."
-        ):
-            for part in PARTS:
+        """A feeder whose files name no skeleton gets that of the network's graph."""
+        graph = str(out.get(name_of(self.feeder.get("skeleton_of", "")), ""))
+        if graph.startswith("graph."):
+            for part in FEEDER_ARGS:
                 if any(name[0] == part for name in out):
                     out.setdefault((part, "skeleton"), graph.rpartition(".")[0])
 
-    def freeze(self, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
-        """2s-AGCN's only_train_part: PA rests through epoch only_train_epoch, counted from 0."""
-        part, epoch = (out.pop((name,), None) for name in ("only_train_part", "only_train_epoch"))
+    def freeze(self, origin: str, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
+        """The old switch that freezes parameters through an epoch, counted from 0, as `freeze` and `freeze_epoch`."""
+        freeze = table()["freeze"]
+        part, epoch = (out.pop((freeze[key],), None) for key in ("part", "epoch"))
         if not part:
-            self.left_out |= {name for name in ("only_train_part", "only_train_epoch") if (name,) in flat}
+            self.left_out |= {freeze[key] for key in ("part", "epoch") if (freeze[key],) in flat}
+        elif not isinstance(epoch, int | None):
+            self.problems.append(f"{origin}: {freeze['epoch']}: expected an integer, got {quote(epoch)}")
         else:
-            out[("freeze",)], out[("freeze_epoch",)] = ["PA"], int(epoch or 0) + 1
+            out[("freeze",)], out[("freeze_epoch",)] = freeze["names"], (epoch or 0) + 1
+            names = ", ".join(freeze["names"])
             self.renamed.append(
-                f"only_train_part up to epoch {epoch or 0} is freeze [PA] for {int(epoch or 0) + 1} epochs"
+                f"{freeze['part']} up to epoch {epoch or 0} is freeze [{names}] for {(epoch or 0) + 1} epochs"
             )
 
     def divide_batch(self, origin: str, out: dict[Name, Any]) -> None:
-        """batch_size as clips of an optimizer step: MS-G3D divides it, TSGCNeXt multiplies it."""
-        batch, share = out[("batch_size",)], out.pop(("forward_batch_size",), None)
-        if share and batch % share:
-            self.problems.append(f"{origin}: forward_batch_size: found {share}; it must divide batch_size {batch}")
+        """batch_size as clips of an optimizer step, where old files give the clips of a step or of a process."""
+        batch, share = out[("batch_size",)], out.pop((table()["share"],), None)
+        if share is not None and (not isinstance(share, int) or share < 1 or batch % share):
+            self.problems.append(
+                f"{origin}: {table()['share']}: expected a divisor of batch_size {batch}, got {quote(share)}"
+            )
         elif share:
             out[("update_freq",)] = batch // share
-            self.renamed.append(f"forward_batch_size {share} is update_freq {batch // share}")
+            self.renamed.append(f"{table()['share']} {share} is update_freq {batch // share}")
         if "processes" in self.model:
-            passes, processes = (
-                out.get(("update_freq",), self.model["defaults"]["update_freq"]),
+            processes, passes = (
                 self.model["processes"],
+                out.get(("update_freq",), self.model["defaults"]["update_freq"]),
             )
-            out[("batch_size",)] = batch * passes * processes
-            self.renamed.append(
-                f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {out[('batch_size',)]}"
-            )
+            if isinstance(passes, int):
+                out[("batch_size",)] = total = batch * passes * processes
+                self.renamed.append(
+                    f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {total}"
+                )
+
+
+def entry(key: str, options: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """What the table says about the feeder or the model that the options name; `before` if they name none."""
+    return table()[f"{key}s"].get(str(options[key]), {}) if key in options else before
+
+
+def rules_of(feeder: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """The rule of each option, by its dotted name."""
+    return feeder.get("options", {}) | table()["options"] | model.get("options", {})
+
+
+def applies(rule: Any, value: Any) -> bool:
+    """Whether a rule changes or refuses this value."""
+    if rule is None or isinstance(rule, str):
+        return rule is not None
+    drop = rule.get("drop", [])
+    return has_value(rule, value) or drop == "any" or value in drop or rule.get("else") != "keep"
+
+
+def has_value(rule: dict[str, Any], value: Any) -> bool:
+    """Whether a rule lists this value."""
+    return isinstance(value, str | bool | int | float) and as_key(value) in rule.get("values", ())
+
+
+def as_key(value: Any) -> Any:
+    """A value as a key of the table, where keys are text."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def flatten(options: dict[str, Any], prefix: Name = ()) -> Iterator[tuple[Name, Any]]:
@@ -222,11 +281,11 @@ def unflatten(flat: dict[Name, Any]) -> dict[str, Any]:
             if not isinstance(inner.get(key), dict):
                 inner[key] = {}
             inner = inner[key]
-        if value not in (None, {}) or not inner.get(name[-1]):  # an empty mapping hides nothing that was said elsewhere
+        if value not in (None, {}) or not inner.get(name[-1]):  # an empty mapping does not hide what is given elsewhere
             inner[name[-1]] = value
     return out
 
 
 def name_of(text: str, beside: Name = ()) -> Name:
-    """'model_args.graph' as a name; '.graph' is the neighbour of another name."""
+    """'model_args.graph' as a name; '.graph' is the neighbor of another name."""
     return (*beside[:-1], *text[1:].split(".")) if text.startswith(".") else tuple(text.split("."))

@@ -1,49 +1,57 @@
 """From YAML files and flags to one configuration: command line > file > `base:` of the file > default."""
 
-import types
-import typing
+import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torchlight.config import legacy
-from torchlight.config.options import FIELDS, TYPES, Config, ConfigError, check_values
-from torchlight.system.text import nearest, quote
+from torchlight.config.options import (
+    COMMAND_LINE,
+    FIELDS,
+    SHARED,
+    TYPES,
+    Config,
+    ConfigError,
+    check_values,
+    find_without_effect,
+)
+from torchlight.system.text import nearest, quote, shorten
+from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
+
+log = logging.getLogger("torchlight")
+MOST_PROBLEMS = 20  # unknown options of a file that are named
+Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 
 
 def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
-    """Defaults, then the file's base, then the file, then `overrides` (nested options merge key by key).
+    """Defaults, then the file's base, then the file, then `overrides` of the command line; mappings merge key by key.
 
     Raises:
-        ConfigError: all unknown keys, wrong types and wrong values at once.
+        ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.
     """
     problems: list[str] = []
     layers = read_layers(Path(file), problems) if file else []
-    values: dict[str, Any] = {}
-    layers = legacy.translate([*layers, (legacy.COMMAND_LINE, overrides or {})], problems)
-    for origin, layer in layers:
-        for key, value in layer.items():
-            if key not in FIELDS:
-                problems.append(f"{origin}: {key}: unknown option; {nearest(str(key), FIELDS)}")
-                continue
-            try:
-                value = coerce(value, TYPES[key])
-            except ValueError as error:
-                problems.append(f"{origin}: {key}: {error}")
-                continue
-            if isinstance(value, dict):
-                value = merge(values.get(key, {}), value)
-            values[key] = value
+    layers = [
+        (origin, share(origin, options, problems)) for origin, options in [*layers, (COMMAND_LINE, overrides or {})]
+    ]
+    if legacy.is_old(layers):
+        layers = legacy.translate(layers, problems)
+    values = combine(layers, problems)
     config = replace(Config(), **values, config=str(file) if file else None)
     problems += check_values(config)
-    if problems:
-        raise ConfigError(problems)
+    given = [key for origin, options in layers if origin == COMMAND_LINE for key in options]
+    refused, ignored = find_without_effect(config, given)
+    if problems or refused:
+        raise ConfigError(problems + refused)
+    if ignored:
+        log.warning("no effect in --phase %s: %s", config.phase, ", ".join(ignored))
     config.origins = {key: origin for origin, layer in layers for key in layer}
     return config
 
 
-def read_layers(file: Path, problems: list[str]) -> list[tuple[str, dict]]:
+def read_layers(file: Path, problems: list[str]) -> list[Layer]:
     """[(origin, options)] of a YAML file, its base first. A base has no base."""
     options = read_options(file, problems)
     base = options.pop("base", None)
@@ -75,39 +83,43 @@ def read_options(file: Path, problems: list[str]) -> dict[str, Any]:
     return options
 
 
+def share(origin: str, options: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The options of one layer with `feeder_args` written out for both feeders, whose own arguments override it."""
+    options = dict(options)
+    for key, names in SHARED.items():
+        shared = options.pop(key, None)
+        if shared is not None and not isinstance(shared, dict):
+            problems.append(f"{origin}: {key}: expected a mapping, got {quote(shared)}")
+        elif shared:
+            own = {name: options.get(name) for name in names}
+            options |= {name: merge(shared, own[name] or {}) for name in names if isinstance(own[name], dict | None)}
+    return options
+
+
+def combine(layers: list[Layer], problems: list[str]) -> dict[str, Any]:
+    """The values of all layers as their types, each layer over those before it."""
+    values: dict[str, Any] = {}
+    for origin, layer in layers:
+        unknown = [key for key in layer if key not in FIELDS]
+        for key in unknown[:MOST_PROBLEMS]:
+            problems.append(f"{origin}: {shorten(key)}: unknown option; {nearest(key, [*FIELDS, *SHARED])}")
+        if len(unknown) > MOST_PROBLEMS:
+            problems.append(f"{origin}: {len(unknown) - MOST_PROBLEMS} more unknown options")
+        for key, value in layer.items():
+            if key not in FIELDS:
+                continue
+            try:
+                value = coerce(value, TYPES[key])
+            except ValueError as error:
+                problems.append(f"{origin}: {key}: {error}")
+                continue
+            values[key] = merge(values.get(key, {}), value) if isinstance(value, dict) else value
+    return values
+
+
 def merge(old: dict, new: dict) -> dict:
     """`new` over `old`, nested mappings key by key."""
     out = dict(old)
     for key, value in new.items():
         out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
     return out
-
-
-def coerce(value: Any, kind: Any) -> Any:
-    """`value` as the annotated type; only conversions that lose nothing (1 -> 1.0, "1e-4" -> 0.0001, 5 -> [5]).
-
-    Raises:
-        ValueError: what was found and what is allowed.
-    """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        if value not in args:
-            raise ValueError(f"found {value!r}; allowed: {', '.join(map(str, args))}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else coerce(value, next(a for a in args if a is not type(None)))
-    if origin is list:
-        items = value if isinstance(value, list | tuple) else [] if value is None else [value]
-        return [coerce(item, args[0]) for item in items]
-    if kind is dict and isinstance(value, dict | None):
-        return value or {}
-    if kind is float and not isinstance(value, bool):
-        try:  # YAML reads 1e-4 as text
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    if kind is str and isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise ValueError(f"found {value!r}; {kind.__name__} is needed")

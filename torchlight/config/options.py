@@ -1,65 +1,84 @@
-"""Configuration: flat YAML and flags into one typed, documented dataclass.
+"""The options: typed, documented dataclass fields, flat as in the YAML files and on the command line.
 
-Command line > file > `base:` of the file > default. Every problem of a configuration is collected and raised together.
+The metadata of a field holds what else is known about it: `help`; `phases` in which it has an effect (`show` prints
+every option); `low`, `high` and `below`, the range of a number; `request`: it asks for something to be done, so that
+giving it without effect is an error; `invocation`: it belongs to one call and is not kept with the run; `needs`:
+another option, without which it has no effect.
 """
 
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import yaml
 
-Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
+from torchlight.system.modalities import Modality
+from torchlight.system.text import quote
+
+Phase = Literal["train", "test", "model_size", "show", "report", "export-weights"]
+PHASES: tuple[str, ...] = typing.get_args(Phase)
+TRAIN, TEST = ("train",), ("test",)
+RUN = ("train", "test")  # phases that see batches
+DATA = (*RUN, "model_size")  # phases that read data
+MODEL = (*DATA, "export-weights")  # phases that build the network
+DIRECTORY = (*RUN, "report")  # phases with a run directory
+COMMAND_LINE = "command line"  # where an option comes from, if not from a file
+MOST_WORKERS = 256
 
 
 class ConfigError(ValueError):
-    """One or more mistakes in a configuration, each a line `key: what was found; what is allowed; what to do`."""
+    """One or more mistakes in a configuration, each a line `key: expected ..., got ...; what to do`."""
 
     def __init__(self, problems: list[str]):
         self.problems = list(problems)
         super().__init__("\n".join(self.problems))
 
 
-def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A documented dataclass field; mutable defaults are copied."""
-    metadata["help"] = help
+def option(default: Any, help: str, phases: tuple[str, ...], **metadata: Any) -> Any:
+    """A dataclass field with metadata (see the module's docstring); mutable defaults are copied."""
+    metadata |= {"help": help, "phases": phases}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
+def request(default: Any, help: str, phases: tuple[str, ...], **metadata: Any) -> Any:
+    """An option that belongs to one call."""
+    return option(default, help, phases, request=True, invocation=True, **metadata)
+
+
 @dataclass(kw_only=True)
 class Run:
-    """What to do, where and with what; `invocation` options belong to one call and are not kept with the run."""
+    """What to do, where, and with which files."""
 
-    phase: Literal["train", "test", "model_size", "show", "report", "export-weights"] = option(
-        "train", "what to do", invocation=True
+    phase: Phase = option("train", "what to do", PHASES, invocation=True)
+    config: str | None = option(None, "YAML file of the experiment", PHASES, invocation=True)
+    resume: bool = request(False, "continue the run in work_dir", TRAIN)
+    overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
+    weights: str | None = request(None, "checkpoint to test, to export or to start from", (*RUN, "export-weights"))
+    weights_key: str | None = request(
+        None, "key of the state dict, for weights files that hold several", (*RUN, "export-weights"), needs="weights"
     )
-    config: str | None = option(None, "YAML file of the experiment", invocation=True)
-    resume: bool = option(False, "go on with the run in work_dir", invocation=True)
-    overwrite: bool = option(False, "replace the run in work_dir", invocation=True)
-    weights: str | None = option(None, "checkpoint to test or to start from", invocation=True)
-    weights_key: str | None = option(
-        None, "which state dict of the weights file, for files that hold several", invocation=True
+    ignore_weights: list[str] = request(
+        [],
+        "weights whose names begin with one of these are not loaded (fc: a new classifier)",
+        (*RUN, "export-weights"),
+        needs="weights",
     )
-    ignore_weights: list[str] = option(
-        [], "leave out weights whose names begin with one of these (fc: a new classifier)", invocation=True
+    save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
+    save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
+    ema: bool = request(
+        False, "use the moving average of the weights (model_ema of the file)", (*TEST, "export-weights")
     )
-    save_score: bool = option(
-        False, "write epoch1_test_score.pkl {sample name: logits} after --phase test", invocation=True
+    work_dir: str | None = option(
+        None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
-    save_feature: bool = option(
-        False, "write epoch1_test_feature.pkl {sample name: pooled features} after --phase test", invocation=True
-    )
-    ema: bool = option(False, "test the moving average of the weights (model_ema of the file)", invocation=True)
-    work_dir: str | None = option(None, "where the run lives; default work_dir/<dataset>/<split>/<model>/<modality>")
-    device: list[str] = option(
-        [], "GPU numbers or cpu, several for several processes; default: GPU 0 where there is one"
-    )
-    seed: int = option(1, "a run is a function of (config, seed, data)")
-    deterministic: bool = option(False, "on a GPU: only repeatable kernels, slower (the CPU always repeats)")
+    device: list[str] = option([], "GPU numbers or cpu, one process each; default: GPU 0 if there is one", RUN)
+    seed: int = option(1, "seed; a run is a function of (config, seed, data)", DATA, low=0, high=2**32 - 1)
+    deterministic: bool = option(False, "on a GPU: deterministic kernels only, slower (CPU runs always are)", RUN)
     num_worker: int | None = option(
-        None, "processes per device that make batches; default: as many as pay (docs/performance.md)"
+        None, "processes per device that make batches; default: chosen automatically", RUN, low=0, high=MOST_WORKERS
     )
 
 
@@ -67,18 +86,19 @@ class Run:
 class Data:
     """The clips: a feeder class and its arguments."""
 
-    feeder: str | None = option(None, "dotted path of the feeder class")
-    train_feeder_args: dict = option({}, "arguments of the training feeder")
-    test_feeder_args: dict = option({}, "arguments of the test feeder")
+    feeder: str | None = option(None, "dotted path of the feeder class", DATA)
+    train_feeder_args: dict = option({}, "arguments of the training feeder", TRAIN)
+    test_feeder_args: dict = option({}, "arguments of the test feeder", DATA)
     hold_out: list[str] = option(
         [],
-        "test on the training clips whose names have one of these words (s03, P017), train on the others, leave the test part unread",
+        "test on the training clips whose names contain one of these words (s03, P017) and train on the others",
+        (*DATA, "report"),
     )
-    modality: Modality = option("joint", "the stream: joint, bone, joint_motion or bone_motion")
-    batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps")
-    test_batch_size: int = option(64, "clips per evaluation step and device")
+    modality: Modality = option("joint", "stream: joint, bone, joint_motion or bone_motion", (*DATA, "report"))
+    batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)
+    test_batch_size: int = option(64, "clips per evaluation step and device", RUN, low=1)
     data_on_device: bool = option(
-        True, "on a GPU: hold the clips there and make batches there, if they fit and num_worker asks for none"
+        True, "on a GPU: keep the clips and make batches there, if they fit and num_worker is not set", RUN
     )
 
 
@@ -86,65 +106,73 @@ class Data:
 class Network:
     """The network and the loss."""
 
-    model: str | None = option(None, "dotted path of the model class")
-    model_args: dict = option({}, "arguments of the model")
-    objective: str = option("torchlight.objective.Classification", "dotted path of the objective class")
-    objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha ...)")
+    model: str | None = option(None, "dotted path of the model class", MODEL)
+    model_args: dict = option({}, "arguments of the model", MODEL)
+    objective: str = option("torchlight.objective.Classification", "dotted path of the objective class", RUN)
+    objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha, ...)", RUN)
     teacher: list[dict] = option(
-        [], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality}"
+        [], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality}", TRAIN
     )
-    teacher_cache: bool = option(False, "keep the teachers' logits of each clip, for recipes without augmentation")
+    teacher_cache: bool = option(
+        False, "keep the teachers' logits of each clip, for recipes without augmentation", TRAIN, request=True
+    )
 
 
 @dataclass(kw_only=True)
 class Optimization:
-    """The recipe."""
+    """The optimizer, its schedules, and the arithmetic."""
 
-    optimizer: Literal["SGD", "Adam", "AdamW"] = option("SGD", "optimizer")
-    base_lr: float = option(0.1, "learning rate for the whole batch_size, after the warm-up")
-    momentum: float = option(0.9, "momentum of SGD")
-    nesterov: bool = option(True, "Nesterov momentum of SGD")
-    weight_decay: float = option(0.0001, "weight decay")
-    weight_decay_end: float | None = option(None, "weight decay at the end of a cosine; default: constant")
-    decay_all: bool = option(True, "weight decay on every parameter; false: not on vectors and biases")
-    num_epoch: int = option(65, "epochs")
-    lr_schedule: Literal["step", "cosine"] = option("step", "course of the learning rate after the warm-up")
+    optimizer: Literal["SGD", "Adam", "AdamW"] = option("SGD", "optimizer", TRAIN)
+    base_lr: float = option(0.1, "learning rate of the global batch_size, after the warm-up", TRAIN, low=0)
+    momentum: float = option(0.9, "momentum of SGD", TRAIN, low=0)
+    nesterov: bool = option(True, "Nesterov momentum of SGD", TRAIN)
+    weight_decay: float = option(0.0001, "weight decay", TRAIN, low=0)
+    weight_decay_end: float | None = option(None, "final weight decay of a cosine; default: constant", TRAIN, low=0)
+    decay_all: bool = option(True, "apply weight decay to all parameters; false: not to vectors and biases", TRAIN)
+    num_epoch: int = option(65, "number of epochs", TRAIN, low=1)
+    lr_schedule: Literal["step", "cosine"] = option("step", "learning rate schedule after the warm-up", TRAIN)
     lr_interval: Literal["epoch", "step"] = option(
-        "epoch", "when the learning rate changes: every epoch or every optimizer step"
+        "epoch", "when the learning rate changes: every epoch or every optimizer step", TRAIN
     )
-    step: list[int] = option([], "epochs (from 0) at which the learning rate is multiplied by lr_decay_rate")
-    lr_decay_rate: float = option(0.1, "factor at each step")
-    min_lr: float = option(0.0, "where the cosine ends")
-    warm_up_epoch: int = option(0, "epochs of linear warm-up")
-    update_freq: int = option(1, "backward passes per optimizer step; batch_size is divided by it")
-    clip_grad: float = option(0.0, "largest norm of the gradient; 0: no clipping")
+    step: list[int] = option([], "epochs (from 0) at which the learning rate is multiplied by lr_decay_rate", TRAIN)
+    lr_decay_rate: float = option(0.1, "factor at each step", TRAIN, low=0)
+    min_lr: float = option(0.0, "final learning rate of the cosine", TRAIN, low=0)
+    warm_up_epoch: int = option(0, "epochs of linear warm-up", TRAIN, low=0)
+    update_freq: int = option(1, "accumulation steps per optimizer step; batch_size is divided by it", TRAIN, low=1)
+    clip_grad: float = option(0.0, "maximum norm of the gradient; 0: no clipping", TRAIN, low=0)
     freeze: list[str] = option(
-        [], "parameters whose name contains one of these are not trained in the first freeze_epoch epochs"
+        [], "parameters whose names contain one of these are not trained in the first freeze_epoch epochs", TRAIN
     )
-    freeze_epoch: int = option(0, "how many epochs freeze lasts")
-    ema_decay: float = option(0.0, "decay of the moving average of the weights (model_ema); 0: none")
+    freeze_epoch: int = option(0, "number of epochs that freeze lasts", TRAIN, low=0)
+    ema_decay: float = option(0.0, "decay of the moving average of the weights; 0: none", TRAIN, low=0, below=1)
     precision: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "arithmetic of the forward pass (autocast)"
+        "float32", "arithmetic of the forward pass (autocast)", RUN
     )
-    tf32: bool = option(False, "TF32 matrix products on GPUs: faster, 10 bits of mantissa")
-    compile: bool = option(False, "torch.compile the network for training")
-    sync_bn: bool = option(False, "batch norm over all GPUs instead of each one's share")
+    tf32: bool = option(False, "TF32 matrix products on GPUs: faster, 10 bits of mantissa", RUN)
+    compile: bool = option(False, "torch.compile the network for training", TRAIN)
+    sync_bn: bool = option(False, "batch norm statistics over all GPUs instead of per GPU", TRAIN)
 
 
 @dataclass(kw_only=True)
 class Records:
     """Evaluation, checkpoints and logs."""
 
-    eval_interval: int = option(1, "evaluate every so many epochs, and after the last")
-    save_interval: int = option(1, "write last.pt every so many epochs, and after the last")
-    save_every_steps: int = option(0, "write last.pt also every so many optimizer steps within an epoch; 0: no")
-    keep: int = option(0, "how many of the latest checkpoints stay as epoch_<n>.pt beside last.pt")
-    log_interval: int = option(100, "optimizer steps between two looks at the loss (each waits for the device)")
+    eval_interval: int = option(1, "epochs between two evaluations; the last epoch is always evaluated", TRAIN, low=1)
+    save_interval: int = option(
+        1, "epochs between two writings of last.pt; the last epoch is always saved", TRAIN, low=1
+    )
+    save_every_steps: int = option(
+        0, "optimizer steps between two writings of last.pt within an epoch; 0: none", TRAIN, low=0
+    )
+    keep: int = option(0, "number of latest checkpoints kept as epoch_<n>.pt beside last.pt", TRAIN, low=0)
+    log_interval: int = option(
+        100, "optimizer steps between two checks of the loss (each waits for the device)", TRAIN, low=1
+    )
 
 
 @dataclass(kw_only=True)
 class Config(Records, Optimization, Network, Data, Run):
-    """A resolved experiment: every option of the five sections, flat as in the YAML files.
+    """A resolved experiment: every option of the five sections.
 
     `origins` tells where each option that is not a default comes from.
     """
@@ -160,62 +188,90 @@ class Config(Records, Optimization, Network, Data, Run):
 
 FIELDS = {f.name: f for f in fields(Config)}
 TYPES = typing.get_type_hints(Config)
+FEEDER_ARGS = ("train_feeder_args", "test_feeder_args")
+SHARED = {"feeder_args": FEEDER_ARGS}  # keys of files and flags that stand for several options
+SHARED_HELP = {"feeder_args": "arguments of both feeders; train_feeder_args and test_feeder_args override them"}
 
 
 def check_values(config: Config) -> list[str]:
-    """Problems that types do not show."""
-    problems = []
-    for key in (
-        "batch_size",
-        "test_batch_size",
-        "num_epoch",
-        "eval_interval",
-        "save_interval",
-        "log_interval",
-        "update_freq",
+    """Problems that types do not show: numbers out of range, and options that contradict each other."""
+    problems = [problem for name in FIELDS if (problem := check_range(name, getattr(config, name)))]
+    for wrong, message in (
+        (
+            any(epoch < 0 for epoch in config.step) or sorted(config.step) != config.step,
+            f"step: expected epochs from 0 in ascending order, got {quote(config.step)}",
+        ),
+        (
+            bool(config.freeze) != bool(config.freeze_epoch),
+            f"freeze and freeze_epoch: expected both or neither, got {quote(config.freeze)} and {config.freeze_epoch}",
+        ),
+        (
+            config.step and config.lr_schedule == "cosine",
+            f"step: expected none with lr_schedule cosine, where it has no effect, got {quote(config.step)}",
+        ),
+        (
+            config.min_lr > config.base_lr and config.lr_schedule == "cosine",
+            f"min_lr: expected at most base_lr {config.base_lr}, got {config.min_lr}",
+        ),
+        (
+            config.nesterov and not config.momentum and config.optimizer == "SGD",
+            "nesterov: expected false with momentum 0, got true; set nesterov false or a momentum",
+        ),
+        (
+            config.weight_decay_end is not None and not config.weight_decay,
+            f"weight_decay_end: expected a weight_decay above 0 to start from, got {config.weight_decay}",
+        ),
+        (config.resume and config.overwrite, "resume and overwrite: expected one of them, got both"),
+        (
+            not are_devices(config.device),
+            f"device: expected different GPU numbers, or cpu, got {quote(' '.join(config.device))}; e.g. --device 0 1",
+        ),
     ):
-        if getattr(config, key) < 1:
-            problems.append(f"{key}: found {getattr(config, key)}; at least 1 is needed")
-    not_negative = (
-        "base_lr",
-        "min_lr",
-        "weight_decay",
-        "momentum",
-        "clip_grad",
-        "num_worker",
-        "warm_up_epoch",
-        "freeze_epoch",
-        "seed",
-    )
-    for key in (*not_negative, "save_every_steps", "keep"):
-        if not 0 <= (getattr(config, key) or 0) < float("inf"):
-            problems.append(f"{key}: found {getattr(config, key)}; 0 or more is needed")
-    if sorted(config.step) != config.step:
-        problems.append(f"step: found {config.step}; epochs in rising order are needed")
-    if not 0 <= config.ema_decay < 1:
-        problems.append(f"ema_decay: found {config.ema_decay}; 0 <= ema_decay < 1 is needed")
-    if bool(config.freeze) != bool(config.freeze_epoch):
-        problems.append(
-            f"freeze and freeze_epoch: found {config.freeze} and {config.freeze_epoch}; one needs the other"
-        )
-    if config.step and config.lr_schedule == "cosine":
-        problems.append(
-            f"step: found {config.step} with lr_schedule cosine, where it has no effect; leave one of them out"
-        )
-    if config.nesterov and not config.momentum and config.optimizer == "SGD":
-        problems.append("nesterov: found true with momentum 0; set nesterov false or a momentum")
-    if (
-        any(word != "cpu" and not word.isdigit() for word in config.device)
-        or len({word == "cpu" for word in config.device}) > 1
-    ):
-        problems.append(
-            f"device: found {' '.join(config.device)}; GPU numbers or cpu are needed, not both; e.g. --device 0 1"
-        )
-    if config.weight_decay_end is not None and (config.weight_decay_end < 0 or not config.weight_decay):
-        problems.append(
-            f"weight_decay_end: found {config.weight_decay_end} after weight_decay {config.weight_decay}; "
-            "0 or more is needed, and a weight_decay to begin with"
-        )
-    if config.resume and config.overwrite:
-        problems.append("resume and overwrite: found both; choose one")
+        if wrong:
+            problems.append(message)
     return problems
+
+
+def check_range(name: str, value: Any) -> str | None:
+    """The problem of a number that is outside the range of its option."""
+    facts = FIELDS[name].metadata
+    low, high, below = facts.get("low"), facts.get("high"), facts.get("below")
+    if (
+        low is None
+        or value is None
+        or (low <= value and (high is None or value <= high) and (below is None or value < below))
+    ):
+        return None
+    if below is not None:
+        return f"{name}: expected {low} <= {name} < {below}, got {value}"
+    return f"{name}: expected {low} {'or more' if high is None else f'to {high}'}, got {value}"
+
+
+def are_devices(words: list[str]) -> bool:
+    """Whether these are different GPU numbers, or cpu once or several times."""
+    if set(words) <= {"cpu"}:
+        return True
+    return len(set(words)) == len(words) and all(word.isascii() and word.isdigit() for word in words)
+
+
+def find_without_effect(config: Config, given: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Which of the options given on the command line have no effect: (problems of requests, names of all others).
+
+    An experiment may be tested with the flags that it was trained with, so flags that describe it are only named.
+    """
+    problems, others = [], []
+    for name in given:
+        if name not in FIELDS or getattr(config, name) in (None, False, [], {}):
+            continue
+        facts = FIELDS[name].metadata
+        flag = f"--{name.replace('_', '-')}"
+        if config.phase not in (*facts["phases"], "show"):
+            if facts.get("request"):
+                where = " or ".join(f"--phase {phase}" for phase in facts["phases"])
+                problems.append(f"{name}: expected {where}, got --phase {config.phase}, where {flag} has no effect")
+            else:
+                others.append(name)
+        elif facts.get("needs") and not getattr(config, facts["needs"]) and config.phase != "show":
+            needed = facts["needs"]
+            problems.append(f"{name}: expected --{needed} beside it, got none; {flag} has no effect without")
+    return problems, others

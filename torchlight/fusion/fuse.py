@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from torchlight.system.modalities import MODALITIES
 from torchlight.training.scores import is_correct
 
-MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 SPACES = ("logits", "softmax")
 
 

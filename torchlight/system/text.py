@@ -31,7 +31,19 @@ def quote(value: Any) -> str:
     >>> quote("a" * 200)[:10], len(quote("a" * 200))
     ("'aaaaaaaaa", 80)
     """
-    return printable(_SHORT.repr(value))
+    try:
+        return printable(_SHORT.repr(value))
+    except ValueError:  # an integer with more digits than Python writes
+        return f"{type(value).__name__} with too many digits"
+
+
+def shorten(text: str) -> str:
+    """A name in an error message: as it is, at most 80 printable characters.
+
+    >>> shorten("base_rl"), len(shorten("a" * 200))
+    ('base_rl', 80)
+    """
+    return printable(text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}")
 
 
 def printable(text: str) -> str:

@@ -9,34 +9,51 @@ from torchlight.system.files import read_text
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
-MAX_NODES = 100_000  # where an alias counts as many nodes as it refers to
+MAX_NODES = 20_000  # where an alias counts as many nodes as it refers to
 
 
 class Loader(yaml.SafeLoader):
     """SafeLoader that rejects duplicate keys, keys that are not text, and documents that expand without bound."""
 
-    def check(self, node: yaml.Node, sizes: dict[int, int | None], depth: int = 0) -> int:
-        """The number of nodes below `node`, an alias counted like what it refers to."""
-        if id(node) in sizes:
-            size = sizes[id(node)]
-            if size is None:
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.nodes = self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """The next node; stops at a large document before the rest of it is read."""
+        self.nodes += 1
+        self.depth += 1
+        self._check_bounds(self.nodes, self.depth, self.peek_event())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def check(self, node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+        """The number of nodes and of levels below `node`, an alias counted like what it refers to."""
+        if id(node) in known:
+            found = known[id(node)]
+            if found is None:
                 raise yaml.constructor.ConstructorError(None, None, "an alias that contains itself", node.start_mark)
-            return size
-        if depth > MAX_DEPTH:
-            raise yaml.constructor.ConstructorError(None, None, f"more than {MAX_DEPTH} levels", node.start_mark)
-        sizes[id(node)] = None
-        size, children = 1, []
+            return found
+        known[id(node)] = None
+        size, depth, children = 1, 0, []
         if isinstance(node, yaml.MappingNode):
             self._check_keys(node)
             children = [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
         for child in children:
-            size += self.check(child, sizes, depth + 1)
-        if size > MAX_NODES:
-            raise yaml.constructor.ConstructorError(None, None, f"more than {MAX_NODES} values", node.start_mark)
-        sizes[id(node)] = size
-        return size
+            below = self.check(child, known)
+            size, depth = size + below[0], max(depth, below[1])
+        self._check_bounds(size, depth + 1, node)
+        known[id(node)] = size, depth + 1
+        return size, depth + 1
+
+    @staticmethod
+    def _check_bounds(nodes: int, depth: int, place: yaml.Node | yaml.Event) -> None:
+        for count, limit, what in ((depth, MAX_DEPTH, "levels"), (nodes, MAX_NODES, "values")):
+            if count > limit:
+                raise yaml.constructor.ConstructorError(None, None, f"more than {limit} {what}", place.start_mark)
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
         seen: set[str] = set()
@@ -60,8 +77,8 @@ def parse_yaml(text: str, origin: str | Path) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ValueError: not valid YAML, a duplicate key, a key that is not text, or too large, deep or many aliases; the message
-            begins with `origin`.
+        ValueError: not valid YAML, a duplicate key, a key that is not text, or too large, deep or many aliases; the
+            message begins with `origin`.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{origin}: expected at most {MAX_BYTES} characters of YAML, got {len(text)}")

@@ -1,60 +1,90 @@
-"""From a configuration to objects, and every mistake found on the way in one list."""
+"""From a configuration to objects, with all mistakes found on the way in one list."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from torchlight.config.imports import check_arguments, import_object
-from torchlight.config.options import Config, ConfigError
+from torchlight.config.imports import check_arguments, import_class
+from torchlight.config.options import FEEDER_ARGS, Config, ConfigError
 from torchlight.contract import Feeder, manifest_of, missing_attributes
+from torchlight.system.command import is_out_of_memory
 from torchlight.training import teacher
+
+MOST_PARAMETERS = 3 * 10**8  # thirty times the largest published network
+MOST_TENSORS = 10**4  # of parameters
+OBJECTIVE = "an objective, with forward(model, batch) and predict(model, batch)"
+MOST_BYTES = 2**36  # of a batch
+MOST_CLIPS = 10**9  # of an epoch
+FRAMEWORK = {  # arguments of a feeder that are no part of train_feeder_args and test_feeder_args
+    "part": "the framework sets it",
+    "modality": "it is the option modality",
+    "seed": "it is the option seed",
+    "hold_out": "it is the option hold_out",
+}
 
 
 def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
-    """Resolve the classes that a phase needs and bind their arguments, without reading data or touching files.
+    """Resolve the classes that a phase needs and check their arguments, without reading data or writing files.
+
+    The arguments in `config` become the types that the classes declare (1 -> 1.0).
 
     Raises:
         ConfigError: all problems at once.
     """
-    problems: list[str] = []
+    problems = teacher.find_problems(config) if "objective" in needs else []
+    extras = feeder_extras(replace(config, teacher=[]), "train")
     classes: dict[str, Callable] = {}
     for key in needs:
         path = getattr(config, key)
         if path is None:
-            problems.append(f"{key}: missing; a dotted path is needed")
+            problems.append(f"{key}: missing; expected a dotted path, e.g. model.ctrgcn.Model")
             continue
         try:
-            classes[key] = import_object(path)
+            classes[key] = import_class(path)
+            check_kind(key, path, classes[key])
         except ValueError as error:
             problems.append(f"{key}: {error}")
             continue
-        sources = ("train_feeder_args", "test_feeder_args") if key == "feeder" else (f"{key}_args",)
-        for source in sources:
-            arguments = getattr(config, source)
-            if source == "train_feeder_args" and not arguments and config.phase != "train":
-                continue  # old files of tests name the test part alone
-            if key == "feeder":
-                taken = sorted(set(arguments) & {"part", "modality", "seed", "hold_out"})
-                problems += [
-                    f"{source}.{name}: is set by the framework; use the option {name} or leave it out" for name in taken
-                ]
-                arguments = {**arguments, **feeder_extras(config, "train")}
-            problems += [f"{source}.{problem}" for problem in check_arguments(classes[key], arguments)]
-    if "objective" in needs:
-        problems += teacher.find_problems(config, classes.get("objective"))
+        for source in FEEDER_ARGS if key == "feeder" else (f"{key}_args",):
+            given = getattr(config, source)
+            if source == "train_feeder_args" and not given and config.phase != "train":
+                continue  # a file for tests may have test_feeder_args only
+            taken = sorted(set(given) & set(FRAMEWORK)) if key == "feeder" else []
+            problems += [f"{source}.{name}: expected nothing, because {FRAMEWORK[name]}" for name in taken]
+            arguments, wrong = check_arguments(classes[key], given | extras if key == "feeder" else given)
+            problems += [f"{source}.{problem}" for problem in wrong]
+            setattr(config, source, {name: arguments[name] for name in given})
     if problems:
         raise ConfigError(problems)
     return classes
 
 
 def feeder_extras(config: Config, part: str) -> dict[str, Any]:
-    """What the framework itself tells a feeder."""
+    """The arguments of a feeder that the framework sets."""
     extras = {"part": part, "modality": config.modality, "seed": config.seed}
     if config.hold_out:
         extras["hold_out"] = config.hold_out
     others = teacher.other_modalities(config) if part == "train" else []
     return extras | {"also": sorted({*config.train_feeder_args.get("also", []), *others})} if others else extras
+
+
+def check_kind(key: str, path: str, target: Callable) -> None:
+    """Refuse a class that is clearly no model or objective; functions are called before they can be judged.
+
+    Raises:
+        ValueError: what is expected.
+    """
+    if not inspect.isclass(target) or key == "feeder":
+        return
+    if not issubclass(target, nn.Module):
+        raise ValueError(f"expected a subclass of torch.nn.Module, got {path}")
+    if key == "objective" and not hasattr(target, "predict"):
+        raise ValueError(f"expected {OBJECTIVE}, got {path}")
 
 
 def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
@@ -73,22 +103,67 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
         raise ConfigError(
             [f"feeder: expected the attributes of torchlight.contract.Feeder, got none of {', '.join(missing)}"]
         )
+    check_size(config, built, part)
     return built
+
+
+def check_size(config: Config, feeder: Feeder, part: str) -> None:
+    """Refuse batches and epochs that no machine holds, before anything is allocated for them.
+
+    Raises:
+        ConfigError: the size of a batch or the number of clips.
+    """
+    clips = feeder.__len__()  # len() is limited to 64 bits
+    size = 4 * min(clips, config.batch_size if part == "train" else config.test_batch_size)  # bytes of float32
+    for length in feeder.shape:
+        size *= length
+    if size > MOST_BYTES:
+        shape, limit = "x".join(map(str, feeder.shape)), MOST_BYTES // 2**30
+        raise ConfigError(
+            [f"{part}_feeder_args: expected batches of at most {limit} GiB, got clips of {shape} numbers"]
+        )
+    if clips > MOST_CLIPS:
+        raise ConfigError([f"{part}_feeder_args: expected at most {MOST_CLIPS} clips per epoch, got {clips}"])
 
 
 def build_model(config: Config, model: Callable) -> nn.Module:
     """The network, with its random initial weights; raises ConfigError for arguments that it refuses."""
     try:
-        built = model(**config.model_args)
+        with limited_parameters():
+            built = model(**config.model_args)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ConfigError([f"model_args: {line}" for line in str(error).splitlines()]) from error
+        text = "expected a network that fits into memory" if is_out_of_memory(error) else str(error)
+        raise ConfigError([f"model_args: {line}" for line in text.splitlines()]) from error
     if not isinstance(built, nn.Module):
         raise ConfigError([f"model: expected a torch.nn.Module, got {type(built).__name__}"])
     return built
 
 
+@contextmanager
+def limited_parameters() -> Iterator[None]:
+    """Within, a network is refused as soon as it has too many parameters: widths and depths of any size end here.
+
+    Raises:
+        ValueError: more than `MOST_PARAMETERS` or `MOST_TENSORS`.
+    """
+    count = tensors = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:  # before its values are initialized
+        nonlocal count, tensors
+        tensors += 1
+        count += 0 if parameter is None else parameter.numel()
+        if count > MOST_PARAMETERS or tensors > MOST_TENSORS:
+            raise ValueError(f"expected at most {MOST_PARAMETERS:,} parameters in {MOST_TENSORS:,} tensors, got more")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def check_fit(config: Config, feeder: Feeder) -> None:
-    """Compare what the data holds with what the network was told.
+    """Compare what the data holds with the arguments of the network.
 
     Raises:
         ConfigError: all differences.
@@ -120,9 +195,5 @@ def build_objective(config: Config, objective: Callable) -> nn.Module:
     except (ValueError, TypeError) as error:
         raise ConfigError([f"objective_args.{line}" for line in str(error).splitlines()]) from error
     if not isinstance(built, nn.Module) or not hasattr(built, "predict"):
-        raise ConfigError(
-            [
-                f"objective: expected a torch.nn.Module with forward(model, batch) and predict(model, batch), got {config.objective}"
-            ]
-        )
+        raise ConfigError([f"objective: expected {OBJECTIVE}, got {config.objective}"])
     return built

@@ -17,6 +17,7 @@ from torchlight.contract import Batch, EpochObjective, FeatureModel, Feeder, Mov
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
+from torchlight.system.text import quote
 from torchlight.training import build, checkpoint, engine, optim, teacher
 from torchlight.training.device import autocast, check_distinct, choose_device
 from torchlight.training.loader import make_loader
@@ -50,8 +51,6 @@ def open_experiment(config: Config, parts: tuple[str, ...]) -> Iterator[Experime
     """
     classes = build.preflight(config, ("feeder", "model", "objective"))
     training = config.phase == "train"
-    if training:
-        teacher.check_files(config)
     run_dir = RunDirectory(find_work_dir(config))
     device = choose_device(config)
     distributed.start(device)
@@ -88,6 +87,13 @@ def find_work_dir(config: Config) -> Path:
         raise ConfigError(
             [f"work_dir: missing; {config.config} is not below config/, so there is no default; give --work-dir"]
         )
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([f"work_dir: expected a folder, got {quote(str(path))} ({reason})"]) from error
     config.work_dir = str(path)
     return path
 
@@ -187,6 +193,8 @@ def rehearse(experiment: Experiment) -> None:
         RunError: a part of the experiment raised it.
     """
     config, model, feeder = experiment.config, experiment.model, experiment.feeders["train"]
+    if config.freeze_epoch and all(any(w in name for w in config.freeze) for name, _ in model.named_parameters()):
+        raise ConfigError([f"freeze: expected words that leave some parameters to train, got {quote(config.freeze)}"])
     state, saved = rng_state(), {name: (value.detach().clone(), value.requires_grad) for name, value in tensors(model)}
     try:
         share = config.batch_size // (config.update_freq * distributed.world_size())

@@ -11,18 +11,25 @@ from torchlight.config.options import Optimization
 
 
 def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimizer over every parameter that is ever trained; `fused`: a step is one kernel, and asks the device for nothing.
+    """The recipe's optimizer over all trainable parameters; `fused`: one kernel per step, without a host
+    synchronization.
 
-    With `decay_all` one group takes the weight decay, batch norm and biases included, as the field does; without it, vectors and
-    biases are a first group without decay (TSGCNeXt).
+    With `decay_all` weight decay is applied to all of them, batch norm and biases included, as in the published code of
+    most papers; without it, vectors and biases are a first group without weight decay (TSGCNeXt).
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    plain = [] if recipe.decay_all else [name for name, p in trained.items() if p.ndim == 1 or name.endswith(".bias")]
+    not_decayed = (
+        [] if recipe.decay_all else [name for name, p in trained.items() if p.ndim == 1 or name.endswith(".bias")]
+    )
     decayed = {
-        "params": [p for name, p in trained.items() if name not in set(plain)],
+        "params": [p for name, p in trained.items() if name not in set(not_decayed)],
         "weight_decay": recipe.weight_decay,
     }
-    groups = [{"params": [trained[name] for name in plain], "weight_decay": 0.0}, decayed] if plain else [decayed]
+    groups = (
+        [{"params": [trained[name] for name in not_decayed], "weight_decay": 0.0}, decayed]
+        if not_decayed
+        else [decayed]
+    )
     if recipe.optimizer == "SGD":
         sgd = torch.optim.SGD(
             groups, lr=recipe.base_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused or None
@@ -35,10 +42,10 @@ def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False)
 
 
 def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Give a fused SGD the momentum that it lacks, zeros, which are as good as none.
+    """Initialize the missing momentum buffers of a fused SGD with zeros.
 
-    By itself it begins with memory as it finds it, and goes on with that if the first step is skipped (float16); and it cannot step where
-    some parameters have a momentum and others, frozen so far, have none.
+    PyTorch allocates them without a value, which stays there if the first step is skipped (float16), and its fused step
+    fails if only some parameters have a buffer (those that were not frozen).
     """
     for group in optimizer.param_groups:
         if group["fused"] and group.get("momentum"):
@@ -49,7 +56,7 @@ def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over a state dict, perhaps one of another device: whether steps are fused stays as it is here."""
+    """Load a state dict, also one from another device: `fused` keeps the value of this optimizer."""
     groups = [
         saved | {"fused": own["fused"]}
         for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
@@ -61,10 +68,10 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> float:
     """The learning rate of an optimizer step (from 0).
 
-    lr_interval epoch: constant within an epoch e; warm-up base_lr (e + 1) / W, then base_lr lr_decay_rate^(milestones at or before e),
-    or the cosine over the epochs that remain.
-    lr_interval step: i counts optimizer steps; warm-up base_lr i / (W - 1), which begins at 0; then the cosine
-    min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), which ends just above min_lr.
+    lr_interval epoch: constant within an epoch e; warm-up base_lr (e + 1) / W over W epochs, then
+    base_lr lr_decay_rate^(number of milestones <= e), or the cosine over the remaining epochs.
+    lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the
+    cosine min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
     """
     epoch = step // steps_per_epoch
     if recipe.lr_interval == "epoch":
@@ -97,7 +104,7 @@ def cosine(start: float, end: float, share: float) -> float:
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, recipe: Optimization, step: int, steps_per_epoch: int) -> float:
-    """Give every group the learning rate of this step, and the groups with weight decay theirs. Returns the learning rate."""
+    """Set learning rate and weight decay of this step in all groups that have them; returns the learning rate."""
     lr, decay = learning_rate(recipe, step, steps_per_epoch), weight_decay(recipe, step, steps_per_epoch)
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -107,7 +114,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, recipe: Optimization, step: i
 
 
 class MovingAverage:
-    """e <- decay e + (1 - decay) m after every optimizer step, running statistics included, no ramp at the start (timm's ModelEma)."""
+    """e <- decay e + (1 - decay) m after every optimizer step, running statistics included (as timm's ModelEma)."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
@@ -115,7 +122,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights after one optimizer step; counters are copied."""
+        """Update the average after one optimizer step; integer entries are copied."""
         own, new = list(self.model.state_dict().values()), list(model.state_dict().values())
         real = [i for i, value in enumerate(own) if value.is_floating_point()]
         averages = [own[i] for i in real]
@@ -127,9 +134,9 @@ class MovingAverage:
 
 
 def set_frozen(model: nn.Module, words: list[str], frozen: bool) -> list[str]:
-    """Freeze or release the parameters whose name contains one of `words`; returns their names.
+    """Freeze or release the parameters whose names contain one of `words`; returns their names.
 
-    A frozen parameter gets no gradient, so neither weight decay nor momentum touches it.
+    A frozen parameter has no gradient, so that weight decay and momentum do not change it.
     """
     names = [name for name, _ in model.named_parameters() if any(word in name for word in words)]
     for name, parameter in model.named_parameters():

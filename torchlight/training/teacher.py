@@ -1,36 +1,41 @@
 """Teachers of a distillation: frozen networks described by the option `teacher`, their checks and their logits."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchlight.config.imports import check_arguments, import_object
-from torchlight.config.options import Config, ConfigError, Modality
+from torchlight.config.imports import check_arguments, import_class
+from torchlight.config.options import Config, ConfigError
 from torchlight.contract import Feeder, takes_teacher
 from torchlight.distillation import DecoupledKnowledge, precise
-from torchlight.system.text import nearest
+from torchlight.system.modalities import Modality
+from torchlight.system.text import quote
 
-KEYS = ("model", "model_args", "weights", "weights_key", "modality")
-SHARED_ARGUMENTS = (
-    "num_class",
-    "num_point",
-    "num_person",
-    "graph",
-    "in_channels",
-)  # the student's unless given: facts of the data
-UNTRAINED = 1.5  # a teacher must be better than chance by this factor
+SHARED_ARGUMENTS = ("num_class", "num_point", "num_person", "graph", "in_channels")  # the student's unless given
+CHANCE_FACTOR = 1.5  # a teacher must be better than chance by this factor
+
+
+@dataclass(kw_only=True)
+class Entry:
+    """One mapping of the option `teacher`."""
+
+    model: str
+    weights: str
+    model_args: dict[str, Any] = field(default_factory=dict)
+    weights_key: str | None = None
+    modality: Modality | None = None
 
 
 class Teacher(nn.Module):
     """The mean logits of frozen networks: batch -> (N, num_class); always in evaluation mode.
 
     Args:
-        inputs: which entry of a batch each network sees.
-        cache_size: number of clips whose logits are kept instead of computed again; 0: none.
+        inputs: the key of each network's input in a batch.
+        cache_size: number of training clips whose logits are cached; 0: no cache.
     """
 
     def __init__(self, models: Sequence[nn.Module], inputs: Sequence[str], cache_size: int = 0):
@@ -41,7 +46,7 @@ class Teacher(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Teacher":
-        """A teacher never trains."""
+        """Stays in evaluation mode."""
         return super().train(False)
 
     @torch.no_grad()
@@ -51,7 +56,7 @@ class Teacher(nn.Module):
         index = batch["index"]
         if (
             self.cache is None or self.cache[index].isnan().any()
-        ):  # waits for the device, for less than the networks would take
+        ):  # waits for the device, but less than the networks take
             logits = self.mean_logits(batch)
             if self.cache is None:
                 self.cache = logits.new_full((self.cache_size, logits.shape[1]), torch.nan)
@@ -68,21 +73,17 @@ class Teacher(nn.Module):
 
 
 def teacher_configs(config: Config) -> list[Config]:
-    """Each teacher as a configuration of its own: its network, weights and modality, and the student's everything else.
+    """Each teacher as a configuration: its network, weights and modality, and everything else as for the student.
 
     Facts of the data that its model_args lack are the student's; `{modality}` in its weights is its modality.
     """
     configs = []
-    for entry in config.teacher:
+    for entry in (Entry(**entry) for entry in config.teacher):
         shared = {name: config.model_args[name] for name in SHARED_ARGUMENTS if name in config.model_args}
-        modality = entry.get("modality", config.modality)
-        weights = str(entry.get("weights") or "").replace("{modality}", modality)
-        own = {
-            "model": entry.get("model"),
-            "model_args": {**shared, **(entry.get("model_args") or {})},
-            "modality": modality,
-        }
-        configs.append(replace(config, **own, weights=weights, weights_key=entry.get("weights_key"), teacher=[]))
+        modality = entry.modality or config.modality
+        own = {"model": entry.model, "model_args": {**shared, **entry.model_args}, "modality": modality}
+        weights = entry.weights.replace("{modality}", modality)
+        configs.append(replace(config, **own, weights=weights, weights_key=entry.weights_key, teacher=[]))
     return configs
 
 
@@ -91,78 +92,70 @@ def other_modalities(config: Config) -> list[str]:
     return sorted({teacher.modality for teacher in teacher_configs(config)} - {config.modality})
 
 
-def find_problems(config: Config, objective: Callable | None) -> list[str]:
-    """What is wrong with `teacher` and `teacher_cache`, found without building anything. The teachers matter to training only."""
-    takes = takes_teacher(objective)
-    if config.teacher and objective and not takes:
+def find_problems(config: Config) -> list[str]:
+    """What is wrong with the options `teacher` and `teacher_cache`, found without building anything.
+
+    Teachers are used in training only; entries that are right become the types of `Entry` in `config`.
+    """
+    try:
+        objective = import_class(config.objective)
+    except ValueError:  # a problem of the objective
+        return []
+    if config.teacher and not takes_teacher(objective):
         return [
-            f"teacher: found one with objective {config.objective}, which takes none; "
-            "set objective: torchlight.distillation.DecoupledKnowledge, or leave the teacher out"
+            f"teacher: expected an objective that takes one, e.g. torchlight.distillation.DecoupledKnowledge, "
+            f"got {config.objective}"
         ]
-    if takes and not config.teacher:
-        return [
-            f"teacher: missing; {config.objective} learns from one; give a mapping of {', '.join(KEYS)}, or another objective"
-        ]
+    if takes_teacher(objective) and not config.teacher:
+        keys = ", ".join(Entry.__dataclass_fields__)
+        return [f"teacher: missing; {config.objective} requires a mapping of {keys}"]
     if config.teacher_cache and not config.teacher:
-        return ["teacher_cache: found true without a teacher; leave it out"]
+        return ["teacher_cache: expected false without a teacher, got true"]
     if config.phase != "train":
         return []
     problems = []
     classes = config.model_args.get("num_class")
     if objective is DecoupledKnowledge and isinstance(classes, int) and classes < 3:
         problems.append(
-            f"objective: found {classes} classes; DecoupledKnowledge needs three or more; take LogitDistillation"
+            f"objective: expected LogitDistillation for fewer than 3 classes, got DecoupledKnowledge for {classes}"
         )
-    for number, (entry, teacher) in enumerate(zip(config.teacher, teacher_configs(config), strict=True), start=1):
-        problems += [f"teacher {number}: {problem}" for problem in entry_problems(entry, teacher)]
-        told = teacher.model_args.get("num_class")
-        if told != classes:
-            problems.append(
-                f"teacher {number}: model_args.num_class: found {told}; the student has {classes}; both must tell the same classes"
-            )
+    entries = []
+    for number, given in enumerate(config.teacher, start=1):
+        entry, wrong = check_arguments(Entry, given)
+        entries.append(entry)
+        problems += [f"teacher {number}: {line}" for line in wrong or entry_problems(replace(config, teacher=[entry]))]
+    if not problems:
+        config.teacher = entries
     return problems
 
 
-def entry_problems(entry: dict[str, Any], teacher: Config) -> list[str]:
-    """What is wrong with one teacher."""
-    problems = [f"{key}: unknown key; {nearest(key, KEYS)}" for key in entry if key not in KEYS]
-    if teacher.modality not in get_args(Modality):
-        problems.append(f"modality: found {teacher.modality!r}; allowed: {', '.join(get_args(Modality))}")
-    if not teacher.weights:
-        problems.append("weights: missing; a teacher is a trained network, give its file")
-    if not teacher.model:
-        return [*problems, "model: missing; a dotted path is needed"]
+def entry_problems(config: Config) -> list[str]:
+    """What is wrong with the only teacher of a configuration: its network, its arguments and its file."""
+    (teacher,), problems = teacher_configs(config), []
     try:
-        return problems + [
-            f"model_args.{problem}" for problem in check_arguments(import_object(teacher.model), teacher.model_args)
-        ]
+        is_file = Path(teacher.weights).is_file()
+    except (OSError, ValueError):  # a name that the file system does not take
+        is_file = False
+    if not is_file:
+        problems.append(f"weights: expected a file, got {quote(teacher.weights)}; train the teacher first")
+    try:
+        _, wrong = check_arguments(import_class(teacher.model), teacher.model_args)
+        problems += [f"model_args.{problem}" for problem in wrong]
     except ValueError as error:
-        return [*problems, f"model: {error}"]
-
-
-def check_files(config: Config) -> None:
-    """Raise if the weights of a teacher are not there, before any data is read.
-
-    Raises:
-        ConfigError: all missing files.
-    """
-    files = [teacher.weights for teacher in teacher_configs(config)]
-    missing = [
-        f"teacher {number}: weights: found no file {file}; train the teacher first, or give the path of its weights"
-        for number, file in enumerate(files, start=1)
-        if not Path(file).is_file()
-    ]
-    if missing:
-        raise ConfigError(missing)
+        problems.append(f"model: {error}")
+    theirs, ours = teacher.model_args.get("num_class"), config.model_args.get("num_class")
+    if theirs != ours:
+        problems.append(f"model_args.num_class: expected {quote(ours)} as for the student, got {quote(theirs)}")
+    return problems
 
 
 def batch_key(teacher: Config, config: Config) -> str:
-    """Which entry of the student's batches a teacher sees."""
+    """The key of a teacher's input in the student's batches."""
     return "data" if teacher.modality == config.modality else f"data_{teacher.modality}"
 
 
 def check_repeats(feeder: Feeder, clips: int = 64) -> None:
-    """Raise if two epochs show different clips, so that cached logits would belong to other inputs.
+    """Refuse to cache logits if two epochs show different clips.
 
     Raises:
         ConfigError: they differ.
@@ -171,27 +164,26 @@ def check_repeats(feeder: Feeder, clips: int = 64) -> None:
     first, second = (feeder.batch(indices, epoch) for epoch in (0, 1))
     changed = [key for key in first if key.startswith("data") and not torch.equal(first[key], second[key])]
     if changed:
+        what = ", ".join(changed)
         raise ConfigError(
-            [
-                f"teacher_cache: found true, but the training clips are augmented ({', '.join(changed)} differ between two epochs); "
-                "the teacher has to see what the student sees; set teacher_cache: false"
-            ]
+            [f"teacher_cache: expected the same clips in every epoch, got augmented ones ({what}); set it to false"]
         )
 
 
 def check_trained(number: int, teacher: Config, top1: float, num_class: int) -> str:
-    """A line for the log on how good a teacher is on the test part.
+    """A line for the log on the accuracy of a teacher on the test clips.
 
     Raises:
-        ConfigError: top1 (percent) is not above 1.5 times chance.
+        ConfigError: top1 (percent) is not above `CHANCE_FACTOR` times chance.
     """
-    if top1 > UNTRAINED * 100 / num_class:
+    chance = 100 / num_class
+    if top1 > CHANCE_FACTOR * chance:
         return (
             f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: test top-1 {top1:.2f} %"
         )
     raise ConfigError(
         [
-            f"teacher {number}: found {top1:.2f} % test top-1 with {teacher.weights}, and chance is {100 / num_class:.2f} %; "
-            "an untrained teacher teaches nothing; check its modality, its data and its weights"
+            f"teacher {number}: expected a test top-1 above {CHANCE_FACTOR} times chance ({chance:.2f} %), "
+            f"got {top1:.2f} % with {teacher.weights}; check its modality, its data and its weights"
         ]
     )

@@ -1,0 +1,6 @@
+"""The streams of an experiment: what a clip shows of the joints."""
+
+from typing import Literal, get_args
+
+Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
+MODALITIES: tuple[str, ...] = get_args(Modality)
