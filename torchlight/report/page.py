@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from torchlight.contract import DescribedFeeder
 from torchlight.fusion import fuse, streams
 from torchlight.fusion.intervals import bootstrap_interval
 from torchlight.report import pictures
@@ -80,7 +81,10 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     add_curves(page, runs)
     if result is not None:
         add_classes(page, result, truth)
-        add_clips(page, result, truth, feeder)
+        if isinstance(feeder, DescribedFeeder):
+            add_clips(page, result, truth, feeder)
+        else:
+            page.add('<p class="muted">Clips are not drawn: the feeder has no skeleton.</p>')
     add_adjacency(page, runs)
     add_records(page, runs)
     page.write(title)
