@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.markdown import table
 from benchmarks.measure import PLAIN
-from torchlight.report.pictures import COLOURS, STYLE, new_figure
+from torchlight.report.pictures import COLORS, STYLE, new_figure
 
 ARITHMETIC = ("convolution", "matrix product")
 WORKS = ("training step", "inference")
@@ -118,7 +118,7 @@ def bars(axes: Axes, result: dict, rate: float) -> None:
     places, ends = np.arange(len(shown)), np.zeros(len(shown))
     for kind, (colour, alpha) in zip(result[shown[0]]["shares"], TONES, strict=True):
         widths = [1e3 * result[side]["shares"][kind] * result[side]["seconds"] for side in shown]
-        axes.barh(places, widths, left=ends, height=0.62, color=COLOURS[colour], alpha=alpha, lw=0, label=kind)
+        axes.barh(places, widths, left=ends, height=0.62, color=COLORS[colour], alpha=alpha, lw=0, label=kind)
         ends += widths
     for place, end in zip(places, ends, strict=True):
         axes.text(end, place, f" {end:.0f} ms", va="center", fontsize=8)
@@ -127,12 +127,12 @@ def bars(axes: Axes, result: dict, rate: float) -> None:
         fewest,
         places - 0.4,
         places + 0.4,
-        color=COLOURS["ink"],
+        color=COLORS["ink"],
         lw=1.2,
         ls=":",
         label="arithmetic at the machine's rate",
     )
-    axes.set_yticks(places, shown, color=COLOURS["ink"])
+    axes.set_yticks(places, shown, color=COLORS["ink"])
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set_xticks([])

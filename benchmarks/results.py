@@ -30,7 +30,7 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.fusion.cli import figures
 from torchlight.fusion.fuse import MODALITIES
-from torchlight.fusion.streams import name_streams, open_test_part, read_streams, score_file
+from torchlight.fusion.score_files import name_score_files, read_score_files, read_truth, score_file_in
 from torchlight.system.files import atomic
 from torchlight.system.paths import ROOT
 from torchlight.training.run_dir import CONFIG, ENVIRONMENT, LAST, METRICS
@@ -151,8 +151,9 @@ def stream_row(folder: Path, model: str, dataset: str) -> dict[str, str]:
     """
     config, made = load_config(folder / CONFIG), json.loads((folder / ENVIRONMENT).read_text())
     lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    last, part = lines[-1], open_test_part(folder / CONFIG)
-    measured = figures(read_streams(name_streams([score_file(folder)]), part)[0], part.label, seed=0)
+    last, truth = lines[-1], read_truth(folder / CONFIG)
+    files = name_score_files([score_file_in(folder)])
+    measured = figures(read_score_files(files, truth)[0], truth.label, seed=0)
     if abs(measured["top1"] - last["test_top1"]) > 1e-9:
         found = f"top-1 {measured['top1']:.4f} in {SCORE_FILE}, {last['test_top1']:.4f} in {METRICS}"
         raise ValueError(f"{folder}: found {found}; remove the score file to test again")

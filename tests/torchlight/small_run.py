@@ -53,6 +53,7 @@ def write_run(folder: Path, store: Path, modality: str = "joint", seed: int = 0)
         "train_feeder_args": {"data_path": str(store)},
         "test_feeder_args": {"data_path": str(store)},
         "model": "model.ctrgcn.Model",
+        "model_args": {"num_class": 7, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"},
         "modality": modality,
         "num_epoch": 3,
     }

@@ -1,14 +1,25 @@
-"""Clusters: equal to the reference record, and their files tell what was found."""
+"""Clusters: equal to the reference record, and written to files."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, write_run, write_store
-from torchlight.report.cluster import NOISE, cluster, main, principal_components, standardize
+from torchlight.report.cluster import (
+    NOISE,
+    cluster,
+    draw,
+    main,
+    principal_components,
+    scatter,
+    standardize,
+    write_assignments,
+)
 from torchlight.training.scores import write_scores
 
 
@@ -19,10 +30,10 @@ def record():
 
 
 def groups() -> np.ndarray:
-    """Three tight groups of 19 in 6 dimensions, and three lonely samples."""
+    """Three tight groups of 19 in 6 dimensions, and three outliers."""
     random = np.random.default_rng(0)
-    centres = 10 * np.eye(3, 6)
-    return np.concatenate([np.repeat(centres, 19, 0) + 0.1 * random.normal(size=(57, 6)), 60 * np.eye(6)[3:]])
+    centers = 10 * np.eye(3, 6)
+    return np.concatenate([np.repeat(centers, 19, 0) + 0.1 * random.normal(size=(57, 6)), 60 * np.eye(6)[3:]])
 
 
 def test_standardized_features_equal_the_reference_record(record):
@@ -76,6 +87,25 @@ def test_the_command_writes_assignments_and_a_picture(more, features, tmp_path):
     assert matplotlib.image.imread(tmp_path / "out" / "deep" / "clusters.png").std() > 0.01
 
 
+def test_labels_of_any_kind_are_drawn_and_written(tmp_path):
+    labels = ["_hidden", "$a_$", "", "unknown", "=1+1", "\u00b2", "9" * 5000, "\ud800", "10", "9"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(tmp_path / "c.png", np.arange(20.0).reshape(10, 2), np.full(10, NOISE), labels)
+        write_assignments(tmp_path / "a.csv", labels, np.zeros(10, int), labels)
+    axes = Figure().add_subplot()
+    scatter(axes, np.arange(20.0).reshape(10, 2), labels, "unknown")
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert {"_hidden", "$a_$", "=1+1", "\\ud800"} < set(shown) and shown.count("unknown") == 2
+    assert shown[:2] == ["9", "10"] and max(map(len, shown)) == 32
+    assert list(csv.reader((tmp_path / "a.csv").open()))[5] == ["'=1+1", "0", "no", "'=1+1"]
+
+
+def test_one_sample_is_clustered(tmp_path):
+    write_scores(tmp_path / "one.pkl", NAMES[:1], groups()[:1])
+    assert main(["--features", str(tmp_path / "one.pkl"), "--out", str(tmp_path), "--min-points", "1"]) == 0
+
+
 def test_labels_stay_empty_where_no_configuration_knows_them(features, tmp_path):
     alone = tmp_path / "alone.pkl"
     alone.write_bytes(features.read_bytes())
@@ -86,10 +116,13 @@ def test_labels_stay_empty_where_no_configuration_knows_them(features, tmp_path)
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--eps", "0"], "eps: found 0.0"),
+        (["--eps", "0"], "eps: expected a number above 0, got 0.0"),
         (["--eps", "1", "--method", "hdbscan"], "has no effect on hdbscan"),
-        (["--min-points", "61"], "allowed: 1 to the number of samples, 60"),
-        (["--pca", "7"], "allowed: 1 to 6"),
+        (["--min-points", "61"], "min_points: expected 1 to 60, the number of samples, got 61"),
+        (["--pca", "7"], "pca: expected 1 to 6 for 60 vectors of length 6, got 7"),
+        (["--eps", "inf"], "eps: expected a number above 0, got inf"),
+        (["--out", __file__], "out: expected a folder, got the file"),
+        (["--out", "n" * 300], "expected names of at most 255 bytes"),
         (["--methd", "dbscan"], "unrecognized arguments"),
     ],
 )

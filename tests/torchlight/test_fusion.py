@@ -4,14 +4,18 @@ import json
 import logging
 import math
 import pickle
+import resource
+import sys
 
 import numpy as np
 import pytest
 
+import ensemble
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.fusion import fuse
 from torchlight.fusion.cli import main
 from torchlight.fusion.intervals import bootstrap_interval, compare, mcnemar
+from torchlight.system import command
 from torchlight.training.scores import read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
@@ -163,7 +167,7 @@ def test_a_dataset_is_enough_where_one_model_was_tested(runs, tmp_path, capsys):
     assert np.allclose(np.stack(list(read_scores(saved).values())), fused, atol=1e-5)
 
 
-def test_directories_files_and_a_single_alpha_mean_what_they_mean_in_the_field(runs, tmp_path, capsys):
+def test_directories_files_and_a_single_alpha_name_the_same_fusion(runs, tmp_path, capsys):
     joint, bone = (runs / "tiny" / "net" / m for m in ("joint", "bone"))
     results = []
     for arguments in (
@@ -186,11 +190,11 @@ def test_averaged_weights_have_their_own_score_file(runs, capsys):
 def test_two_runs_are_compared_clip_by_clip(runs, capsys):
     code, out, _ = run(capsys, "--compare", runs / "tiny" / "net" / "joint", runs / "tiny" / "net" / "bone")
     a, b = (s.argmax(1) == LABEL for s in STREAMS[:2])
-    assert code == 0 and f"only joint is right: {sum(a & ~b)} clips; only bone is right: {sum(b & ~a)} clips" in out
+    assert code == 0 and f"only joint is correct: {sum(a & ~b)} clips; only bone is correct: {sum(b & ~a)} clips" in out
     assert f"p = {mcnemar(sum(a & ~b), sum(b & ~a)):.4g}" in out
 
 
-def test_everything_wrong_with_the_files_is_said_at_once_and_nothing_is_written(runs, tmp_path, capsys):
+def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(runs, tmp_path, capsys):
     joint, bone = (runs / "tiny" / "net" / m / "epoch1_test_score.pkl" for m in ("joint", "bone"))
     write_scores(joint, NAMES[:-1], STREAMS[0][:-1])
     bone.write_bytes(
@@ -200,30 +204,36 @@ def test_everything_wrong_with_the_files_is_said_at_once_and_nothing_is_written(
         capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "f.pkl", "--json", tmp_path / "f.json"
     )
     assert code == 2 and all(line.startswith("error: ") for line in err.splitlines())
-    assert f"{joint}: found 1 missing (first: clip_059)" in err
-    assert f"{bone}: found scores of 5 classes; the data has 7" in err
-    assert "1 missing (first: clip_059) and 1 not in the test set (first: renamed)" in err
+    assert f"{joint}: expected exactly the 60 samples of the test part, got 1 missing (first: 'clip_059')" in err
+    assert f"{bone}: expected scores of 7 classes, got 5" in err
+    assert "1 missing (first: 'clip_059') and 1 not in the test part (first: 'renamed')" in err
     assert not (tmp_path / "f.pkl").exists() and not (tmp_path / "f.json").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "streams: missing; give --dataset"),
+        ([], "streams: expected --dataset, --scores or folders"),
         (["--datasett", "tiny"], "unrecognized arguments: --datasett"),
-        (["--dataset", "tiny", "--alpha", "1", "2", "3"], "found 3 weights for 2 streams"),
+        (["--dataset", "tiny", "--alpha", "1", "2", "3"], "expected 2 weights, one per stream (joint, bone), got 3"),
         (["--dataset", "tiny", "--alpha", "0", "0"], "not all 0"),
-        (["--dataset", "tiny", "--alpha", "1", "nan"], "weights of 0 or more"),
-        (["--dataset", "tiny", "--alpha", "1", "1", "--preset", "agcn"], "alpha and preset: found both"),
+        (["--dataset", "tiny", "--alpha", "1", "nan"], "expected finite weights of 0 or more"),
+        (
+            ["--dataset", "tiny", "--alpha", "1", "1", "--preset", "agcn"],
+            "expected either --alpha or --preset, got both",
+        ),
         (["--dataset", "tiny", "--model", "other"], "there are scores of net"),
         (["--dataset", "NW-UCLX"], "did you mean NW-UCLA"),
-        (["--dataset", "NW-UCLA"], "python main.py --config config/NW-UCLA/ctrgcn.yaml --modality bone --phase test"),
+        (["--dataset", "NW-UCLA"], "python main.py --config config/NW-UCLA/MODEL.yaml --modality bone --phase test"),
         (["--scores", "a.pkl", "b.pkl"], "give --dataset as below config/"),
-        (["--scores", "a.pkl", "--joint-dir", "b"], "choose one"),
+        (
+            ["--scores", "a.pkl", "--joint-dir", "b"],
+            "streams: expected one of --scores, --<modality>-dir, --compare, got",
+        ),
         (["--compare", "a.pkl", "b.pkl", "--alpha", "1"], "alpha: has no effect with --compare"),
         (["--scores", "a.pkl", "--ema", "maybe"], "expected true or false, got 'maybe'"),
-        (["--scores", "a.pkl", "--ema", "true"], "ema: has no effect on a score file"),
-        (["--dataset", "tiny", "--save", "/nowhere/f.pkl"], "its folder is not there"),
+        (["--scores", "a.pkl", "--ema", "true"], "ema: has no effect on the path of a score file"),
+        (["--dataset", "tiny", "--save", "/nowhere/f.pkl"], "its folder does not exist"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, message, runs, capsys):
@@ -235,16 +245,77 @@ def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, message, 
 def test_the_same_file_twice_and_a_file_in_the_way_are_refused(runs, tmp_path, capsys):
     joint = runs / "tiny" / "net" / "joint"
     code, _, err = run(capsys, "--scores", joint, joint)
-    assert code == 2 and "found the same file as two streams" in err
+    assert code == 2 and "expected each score file once, got it as 2 streams" in err
     (tmp_path / "there.pkl").write_text("precious")
     code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "there.pkl")
-    assert code == 2 and "is there already" in err and (tmp_path / "there.pkl").read_text() == "precious"
+    assert code == 2 and "exists already" in err and (tmp_path / "there.pkl").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--save", "."], 2, "expected the name of a file, got a folder"),
+        (["--save", "x.pkl", "--json", "x.pkl"], 2, "json: expected another file than --save"),
+        (["--json", "n" * 300], 2, "expected names of at most 255 bytes without NUL"),
+        (["--model", "n" * 300], 2, "model: expected names of at most 255 bytes"),
+        (["--seed", "-1"], 2, "seed: expected 0 or more, got -1"),
+        (["--alpha", "1e308", "1e308"], 2, "alpha: expected weights whose sums are finite"),
+        (["--json", "/proc/x"], 1, "/proc/x: "),
+    ],
+)
+def test_a_file_or_number_that_cannot_be_is_one_line(arguments, code, message, runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--overwrite", "true", *arguments)
+    assert (found, err.count("\n"), err[:7]) == (code, 1, "error: ") and message in err and len(err) < 300
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+def test_a_full_disk_and_an_interrupt_are_one_line_each(runs, tmp_path, capsys, monkeypatch):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    try:
+        code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "f.pkl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert code == 1 and err.startswith(f"error: {tmp_path / 'f.pkl'}: cannot be written") and err.count("\n") == 1
+    assert not list(tmp_path.glob("f.pkl*"))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fuse, "search_weights", interrupt)
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--search", "true")
+    assert (code, err) == (130, "error: interrupted\n")
+
+
+def test_an_interrupt_while_the_program_is_imported_is_one_line_too(capsys, monkeypatch):
+    class Interrupt:
+        def find_spec(self, name, *_):
+            if name == "torchlight.fusion.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "torchlight.fusion.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    assert command.run(ensemble.main, []) == 130 and capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_names_of_folders_cannot_write_to_the_terminal(runs, capsys):
+    (runs / "tiny" / "net").rename(runs / "tiny" / "red\x1b[31m\n")
+    code, out, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
+    assert (code, err) == (0, "") and "\x1b" not in out
+    write_run(runs / "tiny" / "second" / "joint", runs.parent / "clips", "joint", seed=9)
+    (runs / "tiny" / "second" / "joint" / "epoch1_test_score.pkl").rename(runs / "\x1b[31m.pkl")
+    (runs / "\x1b[31m.pkl").write_bytes(b"damaged")
+    code, _, err = run(capsys, "--scores", runs / "\x1b[31m.pkl", "--dataset", "NW-UCLA")
+    assert code == 2 and "\x1b" not in err and "\\x1b[31m.pkl" in err
+    write_scores(runs / "tiny" / "second" / "joint" / "epoch1_test_score.pkl", NAMES, STREAMS[0])
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
+    assert code == 2 and "got red\\x1b[31m\\n, second" in err
 
 
 def test_one_of_several_models_is_chosen_and_several_are_fused_by_name(runs, capsys):
     store = runs.parent / "clips"
     write_run(runs / "tiny" / "second" / "joint", store, "joint", seed=9)
     code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
-    assert code == 2 and "found scores of net, second" in err
+    assert code == 2 and "expected the scores of one model" in err and "got net, second" in err
     code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--model", "net", "second")
     assert code == 0 and all(name in out for name in ("net/joint", "net/bone", "second/joint", "left out"))

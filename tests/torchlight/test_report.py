@@ -1,10 +1,16 @@
 """The report: everything a run left is on one page, true, and the page needs nothing else."""
 
+import csv
 import html
 import json
+import logging
+import os
 import re
+import resource
 import shutil
 import subprocess
+import warnings
+import xml.dom.minidom
 from pathlib import Path
 
 import matplotlib.image
@@ -15,7 +21,8 @@ import torch
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.report import class_tables
 from torchlight.report.page import write_report
-from torchlight.report.runs import learned_adjacency, poses
+from torchlight.report.runs import adjacency_shapes, learned_adjacency, poses, read_metrics, read_runs
+from torchlight.report.safe_text import to_cell
 from torchlight.training.scores import write_scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -54,14 +61,14 @@ def test_the_most_confused_pair_comes_first(page):
     matrix = class_tables.confusion_matrix(make_scores(0), LABEL)
     wrong = matrix - np.diag(matrix.diagonal())
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
-    assert f"true taken for clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
+    assert f"true predicted clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
 
 
 def test_shown_clips_are_right_and_wrong_as_they_say(page):
     predicted = make_scores(0).argmax(1)
     number = {str(name): i for i, name in enumerate(NAMES)}
-    right = re.findall(r"right: ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
-    wrong = re.findall(r"wrong: ([a-z ]+?) taken for ([a-z ]+?) \d+ % sure, (clip_\d+)", words(page))
+    right = re.findall(r"correct: ([a-z ]+?) confidence \d+ %, (clip_\d+)", words(page))
+    wrong = re.findall(r"wrong: ([a-z ]+?) predicted as ([a-z ]+?) confidence \d+ %, (clip_\d+)", words(page))
     assert len(right) == len(wrong) == 3 and len({true for true, _ in right}) == 3
     assert all(
         CLASSES[LABEL[number[clip]]] == true and predicted[number[clip]] == LABEL[number[clip]] for true, clip in right
@@ -71,7 +78,7 @@ def test_shown_clips_are_right_and_wrong_as_they_say(page):
 
 def test_every_picture_lies_beside_the_page_as_png(page):
     names = {path.stem for path in page.parent.glob("report_*.png")}
-    clips = {f"report_{word}_{k}" for word in ("right", "wrong") for k in (1, 2, 3)}
+    clips = {f"report_{word}_{k}" for word in ("correct", "wrong") for k in (1, 2, 3)}
     assert names == clips | {
         f"report_{n}" for n in ("accuracy", "loss", "rate", "classes", "confusion", "adjacency_first", "adjacency_last")
     }
@@ -90,24 +97,130 @@ def test_the_page_refers_to_nothing_outside_itself(page):
     assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
 
 
-def test_pictures_take_their_colours_from_the_page(page):
+def test_pictures_take_their_colors_from_the_page(page):
     for svg in re.findall(r"<svg .*?</svg>", page.read_text(), flags=re.DOTALL):
         assert "var(--" in svg and not set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg)) - {"#ffffff"}
 
 
 def test_the_first_and_last_learned_adjacency_are_found_in_number_order(run):
-    found = learned_adjacency(run)
+    found = learned_adjacency(read_runs([run])[0], 20)
     assert [key for key, _ in found] == ["l1.gcn1.PA", "l10.gcn1.PA"] and found[0][1].shape == (3, 20, 20)
 
 
-def test_names_cannot_write_html(tmp_path, store):
-    evil = "<script>alert(1)</script>"
-    copy = tmp_path / "evil.clips"
-    shutil.copytree(store, copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"class_names": [evil, *CLASSES[1:]]}))
-    text = write_report([write_run(tmp_path / evil.replace("/", "_"), copy)]).read_text()
-    assert "<script" not in text and "&lt;script&gt;" in text
+ODD = [
+    "$a_$",
+    "a\ud800b\n\x1b[31mred",
+    "=cmd|' /C calc'!A0",
+    "\u559d\u6c34 \u05d0\u05d1 \u0639\u0631",
+    "x" * 10_000,
+    '" id="p1" font: 9px #1c2430;',
+    "<script>alert(1)</script>",
+]
+
+
+def test_class_names_of_any_kind_are_shown_as_text_on_the_page(tmp_path, store, capfd):
+    shutil.copytree(store, tmp_path / "odd.clips")
+    manifest = json.loads((store / "manifest.json").read_text())
+    (tmp_path / "odd.clips" / "manifest.json").write_text(json.dumps(manifest | {"class_names": ODD}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = write_report([write_run(tmp_path / "<script>$x", tmp_path / "odd.clips")]).read_text()
+    assert capfd.readouterr().err == ""
+    assert "<script" not in text and "\x1b" not in text and len(max(text.split(), key=len)) < 10_000
+    for name in ("$a_$", "a\\ud800b\\n\\x1b[31mred", "=cmd|' /C calc'!A0", ODD[3], ODD[5], ODD[6]):
+        assert name in html.unescape(text)
+    drawn = "".join(xml.dom.minidom.parseString(svg).toxml() for svg in re.findall(r"<svg .*?</svg>", text, re.DOTALL))
+    assert all(
+        html.escape(name, quote=False) in html.unescape(drawn).replace("\n", "") or name in html.unescape(drawn)
+        for name in ("$a_$", ODD[5], "<script>alert(1)</script>")
+    )
+
+
+def test_class_names_of_any_kind_are_written_to_tables_and_drawn(tmp_path, capfd):
+    matrix = class_tables.confusion_matrix(make_scores(0), LABEL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        class_tables.write_class_tables(tmp_path, matrix, ODD)
+    assert capfd.readouterr().err == ""
+    rows = list(csv.reader((tmp_path / "each_class_acc.csv").open(encoding="utf-8")))
+    names = [row[1] for row in rows[1:]]
+    assert names[:3] == ["$a_$", "a\\ud800b\\n\\x1b[31mred", "'=cmd|' /C calc'!A0"] and names[3:] == ODD[3:]
+    head, *table = csv.reader((tmp_path / "confusion_matrix.csv").open(encoding="utf-8"))
+    assert head[1:] == names and [row[0] for row in table] == names
+    assert [[int(count) for count in row[1:]] for row in table] == matrix.tolist()
+    assert matplotlib.image.imread(tmp_path / "confusion_matrix.png").shape[1] < 1000, "long names are shortened"
+
+
+def test_a_formula_is_text_in_a_table_and_a_number_stays_a_number():
+    assert [to_cell(value) for value in ("=1", " +1", "-x", "@a", "a=1", -1, 1.5)] == [
+        *("'=1", "' +1", "'-x", "'@a", "a=1", -1, 1.5)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "5", "{}", '{"epoch": "1"}', '{"epoch": 1, "lr": [2]}', '{"epoch": 1, "lr": 1e999}']
+)
+def test_a_damaged_record_of_an_epoch_is_named(text, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "lr": 0.1}\n' + text + "\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl: line 2: expected finite numbers with an epoch, got"):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.zeros(3), "last.pt: .*Tensor"),
+        ({"l1.gcn1.PA": torch.tensor(1.0)}, r"last.pt: l1.gcn1.PA: expected the shape \(3, 20, 20\), got \(\)"),
+        ({"l1.gcn1.PA": torch.zeros(3, 20, 20).to_sparse()}, "last.pt: l1.gcn1.PA: expected a tensor of numbers"),
+        ({"l1.gcn1.PA": torch.zeros(3, 20, 20, device="meta")}, "last.pt: l1.gcn1.PA: expected a tensor of numbers"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(content, message, tmp_path, run):
+    run = read_runs([run])[0]
+    run.folder = tmp_path
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=message):
+        learned_adjacency(run, 20)
+
+
+def test_damaged_records_leave_a_sentence_in_the_place_of_their_section(tmp_path, store, caplog):
+    logging.getLogger("torchlight").propagate = True
+    folder = write_run(tmp_path / "joint", store)
+    (folder / "epoch1_test_score.pkl").unlink()
+    (folder / "environment.json").write_text("[1]")
+    (folder / "metrics.jsonl").write_text("[1]\n")
+    torch.save(torch.zeros(3), folder / "last.pt")
+    text = words(write_report([folder]))
+    for name in ("environment.json: expected", "metrics.jsonl: line 1: expected", "last.pt: "):
+        assert name in text and name in caplog.text
+    assert "Training" not in text and "Records" in text
+
+
+def test_learned_adjacency_is_found_by_shape_and_not_by_name():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("fixed", torch.zeros(3, 20, 20))
+            self.any_name = torch.nn.Parameter(torch.zeros(3, 20, 20))
+            self.stacked = torch.nn.Parameter(torch.zeros(60, 20))
+            self.window = torch.nn.Parameter(torch.zeros(3, 60, 60))
+            self.linear = torch.nn.Linear(20, 20)
+            self.list = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(20, 20))])
+
+    assert adjacency_shapes(Net(), 20) == {"any_name": (3, 20, 20), "stacked": (60, 20), "list.0": (20, 20)}
+
+
+def test_a_report_on_a_full_disk_is_one_line(run, main, tmp_path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    try:
+        shutil.copytree(run.parent, tmp_path / "runs", copy_function=os.symlink)
+        code, _, err = main(
+            "--config", run / "config.yaml", "--phase", "report", "--work-dir", tmp_path / "runs" / "joint"
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert code == 1 and err.startswith("error: ") and err.count("\n") == 1 and "cannot be written" in err
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
 
 
 def test_a_run_without_scores_gets_its_curves_and_the_command_that_makes_scores(tmp_path, store):
@@ -129,8 +242,8 @@ def test_several_runs_are_shown_with_their_fusion(tmp_path, store):
     )
 
 
-def test_what_cannot_be_reported_is_said_and_no_page_is_written(tmp_path, store):
-    with pytest.raises(ValueError, match="found no config.yaml"):
+def test_a_folder_without_a_run_and_scores_of_other_clips_are_errors_and_no_page_is_written(tmp_path, store):
+    with pytest.raises(ValueError, match="expected a run with config.yaml in .*nothing, got none"):
         write_report([tmp_path / "nothing"])
     folders = [write_run(tmp_path / m, store, m) for m in ("joint", "bone")]
     write_scores(folders[1] / "epoch1_test_score.pkl", NAMES[1:], make_scores(0)[1:])

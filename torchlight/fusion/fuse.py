@@ -1,12 +1,13 @@
 """Score fusion: a weighted sum of the class scores of several streams, as functions of arrays.
 
-Scores are (S, n, num_class): S streams of n clips in the same order. Where the field's recipes come from:
+Scores are (S, n, num_class): S streams of n clips in the same order. The presets are published recipes:
 
 ctrgcn    logits, joint 0.6, bone 0.6, joint motion 0.4, bone motion 0.4 (Chen et al., ICCV 2021)
 pyskl     probabilities, 2 : 2 : 1 : 1 (Duan et al., 2022; also DG-STGCN)
 agcn      logits, joint 1, bone 1 (Shi et al., CVPR 2019; also MS-G3D)
-tsgcnext  logits, by place and not by modality: what its published program really computes, which is 1 : 0.9 for two streams and
-          0.95 : 0 : 0 : 1 for four. Two of the four have no effect. The weights behind its published four-stream figures are not known.
+tsgcnext  logits, by position instead of modality, as the published program computes them: 1 : 0.9 for two streams and
+          0.95 : 0 : 0 : 1 for four, so that two of the four have no effect. The weights behind the published four-stream
+          figures are not known.
 """
 
 import itertools
@@ -23,48 +24,51 @@ SPACES = ("logits", "softmax")
 
 @dataclass(frozen=True)
 class Preset:
-    """A published way to fuse: the space, and the weights by modality or, for each number of streams, by place."""
+    """A published recipe: the space, and the weights by modality or, for each number of streams, by position."""
 
     space: str
     by_modality: dict[str, float] | None = None
-    by_place: dict[int, tuple[float, ...]] | None = None
+    by_position: dict[int, tuple[float, ...]] | None = None
 
 
 PRESETS = {
     "ctrgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.6, 0.4, 0.4), strict=True))),
     "pyskl": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0), strict=True))),
     "agcn": Preset("logits", {"joint": 1.0, "bone": 1.0}),
-    "tsgcnext": Preset("logits", by_place={2: (1.0, 0.9), 4: (0.95, 0.0, 0.0, 1.0)}),
+    "tsgcnext": Preset("logits", by_position={2: (1.0, 0.9), 4: (0.95, 0.0, 0.0, 1.0)}),
 }
+DEFAULT_PRESET = "ctrgcn"
 
 
 def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
-    """The weights of a preset for streams of these modalities; if none is known, the order joint, bone, joint motion, bone motion is taken.
+    """The weights of a preset for streams of these modalities.
+
+    If no modality is known, the order joint, bone, joint motion, bone motion is assumed.
 
     Raises:
-        ValueError: the preset says nothing about one of the streams.
+        ValueError: the preset has no weight for one of the streams.
     """
     preset = PRESETS[name]
-    if preset.by_place is not None:
-        if len(modalities) not in preset.by_place:
-            raise ValueError(
-                f"preset {name}: found {len(modalities)} streams; it knows {' or '.join(map(str, preset.by_place))}; give --alpha instead"
-            )
-        return list(preset.by_place[len(modalities)])
+    if preset.by_position is not None:
+        if len(modalities) not in preset.by_position:
+            counts = " or ".join(map(str, preset.by_position))
+            raise ValueError(f"preset {name}: expected {counts} streams, got {len(modalities)}; give --alpha instead")
+        return list(preset.by_position[len(modalities)])
     if not any(modalities) and len(modalities) <= len(preset.by_modality):
         modalities = list(MODALITIES[: len(modalities)])
     unknown = [
-        f"stream {i} ({m or 'unknown modality'})" for i, m in enumerate(modalities, 1) if m not in preset.by_modality
+        f"{m or 'an unknown modality'} (stream {i})" for i, m in enumerate(modalities, 1) if m not in preset.by_modality
     ]
     if unknown:
+        known = ", ".join(preset.by_modality)
         raise ValueError(
-            f"preset {name}: found {', '.join(unknown)}; it has weights for {', '.join(preset.by_modality)}; leave them out or give --alpha"
+            f"preset {name}: expected streams of {known}, got {', '.join(unknown)}; leave them out or give --alpha"
         )
     return [preset.by_modality[m] for m in modalities]
 
 
 def are_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Which streams hold probabilities already (as multi-clip tests write them): (S, n, num_class) -> (S,) bool."""
+    """Which streams hold probabilities instead of logits, as multi-clip tests write them: (S, n, num_class) -> (S,) bool."""
     return (scores.min((1, 2)) >= 0) & (np.abs(scores.sum(2) - 1).max(1) < 1e-3)
 
 
@@ -75,7 +79,10 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def to_space(scores: np.ndarray, space: str) -> np.ndarray:
-    """Scores as they are (`logits`) or as probabilities (`softmax`; a stream that holds probabilities stays): (S, n, num_class) -> same."""
+    """Scores unchanged (`logits`) or as probabilities (`softmax`): (S, n, num_class) -> same.
+
+    A stream that holds probabilities already is not changed.
+    """
     assert space in SPACES, space
     if space == "logits":
         return scores
@@ -84,14 +91,18 @@ def to_space(scores: np.ndarray, space: str) -> np.ndarray:
 
 
 def fuse(scores: np.ndarray, weights: list[float] | np.ndarray) -> np.ndarray:
-    """The weighted sum: (S, n, num_class), (S,) -> (n, num_class)."""
-    return np.tensordot(np.asarray(weights, np.float64), scores, axes=1)
+    """The weighted sum: (S, n, num_class), (S,) -> (n, num_class); an overflow gives infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.tensordot(np.asarray(weights, np.float64), scores, axes=1)
 
 
 def weight_grid(S: int, limit: int = 300) -> np.ndarray:
-    """Weights that sum to 1: even ones, then the finest grid (steps of 0.05 or more) of at most `limit` points, most even first: (G, S)."""
+    """Weights that sum to 1, the equal ones first and the most unequal ones last: (G, S).
+
+    They form the finest grid with steps of 0.05 or more and at most `limit` points, plus the equal weights.
+    """
     steps = max(s for s in range(1, 21) if s == 1 or math.comb(s + S - 1, S - 1) <= limit)
-    bars = list(itertools.combinations(range(steps + S - 1), S - 1))  # stars and bars: every way to share out the steps
+    bars = list(itertools.combinations(range(steps + S - 1), S - 1))  # stars and bars: all divisions of the steps
     edges = np.pad(
         np.reshape(bars, (len(bars), S - 1)), ((0, 0), (1, 1)), constant_values=((0, 0), (-1, steps + S - 1))
     )
@@ -103,8 +114,11 @@ def weight_grid(S: int, limit: int = 300) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Search:
-    """Weights found by search. `cross_fitted`: top-1 in percent of each split, every clip scored by weights that never saw it (the honest
-    figures); `weights` and `fitted`: the best of all clips and their top-1, optimistic because the same clips chose and measured them."""
+    """Weights found by search.
+
+    `cross_fitted`: top-1 in percent of each split, where each clip is scored with weights chosen on other clips; an unbiased estimate.
+    `weights`, `fitted`: the best weights for all clips and their top-1 on the same clips; an optimistic estimate.
+    """
 
     cross_fitted: np.ndarray
     weights: np.ndarray
@@ -112,13 +126,13 @@ class Search:
 
 
 def search_weights(scores: np.ndarray, label: np.ndarray, splits: int = 20, seed: int = 0, chunk: int = 2048) -> Search:
-    """Search the weight grid across random halves: the best weights of one half are measured on the other, and the other way round."""
+    """Search the weight grid on random halves: the best weights of each half are measured on the other half."""
     grid, n = weight_grid(len(scores)), len(label)
     correct = np.empty((len(grid), n), bool)
-    for begin in range(0, n, chunk):  # a part at a time: it stays in the cache
-        part, own = scores[:, begin : begin + chunk], label[begin : begin + chunk]
+    for begin in range(0, n, chunk):  # a chunk fits into the cache
+        rows = slice(begin, begin + chunk)
         for g, weights in enumerate(grid):
-            correct[g, begin : begin + chunk] = is_correct(fuse(part, weights), own)
+            correct[g, rows] = is_correct(fuse(scores[:, rows], weights), label[rows])
     random, figures = np.random.default_rng(seed), []
     for _ in range(splits):
         order = random.permutation(n)

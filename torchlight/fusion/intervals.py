@@ -1,4 +1,4 @@
-"""How much a measured accuracy can be trusted: intervals, and the comparison of two runs on the same clips."""
+"""Confidence intervals of an accuracy, and the comparison of two runs on the same clips."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of an accuracy, in percent; correct (n,) bool.
 
-    Drawing n clips with replacement from k right and n - k wrong ones gives a binomial number of right ones, so that is what is drawn.
-    It tells how far the figure depends on these test clips; it does not know of other seeds of the training.
+    A bootstrap sample of n clips, k of which are correct, has a binomial number of correct clips; this number is sampled directly.
+    The interval covers the choice of test clips, not the seed of the training.
     """
     n = len(correct)
     means = 100.0 * np.random.default_rng(seed).binomial(n, np.mean(correct), draws) / n
@@ -24,7 +24,7 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same n clips: how many only A, only B got right, McNemar's exact two-sided p, and A - B in percent."""
+    """Two runs on the same n clips: clips that only A, only B classifies correctly, exact two-sided p, and A - B in percent."""
 
     n: int
     only_a: int
@@ -35,13 +35,13 @@ class Comparison:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p value that two runs are equally good, from the clips which only one of them gets right (McNemar 1947).
+    """Exact two-sided p value of McNemar's test (1947), from the numbers of clips that only one of two runs classifies correctly.
 
-    Under that assumption each such clip is a fair coin.
+    Null hypothesis: each of these clips is as likely to be in either group.
     """
     n, fewer = only_a + only_b, min(only_a, only_b)
     tail = term = 1
-    for i in range(fewer):  # the binomial coefficients one from the other
+    for i in range(fewer):  # each binomial coefficient follows from the one before
         term = term * (n - i) // (i + 1)
         tail += term
     return min(1.0, 2 * tail / 2**n) if n < 1000 else min(1.0, math.exp(math.log(2 * tail) - n * math.log(2)))

@@ -1,11 +1,10 @@
-"""Per-class accuracy and confusion matrix, as CSV and as a picture."""
+"""Accuracy of each class and confusion matrix, as CSV files and as a picture."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
-from torchlight.system.files import atomic
+from torchlight.report.safe_text import write_csv
 
 
 def confusion_matrix(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -15,17 +14,18 @@ def confusion_matrix(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def write_class_tables(folder: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    """Write each_class_acc.csv, confusion_matrix.csv and confusion_matrix.png."""
+    """Write each_class_acc.csv, confusion_matrix.csv and confusion_matrix.png.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
     counts = matrix.sum(1)
     accuracy = np.divide(100.0 * matrix.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    with atomic(folder / "each_class_acc.csv", "w") as file:
-        rows = csv.writer(file)
-        rows.writerow(["class", "name", "clips", "top1"])
-        rows.writerows([i, class_names[i], counts[i], f"{accuracy[i]:.2f}"] for i in range(len(counts)))
-    with atomic(folder / "confusion_matrix.csv", "w") as file:
-        rows = csv.writer(file)
-        rows.writerow(["true \\ predicted", *class_names])
-        rows.writerows([name, *row] for name, row in zip(class_names, matrix.tolist(), strict=True))
+    names = [str(name) for name in class_names]
+    rows = zip(range(len(counts)), names, counts.tolist(), (f"{value:.2f}" for value in accuracy), strict=True)
+    write_csv(folder / "each_class_acc.csv", ["class", "name", "clips", "top1"], rows)
+    head = ["true \\ predicted", *names]
+    write_csv(folder / "confusion_matrix.csv", head, ([n, *row] for n, row in zip(names, matrix.tolist(), strict=True)))
     from torchlight.report import pictures  # matplotlib is slow to import, and only needed here
 
-    pictures.to_png(pictures.confusion(matrix, class_names), folder / "confusion_matrix.png")
+    pictures.to_png(pictures.confusion(matrix, names), folder / "confusion_matrix.png")

@@ -1,34 +1,39 @@
-"""Clusters of clips by their features, with DBSCAN or HDBSCAN, as the Multi-Branch ST-GCN tools do after training.
+"""Clusters of clips by their features, with DBSCAN or HDBSCAN, as in the tools of Multi-Branch ST-GCN.
 
 python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt --save-feature true
-python -m torchlight.report.cluster --features work_dir/NW-UCLA/ctrgcn/joint/epoch1_test_feature.pkl --out clusters --pca 10 --method hdbscan
+python -m torchlight.report.cluster --features work_dir/NW-UCLA/ctrgcn/joint/epoch1_test_feature.pkl --out clusters --pca 10
 """
 
 import argparse
-import csv
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from torchlight.config.options import ConfigError
-from torchlight.fusion import streams
+from torchlight.fusion import score_files
+from torchlight.report.safe_text import shorten, write_csv
 from torchlight.runtime.logs import set_up_logging
-from torchlight.system.command import Parser, run
+from torchlight.system.command import Parser, path, run
 from torchlight.system.files import atomic
+from torchlight.system.text import printable
+from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import read_scores
 
 log = logging.getLogger("torchlight")
 NOISE = -1
+MAX_COLORS = 21  # with more groups the legend is left out
 
 
 def standardize(features: np.ndarray) -> np.ndarray:
-    """Every column with mean 0 and population standard deviation 1; a constant column becomes 0: (n, D) -> same."""
-    centred = features - features.mean(0)
+    """Each column with mean 0 and population standard deviation 1; a constant column becomes 0: (n, D) -> same."""
+    centered = features - features.mean(0)
     deviation = features.std(0)
-    return centred / np.where(deviation > 0, deviation, 1)
+    return centered / np.where(deviation > 0, deviation, 1)
 
 
 def principal_components(x: np.ndarray, count: int) -> np.ndarray:
@@ -39,7 +44,7 @@ def principal_components(x: np.ndarray, count: int) -> np.ndarray:
 
 
 def cluster(x: np.ndarray, method: str, eps: float, min_points: int) -> np.ndarray:
-    """Cluster numbers from 0, NOISE for outliers: (n, D) -> (n,). eps, a Euclidean distance, counts for DBSCAN only."""
+    """Cluster numbers from 0, NOISE for outliers: (n, D) -> (n,). eps, a Euclidean distance, is for DBSCAN only."""
     from sklearn.cluster import DBSCAN, HDBSCAN
 
     assert method in ("dbscan", "hdbscan"), method
@@ -49,7 +54,7 @@ def cluster(x: np.ndarray, method: str, eps: float, min_points: int) -> np.ndarr
 
 
 def usual_distance(x: np.ndarray, min_points: int) -> float:
-    """The median distance at which a sample, itself counted, has `min_points` neighbours: where to begin with eps."""
+    """The median distance within which a sample has `min_points` neighbors, itself included: a first value for eps."""
     from sklearn.neighbors import NearestNeighbors
 
     return float(np.median(NearestNeighbors(n_neighbors=min_points).fit(x).kneighbors(x)[0][:, -1]))
@@ -57,52 +62,63 @@ def usual_distance(x: np.ndarray, min_points: int) -> float:
 
 def write_assignments(file: Path, names: Sequence[str], assigned: np.ndarray, labels: Sequence[str]) -> None:
     """Write CSV rows name, cluster, outlier, label."""
-    with atomic(file, "w") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["name", "cluster", "outlier", "label"])
-        rows.writerows(
-            [n, c, "yes" if c == NOISE else "no", label]
-            for n, c, label in zip(names, assigned.tolist(), labels, strict=True)
-        )
+    rows = ([n, c, "yes" if c == NOISE else "no", k] for n, c, k in zip(names, assigned.tolist(), labels, strict=True))
+    write_csv(file, ["name", "cluster", "outlier", "label"], rows)
 
 
-def draw(file: Path, places: np.ndarray, assigned: np.ndarray, labels: Sequence[str]) -> None:
-    """Scatter plot of places (n, 2), coloured by cluster and, where labels are known, by label."""
-    from matplotlib import colormaps
+def draw(file: Path, points: np.ndarray, assigned: np.ndarray, labels: Sequence[str]) -> None:
+    """Scatter plot of points (n, 2), colored by cluster and, if any are known, by label ("" is an unknown one)."""
     from matplotlib.figure import Figure
 
-    groups = {"clusters": np.where(assigned == NOISE, "outlier", assigned.astype(str))}
+    from torchlight.report.pictures import drawing
+
+    groups = [("clusters", ["" if c == NOISE else str(c) for c in assigned.tolist()], "outlier")]
     if any(labels):
-        groups["labels"] = np.array([label or "unknown" for label in labels])
-    figure = Figure(figsize=(6 * len(groups), 6), layout="constrained")
-    for k, (title, group) in enumerate(groups.items(), 1):
-        axes = figure.add_subplot(1, len(groups), k)
-        kinds = sorted(set(group), key=lambda kind: (not kind.isdigit(), int(kind) if kind.isdigit() else kind))
-        for i, kind in enumerate(kinds):
-            grey = kind in ("outlier", "unknown")
-            colour = (
-                "0.6" if grey else colormaps["tab20" if len(kinds) <= 21 else "turbo"]((i + 0.5) / max(len(kinds), 20))
-            )
-            axes.scatter(
-                *places[group == kind].T, s=14, color=colour, marker="x" if grey else "o", linewidths=0.8, label=kind
-            )
-        axes.set(title=title, xlabel="first component", ylabel="second component")
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(kinds) <= 21:
-            axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3)
-    with atomic(file) as stream:
+        groups.append(("labels", list(labels), "unknown"))
+    with drawing(**{"text.color": "black"}), atomic(file) as stream:
+        figure = Figure(figsize=(6 * len(groups), 6), layout="constrained")
+        for k, (title, group, rest) in enumerate(groups, 1):
+            axes = figure.add_subplot(1, len(groups), k)
+            scatter(axes, points, group, rest)
+            axes.set(title=title, xlabel="first component", ylabel="second component")
+            axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(stream, format="png", dpi=150)
 
 
+def scatter(axes: Any, points: np.ndarray, group: Sequence[str], rest: str) -> None:
+    """Points (n, 2) in one color per group; the group "" is drawn in gray and called `rest`."""
+    from matplotlib import colormaps
+
+    kinds = sorted(set(group), key=sort_key)
+    number = {kind: i for i, kind in enumerate(kinds)}
+    index = np.array([number[kind] for kind in group])
+    colors = colormaps["tab20" if len(kinds) <= MAX_COLORS else "turbo"]
+    for i, kind in enumerate(kinds):
+        color = colors((i + 0.5) / max(len(kinds), 20)) if kind else "0.6"
+        marker = "o" if kind else "x"
+        axes.scatter(*points[index == i].T, s=14, color=color, marker=marker, linewidths=0.8, label=str(i))
+    if len(kinds) <= MAX_COLORS:
+        legend = axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3)
+        for text, kind in zip(legend.get_texts(), kinds, strict=True):  # a label that begins with _ would be left out
+            text.set_text(shorten(kind, 32) or rest)
+
+
+def sort_key(text: str) -> tuple[bool, int, str]:
+    """Numbers in their order, then other text, then the empty text."""
+    numeric = text.isdecimal() and len(text) < 10
+    return (not numeric, int(text) if numeric else int(not text), text)
+
+
 def known_labels(file: Path, names: Sequence[str], dataset: str | None) -> list[str]:
-    """The class name of every sample, "" where it is not known."""
-    if dataset is None and not (file.parent / "config.yaml").exists():
+    """The class name of each sample, "" if it is not known."""
+    if dataset is None and not os.path.exists(file.parent / CONFIG):
         return [""] * len(names)
-    truth = streams.open_test_part(streams.find_config(streams.name_streams([file]), dataset))
+    truth = score_files.read_truth(score_files.find_config(score_files.name_score_files([file]), dataset))
     known = dict(zip(map(str, truth.name), truth.label, strict=True))
     labels = [truth.class_names[known[name]] if name in known else "" for name in names]
-    if "" in labels:
-        log.warning("labels: %d of %d samples are not in the test data and get none", labels.count(""), len(names))
+    unknown = sum(name not in known for name in names)
+    if unknown:
+        log.warning("labels: %d of %d samples are not in the test data and get none", unknown, len(names))
     return labels
 
 
@@ -110,37 +126,38 @@ def build_parser() -> Parser:
     """The options of the command line."""
     parser = Parser(prog="python -m torchlight.report.cluster", description="Cluster clips by their features.")
     parser.option(
-        "features", type=Path, required=True, help="epoch1_test_feature.pkl, or a score file: {sample name: vector}"
+        "features", type=path, required=True, help="epoch1_test_feature.pkl, or a score file: {sample name: vector}"
     )
-    parser.option("out", type=Path, required=True, help="folder for assignments.csv and clusters.png")
+    parser.option("out", type=path, required=True, help="folder for assignments.csv and clusters.png")
     parser.option("method", choices=("dbscan", "hdbscan"), default="dbscan", help="default dbscan")
     parser.option(
         "eps",
         type=float,
-        help="DBSCAN: largest distance of neighbours, in standard deviations of a column (default 0.7)",
+        help="DBSCAN: largest distance of neighbors, in standard deviations of a column (default 0.7)",
     )
+    parser.option("min-points", type=int, default=5, help="neighbors of a core point, itself included (default 5)")
+    parser.option("pca", type=int, help="first reduce the standardized features to this number of principal components")
     parser.option(
-        "min-points", type=int, default=5, help="neighbours that make a core point, itself counted (default 5)"
-    )
-    parser.option("pca", type=int, help="reduce the standardized features to so many principal components first")
-    parser.option(
-        "dataset",
-        help="benchmark as below config/ that knows the labels, where no config.yaml lies beside the features",
+        "dataset", help="benchmark as below config/ for the labels, if there is no config.yaml beside the features"
     )
     return parser
 
 
 def check(args: argparse.Namespace, n: int, D: int) -> None:
-    """Raise ConfigError for values that n vectors of length D do not allow."""
+    """Raise ConfigError for values that are not possible for n vectors of length D."""
     problems = []
     if args.eps is not None and args.method == "hdbscan":
-        problems.append("eps: has no effect on hdbscan; leave it out")
-    if args.eps is not None and not args.eps > 0:
-        problems.append(f"eps: found {args.eps}; more than 0 is needed")
+        problems.append("eps: has no effect on hdbscan; remove it")
+    if args.eps is not None and not 0 < args.eps < np.inf:
+        problems.append(f"eps: expected a number above 0, got {args.eps}")
     if not 1 <= args.min_points <= n:
-        problems.append(f"min_points: found {args.min_points}; allowed: 1 to the number of samples, {n}")
+        problems.append(f"min_points: expected 1 to {n}, the number of samples, got {args.min_points}")
+    if args.method == "hdbscan" and n < 2:
+        problems.append("features: expected two or more samples for hdbscan, got one")
     if args.pca is not None and not 1 <= args.pca <= min(n, D):
-        problems.append(f"pca: found {args.pca}; allowed: 1 to {min(n, D)} for {n} vectors of length {D}")
+        problems.append(f"pca: expected 1 to {min(n, D)} for {n} vectors of length {D}, got {args.pca}")
+    if os.path.lexists(args.out) and not os.path.isdir(args.out):
+        problems.append(f"out: expected a folder, got the file {args.out}")
     if problems:
         raise ConfigError(problems)
 
@@ -161,18 +178,14 @@ def act(argv: list[str]) -> int:
     log.info("%d samples of %d numbers: %d clusters, %d outliers", len(x), x.shape[1], clusters, outliers)
     if args.method == "dbscan" and outliers > len(x) / 2:
         log.warning(
-            "eps: more than half are outliers; half of them have %d neighbours within %.2f",
-            args.min_points,
-            usual_distance(x, args.min_points),
+            "eps: more than half of the samples are outliers; half of the samples have %d neighbors within %.2f",
+            *(args.min_points, usual_distance(x, args.min_points)),
         )
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([f"out: {args.out} cannot be made ({error.strerror}); give another folder"]) from error
+    args.out.mkdir(parents=True, exist_ok=True)
     write_assignments(args.out / "assignments.csv", names, assigned, labels)
-    places = principal_components(x, 2) if x.shape[1] > 2 else np.pad(x, ((0, 0), (0, 2 - x.shape[1])))
-    draw(args.out / "clusters.png", places, assigned, labels)
-    log.info("wrote %s and %s", args.out / "assignments.csv", args.out / "clusters.png")
+    points = principal_components(x, 2) if min(x.shape) > 2 else x[:, :2]
+    draw(args.out / "clusters.png", np.pad(points, ((0, 0), (0, 2 - points.shape[1]))), assigned, labels)
+    log.info("wrote assignments.csv and clusters.png in %s", printable(str(args.out)))
     return 0
 
 

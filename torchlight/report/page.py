@@ -1,8 +1,8 @@
-"""One self-contained HTML page about one run, or about several and their fusion, from what the runs left in their directories."""
+"""One self-contained HTML page about one run, or about several runs and their fusion, from the files in their directories."""
 
+import logging
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from torchlight.contract import DescribedFeeder
-from torchlight.fusion import fuse, streams
+from torchlight.contract import DescribedFeeder, Feeder
+from torchlight.fusion import fuse
 from torchlight.fusion.intervals import bootstrap_interval
+from torchlight.fusion.score_files import GroundTruth, truth_of
 from torchlight.report import pictures
 from torchlight.report.class_tables import confusion_matrix
 from torchlight.report.runs import (
@@ -26,15 +27,18 @@ from torchlight.report.runs import (
     read_scores,
     score_command,
 )
-from torchlight.system.files import atomic
+from torchlight.report.safe_text import block_to_html, to_html
+from torchlight.system.files import atomic, read_text
+from torchlight.system.text import printable, quote
 from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, is_correct, top_k
 
-CLIPS, PAIRS = 3, 12  # how much is shown
+log = logging.getLogger("torchlight")
+CLIPS, PAIRS = 3, 12  # numbers of clips and of pairs of classes that are shown
 
 
 class Page:
-    """HTML that grows, and the PNG of every picture in it beside the page."""
+    """HTML to be written to one file, and its pictures, which are also written as PNG beside it."""
 
     def __init__(self, out: Path):
         self.out, self.parts = out, []
@@ -43,40 +47,44 @@ class Page:
         """Append HTML."""
         self.parts.extend(html)
 
+    def add_problem(self, run: Run, problem: str) -> None:
+        """A sentence in the place of a section that cannot be shown, and a warning in the log."""
+        log.warning("%s; it is not in the report", printable(problem))
+        self.add(f"<p><b>{to_html(run.name)}</b> is not shown in full: {to_html(problem, 500)}.</p>")
+
     def picture(self, figure: Figure, name: str, title: str) -> str:
-        """The SVG of a figure; writes <page>_<name>.png."""
+        """Write a figure as <page>_<name>.png; returns its SVG."""
         pictures.to_png(figure, self.out.with_name(f"{self.out.stem}_{name}.png"))
         return pictures.to_svg(figure, title)
 
     def write(self, title: str) -> None:
         """Write the page."""
-        template = Template(Path(__file__).with_name("page.html").read_text())
+        template = Template(read_text(Path(__file__).with_name("page.html")))
         with atomic(self.out, "w") as file:
-            file.write(template.substitute(title=escape(title), body="\n".join(self.parts)))
+            file.write(template.substitute(title=to_html(title), body="\n".join(self.parts)))
 
 
 def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write report.html, and its pictures as report_*.png beside it, for one run, or for several and their fusion; returns its path.
+    """Write a page, by default report.html, and its pictures beside it as <page>_*.png; returns the path of the page.
 
-    A folder that is no run itself stands for the runs in it.
+    The page is about one run, or about several runs and their fusion. A folder that is not a run stands for the runs in it.
+    A damaged record is left out, with a sentence on the page and a warning.
 
     Raises:
-        ValueError: a directory holds no run, or the score files do not belong to the same test clips.
+        ValueError: a folder contains no run, or the scores do not belong to the same test clips.
+        OSError: a file cannot be written.
     """
     folders = [Path(folder) for folder in work_dirs]
     runs = read_runs(folders)
     feeder = open_test_feeder(runs[0].config)
-    names = list(feeder.class_names or map(str, range(feeder.num_class)))
-    truth = streams.GroundTruth(feeder.name, feeder.label, names)
+    truth = truth_of(feeder)
     scored = read_scores(runs, truth)
     shared = folders[0].parent if len({folder.resolve().parent for folder in folders}) == 1 else folders[0]
     page = Page(Path(out) if out else (folders[0] if len(folders) == 1 else shared) / "report.html")
     models = dict.fromkeys(str(run.config.model).removesuffix(".Model").rpartition(".")[2] for run in runs)
     title = f"{', '.join(models)} on {describe_data(runs[0].config)}"
-    page.add(
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="muted">{escape(", ".join(run.name for run in runs))} &middot; {len(truth.label)} test clips</p>',
-    )
+    names = ", ".join(to_html(run.name) for run in runs)
+    page.add(f"<h1>{to_html(title)}</h1>", f'<p class="muted">{names} &middot; {len(truth.label)} test clips</p>')
     result = add_summary(page, runs, scored, truth)
     add_curves(page, runs)
     if result is not None:
@@ -85,14 +93,14 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
             add_clips(page, result, truth, feeder)
         else:
             page.add('<p class="muted">Clips are not drawn: the feeder has no skeleton.</p>')
-    add_adjacency(page, runs)
+    add_adjacency(page, runs, feeder.num_point)
     add_records(page, runs)
     page.write(title)
     return page.out
 
 
-def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: streams.GroundTruth) -> np.ndarray | None:
-    """The figures first. Returns the scores that the rest of the page is about: the fusion's, the only run's, or None."""
+def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTruth) -> np.ndarray | None:
+    """Add the accuracies. Returns the scores of the other sections: the fusion's, the only run's, or None."""
     result, weights, origin = combine(scored)
     if result is not None:
         low, high = bootstrap_interval(is_correct(result, truth.label))
@@ -101,7 +109,7 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: streams.G
             (f"{top_k(result, truth.label, 5):.2f} %", "top-5"),
             (
                 f"{int(is_correct(result, truth.label).sum())} of {len(truth.label)}",
-                f"clips right, {len(truth.class_names)} classes",
+                f"clips correct, {len(truth.class_names)} classes",
             ),
         ]
         page.add(
@@ -120,12 +128,13 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: streams.G
         page.add(summary_row("fusion", None, result, truth, [], "sum"))
     page.add("</table></div>")
     page.add(f'<p class="muted" style="margin-top:12px">{origin}Intervals: bootstrap over the test clips. ')
-    page.add("&ldquo;Best on test&rdquo; is the epoch that the test set itself chose, so it is no fair estimate.</p>")
+    page.add("&ldquo;Best on test&rdquo; is the epoch selected on the test set, and not a fair estimate.</p>")
     for run in runs:
+        for problem in run.problems:
+            page.add_problem(run, problem)
         if run.scores is None:
-            page.add(
-                f"<p><b>{escape(run.name)}</b> has no {SCORE_FILE}; it is made by</p><pre>{escape(score_command(run))}</pre>"
-            )
+            page.add(f"<p><b>{to_html(run.name)}</b> has no {SCORE_FILE}. This command writes it:</p>")
+            page.add(f"<pre>{block_to_html(score_command(run))}</pre>")
     return result
 
 
@@ -133,11 +142,11 @@ def summary_row(
     name: str,
     weight: float | None,
     scores: np.ndarray | None,
-    truth: streams.GroundTruth,
+    truth: GroundTruth,
     metrics: list[dict],
     mark: str = "",
 ) -> str:
-    """A row of the table of figures."""
+    """A row of the table of accuracies."""
     cells = ["" if weight is None else f"{weight:g}"]
     if scores is None:
         cells += ["", "", ""]
@@ -152,7 +161,7 @@ def summary_row(
     last, best = (tested[-1], max(tested, key=lambda line: line["test_top1"])) if tested else (None, None)
     cells += [f"{line['test_top1']:.2f} ({line['epoch']})" if line else "" for line in (last, best)]
     return (
-        f'<tr class="{mark}"><td>{escape(name)}</td>'
+        f'<tr class="{mark}"><td>{to_html(name)}</td>'
         + "".join(f'<td class="n">{cell}</td>' for cell in cells)
         + "</tr>"
     )
@@ -178,8 +187,8 @@ def add_curves(page: Page, runs: list[Run]) -> None:
         page.add("</div>")
 
 
-def add_classes(page: Page, result: np.ndarray, truth: streams.GroundTruth) -> None:
-    """Accuracy of each class, the pairs that are confused most, and the confusion matrix."""
+def add_classes(page: Page, result: np.ndarray, truth: GroundTruth) -> None:
+    """Add the accuracy of each class, the most confused pairs of classes, and the confusion matrix."""
     matrix = confusion_matrix(result, truth.label)
     counts, names = matrix.sum(1), truth.class_names
     accuracy = 100.0 * matrix.diagonal() / np.maximum(counts, 1)
@@ -189,96 +198,97 @@ def add_classes(page: Page, result: np.ndarray, truth: streams.GroundTruth) -> N
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     pairs = [divmod(int(flat), len(matrix)) for flat in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
     rows = [
-        f'<tr><td>{escape(names[i])}</td><td>{escape(names[j])}</td><td class="n">{wrong[i, j]} of {counts[i]}</td></tr>'
+        f'<tr><td>{to_html(names[i])}</td><td>{to_html(names[j])}</td><td class="n">{wrong[i, j]} of {counts[i]}</td></tr>'
         for i, j in pairs
         if wrong[i, j] > 0
     ]
-    head = '<tr><th>true</th><th>taken for</th><th class="n">clips</th></tr>'
-    table = f"<table>{head}{''.join(rows)}</table>" if rows else "<p>No clip was taken for another class.</p>"
+    head = '<tr><th>true</th><th>predicted</th><th class="n">clips</th></tr>'
+    table = f"<table>{head}{''.join(rows)}</table>" if rows else "<p>Every clip is classified correctly.</p>"
     page.add(f'<div class="card"><h3>Most confused</h3>{table}</div>', "</div>")
     figure = pictures.confusion(matrix, names)
     least = int(60 * figure.get_figwidth())
-    drawn = page.picture(figure, "confusion", "confusion matrix: rows are true classes, columns predicted ones")
+    drawn = page.picture(figure, "confusion", "confusion matrix: rows are true classes, columns are predicted classes")
     page.add(
         "<h2>Confusion matrix</h2>",
         f'<figure class="card"><div style="min-width:{least}px; max-width:{2 * least}px; margin:auto">{drawn}</div></figure>',
     )
 
 
-def add_clips(page: Page, result: np.ndarray, truth: streams.GroundTruth, feeder: Any) -> None:
-    """A few clips that were surely right and surely wrong, as skeletons."""
+def add_clips(page: Page, result: np.ndarray, truth: GroundTruth, feeder: Feeder) -> None:
+    """Add skeletons of the clips with the highest confidence, correct and wrong ones, at most one per class."""
     probabilities = result if fuse.are_probabilities(result[None])[0] else fuse.softmax(result)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     correct = is_correct(result, truth.label)
     page.add(
         "<h2>Clips</h2>",
-        '<p class="muted">Left limbs blue, right limbs orange, time from left to right. The surest ones, one of a class.</p>',
+        '<p class="muted">The clips with the highest confidence, one per class. '
+        "Left limbs blue, right limbs orange; time from left to right.</p>",
+        '<div class="grid wide">',
     )
-    page.add('<div class="grid wide">')
-    for word, chosen in (("right", correct), ("wrong", ~correct)):
+    for word, chosen in (("correct", correct), ("wrong", ~correct)):
         order = [i for i in np.argsort(-confidence, kind="stable") if chosen[i]]
         first_of_class = list({int(truth.label[i]): i for i in reversed(order)}.values())
-        shown = sorted(first_of_class, key=order.index)[:CLIPS]
-        for k, i in enumerate(shown, 1):
-            strip = page.picture(
-                pictures.skeleton_strip(*poses(feeder, int(i))), f"{word}_{k}", f"skeletons of {truth.name[i]}"
-            )
-            verdict = f"<b>{escape(truth.class_names[truth.label[i]])}</b>"
+        for k, i in enumerate(sorted(first_of_class, key=order.index)[:CLIPS], 1):
+            figure = pictures.skeleton_strip(*poses(feeder, int(i)))
+            strip = page.picture(figure, f"{word}_{k}", f"skeletons of {truth.name[i]}")
+            verdict = f"<b>{to_html(truth.class_names[truth.label[i]])}</b>"
             if word == "wrong":
-                verdict += f" taken for <b>{escape(truth.class_names[predicted[i]])}</b>"
-            sure = f"{100 * confidence[i]:.0f} % sure, {escape(str(truth.name[i]))}"
-            style = "yes" if word == "right" else "no"
-            page.add(
-                f'<figure class="card strip {style}"><figcaption>{word}: {verdict}<br>{sure}</figcaption>{strip}</figure>'
-            )
+                verdict += f" predicted as <b>{to_html(truth.class_names[predicted[i]])}</b>"
+            detail = f"confidence {100 * confidence[i]:.0f} %, {to_html(truth.name[i])}"
+            caption = f"<figcaption>{word}: {verdict}<br>{detail}</figcaption>"
+            page.add(f'<figure class="card strip {word}">{caption}{strip}</figure>')
     page.add("</div>")
 
 
-def add_adjacency(page: Page, runs: list[Run]) -> None:
-    """The learned adjacencies of the first and the last block."""
+def add_adjacency(page: Page, runs: list[Run], V: int) -> None:
+    """Add the first and the last learned adjacency of each run."""
     for n, run in enumerate(runs, 1):
-        found = learned_adjacency(run.folder)
+        try:
+            found = learned_adjacency(run, V)
+        except ValueError as error:
+            page.add(f"<h2>Learned adjacency{heading(run, runs)}</h2>")
+            page.add_problem(run, str(error))
+            continue
         if not found:
             continue
         page.add(f"<h2>Learned adjacency{heading(run, runs)}</h2>", '<div class="grid wide">')
         for place, (key, matrices) in zip(("first", "last"), found, strict=False):
-            drawn = page.picture(
-                pictures.adjacency(matrices), f"adjacency_{place}{number(n, runs)}", f"learned adjacency {key}"
-            )
-            page.add(f'<figure class="card"><h3>{place} block: <code>{escape(key)}</code></h3>{drawn}</figure>')
-        page.add(
-            "</div>", '<p class="muted" style="margin-top:12px">Joints by joints; blue above zero, orange below.</p>'
-        )
+            figure, name = pictures.adjacency(matrices), f"adjacency_{place}{number(n, runs)}"
+            drawn = page.picture(figure, name, f"learned adjacency {key}")
+            page.add(f'<figure class="card"><h3>{place} block: <code>{to_html(key)}</code></h3>{drawn}</figure>')
+        page.add("</div>")
+        page.add('<p class="muted" style="margin-top:12px">Joints by joints; blue above zero, orange below.</p>')
 
 
 def add_records(page: Page, runs: list[Run]) -> None:
-    """Environment and configuration of each run, folded in."""
+    """Add environment and configuration of each run, folded if there are several runs."""
     page.add("<h2>Records</h2>", '<div class="grid wide">')
     for run in runs:
         rows = [(key, value) for key, value in run.environment.items() if value is not None]
-        text = "".join(f"<tr><th>{escape(key)}</th><td>{escape(show(value))}</td></tr>" for key, value in rows)
-        title = heading(run, runs)
-        page.add(
-            f'<details class="card"{" open" if len(runs) == 1 else ""}><summary>Environment{title}</summary><table>{text}</table></details>'
-        )
-        page.add(
-            f'<details class="card"><summary>Configuration{title}</summary><pre>{escape((run.folder / CONFIG).read_text())}</pre></details>'
-        )
+        text = "".join(f"<tr><th>{to_html(key)}</th><td>{to_html(show(value), 2000)}</td></tr>" for key, value in rows)
+        title, folded = heading(run, runs), "" if len(runs) > 1 else " open"
+        config = block_to_html(read_text(run.folder / CONFIG))
+        page.add(f'<details class="card"{folded}><summary>Environment{title}</summary><table>{text}</table></details>')
+        page.add(f'<details class="card"><summary>Configuration{title}</summary><pre>{config}</pre></details>')
     page.add("</div>")
 
 
-def show(value: Any) -> str:
-    """A recorded value; hashes by their first digits."""
+def show(value: Any, depth: int = 0) -> str:
+    """A recorded value as text; hashes are shortened to 12 digits."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {show(item)}" for key, item in value.items())
+        if depth == 2:
+            return quote(value)
+        return ", ".join(f"{key} {show(item, depth + 1)}" for key, item in value.items())
+    if isinstance(value, list):
+        return quote(value)
     return value[:12] if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{40,}", value) else str(value)
 
 
 def heading(run: Run, runs: list[Run]) -> str:
-    """What a heading adds where there are several runs."""
-    return f": {escape(run.name)}" if len(runs) > 1 else ""
+    """The name of the run for a heading, if there are several runs."""
+    return f": {to_html(run.name)}" if len(runs) > 1 else ""
 
 
 def number(i: int, runs: list[Run]) -> str:
-    """What a file name adds where there are several runs."""
+    """The number of the run for a file name, if there are several runs."""
     return f"_{i}" if len(runs) > 1 else ""

@@ -1,9 +1,16 @@
-"""Pictures of a run, as matplotlib figures: one drawing makes the PNG and the SVG whose colours follow the page, light or dark."""
+"""Pictures of a run, as matplotlib figures.
+
+A figure is written twice: as PNG, and as SVG whose colors are variables of the page, for its light and its dark scheme. Names of
+classes are drawn as plain text, without mathematics (`$`); a character that no font has is drawn as a box.
+"""
 
 import io
 import itertools
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
@@ -12,9 +19,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from torchlight.report.safe_text import shorten, to_html
 from torchlight.system.files import atomic
 
-COLOURS = {
+COLORS = {
     "ink": "#1c2430",
     "muted": "#697485",
     "line": "#dde2ea",
@@ -25,18 +33,22 @@ COLOURS = {
 BLUE, ORANGE = (
     (0.231, 0.51, 0.965),
     (0.949, 0.486, 0.133),
-)  # in heat maps: readable on white and on black, so they need no second version
+)  # of heat maps: readable on white and on black
 STYLE = {
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
     "font.size": 9,
     "svg.fonttype": "none",
-    "text.color": COLOURS["ink"],
-    "axes.labelcolor": COLOURS["muted"],
-    "axes.edgecolor": COLOURS["line"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
+    "text.color": COLORS["ink"],
+    "axes.labelcolor": COLORS["muted"],
+    "axes.edgecolor": COLORS["line"],
+    "xtick.color": COLORS["muted"],
+    "ytick.color": COLORS["muted"],
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
+MAX_CLASSES = 1000  # whose names fit into a picture
 numbers = itertools.count()
 
 
@@ -45,36 +57,46 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+@contextmanager
+def drawing(**style: str) -> Iterator[None]:
+    """The style of all pictures; no warnings about characters without a glyph, which are drawn as boxes."""
+    with rc_context(STYLE | style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support .* natively")
+        yield
+
+
 def to_svg(figure: Figure, title: str) -> str:
-    """The figure as inline SVG: text as text, no background, and the colours of COLOURS as variables of the page (`var(--ink)` ...)."""
+    """The figure as inline SVG: text as text, no background, and the COLORS as variables of the page (`var(--ink)` ...)."""
     buffer = io.StringIO()
-    with rc_context(STYLE | {"svg.hashsalt": f"picture{next(numbers)}"}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Type": None, "Format": None},
-        )
+    hidden = {"Date": None, "Creator": None, "Type": None, "Format": None}
+    with drawing(**{"svg.hashsalt": f"picture{next(numbers)}"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=hidden)
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    prefix = f"p{next(numbers)}_"  # ids are unique in a figure, and now in the page
-    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
-    svg = re.sub(r'(url\(|href="|href=")#', lambda found: f"{found[1]}#{prefix}", svg)
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    prefix = f"p{next(numbers)}_"  # ids are unique in a figure, and with it in the page
+    svg = re.sub(
+        r"<[^>]*>", lambda tag: adapt_tag(tag[0], prefix), svg
+    )  # the text between tags stays: it may be a name
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{to_html(title)}" ', 1)
 
 
-def to_png(figure: Figure, path) -> None:
-    """Write the figure on white."""
-    with rc_context(STYLE), atomic(path) as file:
+def adapt_tag(tag: str, prefix: str) -> str:
+    """One tag of an SVG with ids of its own, and with the colors and the font of the page."""
+    tag = re.sub(r'\bid="', f'id="{prefix}', tag)
+    tag = re.sub(r'(url\(|href="|href=")#', lambda found: f"{found[1]}#{prefix}", tag)
+    for name, color in COLORS.items():
+        tag = tag.replace(color, f"var(--{name})")
+    return re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", tag)
+
+
+def to_png(figure: Figure, path: Path) -> None:
+    """Write the figure on white; raises OSError."""
+    with drawing(), atomic(path) as file:
         figure.savefig(file, format="png", dpi=150, facecolor="white")
 
 
 def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figure | None:
-    """Every recorded quantity whose name ends like one of `suffixes`, over the epochs; None where there is none."""
+    """All recorded quantities whose names end with one of `suffixes`, over the epochs; None if there are none."""
     names = {"lr": "learning rate"}
     keys = [
         k
@@ -86,9 +108,9 @@ def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figur
     with rc_context(STYLE):
         figure = new_figure(4.2, 2.7)
         axes = figure.add_subplot()
-        tones = itertools.cycle(COLOURS[c] for c in ("orange", "blue", "green", "muted", "ink"))
+        tones = itertools.cycle(COLORS[c] for c in ("orange", "blue", "green", "muted", "ink"))
         for key in keys:
-            points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
+            points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None] or [(np.nan, np.nan)]
             marker = "o" if len(points) < 12 else None
             axes.plot(
                 *zip(*points, strict=True),
@@ -96,11 +118,11 @@ def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figur
                 marker=marker,
                 ms=3,
                 lw=1.6,
-                label=names.get(key, key.replace("_", " ")),
+                label=shorten(names.get(key, key.replace("_", " ")), 26),
             )
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.grid(axis="y", color=COLOURS["line"], lw=0.7)
+        axes.grid(axis="y", color=COLORS["line"], lw=0.7)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
         figure.legend(loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.2, fontsize=8.5)
@@ -108,25 +130,25 @@ def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figur
 
 
 def class_bars(accuracy: np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Accuracy of every class in percent, the weakest first; classes without clips are left out."""
-    order = [i for i in np.argsort(accuracy, kind="stable") if counts[i] > 0]
+    """Accuracy of each class in percent, the lowest first (at most 1000); classes without clips are left out."""
+    order = [i for i in np.argsort(accuracy, kind="stable") if counts[i] > 0][:MAX_CLASSES]
     with rc_context(STYLE):
         figure = new_figure(4.4, 0.45 + 0.23 * len(order))
         axes = figure.add_subplot()
         places = np.arange(len(order))
-        axes.barh(places, 100, color=COLOURS["line"], height=0.62, alpha=0.55)
-        axes.barh(places, accuracy[order], color=COLOURS["blue"], height=0.62)
+        axes.barh(places, 100, color=COLORS["line"], height=0.62, alpha=0.55)
+        axes.barh(places, accuracy[order], color=COLORS["blue"], height=0.62)
         for place, i in zip(places, order, strict=True):
-            axes.text(102, place, f"{accuracy[i]:.0f}", va="center", color=COLOURS["ink"])
+            axes.text(102, place, f"{accuracy[i]:.0f}", va="center", color=COLORS["ink"])
         axes.set(xlim=(0, 112), ylim=(len(order) - 0.4, -0.6), xticks=[])
-        axes.set_yticks(places, [shorten(class_names[i]) for i in order], color=COLOURS["ink"])
+        axes.set_yticks(places, [shorten(class_names[i], 26) for i in order], color=COLORS["ink"])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """The confusion matrix, each row as shares of the true class; counts where there is room for them."""
+    """The confusion matrix, each row as shares of the true class; with counts if there are at most 20 classes."""
     n = len(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     many = n > 20
@@ -134,27 +156,28 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     with rc_context(STYLE):
         figure = new_figure(size, size)
         axes = figure.add_subplot()
-        tint(axes, np.sqrt(share), np.array(BLUE))  # the root, so that rare confusions show too
+        tint(axes, np.sqrt(share), np.array(BLUE))  # the square root makes rare confusions visible
         names = [shorten(name, 32) for name in class_names]
-        axes.set_xticks(range(n), names, rotation=90, fontsize=font)
-        axes.set_yticks(range(n), names, fontsize=font)
+        if n <= MAX_CLASSES:
+            axes.set_xticks(range(n), names, rotation=90, fontsize=font)
+            axes.set_yticks(range(n), names, fontsize=font)
         axes.set(xlabel="predicted", ylabel="true")
         for i, j in np.argwhere(matrix > 0) if not many else ():
-            colour = "#ffffff" if share[i, j] > 0.3 else COLOURS["ink"]
-            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8, color=colour)
+            color = "#ffffff" if share[i, j] > 0.3 else COLORS["ink"]
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8, color=color)
     return figure
 
 
-def tint(axes: Axes, strength: np.ndarray, colour: np.ndarray) -> None:
-    """A heat map of one colour (..., 3) that fades into the page; strength 0 .. 1."""
-    image = np.concatenate([np.broadcast_to(colour, (*strength.shape, 3)), strength[..., None]], -1)
+def tint(axes: Axes, strength: np.ndarray, color: np.ndarray) -> None:
+    """A heat map: the color (..., 3) with an opacity of 0 to 1."""
+    image = np.concatenate([np.broadcast_to(color, (*strength.shape, 3)), strength[..., None]], -1)
     axes.imshow(image, interpolation="none")
     axes.tick_params(length=0)
-    axes.spines[:].set_color(COLOURS["line"])
+    axes.spines[:].set_color(COLORS["line"])
 
 
 def adjacency(matrices: np.ndarray) -> Figure:
-    """The K learned adjacencies of a block (K, V, V): blue above zero, orange below, full colour at the largest magnitude."""
+    """The learned matrices (K, V, V) of a block, at most 12: blue above 0, orange below, opaque at the largest magnitude."""
     matrices = matrices[:12]
     columns = min(len(matrices), 3)
     rows = -(-len(matrices) // columns)
@@ -165,13 +188,13 @@ def adjacency(matrices: np.ndarray) -> Figure:
             axes = figure.add_subplot(rows, columns, k + 1)
             tint(axes, np.abs(matrix) / largest, np.where(matrix[..., None] > 0, BLUE, ORANGE))
             axes.set(xticks=[], yticks=[])
-            axes.set_title(f"subset {k + 1}", fontsize=8, color=COLOURS["muted"])
-        figure.supxlabel(f"full colour: {largest:.3g}", fontsize=8, color=COLOURS["muted"])
+            axes.set_title(f"subset {k + 1}", fontsize=8, color=COLORS["muted"])
+        figure.supxlabel(f"full color: {largest:.3g}", fontsize=8, color=COLORS["muted"])
     return figure
 
 
 def skeleton_strip(poses: np.ndarray, parents: Sequence[int], left: Sequence[int], right: Sequence[int]) -> Figure:
-    """A clip as poses in a row: (T, M, V, 2) with the second axis up; left limbs blue, right ones orange. Empty persons are not drawn."""
+    """Poses (T, M, V, 2), second axis up, side by side; left limbs blue, right limbs orange. Empty person slots are not drawn."""
     T = len(poses)
     seen = np.abs(poses).reshape(T, poses.shape[1], -1).max(2) > 0
     points = poses[seen].reshape(-1, 2) if seen.any() else np.zeros((1, 2))
@@ -185,7 +208,7 @@ def skeleton_strip(poses: np.ndarray, parents: Sequence[int], left: Sequence[int
         for t, m in np.argwhere(seen):
             x = poses[t, m] + [t * step, 0]
             bones = [(x[v], x[p]) for v, p in enumerate(parents) if v != p]
-            tones = [COLOURS[tone[v]] for v, p in enumerate(parents) if v != p]
+            tones = [COLORS[tone[v]] for v, p in enumerate(parents) if v != p]
             axes.add_collection(
                 LineCollection(bones, colors=tones, linewidths=2.0, capstyle="round", alpha=1.0 if m == 0 else 0.55)
             )
@@ -197,8 +220,3 @@ def skeleton_strip(poses: np.ndarray, parents: Sequence[int], left: Sequence[int
         )
         axes.set_axis_off()
     return figure
-
-
-def shorten(text: str, length: int = 26) -> str:
-    """At most `length` characters."""
-    return text if len(text) <= length else text[: length - 1] + "\u2026"

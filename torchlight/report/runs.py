@@ -1,130 +1,163 @@
-"""What a report reads: runs from their directories, their scores, clips to draw, learned adjacencies."""
+"""What a report reads: runs from their directories, their scores, clips to draw, learned adjacency matrices."""
 
-import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import manifest_of
-from torchlight.fusion import fuse, streams
+from torchlight.contract import Feeder, manifest_of
+from torchlight.fusion import fuse, score_files
+from torchlight.system.files import parse_json, read_json, read_text
+from torchlight.system.text import quote
 from torchlight.training import checkpoint
-from torchlight.training.build import build_feeder, preflight
-from torchlight.training.run_dir import BEST, CONFIG, ENVIRONMENT, LAST, RunDirectory
+from torchlight.training.build import build_feeder, build_model, preflight
+from torchlight.training.run_dir import BEST, CONFIG, ENVIRONMENT, LAST, METRICS
 from torchlight.training.scores import SCORE_FILE
 
-LEARNED = (
-    r"(^|\.)PA$",
-    r"(^|\.)edge_importance\.\d+$",
-    r"(^|\.)A_res$",
-    r"(^|\.)gcn\d*\.A$",
-)  # the field's names of learned adjacencies
 FRAMES = 8  # poses of a clip that are drawn
 
 
 @dataclass
 class Run:
-    """What a run directory holds; `scores` (n, num_class) or None."""
+    """The content of a run directory; `scores` (n, num_class) or None; `problems`: why parts of it are not shown."""
 
     folder: Path
     name: str
     config: Config
-    environment: dict[str, Any]
-    metrics: list[dict[str, Any]]
+    environment: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
     scores: np.ndarray | None = None
+    problems: list[str] = field(default_factory=list)
 
 
 def read_runs(folders: list[Path]) -> list[Run]:
-    """The runs in these directories, under the shortest names that tell them apart; a folder that is no run stands for the runs in it.
+    """The runs in these directories, under the shortest names that distinguish them.
+
+    A folder that is not a run stands for the runs in its subfolders. A damaged record becomes one of `Run.problems`.
 
     Raises:
-        ConfigError: one or more of them hold no run.
+        ConfigError: one or more of the folders contain no run, or a configuration is not valid.
     """
-    groups = [
-        [folder] if (folder / CONFIG).is_file() else in_field_order(folder.glob(f"*/{CONFIG}")) for folder in folders
-    ]
+    groups = [folders_of_runs(folder) for folder in folders]
     missing = [folder for folder, group in zip(folders, groups, strict=True) if not group]
-    if missing or not folders:
-        raise ConfigError(
-            [
-                f"work_dir: found no {CONFIG} in {folder}; the directory of a trained run is needed"
-                for folder in missing or ["-"]
-            ]
-        )
+    if missing:
+        raise ConfigError([f"work_dir: expected a run with {CONFIG} in {folder}, got none" for folder in missing])
     folders = [folder for group in groups for folder in group]
-    found = streams.name_streams([folder / SCORE_FILE for folder in folders])
-    runs = []
-    for folder, stream in zip(folders, found, strict=True):
-        file = folder / ENVIRONMENT
-        environment = json.loads(file.read_text()) if file.exists() else {}
-        runs.append(
-            Run(folder, stream.name, load_config(folder / CONFIG), environment, RunDirectory(folder).read_metrics())
-        )
+    files = score_files.name_score_files([folder / SCORE_FILE for folder in folders])
+    runs = [Run(folder, file.name, load_config(folder / CONFIG)) for folder, file in zip(folders, files, strict=True)]
+    for run in runs:
+        for name, read in (("environment", read_environment), ("metrics", read_metrics)):
+            try:
+                setattr(run, name, read(run.folder))
+            except ValueError as error:
+                run.problems.append(str(error))
     return runs
 
 
-def in_field_order(configs: Iterable[Path]) -> list[Path]:
-    """The folders of these files: joint, bone, joint motion, bone motion, then others by name."""
+def read_environment(folder: Path) -> dict[str, Any]:
+    """environment.json of a run, empty if there is none; raises ValueError if it is not a mapping."""
+    file = folder / ENVIRONMENT
+    content = read_json(file) if file.exists() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected a mapping, got {quote(content)}")
+    return content
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl of a run; a last line cut off by a crash is left out.
+
+    Raises:
+        ValueError: a line is not a mapping of names to finite numbers with an epoch.
+    """
+    file = folder / METRICS
+    lines = read_text(file).splitlines(keepends=True) if file.exists() else []
+    found = [parse_json(line, f"{file}: line {i}") for i, line in enumerate(lines, 1) if line.endswith("\n")]
+    for i, line in enumerate(found, 1):
+        if not isinstance(line, dict) or type(line.get("epoch")) is not int or not all(map(is_figure, line.values())):
+            raise ValueError(f"{file}: line {i}: expected finite numbers with an epoch, got {quote(line)}")
+    return found
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value of a record can be drawn: a finite number, or None."""
+    return value is None or (type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value))
+
+
+def folders_of_runs(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, else the runs in it: joint, bone, joint motion, bone motion, then others by name."""
+    if os.path.isfile(folder / CONFIG):
+        return [folder]
+    configs = folder.glob(f"*/{CONFIG}") if os.path.isdir(folder) else ()
     order = {modality: i for i, modality in enumerate(fuse.MODALITIES)}
     return sorted(
         (path.parent for path in configs), key=lambda folder: (order.get(folder.name, len(order)), folder.name)
     )
 
 
-def open_test_feeder(config: Config) -> Any:
-    """The test clips of an experiment as joints, whatever its stream is, to be drawn."""
+def open_test_feeder(config: Config) -> Feeder:
+    """The test clips of an experiment as joints, whatever its modality, for drawing."""
     joints = replace(config, modality="joint", teacher=[])
     return build_feeder(joints, preflight(joints, ("feeder",))["feeder"], "test")
 
 
-def read_scores(runs: list[Run], truth: streams.GroundTruth) -> list[Run]:
-    """Read the scores of the runs that have some; returns those runs."""
-    scored = [run for run in runs if (run.folder / SCORE_FILE).exists()]
+def read_scores(runs: list[Run], truth: score_files.GroundTruth) -> list[Run]:
+    """Read the scores of all runs that have some; returns those runs.
+
+    Raises:
+        ConfigError: a score file is damaged or belongs to other test clips.
+    """
+    scored = [run for run in runs if os.path.exists(run.folder / SCORE_FILE)]
     if scored:
-        found = [streams.Stream(run.folder / SCORE_FILE, run.name, run.config.modality) for run in scored]
-        for run, values in zip(scored, streams.read_streams(found, truth), strict=True):
+        files = [score_files.ScoreFile(run.folder / SCORE_FILE, run.name, run.config.modality) for run in scored]
+        for run, values in zip(scored, score_files.read_score_files(files, truth), strict=True):
             run.scores = values
     return scored
 
 
 def describe_data(config: Config) -> str:
-    """The data and split of an experiment in words."""
+    """Data and split of an experiment in words."""
     arguments = config.test_feeder_args
     path = Path(str(arguments.get("data_path", config.feeder)))
-    return " ".join(
-        str(word)
-        for word in (path.parent.name if path.suffix == ".clips" else path.name, arguments.get("split", ""))
-        if word
-    )
+    words = path.parent.name if path.suffix == ".clips" else path.name, arguments.get("split", "")
+    return " ".join(str(word) for word in words if word)
 
 
 def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], str]:
-    """The scores that a report is about (the fusion's, the only run's or None), the weight of each run, and where the weights come from."""
+    """The scores of the report (the fusion's, the only run's or None), the weight of each run, and the origin of the weights."""
     if len(scored) < 2:
         return (scored[0].scores if scored else None), [None] * len(scored), ""
+    preset = fuse.DEFAULT_PRESET
     try:
-        weights, origin = (
-            fuse.preset_weights("ctrgcn", [run.config.modality for run in scored]),
-            "Fused with the weights of CTR-GCN. ",
-        )
+        weights = fuse.preset_weights(preset, [run.config.modality for run in scored])
+        origin = f"Fused with the weights of the preset {preset}. "
     except ValueError:
         weights, origin = [1.0] * len(scored), "Fused with equal weights. "
     return fuse.fuse(np.stack([run.scores for run in scored]), weights), weights, origin
 
 
 def score_command(run: Run) -> str:
-    """The command that writes the run's score file."""
-    weights = next((run.folder / name for name in (LAST, BEST) if (run.folder / name).exists()), run.folder / LAST)
-    return f"python main.py --config {run.folder / CONFIG} --phase test --weights {weights} --save-score true --work-dir {run.folder}"
+    """The command that writes the score file of a run."""
+    weights = find_checkpoint(run.folder) or run.folder / LAST
+    return (
+        f"python main.py --config {run.folder / CONFIG} --phase test --weights {weights} "
+        f"--save-score true --work-dir {run.folder}"
+    )
 
 
-def poses(feeder: Any, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int], Sequence[int]]:
-    """Some frames of a test clip as the picture needs them, (T, M, V, 2) with the second axis up, and the skeleton's bones and sides."""
+def find_checkpoint(folder: Path) -> Path | None:
+    """last.pt of a run, else best.pt, else None."""
+    return next((folder / name for name in (LAST, BEST) if os.path.exists(folder / name)), None)
+
+
+def poses(feeder: Feeder, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int], Sequence[int]]:
+    """Some frames of a test clip, (T, M, V, 2) with the second axis up, and the bones and sides of its skeleton."""
     data = feeder.batch([i], 0)["data"][0].cpu().numpy()  # (C, T, V, M)
     moving = np.flatnonzero(np.abs(data).max((0, 2, 3)) > 0)
     frames = (
@@ -139,23 +172,40 @@ def poses(feeder: Any, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int]
     return points, skeleton.parents, skeleton.left, skeleton.right
 
 
-def learned_adjacency(folder: Path) -> list[tuple[str, np.ndarray]]:
-    """[(key, (K, V, V))] of the first and the last block in the run's checkpoint; empty if there is none of either."""
-    file = next((folder / name for name in (LAST, BEST) if (folder / name).exists()), None)
+def learned_adjacency(run: Run, V: int) -> list[tuple[str, np.ndarray]]:
+    """[(name, (K, V, V))] of the first and the last learned adjacency of a run with V joints.
+
+    These are the parameters of its network, in the order of their definition, that are joints by joints: (..., k * V, V).
+    Empty if there is no checkpoint or no such parameter.
+
+    Raises:
+        ValueError: the network cannot be built, or the checkpoint is damaged or of another network.
+    """
+    file = find_checkpoint(run.folder)
     if file is None:
         return []
-    weights = checkpoint.load(file)
-    weights = weights.get("model", weights)
-    for pattern in LEARNED:
-        keys = sorted((key for key in weights if re.search(pattern, key)), key=natural)
-        if keys:
-            V = weights[keys[0]].shape[-1]
-            keys = [key for key in keys if weights[key].shape[-1] == V]  # windows of several frames are not drawn
-            chosen = dict.fromkeys((keys[0], keys[-1]))
-            return [(key, weights[key].detach().float().cpu().numpy().reshape(-1, V, V)) for key in chosen]
-    return []
+    shapes = adjacency_shapes(build_model(run.config, preflight(run.config, ("model",))["model"]), V)
+    weights = checkpoint.state_dict_of(checkpoint.load(file), file)
+    names = [name for name in shapes if name in weights]
+    found = []
+    for name in dict.fromkeys((*names[:1], *names[-1:])):
+        if tuple(weights[name].shape) != shapes[name]:
+            raise ValueError(f"{file}: {name}: expected the shape {shapes[name]}, got {tuple(weights[name].shape)}")
+        try:
+            matrices = weights[name].detach().float().cpu().numpy().reshape(-1, V, V)
+        except (RuntimeError, TypeError) as error:  # sparse, quantized or without content
+            raise ValueError(f"{file}: {name}: expected a tensor of numbers, got {quote(str(error))}") from error
+        found.append((name, np.nan_to_num(matrices)))
+    return found
 
 
-def natural(key: str) -> list[Any]:
-    """Sort key by which l2 comes before l10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", key)]
+def adjacency_shapes(model: nn.Module, V: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters that are joints by joints; weights of linear layers and convolutions are not."""
+    return {
+        name: tuple(parameter.shape)
+        for name, parameter in model.named_parameters()
+        if parameter.ndim > 1
+        and parameter.shape[-1] == V
+        and parameter.shape[-2] % V == 0
+        and not name.endswith("weight")
+    }

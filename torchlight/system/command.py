@@ -11,10 +11,14 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+from torchlight.system.text import printable, quote
 
 log = logging.getLogger("torchlight")
 SUCCESS, FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+MAX_NAME = 255  # bytes of one name in a path, on all usual file systems
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,6 +56,14 @@ def boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
     return text.lower() == "true"
+
+
+def path(text: str) -> Path:
+    """A path on a command line, whose names a file system accepts."""
+    name = max(text.split("/"), key=lambda part: len(os.fsencode(part)))
+    if "\0" in text or len(os.fsencode(name)) > MAX_NAME:
+        raise argparse.ArgumentTypeError(f"expected names of at most {MAX_NAME} bytes without NUL, got {quote(name)}")
+    return Path(text)
 
 
 def run(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -128,7 +140,7 @@ def complain(message: str, code: int, everywhere: bool = False) -> None:
     alone = code == FAILED and not everywhere
     if rank == "0" or alone:
         begin = "error:" if rank == "0" else f"error: process {rank}:"
-        text = "\n".join(f"{begin} {line}" for line in message.splitlines() or [""])
+        text = "\n".join(f"{begin} {printable(line)}" for line in message.splitlines() or [""])
         try:
             print(
                 text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8"),

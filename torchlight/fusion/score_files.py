@@ -1,0 +1,182 @@
+"""The score files of a fusion: finding them, and joining them with the names and labels of the test part."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from torchlight.config.load import load_config
+from torchlight.config.options import ConfigError
+from torchlight.contract import Feeder
+from torchlight.fusion.fuse import MODALITIES
+from torchlight.system.paths import ROOT
+from torchlight.system.text import nearest, printable
+from torchlight.training.build import build_feeder, preflight
+from torchlight.training.run_dir import CONFIG
+from torchlight.training.scores import SCORE_FILE, align, read_scores
+
+log = logging.getLogger("torchlight")
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """The scores of one stream: the file, the name that is shown, and the modality if the name of a folder is one."""
+
+    path: Path
+    name: str
+    modality: str | None
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The clips that are scored: names (n,), label (n,) and class names."""
+
+    name: np.ndarray
+    label: np.ndarray
+    class_names: list[str]
+
+
+def find_score_files(root: Path, dataset: str, chosen: Sequence[str], file: str = SCORE_FILE) -> list[ScoreFile]:
+    """The score files of the chosen models in root/<dataset>/<model>/<modality>/, in the order of MODALITIES.
+
+    Raises:
+        ValueError: there are none, or there are several models and none is chosen; the message lists the commands that write them.
+    """
+    folder = root / dataset
+    models = sorted(
+        {path.parent.parent.name for modality in MODALITIES for path in folder.glob(f"*/{modality}/{file}")}
+    )
+    if not chosen and len(models) > 1:
+        raise ValueError(
+            f"dataset {dataset}: expected the scores of one model in {folder}, got {names_of(models)}; "
+            "choose one or more with --model"
+        )
+    chosen = chosen or models
+    missing = [model for model in chosen if model not in models]
+    if missing or not chosen:
+        raise ValueError(explain_missing(folder, dataset, missing[0] if missing else None, file, models))
+    paths = [folder / model / modality / file for model in chosen for modality in MODALITIES]
+    for path in paths:
+        if not os.path.exists(path):
+            made = scoring_command(path.parent, dataset, path.parts[-3], file)
+            log.warning("%s: missing, so this stream is left out; to write it: %s", *map(printable, (str(path), made)))
+    return name_score_files([path for path in paths if os.path.exists(path)])
+
+
+def names_of(items: Sequence[str]) -> str:
+    """Names of folders in a message."""
+    return ", ".join(map(printable, items))
+
+
+def explain_missing(folder: Path, dataset: str, model: str | None, file: str, models: Sequence[str]) -> str:
+    """The message if there is nothing to fuse: what was searched, and the commands that write it."""
+    pattern = f"{folder}/{model or '*'}/{{{','.join(MODALITIES)}}}/{file}"
+    searched = f"dataset {dataset}: expected {pattern}, got no such file"
+    if models:
+        return f"{searched}; there are scores of {names_of(models)}"
+    deeper = sorted({str(path.parents[2].relative_to(folder.parent)) for path in folder.glob(f"*/*/*/{file}")})
+    if deeper:
+        return f"{searched}; give one of these as --dataset: {names_of(deeper)}"
+    known = config_names(dataset)
+    if not known:
+        config = ROOT / "config"
+        datasets = {str(path.parent.relative_to(config)) for path in config.rglob("*.yaml")} - {".", "base"}
+        return f"{searched}, and no config/{dataset}/*.yaml; {nearest(dataset, sorted(datasets))}"
+    chosen = model or (known[0] if len(known) == 1 else "MODEL")
+    which = f", where MODEL is one of {', '.join(known)}" if chosen == "MODEL" else ""
+    commands = [f"  {scoring_command(folder / chosen / modality, dataset, chosen, file)}" for modality in MODALITIES]
+    return "\n".join([f"{searched}; after training, write one score file per stream with{which}", *commands])
+
+
+def config_names(dataset: str) -> list[str]:
+    """Names of the YAML files in config/<dataset>/, one per network."""
+    return sorted(path.stem for path in (ROOT / "config" / dataset).glob("*.yaml"))
+
+
+def scoring_command(folder: Path, dataset: str, model: str, file: str) -> str:
+    """The command that writes the score file of the trained run in `folder`, which is named after its modality."""
+    ema = " --ema true" if "_ema_" in file else ""
+    return (
+        f"python main.py --config config/{dataset}/{model}.yaml --modality {folder.name} --phase test "
+        f"--weights {folder}/last.pt --save-score true --work-dir {folder}{ema}"
+    )
+
+
+def name_score_files(paths: Sequence[Path]) -> list[ScoreFile]:
+    """Score files under the shortest names that distinguish them."""
+    real = [Path(os.path.realpath(path)) for path in paths]
+    labels = [path.parent if path.name.startswith("epoch1_test_") else path.with_suffix("") for path in real]
+    words = [[printable(word) for word in label.parts] for label in labels]
+    depth = next((d for d in range(1, 20) if len({tuple(word[-d:]) for word in words}) == len(words)), 1)
+    modalities = [next((name for name in reversed(word) if name in MODALITIES), None) for word in words]
+    return [ScoreFile(p, "/".join(word[-depth:]), m) for p, word, m in zip(paths, words, modalities, strict=True)]
+
+
+def score_file_in(path: Path, file: str = SCORE_FILE) -> Path:
+    """The score file that a path names: the path itself, or the file in that folder."""
+    return path / file if os.path.isdir(path) else path
+
+
+def find_config(files: Sequence[ScoreFile], dataset: str | None) -> Path:
+    """The configuration whose test feeder has names and labels: config.yaml beside a score file, or one of config/<dataset>/.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    for file in files:
+        beside = file.path.parent / CONFIG
+        if os.path.exists(beside):
+            return beside
+    known = config_names(dataset) if dataset else []
+    if not known:
+        searched = (
+            f"config.yaml beside a score file or config/{dataset}/*.yaml" if dataset else "config.yaml or --dataset"
+        )
+        raise ValueError(f"labels: expected {searched}, got neither; give --dataset as below config/, e.g. NW-UCLA")
+    chosen = next((name for name in known if any(name in file.path.parts for file in files)), known[0])
+    return ROOT / "config" / dataset / f"{chosen}.yaml"
+
+
+def read_truth(config_file: Path) -> GroundTruth:
+    """Names and labels of the test part of an experiment, from its own feeder; raises ConfigError."""
+    config = load_config(config_file)
+    return truth_of(build_feeder(config, preflight(config, ("feeder",))["feeder"], "test"))
+
+
+def truth_of(feeder: Feeder) -> GroundTruth:
+    """Names and labels of the clips of a feeder.
+
+    Raises:
+        ConfigError: there are no clips, or not one name per class.
+    """
+    names = [str(name) for name in feeder.class_names or range(feeder.num_class)]
+    if len(names) != feeder.num_class:
+        raise ConfigError([f"class_names: expected {feeder.num_class} names, got {len(names)}; prepare the data again"])
+    if not len(feeder.label):
+        raise ConfigError(["test_feeder_args: expected at least one test clip, got none"])
+    return GroundTruth(feeder.name, feeder.label, names)
+
+
+def read_score_files(files: Sequence[ScoreFile], truth: GroundTruth) -> np.ndarray:
+    """The scores of all files in the order of the test part: (S, n, num_class).
+
+    Raises:
+        ConfigError: everything that is wrong with any of the files.
+    """
+    arrays = []
+    paths = [os.path.realpath(file.path) for file in files]
+    problems = [
+        f"{path}: expected each score file once, got it as {paths.count(path)} streams"
+        for path in sorted({path for path in paths if paths.count(path) > 1})
+    ]
+    for file in files:
+        try:
+            arrays.append(align(read_scores(file.path), truth.name, len(truth.class_names), str(file.path)))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
+    return np.stack(arrays)
