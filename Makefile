@@ -22,7 +22,7 @@ test: $(VENV)/ready  ## lint, then every test
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest
 
-$(VENV)/ready: requirements.txt tests/requirements.txt
+$(VENV)/ready: requirements.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/requirements.txt
 	touch $@

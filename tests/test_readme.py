@@ -64,7 +64,7 @@ def commands(word: str) -> list:
     return found
 
 
-class Understood(BaseException):  # no Exception, which the programs report as an error of theirs
+class Understood(BaseException):  # so that no program reports it as an error
     """The command line was read to its end."""
 
 
@@ -134,3 +134,12 @@ def test_every_link_to_a_file_leads_to_one(page):
 def test_every_path_into_config_exists(page):
     shown = set(re.findall(r"\bconfig/[\w/.-]+\.yaml", read(page)))
     assert not [path for path in shown if not (ROOT / path).is_file()]
+
+
+def test_requirements_keep_an_installed_pytorch_and_make_installs_the_tested_one():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    bounds = [line for line in lines if not line.startswith("#")]
+    assert len(bounds) > 5 and all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in bounds)
+    assert re.search(r"^torch==[\d.]+$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    ready = re.search(r"^\$\(VENV\)/ready:(.*)\n(?:\t.*\n)+", MAKEFILE.read_text(), re.MULTILINE)
+    assert "constraints.txt" in ready[1] and "-c constraints.txt -r tests/requirements.txt" in ready[0]

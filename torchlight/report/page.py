@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from torchlight.contract import Feeder
+from torchlight.contract import DescribedFeeder, Feeder
 from torchlight.fusion import fuse
 from torchlight.fusion.intervals import bootstrap_interval
 from torchlight.fusion.score_files import GroundTruth, truth_of
@@ -89,7 +89,10 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     add_curves(page, runs)
     if result is not None:
         add_classes(page, result, truth)
-        add_clips(page, result, truth, feeder)
+        if isinstance(feeder, DescribedFeeder):
+            add_clips(page, result, truth, feeder)
+        else:
+            page.add('<p class="muted">Clips are not drawn: the feeder has no skeleton.</p>')
     add_adjacency(page, runs, feeder.num_point)
     add_records(page, runs)
     page.write(title)
