@@ -1,0 +1,195 @@
+"""Key points in images as JSON or text: OpenPose, AlphaPose, COCO results, ultralytics (YOLO-pose), MMPose, Kinetics-Skeleton."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, flat_points
+from torchlight.system.files import read_json, read_text
+
+NUMBER = re.compile(r"\d+", re.ASCII)
+LAYOUTS = {17: "coco_17", 18: "openpose_18", 26: "halpe_26", 133: "coco_wholebody_133"}
+BODY_25B_NECK = (
+    0.03  # median distance of joint 1 from the middle of the shoulders, in body heights, above which it is no neck
+)
+
+
+def last_number(name: str) -> int | None:
+    """The last number in a file name, or None.
+
+    >>> last_number("cam01.0012.json"), last_number("a_000000000012_keypoints.json")
+    (12, 12)
+    """
+    numbers = NUMBER.findall(Path(name).name.rpartition(".")[0] or name)
+    return int(numbers[-1]) if numbers else None
+
+
+def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
+    """Decide the layout from the number of joints, and for 25 joints from the place of the neck."""
+    persons = [person for found in detections.values() for person in found]
+    count = len(persons[0].points) if persons else 0
+    facts.layout = LAYOUTS.get(count)
+    if count == 25:
+        x = np.stack([person.points[:, :2] for person in persons])
+        height = np.nanmax(x[..., 1], 1) - np.nanmin(x[..., 1], 1)
+        offset = np.linalg.norm(x[:, 1] - (x[:, 2] + x[:, 5]) / 2, axis=1) / np.maximum(height, 1e-6)
+        neck = not np.nanmedian(offset) > BODY_25B_NECK
+        facts.layout = "openpose_body_25" if neck else "openpose_body_25b"
+        facts.guessed.append(f"layout {facts.layout}, from the place of joint 1 between the shoulders")
+    elif facts.layout:
+        facts.guessed.append(f"layout {facts.layout}, from the number of joints")
+
+
+def read_openpose(path: Path) -> Detections:
+    """A folder of OpenPose JSON files, one per frame, or one such file; all-zero joints were not seen."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    numbers = [last_number(file.name) for file in files]
+    if len(files) == 1 or None in numbers or len(set(numbers)) < len(numbers):
+        numbers = list(range(len(files)))
+    facts = Facts("OpenPose")
+    frames: dict[int, list[Detection]] = {}
+    for number, file in sorted(zip(numbers, files, strict=True)):
+        content = read_json(file)
+        people = content.get("people") if isinstance(content, dict) else None
+        if not isinstance(people, list):
+            raise PoseFileError(f"{file}: expected an object with the list people")
+        frames[number] = []
+        for person in people:
+            flat = person.get("pose_keypoints_2d") if isinstance(person, dict) else None
+            if flat:
+                points = flat_points(flat, 3, f"{file}: people")
+                frames[number].append(Detection(points[:, :2], points[:, 2], confidence=float(points[:, 2].mean())))
+    layout_of(frames, facts)
+    return Detections(frames, facts)
+
+
+def read_coco_results(path: Path, entries: list[Any]) -> Detections:
+    """A list of {image_id, keypoints, score} per person and frame: AlphaPose (with box, idx or a file name as image_id) or COCO results."""
+    alpha = any("idx" in entry or "box" in entry or isinstance(entry.get("image_id"), str) for entry in entries)
+    facts = Facts("AlphaPose" if alpha else "COCO results")
+    frames: dict[int, list[Detection]] = {}
+    for i, entry in enumerate(entries):
+        origin = f"{path}: entry {i}"
+        points = flat_points(entry.get("keypoints") or [], 3, origin)
+        image = entry.get("image_id")
+        number = image if isinstance(image, int) else last_number(str(image))
+        if number is None:
+            raise PoseFileError(f"{origin}: expected an image_id with a frame number, got {image!r}")
+        track = None
+        if "idx" in entry:
+            flat = np.ravel(np.asarray(entry["idx"], float))  # 1, [0.0] and [[0.0], [0.0]] are in use
+            track = str(int(flat[0])) if len(flat) else None
+        found = Detection(points[:, :2], points[:, 2], track, float(entry.get("score", 0.0)))
+        frames.setdefault(number, []).append(found)
+    numbers = sorted(frames)
+    if not alpha and len(numbers) > 1 and np.median(np.diff(numbers)) > 1:
+        frames = {i: frames[number] for i, number in enumerate(numbers)}
+        facts.guessed.append("image ids are not consecutive; they are taken as frames in their order")
+    layout_of(frames, facts)
+    return Detections(frames, facts)
+
+
+def read_ultralytics(path: Path, content: list[list[Any]]) -> Detections:
+    """A list over frames of lists of persons with `box` and `keypoints` {x, y, visible}, as `Results.to_json` writes."""
+    facts = Facts("ultralytics results")
+    frames: dict[int, list[Detection]] = {}
+    for number, found in enumerate(content):
+        frames[number] = []
+        for person in found:
+            k = person.get("keypoints") if isinstance(person, dict) else None
+            if not isinstance(k, dict) or "x" not in k:
+                raise PoseFileError(
+                    f"{path}: frame {number}: expected persons with keypoints, got none; use a pose model"
+                )
+            try:
+                points = np.array([k["x"], k["y"]], np.float32).T
+            except (KeyError, TypeError, ValueError) as error:
+                raise PoseFileError(f"{path}: frame {number}: expected equally long lists x and y") from error
+            score = np.array(k["visible"], np.float32) if k.get("visible") else None
+            points[(points == 0).all(1)] = np.nan
+            track = str(person["track_id"]) if "track_id" in person else None
+            frames[number].append(Detection(points, score, track, float(person.get("confidence", 1.0))))
+    seen = [person.points for found in frames.values() for person in found]
+    if seen and np.nanmax(np.abs(np.concatenate(seen))) <= 2:
+        facts.units = "share"
+    layout_of(frames, facts)
+    return Detections(frames, facts)
+
+
+def read_mmpose(path: Path, content: Any) -> Detections:
+    """MMPose 1.x: {meta_info, instance_info} of the demo, or the list of frames (or instances of a picture) of the inferencer."""
+    facts = Facts("MMPose")
+    entries = content["instance_info"] if isinstance(content, dict) else content
+    names = content.get("meta_info", {}).get("keypoint_id2name", {}) if isinstance(content, dict) else {}
+    if entries and "instances" not in entries[0]:
+        entries = [{"frame_id": 0, "instances": entries}]
+    frames: dict[int, list[Detection]] = {}
+    for i, entry in enumerate(entries):
+        number = int(entry.get("frame_id", i))
+        frames[number] = []
+        for person in entry.get("instances", []):
+            try:
+                points = np.array(person["keypoints"], np.float32)
+                score = np.array(person["keypoint_scores"], np.float32) if "keypoint_scores" in person else None
+            except (KeyError, TypeError, ValueError) as error:
+                raise PoseFileError(f"{path}: frame {number}: expected instances with keypoints") from error
+            if points.ndim != 2 or points.shape[1] not in (2, 3):
+                raise PoseFileError(f"{path}: frame {number}: expected keypoints (V, 2 or 3), got {points.shape}")
+            track = str(person["track_id"]) if "track_id" in person else None
+            confidence = float(np.ravel(person.get("bbox_score", 1.0))[0])
+            frames[number].append(Detection(points, score, track, confidence))
+    facts.joints = tuple(names[str(i)] for i in range(len(names)) if str(i) in names)
+    layout_of(frames, facts)
+    return Detections(frames, facts)
+
+
+def read_yolo_labels(path: Path) -> Detections:
+    """A folder of YOLO-pose text files NAME_FRAME.txt, a person per row: class, box (4), x y [c] per joint, [confidence], [track]."""
+    facts = Facts("YOLO-pose labels", units="share")
+    frames: dict[int, list[Detection]] = {}
+    for file in sorted(path.glob("*.txt")):
+        number = last_number(file.name)
+        rows = []
+        for line in read_text(file).splitlines():
+            try:
+                rows.append([float(word) for word in line.split()])
+            except ValueError as error:
+                raise PoseFileError(f"{file}: expected numbers, got {line[:60]!r}") from error
+        frames[number or 0] = [_yolo_person(row, file, facts) for row in rows if row]
+    layout_of(frames, facts)
+    return Detections(frames, facts)
+
+
+def _yolo_person(row: list[float], file: Path, facts: Facts) -> Detection:
+    rest = len(row) - 5
+    for width in (3, 2):  # with or without a confidence per joint; 17 joints are by far the most common
+        for further in (0, 1, 2):
+            joints, left = divmod(rest - further, width)
+            if not left and joints == 17:
+                points = np.array(row[5 : 5 + 17 * width], np.float32).reshape(17, width)
+                confidence = row[-further] if further else 1.0
+                track = str(int(row[-1])) if further == 2 else None
+                xy, score = points[:, :2].copy(), points[:, 2] if width == 3 else None
+                xy[(xy == 0).all(1)] = np.nan
+                return Detection(xy, score, track, confidence)
+    raise PoseFileError(f"{file}: expected 17 key points in a row, got {len(row)} numbers")
+
+
+def read_kinetics(path: Path, content: dict[str, Any]) -> Detections:
+    """Kinetics-Skeleton: {"data": [{"frame_index", "skeleton": [{"pose": [x, y, ...], "score": [...]}]}]}, shares of the image."""
+    facts = Facts("Kinetics-Skeleton", layout="openpose_18", units="share")
+    frames: dict[int, list[Detection]] = {}
+    for i, entry in enumerate(content["data"]):
+        if not isinstance(entry, dict) or not isinstance(entry.get("skeleton"), list):
+            raise PoseFileError(f"{path}: data {i}: expected an object with the list skeleton")
+        found = frames.setdefault(int(entry.get("frame_index", i)), [])
+        for person in entry["skeleton"]:
+            points = flat_points(person.get("pose") or [], 2, f"{path}: data {i}", unseen_zero=False)
+            score = np.asarray(person.get("score") or [], np.float32)
+            if len(score) != len(points):
+                raise PoseFileError(f"{path}: data {i}: expected {len(points)} scores, got {len(score)}")
+            points[score == 0] = np.nan
+            found.append(Detection(points, score, None, float(score.mean())))
+    return Detections(frames, facts)

@@ -1,0 +1,187 @@
+"""Any pose file or folder as recordings: the form is recognized by the content.
+
+for name, recording in read("clip.json"):
+    print(name, recording.points.shape, recording.facts.layout)
+"""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data.poses import array_files, hdf5_files, image_files, sensor_files, tables
+from data.poses.recording import Detections, PoseFileError, Recording
+from data.poses.tracking import track
+from torchlight.system.files import open_regular, read_json
+
+HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"\x80"
+JSON_LIMIT = 512 * 2**20
+JOBLIB = (
+    "a joblib file of VIBE or PHALP could run code when it is opened; convert it in the environment that wrote it: "
+    "d = joblib.load(path)[track]; numpy.savez(out, keypoint=d['joints3d'][None, :, :25], layout='openpose_body_25', axes='camera', "
+    "units='m')"
+)
+
+
+def read(path: str | Path) -> list[tuple[str, Recording]]:
+    """[(name, recording)] of a pose file or a folder that is one recording; most files hold one.
+
+    Persons without ids are tracked; `facts.guessed` says what was assumed.
+
+    Raises:
+        ValueError: the file cannot be read, is of no known form, or holds nobody. The message names the file.
+    """
+    path = Path(path)
+    reader = recognize(path)
+    found = reader(path)
+    if not isinstance(found, list):
+        found = [(path.stem, found)]
+    recordings = []
+    for name, recording in found:
+        if isinstance(recording, Detections):
+            try:
+                recording = recording.to_recording() if recording.identified else track(recording)
+            except PoseFileError as error:
+                raise PoseFileError(f"{path}: {error}") from error
+        recordings.append((name, recording.check(f"{path}: {name}" if len(found) > 1 else str(path))))
+    return recordings
+
+
+Reader = Callable[[Path], Any]
+
+
+def recognize(path: Path) -> Reader:
+    """The reader of a file or folder, told by its content.
+
+    Raises:
+        PoseFileError: no known form; the message says what it is, where that can be told.
+    """
+    if path.is_dir():
+        return _recognize_folder(path)
+    with open_regular(path) as file:
+        head = file.read(4096)
+    if not head:
+        raise PoseFileError(f"{path}: expected a pose file, got an empty file")
+    if head.startswith(HDF5):
+        return hdf5_files.read_hdf5
+    if head.startswith(NUMPY):
+        return array_files.read_npy
+    if head.startswith(ZIP):
+        return _recognize_zip(path)
+    if head[:1] == PICKLE or head[:2] in (b"(d", b"}q", b"(l", b"]q"):
+        if b"joblib" in head:
+            raise PoseFileError(f"{path}: {JOBLIB}")
+        return array_files.read_pyskl
+    if path.suffix.lower() == ".c3d" and head[1:2] == b"P":
+        return sensor_files.read_c3d
+    if path.suffix.lower() == ".pose":
+        return read_pose_format
+    return _recognize_text(path, head)
+
+
+def _recognize_folder(path: Path) -> Reader:
+    files = sorted(path.iterdir())
+    kinds = {file.suffix.lower() for file in files if not file.name.startswith(".")}
+    if ".json" in kinds:
+        first = next(file for file in files if file.suffix.lower() == ".json")
+        content = read_json(first, JSON_LIMIT)
+        if isinstance(content, dict) and "people" in content:
+            return image_files.read_openpose
+    if kinds == {".txt"}:
+        return image_files.read_yolo_labels
+    raise PoseFileError(
+        f"{path}: expected a folder of OpenPose JSON files or of YOLO-pose label files, got {len(files)} other files"
+    )
+
+
+def _recognize_zip(path: Path) -> Reader:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise PoseFileError(f"{path}: not a readable archive ({error})") from error
+    if any(name.endswith(".npy") for name in names):
+        return array_files.read_npz
+    raise PoseFileError(f"{path}: expected an .npz file, got an archive of {', '.join(names[:4])}")
+
+
+def _recognize_text(path: Path, head: bytes) -> Reader:
+    text = head.decode("utf-8-sig", "replace").lstrip()
+    if text.startswith("HIERARCHY"):
+        return sensor_files.read_bvh
+    if text.startswith("PathFileType"):
+        return tables.read_trc
+    if text.startswith(("{", "[")):
+        return lambda file: read_json_form(file, read_json(file, JSON_LIMIT))
+    lines = text.splitlines()
+    if path.suffix.lower() == ".skeleton" or (
+        len(lines) > 3 and lines[0].isdigit() and lines[1].isdigit() and lines[3].strip() == "25"
+    ):
+        return sensor_files.read_ntu
+    if lines and "," in lines[0]:
+        return tables.read_csv
+    raise PoseFileError(
+        f"{path}: expected a pose file, got {head[:30]!r}; see docs/poses.md for the forms that are read"
+    )
+
+
+def read_json_form(path: Path, content: Any) -> Any:
+    """The recording in a JSON value, told by its keys; raises PoseFileError for other content."""
+    if isinstance(content, dict):
+        if "people" in content:
+            return image_files.read_openpose(path)
+        if "k4abt_sdk_version" in content or {"joint_names", "frames"} <= content.keys():
+            return sensor_files.read_azure(path, content)
+        if "instance_info" in content:
+            return image_files.read_mmpose(path, content)
+        if isinstance(content.get("data"), list) and "label_index" in content:
+            return image_files.read_kinetics(path, content)
+        if "skeletons" in content:
+            return sensor_files.read_skeletons(path, content)
+        if {"images", "annotations"} <= content.keys():
+            raise PoseFileError(f"{path}: expected a recording, got COCO annotations of pictures")
+        raise PoseFileError(
+            f"{path}: expected a known form of poses, got an object with {', '.join(list(content)[:6])}"
+        )
+    filled = [item for item in content if item] if isinstance(content, list) else []
+    if not filled:
+        raise PoseFileError(f"{path}: expected poses, got an empty {type(content).__name__}")
+    first = filled[0]
+    if isinstance(first, list):
+        return image_files.read_ultralytics(path, content)
+    if isinstance(first, dict) and all(isinstance(item, dict) for item in content):
+        if "instances" in first or "keypoint_scores" in first:
+            return image_files.read_mmpose(path, content)
+        if {"pose_landmarks", "landmarks"} & first.keys():
+            return sensor_files.read_mediapipe(path, content)
+        if "keypoints" in first:
+            return image_files.read_coco_results(path, content)
+        raise PoseFileError(f"{path}: expected a known form of poses, got objects with {', '.join(list(first)[:6])}")
+    raise PoseFileError(f"{path}: expected a known form of poses, got a list of {type(first).__name__}")
+
+
+def read_pose_format(path: Path) -> Recording:
+    """pose-format (.pose); needs the package pose-format."""
+    import numpy as np
+
+    from data.poses.recording import Facts
+
+    try:
+        from pose_format import Pose
+    except ImportError:
+        raise PoseFileError(f"{path}: .pose files need the package pose-format; pip install pose-format") from None
+    try:
+        pose = Pose.read(path.read_bytes())
+        data, confidence = (
+            np.ma.filled(pose.body.data, np.nan),
+            np.asarray(pose.body.confidence),
+        )  # (T, M, V, C), (T, M, V)
+        joints = [f"{part.name} {point}" for part in pose.header.components for point in part.points]
+        size, rate = (pose.header.dimensions.width, pose.header.dimensions.height), float(pose.body.fps)
+    except Exception as error:  # the package raises whatever a damaged file provokes
+        raise PoseFileError(f"{path}: not a readable .pose file ({type(error).__name__}: {error})") from error
+    facts = Facts("pose-format", joints=tuple(joints), rate=rate, image_size=size)
+    points = data.transpose(1, 0, 2, 3).astype(np.float32)
+    score = confidence.transpose(1, 0, 2).astype(np.float32)
+    points[score == 0] = np.nan
+    return Recording(points, score, tuple(str(m + 1) for m in range(len(points))), np.arange(points.shape[1]), facts)

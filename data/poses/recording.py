@@ -1,0 +1,129 @@
+"""What every reader of a pose file returns: a recording of persons over time, or detections frame by frame without identity."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+class PoseFileError(ValueError):
+    """A pose file that cannot be read as a recording; the text names the file and says why."""
+
+
+@dataclass
+class Facts:
+    """What is known about a recording beside its points.
+
+    form: the kind of file. layout: name of a body layout, or None if only `joints` are known. axes: image, camera, kinect, smpl,
+    y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per second or None. image_size:
+    (width, height) in pixels or None. guessed: what the file does not say and was assumed, one sentence each.
+    """
+
+    form: str
+    layout: str | None = None
+    joints: tuple[str, ...] = ()
+    axes: str = "image"
+    units: str = "px"
+    rate: float | None = None
+    image_size: tuple[int, int] | None = None
+    guessed: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Detection:
+    """One person in one frame: points (V, C) float32 with NaN where a joint was not seen, score (V,) or None, and an id or None."""
+
+    points: np.ndarray
+    score: np.ndarray | None = None
+    track: str | None = None
+    confidence: float = 1.0
+
+
+@dataclass
+class Recording:
+    """Persons over time.
+
+    points: (M, T, V, C) float32, NaN where a joint was not seen. score: (M, T, V) float32 or None. tracks: the id of each person.
+    frames: (T,) int64, the number of each frame in the file. facts: everything else.
+    """
+
+    points: np.ndarray
+    score: np.ndarray | None
+    tracks: tuple[str, ...]
+    frames: np.ndarray
+    facts: Facts
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(M, T) bool: whether any joint of the person was seen in the frame."""
+        return ~np.isnan(self.points).all((2, 3))
+
+    def check(self, origin: str) -> "Recording":
+        """The recording itself.
+
+        Raises:
+            PoseFileError: it holds nobody, or numbers that are infinite.
+        """
+        if not self.points.size or not self.seen.any():
+            raise PoseFileError(f"{origin}: expected at least one person, got none in {len(self.frames)} frames")
+        if np.isinf(self.points).any():
+            raise PoseFileError(f"{origin}: expected finite coordinates, got infinite ones")
+        return self
+
+
+@dataclass
+class Detections:
+    """Persons of each frame in an order without meaning: frame number -> persons. Missing numbers are frames without a person."""
+
+    frames: dict[int, list[Detection]]
+    facts: Facts
+
+    @property
+    def identified(self) -> bool:
+        """Whether every person has an id."""
+        persons = [person for found in self.frames.values() for person in found]
+        return bool(persons) and all(person.track is not None for person in persons)
+
+    def to_recording(self) -> Recording:
+        """Persons by their ids; of two in one frame with the same id the one with the higher confidence is kept.
+
+        Needs ids: `identified`, or those that `data.poses.tracking.track` assigns. Frames between the first and the last number that
+        hold nobody are kept, so that time is not lost.
+        """
+        numbers = sorted(self.frames)
+        first, last = (numbers[0], numbers[-1]) if numbers else (0, -1)
+        found = [person for number in numbers for person in self.frames[number]]
+        tracks = tuple(dict.fromkeys(person.track for person in found))
+        assert None not in tracks, "detections without ids"
+        V, C = found[0].points.shape if found else (0, 0)
+        points = np.full((len(tracks), last - first + 1, V, C), np.nan, np.float32)
+        scored = any(person.score is not None for person in found)
+        score = np.zeros(points.shape[:3], np.float32) if scored else None
+        best = np.full(points.shape[:2], -np.inf)
+        place = {track: m for m, track in enumerate(tracks)}
+        for number in numbers:
+            for person in self.frames[number]:
+                m, t = place[person.track], number - first
+                if person.confidence > best[m, t]:
+                    best[m, t], points[m, t] = person.confidence, person.points
+                    if score is not None and person.score is not None:
+                        score[m, t] = person.score
+        return Recording(points, score, tuple(map(str, tracks)), np.arange(first, last + 1), self.facts)
+
+
+def flat_points(values: Sequence[float], width: int, origin: str, unseen_zero: bool = True) -> np.ndarray:
+    """A flat list x, y, c, x, y, c, ... as (V, width) float32; all-zero coordinates become NaN if they mean unseen.
+
+    Raises:
+        PoseFileError: not numbers, or no multiple of `width`.
+    """
+    try:
+        array = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise PoseFileError(f"{origin}: expected a list of numbers as key points") from error
+    if array.ndim != 1 or not len(array) or len(array) % width:
+        raise PoseFileError(f"{origin}: expected a multiple of {width} numbers as key points, got {array.size}")
+    points = array.reshape(-1, width)
+    if unseen_zero:
+        points[(points[:, :-1] == 0).all(1), :-1] = np.nan
+    return points

@@ -1,0 +1,214 @@
+"""Poses in text tables: DeepLabCut and SLEAP CSV, MediaPipe and FreeMoCap CSV, one column per coordinate, and TRC."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.poses.recording import Facts, PoseFileError, Recording
+from torchlight.system.files import read_text
+from torchlight.system.text import counted
+
+MAX_BYTES = 512 * 2**20
+LIKELIHOOD = 0.6  # DeepLabCut's own cutoff below which a point counts as not seen
+DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The cells of a CSV file; raises PoseFileError if it is no table."""
+    text = read_text(path, MAX_BYTES)
+    try:
+        return [row for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error as error:
+        raise PoseFileError(f"{path}: not a table of text ({error})") from error
+
+
+def numbers(rows: Sequence[Sequence[str]], path: Path) -> np.ndarray:
+    """Cells as float64, empty ones as NaN; raises PoseFileError that names the first row that is not numbers."""
+    width = len(rows[0]) if rows else 0
+    table = np.full((len(rows), width), np.nan)
+    for i, row in enumerate(rows):
+        if len(row) != width:
+            raise PoseFileError(f"{path}: row {i + 1}: expected {counted(width, 'cell')}, got {len(row)}")
+        try:
+            table[i] = [float(cell) if cell.strip() else np.nan for cell in row]
+        except ValueError as error:
+            raise PoseFileError(f"{path}: row {i + 1}: expected numbers ({error})") from error
+    return table
+
+
+def at_frames(index: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, ...) at their frame numbers (n,) -> (T, ...) with NaN for missing frames, and the numbers (T,)."""
+    order = index.astype(np.int64)
+    frames = np.arange(order.min(), order.max() + 1)
+    out = np.full((len(frames), *values.shape[1:]), np.nan, np.float32)
+    out[order - order.min()] = values
+    return out, frames
+
+
+def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
+    """DeepLabCut: header rows scorer, [individuals,] bodyparts, coords; then a frame number and x, y, likelihood of each point."""
+    heads = {row[0].strip().lower(): row for row in rows[:4]}
+    if "coords" not in heads or "bodyparts" not in heads:
+        raise PoseFileError(f"{path}: expected the header rows scorer, bodyparts and coords")
+    coords, parts = [word.strip() for word in heads["coords"]], heads["bodyparts"]
+    if "likelihood" not in coords:
+        raise PoseFileError(f"{path}: expected predictions of DeepLabCut, got labels set by hand (no likelihood)")
+    table = numbers(rows[list(heads).index("coords") + 1 :], path)
+    persons = heads.get("individuals", ["one"] * len(coords))
+    columns = {(persons[i], parts[i], coords[i]): i for i in range(1, len(coords))}
+    names = list(dict.fromkeys(person for person, _, _ in columns if person != "single"))  # "single": points of nobody
+    joints = list(dict.fromkeys(part for person, part, _ in columns if person != "single"))
+    points = np.full((len(names), len(table), len(joints), 2), np.nan)
+    score = np.zeros(points.shape[:3])
+    for m, person in enumerate(names):
+        for v, joint in enumerate(joints):
+            if (person, joint, "x") in columns:
+                points[m, :, v] = table[:, [columns[person, joint, "x"], columns[person, joint, "y"]]]
+                score[m, :, v] = np.nan_to_num(table[:, columns[person, joint, "likelihood"]])
+    return deeplabcut_recording(points, score, table[:, 0], names, joints)
+
+
+def deeplabcut_recording(
+    points: np.ndarray, score: np.ndarray, index: np.ndarray, names: Sequence[str], joints: Sequence[str]
+) -> Recording:
+    """Points (M, n, V, 2) and likelihoods (M, n, V) at the frames `index` (n,)."""
+    points = np.where(score[..., None] < LIKELIHOOD, np.nan, points)
+    placed, frames = at_frames(index, points.transpose(1, 0, 2, 3))
+    scores, _ = at_frames(index, score.transpose(1, 0, 2))
+    facts = Facts("DeepLabCut", joints=tuple(joints))
+    facts.guessed.append(f"points of a likelihood below {LIKELIHOOD} are taken as not seen")
+    scores = np.nan_to_num(scores).transpose(1, 0, 2)
+    return Recording(placed.transpose(1, 0, 2, 3), scores, tuple(names), frames, facts)
+
+
+def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
+    """SLEAP analysis CSV: track, frame_idx, instance.score, then NODE.x, NODE.y, NODE.score; a row per animal and frame."""
+    head, body = rows[0], rows[1:]
+    joints = [name.removesuffix(".x") for name in head if name.endswith(".x")]
+    table = numbers([row[1:] for row in body], path)
+    place = {name: i - 1 for i, name in enumerate(head)}
+    tracks = [row[0] for row in body]
+    names = list(dict.fromkeys(tracks))
+    frame = table[:, place["frame_idx"]].astype(np.int64)
+    frames = np.arange(frame.min(), frame.max() + 1)
+    points = np.full((len(names), len(frames), len(joints), 2), np.nan, np.float32)
+    score = np.zeros(points.shape[:3], np.float32)
+    for row, track, number in zip(table, tracks, frame, strict=True):
+        m, t = names.index(track), number - frames[0]
+        for v, joint in enumerate(joints):
+            points[m, t, v] = row[place[f"{joint}.x"]], row[place[f"{joint}.y"]]
+            score[m, t, v] = np.nan_to_num(row[place[f"{joint}.score"]]) if f"{joint}.score" in place else 0
+    scored = bool(score.any())
+    return Recording(points, score if scored else None, tuple(names), frames, Facts("SLEAP", joints=tuple(joints)))
+
+
+def read_columns(path: Path, rows: list[list[str]]) -> Recording:
+    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and perhaps `frame`: MediaPipe, FreeMoCap, own tables."""
+    head = [name.strip() for name in rows[0]]
+    joints = [name[:-2] for name in head if name.endswith(("_x", ".x")) and name[:-2]]
+    if not joints:
+        raise PoseFileError(f"{path}: expected columns such as nose_x and nose_y, got {', '.join(head[:6])}")
+    table = numbers(rows[1:], path)
+    place = {name.replace(".", "_"): i for i, name in enumerate(head)}
+    dims = 3 if f"{joints[0]}_z" in place else 2
+    missing = [f"{j}_{axis}" for j in joints for axis in "xyz"[:dims] if f"{j}_{axis}" not in place]
+    if missing:
+        raise PoseFileError(f"{path}: expected the columns {', '.join(missing[:6])}")
+    points = np.stack([table[:, [place[f"{joint}_{axis}"] for axis in "xyz"[:dims]]] for joint in joints], 1)
+    seen = next((w for w in ("visibility", "score", "c", "likelihood") if f"{joints[0]}_{w}" in place), None)
+    score = np.stack([table[:, place[f"{joint}_{seen}"]] for joint in joints], 1) if seen else None
+    index = table[:, place["frame"]] if "frame" in place else np.arange(len(table))
+    return one_person(points, score, index, [joint.removeprefix("body_") for joint in joints], "table of columns")
+
+
+def one_person(
+    points: np.ndarray, score: np.ndarray | None, index: np.ndarray, joints: Sequence[str], form: str
+) -> Recording:
+    """A recording of one person: points (n, V, C), scores (n, V) or None, frame numbers (n,)."""
+    placed, frames = at_frames(index, points)
+    scores = None if score is None else np.nan_to_num(at_frames(index, score)[0])[None]
+    return Recording(placed[None], scores, ("1",), frames, mediapipe_facts(placed, Facts(form, joints=tuple(joints))))
+
+
+def mediapipe_facts(points: np.ndarray, facts: Facts) -> Facts:
+    """Units, axes and layout of one person's points (T, V, C), if they are MediaPipe's 33."""
+    if points.shape[1] != 33:
+        facts.axes, facts.units = ("image", "px") if points.shape[2] == 2 else ("camera", "unknown")
+        return facts
+    facts.layout = "mediapipe_pose_33"
+    hips = np.abs(points[:, 23] + points[:, 24]) / 2
+    size = np.nanmax(np.abs(points[..., :2]), initial=0)
+    if points.shape[2] == 2 or (size <= 3 and np.nanmax(hips, initial=0) > 1e-2):
+        facts.axes, facts.units = "image", "share"
+        facts.guessed.append("image landmarks of MediaPipe, shares of width and height, from the range of the numbers")
+    elif size > 10:
+        facts.axes, facts.units = "world_z_up", "mm"
+        facts.guessed.append("FreeMoCap body, millimeters, z up, from the range of the numbers")
+    else:
+        facts.axes, facts.units = "camera", "m"
+        facts.guessed.append("world landmarks of MediaPipe, meters, from hips at the origin")
+    return facts
+
+
+def read_decoder(path: Path, rows: list[list[str]]) -> Recording:
+    """MediaPipe as `class, x1, y1, z1, v1, x2, ...`; frames without a person are missing in such files."""
+    head = [name.strip() for name in rows[0]]
+    first = next(i for i, name in enumerate(head) if DECODER.fullmatch(name))
+    table = numbers([row[first:] for row in rows[1:]], path)
+    axes = [DECODER.fullmatch(name) for name in head[first:]]
+    if None in axes:
+        raise PoseFileError(f"{path}: expected columns such as x1, y1, z1, v1, got {head[first + axes.index(None)]}")
+    count = max(int(match[2]) for match in axes)
+    width = len(axes) // count
+    values = table.reshape(len(table), count, width)
+    dims = min(width, 3)
+    recording = one_person(
+        values[..., :dims], values[..., 3] if width > 3 else None, np.arange(len(table)), (), "MediaPipe table"
+    )
+    recording.facts.guessed.append(
+        "rows are taken as consecutive frames; such tables leave out frames without a person"
+    )
+    return recording
+
+
+def read_trc(path: Path) -> Recording:
+    """TRC (OpenSim, Pose2Sim, Sports2D, OpenCap): tab-separated, marker names in line 4, then frame, time, x y z of each; y is up."""
+    lines = read_text(path, MAX_BYTES).splitlines()
+    if len(lines) < 6:
+        raise PoseFileError(f"{path}: expected five header lines and frames, got {counted(len(lines), 'line')}")
+    facts_line = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=False))
+    joints = [name.strip() for name in lines[3].split("\t")[2:] if name.strip()]
+    width = 2 + 3 * len(joints)
+    rows = [line.rstrip("\r\n").split("\t") for line in lines[5:] if line.strip()]
+    table = numbers([(row + [""] * width)[:width] for row in rows], path)
+    units = facts_line.get("Units", "").strip() or "unknown"
+    facts = Facts("TRC", joints=tuple(joints), axes="y_up", units=units)
+    try:
+        facts.rate = float(facts_line.get("DataRate", ""))
+    except ValueError:
+        facts.guessed.append("no frame rate in the header")
+    points, frames = at_frames(table[:, 0], table[:, 2:].reshape(len(table), len(joints), 3))
+    return Recording(points[None], None, ("1",), frames, facts)
+
+
+def read_csv(path: Path) -> Recording:
+    """A CSV file of any of the forms above, told by its header.
+
+    Raises:
+        PoseFileError: no known form, or damaged.
+    """
+    rows = read_rows(path)
+    if len(rows) < 2:
+        raise PoseFileError(f"{path}: expected a header and frames, got {counted(len(rows), 'row')}")
+    head = [cell.strip() for cell in rows[0]]
+    if head[0] == "scorer":
+        return read_deeplabcut(path, rows)
+    if head[:2] == ["track", "frame_idx"]:
+        return read_sleap(path, rows)
+    if any(DECODER.fullmatch(name) for name in head):
+        return read_decoder(path, rows)
+    return read_columns(path, rows)

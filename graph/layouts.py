@@ -1,0 +1,225 @@
+"""Body layouts of pose estimators and sensors, and maps from one to another: the tables of layouts.yaml as functions.
+
+A map computes the joints of a target layout from those of a source layout; joints that no sensor measured are imputed (for example a
+hand as an extension of the forearm), and the map says which.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graph.skeleton import Skeleton
+from torchlight.system.text import nearest
+from torchlight.system.yaml_files import read_yaml
+
+TABLE = Path(__file__).with_name("layouts.yaml")
+STEP = re.compile(r"(\d+)=([^|!]+)(?:\|([^!]+))?(!?)")
+RULE = re.compile(r"(mean|seen|extend)\((.+)\)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A body layout: the skeleton, the number of coordinates, their units and axes, and the parts of the body."""
+
+    name: str
+    title: str
+    dims: int
+    units: str
+    axes: str
+    skeleton: Skeleton
+    parts: dict[str, tuple[int, ...]]
+    aliases: tuple[str, ...]
+
+    @property
+    def num_joint(self) -> int:
+        """Number of joints."""
+        return self.skeleton.num_joint
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one joint is computed: `kind` copy, mean, seen or extend, of joints ("s" or "t", index), with the factor of extend."""
+
+    kind: str
+    of: tuple[tuple[str, int], ...]
+    factor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One joint of the target, its rule, the rule where that one has no value, and whether the joint is imputed."""
+
+    joint: int
+    rule: Rule
+    fallback: Rule | None
+    imputed: bool
+
+
+@dataclass(frozen=True)
+class LayoutMap:
+    """From one layout to another."""
+
+    source: Layout
+    target: Layout
+    steps: tuple[Step, ...]
+
+    @property
+    def imputed(self) -> tuple[str, ...]:
+        """Names of the joints that no sensor measured."""
+        joints = self.target.skeleton.joints
+        return tuple(joints[step.joint] for step in sorted(self.steps, key=lambda step: step.joint) if step.imputed)
+
+    def apply(self, points: np.ndarray, score: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Points (..., V, C) with NaN where a joint was not seen, scores (..., V) -> the same of the target layout.
+
+        A copied joint keeps its score; mean and extend take the smallest score of their joints, seen the mean of those seen.
+        """
+        shape = (*points.shape[:-2], self.target.num_joint)
+        made = np.full((*shape, points.shape[-1]), np.nan, points.dtype)
+        scores = None if score is None else np.zeros(shape, score.dtype)
+        for step in self.steps:
+            x, c = _compute(step.rule, points, score, made, scores)
+            if step.fallback is not None:
+                missing = np.isnan(x).any(-1)
+                y, d = _compute(step.fallback, points, score, made, scores)
+                x = np.where(missing[..., None], y, x)
+                c = None if c is None else np.where(missing, d, c)
+            made[..., step.joint, :] = x
+            if scores is not None:
+                scores[..., step.joint] = np.where(np.isnan(x).any(-1), 0, c)
+        return made, scores
+
+
+def _compute(
+    rule: Rule, points: np.ndarray, score: np.ndarray | None, made: np.ndarray, scores: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The joint of one rule (..., C) and its score (...)."""
+    x = np.stack([(points if place == "s" else made)[..., i, :] for place, i in rule.of])  # (n, ..., C)
+    c = None
+    if score is not None:
+        c = np.stack([(score if place == "s" else scores)[..., i] for place, i in rule.of])
+    if rule.kind == "extend":
+        return x[0] + rule.factor * (x[0] - x[1]), None if c is None else c.min(0)
+    if rule.kind != "seen":
+        return x.mean(0), None if c is None else c.min(0)
+    seen = ~np.isnan(x).any(-1)
+    count = np.maximum(seen.sum(0), 1)
+    mean = np.where(seen[..., None], x, 0).sum(0) / count[..., None]
+    mean = np.where(seen.any(0)[..., None], mean, np.nan).astype(points.dtype)
+    return mean, None if c is None else np.where(seen, c, 0).sum(0) / count
+
+
+@cache
+def layouts() -> dict[str, Layout]:
+    """All layouts by name."""
+    return {name: _layout(name, entry) for name, entry in read_yaml(TABLE)["layouts"].items()}
+
+
+def _layout(name: str, entry: dict[str, Any]) -> Layout:
+    joints, parents = tuple(entry["joints"]), tuple(entry["parents"])
+    bones, left, right = tuple(entry.get("bone_parents", parents)), tuple(entry["left"]), tuple(entry["right"])
+    skeleton = Skeleton(name, joints, parents, bones, entry["center"], left, right)
+    parts = {part: tuple(indices) for part, indices in entry["parts"].items()}
+    aliases = tuple(entry["aliases"])
+    return Layout(name, entry["title"], entry["dims"], entry["units"], entry["axes"], skeleton, parts, aliases)
+
+
+def find_layout(name: str) -> Layout:
+    """The layout of this name or alias.
+
+    Raises:
+        ValueError: there is none; the nearest name is given.
+    """
+    word = name.lower()
+    for layout in layouts().values():
+        if word == layout.name or word in layout.aliases:
+            return layout
+    raise ValueError(f"layout: expected a body layout, got {name!r}; {nearest(word, layouts())}")
+
+
+def layouts_of_count(count: int) -> list[Layout]:
+    """The layouts with this number of joints."""
+    return [layout for layout in layouts().values() if layout.num_joint == count]
+
+
+def words_of(joint: str) -> frozenset[str]:
+    """The words of a joint's name in one spelling: sides spelled out, without numbers and separators.
+
+    >>> sorted(words_of("RShoulder")), sorted(words_of("SHOULDER_RIGHT")), sorted(words_of("right_shoulder"))
+    (['right', 'shoulder'], ['right', 'shoulder'], ['right', 'shoulder'])
+    """
+    text = re.sub(r"([a-z])([A-Z])", r"\1 \2", joint)
+    text = re.sub(r"^([LR])(?=[A-Z][a-z])", r"\1 ", text).lower().replace("handtip", "hand tip")
+    side = {"l": "left", "r": "right"}
+    same = {"centre": "center", "middle": "mid", "naval": "navel"}
+    words = [w for w in re.split(r"[^a-z0-9]+", text) if w not in ("", "of", "the", "joint", "body")]
+    return frozenset(same.get(w, side.get(w, w)) for w in words)
+
+
+def layout_of_names(names: Sequence[str]) -> Layout | None:
+    """The layout whose joints have these names in this order, in any usual spelling; None if there is none."""
+    wanted = [words_of(name) for name in names]
+    for layout in layouts_of_count(len(names)):
+        if [words_of(joint) for joint in layout.skeleton.joints] == wanted:
+            return layout
+    return None
+
+
+@cache
+def find_map(source: str, target: str) -> LayoutMap:
+    """The map from one layout to another; from a layout to itself every joint is copied.
+
+    Raises:
+        ValueError: there is no such map.
+    """
+    first, second = find_layout(source), find_layout(target)
+    if first is second:
+        steps = tuple(Step(i, Rule("copy", (("s", i),)), None, False) for i in range(first.num_joint))
+        return LayoutMap(first, second, steps)
+    table = read_yaml(TABLE)["maps"].get(second.name, {})
+    if first.name not in table:
+        known = ", ".join(table) or "no other layout"
+        raise ValueError(f"layout: expected {known} as source of a map to {second.name}, got {first.name}")
+    return LayoutMap(first, second, tuple(_step(text) for text in table[first.name].split()))
+
+
+def _step(text: str) -> Step:
+    match = STEP.fullmatch(text)
+    assert match, text
+    joint, rule, fallback, mark = match.groups()
+    return Step(int(joint), _rule(rule), _rule(fallback) if fallback else None, bool(mark))
+
+
+def _rule(text: str) -> Rule:
+    match = RULE.fullmatch(text)
+    kind, of = (match[1], match[2].split(",")) if match else ("copy", [text])
+    factor = float(of.pop()) if kind == "extend" else 0.0
+    return Rule(kind, tuple((word[0], int(word[1:])) for word in of), factor)
+
+
+def to_axes(points: np.ndarray, source: str, target: str) -> np.ndarray:
+    """3-D points (..., 3) from one axis system to another; all systems are right-handed, so every change is a rotation.
+
+    camera: x right in the image, y down, z away. kinect: x to the sensor's left, y up, z away. smpl, y_up: y up, z where the body
+    faces. world_z_up: z up.
+
+    Raises:
+        ValueError: an unknown system.
+    """
+    to_kinect = {
+        "kinect": np.eye(3),
+        "camera": np.diag([-1.0, -1.0, 1.0]),
+        "smpl": np.diag([-1.0, 1.0, -1.0]),
+        "y_up": np.eye(3),
+        "world_z_up": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    }
+    for name in (source, target):
+        if name not in to_kinect:
+            raise ValueError(f"axes: expected {', '.join(to_kinect)}, got {name!r}")
+    rotation = to_kinect[target].T @ to_kinect[source]
+    return (points @ rotation.T).astype(points.dtype)

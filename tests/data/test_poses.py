@@ -1,0 +1,295 @@
+"""Pose files of other programs: recognized by their content, read to the same points, or refused with a reason."""
+
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.poses.read import read
+from data.poses.recording import Detection, Detections, Facts
+from data.poses.tracking import track
+
+T, SIZE = 12, (960, 540)
+
+
+def walk(V: int = 17, persons: int = 2) -> np.ndarray:
+    """(M, T, V, 2) pixels: bodies side by side that sway; every joint lies elsewhere."""
+    draw = np.random.default_rng(V)
+    body = draw.uniform(-1, 1, (V, 2)) * (40, 120)
+    sway = np.sin(np.arange(T) / 4)[:, None, None] * (6, 0)
+    return np.stack([body + sway + (200 + 300 * m, 270) for m in range(persons)]).astype(np.float32)
+
+
+def triples(points: np.ndarray) -> list[float]:
+    """x, y, c of one person, flat."""
+    return np.concatenate([points, np.full((len(points), 1), 0.9)], 1).ravel().tolist()
+
+
+def openpose(folder: Path, V: int = 25) -> Path:
+    points = walk(V)
+    if V == 25:
+        points[:, :, 1] = (points[:, :, 2] + points[:, :, 5]) / 2
+    path = folder / "openpose"
+    path.mkdir()
+    for t in range(T):
+        people = [{"person_id": [-1], "pose_keypoints_2d": triples(p[t])} for p in points[:: 1 if t % 2 else -1]]
+        (path / f"v_{t:012}_keypoints.json").write_text(json.dumps({"version": 1.3, "people": people}))
+    return path
+
+
+def entries(**extra) -> list[dict]:
+    return [
+        {"image_id": t, "category_id": 1, "keypoints": triples(p[t]), "score": 0.9}
+        | {k: f(m, t) for k, f in extra.items()}
+        for t in range(T)
+        for m, p in enumerate(walk())
+    ]
+
+
+def as_json(name: str, value):
+    def write(folder: Path) -> Path:
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(value))
+        return path
+
+    return write
+
+
+def instances(t: int) -> list[dict]:
+    return [{"keypoints": p[t].tolist(), "keypoint_scores": [0.9] * 17, "bbox_score": 0.9} for p in walk()]
+
+
+def ultralytics() -> list:
+    return [
+        [
+            {
+                "name": "person",
+                "box": {"x1": 0.0},
+                "confidence": 0.9,
+                "track_id": m + 1,
+                "keypoints": {"x": p[t, :, 0].tolist(), "y": p[t, :, 1].tolist(), "visible": [0.9] * 17},
+            }
+            for m, p in enumerate(walk())
+        ]
+        for t in range(T)
+    ]
+
+
+def yolo(folder: Path) -> Path:
+    path = folder / "labels"
+    path.mkdir()
+    for t in range(T):
+        rows = [[0, 0.5, 0.5, 0.1, 0.1, *triples(p[t] / SIZE), 0.9, m + 1] for m, p in enumerate(walk())]
+        (path / f"v_{t + 1}.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
+    return path
+
+
+def pyskl(folder: Path) -> Path:
+    points = walk()
+    clip = {"frame_dir": "a", "label": 0, "img_shape": (540, 960), "total_frames": T, "keypoint": points}
+    clip["keypoint_score"] = np.full(points.shape[:3], 0.9, np.float32)
+    path = folder / "clips.pkl"
+    path.write_bytes(pickle.dumps({"split": {"train": ["a"]}, "annotations": [clip]}))
+    return path
+
+
+def npz(folder: Path) -> Path:
+    np.savez(folder / "own.npz", keypoint=walk(), layout=np.array("coco_17"), rate=np.array(30.0))
+    return folder / "own.npz"
+
+
+TWO = {  # persons of the first 17 joints of `walk`, in pixels
+    "openpose": lambda folder: openpose(folder, 17),
+    "alphapose": as_json("alphapose", entries(idx=lambda m, t: [float(m)], image_id=lambda m, t: f"{t}.jpg")),
+    "coco": as_json("coco", entries()),
+    "mmpose_video": as_json(
+        "m", {"meta_info": {}, "instance_info": [{"frame_id": t + 1, "instances": instances(t)} for t in range(T)]}
+    ),
+    "mmpose_inferencer": as_json("m", [{"frame_id": t, "instances": instances(t)} for t in range(T)]),
+    "ultralytics": as_json("u", ultralytics()),
+    "yolo": yolo,
+    "pyskl": pyskl,
+    "npz": npz,
+}
+
+
+@pytest.mark.parametrize("form", TWO)
+def test_two_people_are_read_to_the_same_points_from_every_form(tmp_path, form):
+    ((_, recording),) = read(TWO[form](tmp_path))
+    points = recording.points * SIZE if recording.facts.units == "share" else recording.points
+    order = np.argsort(np.nanmean(points[..., 0], (1, 2)))
+    assert recording.points.shape == (2, T, 17, 2)
+    np.testing.assert_allclose(points[order], walk(), atol=0.01)
+    assert recording.facts.layout == "coco_17"
+
+
+def test_body_25_and_body_25b_are_told_by_the_place_of_the_neck(tmp_path):
+    ((_, recording),) = read(openpose(tmp_path))
+    assert recording.facts.layout == "openpose_body_25"
+    for file in (tmp_path / "openpose").iterdir():
+        content = json.loads(file.read_text())
+        for person in content["people"]:
+            person["pose_keypoints_2d"][4] -= 60  # joint 1 is no longer between the shoulders
+        file.write_text(json.dumps(content))
+    ((_, recording),) = read(tmp_path / "openpose")
+    assert recording.facts.layout == "openpose_body_25b"
+
+
+def rows(path: Path, head: list[list], body) -> Path:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([*head, *body])
+    return path
+
+
+def deeplabcut(folder: Path) -> Path:
+    points = walk(3, 1)[0]
+    names = ["head", "wing", "tail"]
+    head = [["scorer", *["net"] * 9], ["bodyparts", *np.repeat(names, 3)], ["coords", *["x", "y", "likelihood"] * 3]]
+    return rows(folder / "d.csv", head, [[t + 42150, *triples(points[t])] for t in range(T)])
+
+
+def sleap(folder: Path) -> Path:
+    points = walk(3, 1)[0]
+    head = [
+        "track",
+        "frame_idx",
+        "instance.score",
+        *(f"{n}.{w}" for n in ("head", "wing", "tail") for w in ("x", "y", "score")),
+    ]
+    return rows(folder / "s.csv", [head], [["a", t, 0.9, *triples(points[t])] for t in range(T)])
+
+
+def columns(folder: Path) -> Path:
+    points = walk(3, 1)[0]
+    head = ["frame", *(f"{n}_{w}" for n in ("head", "wing", "tail") for w in "xy")]
+    return rows(folder / "c.csv", [head], [[t, *points[t].ravel()] for t in range(T)])
+
+
+@pytest.mark.parametrize("write", [deeplabcut, sleap, columns])
+def test_tables_of_one_animal_are_read_with_the_names_of_their_points(tmp_path, write):
+    ((_, recording),) = read(write(tmp_path))
+    assert recording.facts.joints == ("head", "wing", "tail") and recording.frames[0] in (0, 42150)
+    np.testing.assert_allclose(recording.points[0], walk(3, 1)[0], atol=1e-3)
+
+
+def test_points_of_a_low_likelihood_are_not_seen(tmp_path):
+    path = deeplabcut(tmp_path)
+    path.write_text(path.read_text().replace("0.9", "0.5", 1))
+    ((_, recording),) = read(path)
+    assert np.isnan(recording.points[0, 0, 0]).all() and np.isfinite(recording.points[0, 1:]).all()
+
+
+def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_told_from_image_landmarks(tmp_path):
+    image = np.concatenate([walk(33, 1)[0] / SIZE, np.zeros((T, 33, 1))], 2).astype(np.float32)
+    world = image - (image[:, 23:24] + image[:, 24:25]) / 2
+    full = np.concatenate([image, np.full((T, 33, 1), 0.9)], 2).astype(np.float32)
+    full[3] = 0  # nobody
+    np.save(tmp_path / "flat.npy", full.reshape(T, 132))
+    np.save(tmp_path / "world.npy", world.astype(np.float32))
+    marks = [[dict(zip("xyz", map(float, p), strict=True)) | {"visibility": 0.9} for p in frame] for frame in world]
+    content = [
+        {"frame": t, "timestamp_ms": 40 * t, "pose_world_landmarks": marks[t], "pose_landmarks": marks[t]}
+        for t in range(T)
+    ]
+    as_json("dump", content)(tmp_path)
+    head = [f"{axis}{v + 1}" for v in range(33) for axis in "xyzv"]
+    rows(tmp_path / "decoder.csv", [["class", *head]], [["dance", *full[t].ravel()] for t in range(4, T)])
+    found = {path.name: read(path)[0][1] for path in sorted(tmp_path.iterdir())}
+    assert {r.facts.layout for r in found.values()} == {"mediapipe_pose_33"}
+    assert {name: r.facts.units for name, r in found.items()} == {
+        "decoder.csv": "share",
+        "dump.json": "m",
+        "flat.npy": "share",
+        "world.npy": "m",
+    }
+    assert np.isnan(found["flat.npy"].points[0, 3]).all() and found["dump.json"].facts.rate == 25
+    np.testing.assert_allclose(found["flat.npy"].points[0, 4:], image[4:])
+
+
+BVH = """HIERARCHY
+ROOT hip
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT knee
+  {
+    OFFSET 0 -1 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    End Site
+    {
+      OFFSET 0 -1 0
+    }
+  }
+}
+MOTION
+Frames: 2
+Frame Time: 0.05
+1 2 3 0 0 0 0 0 0
+1 2 3 90 0 0 0 0 0
+"""
+
+
+def test_bvh_gives_positions_by_forward_kinematics(tmp_path):
+    (tmp_path / "a.bvh").write_text(BVH)
+    ((_, recording),) = read(tmp_path / "a.bvh")
+    np.testing.assert_allclose(recording.points[0], [[[1, 2, 3], [1, 1, 3]], [[1, 2, 3], [2, 2, 3]]], atol=1e-6)
+    assert recording.facts.rate == 20 and recording.facts.joints == ("hip", "knee")
+
+
+def test_trc_is_read_with_its_rate_units_and_gaps_whatever_its_header_counts(tmp_path):
+    head = "PathFileType\t4\t(X/Y/Z)\ta.trc\nDataRate\tNumFrames\tUnits\n60\t900\tmm\n"
+    head += "Frame#\tTime\tA\t\t\tB\n\t\tX1\tY1\tZ1\tX2\tY2\tZ2\n\n"
+    (tmp_path / "a.trc").write_text(head + "185\t3.0\t1\t2\t3\t4\t5\t6\n187\t3.1\t1\t2\t3\t\t\t\n")
+    ((_, recording),) = read(tmp_path / "a.trc")
+    assert recording.points.shape == (1, 3, 2, 3) and recording.facts.units == "mm" and recording.facts.rate == 60
+    assert np.isnan(recording.points[0, 1]).all() and np.isnan(recording.points[0, 2, 1]).all()
+
+
+REFUSED = {
+    "an empty file": ("a.json", b"", "an empty file"),
+    "an empty list": ("a.json", b"[]", "an empty list"),
+    "COCO annotations": ("a.json", b'{"images": [], "annotations": []}', "COCO annotations"),
+    "another object": ("a.json", b'{"a": 1}', "an object with a"),
+    "labels set by hand": ("a.csv", b"scorer,x,x\nbodyparts,a,a\ncoords,x,y\nimg1.png,1,2\n", "no likelihood"),
+    "a table without joints": ("a.csv", b"time,value\n1,2\n", "columns such as nose_x"),
+    "numbers that are text": ("a.csv", b"a_x,a_y\n1,b\n", "row 1: expected numbers"),
+    "a joblib pickle": ("a.pkl", b"\x80\x03cjoblib.numpy_pickle\nX\n.", "joblib"),
+    "code in a pickle": ("a.pkl", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "os.system"),
+    "text": ("a.txt", b"hello", "expected a pose file"),
+    "half a BVH file": ("a.bvh", BVH[:200].encode(), "BVH"),
+    "wrong numbers of key points": ("a.json", b'[{"image_id": 1, "keypoints": [1, 2]}]', "multiple of 3"),
+    "nobody": ("a.json", b'{"skeletons": [[[NaN, 1, 2]]]}', "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_recording_is_refused_with_the_file_and_the_reason(tmp_path, name):
+    file, content, words = REFUSED[name]
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        read(tmp_path / file)
+    assert str(tmp_path / file) in str(error.value) and words in str(error.value)
+
+
+def test_persons_keep_their_ids_while_the_order_of_the_list_changes_and_a_jump_starts_a_new_id():
+    points = walk()
+    far = points[0] + (400, 0)
+    frames = {
+        t: [Detection(points[1, t]), Detection(points[0, t] if t < 6 else far[t])][:: 1 if t % 2 else -1]
+        for t in range(T)
+    }
+    recording = track(Detections(frames, Facts("test", "coco_17", rate=30.0)))
+    assert len(recording.tracks) == 3
+    seen = recording.seen.sum(1).tolist()
+    assert sorted(seen) == [6, 6, 12]
+
+
+def test_nearly_equal_poses_of_a_frame_are_one_person():
+    points = walk(persons=1)[0]
+    frames = {t: [Detection(points[t], np.full(17, 0.9)), Detection(points[t] + 1, np.full(17, 0.3))] for t in range(T)}
+    recording = track(Detections(frames, Facts("test", "coco_17")))
+    assert len(recording.tracks) == 1
+    np.testing.assert_array_equal(recording.points[0], points)
