@@ -13,7 +13,8 @@ MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or
     "graph": {"graph", "torchlight.system", "numpy"},
     "model": {"model", "graph", "numpy", "torch"},
     "feeders": {"feeders", "graph", "torchlight.system", "numpy", "torch"},
-    "data": {"data", "graph", "feeders.clip_store", "torchlight.system", "numpy", "tqdm", "matplotlib", "PIL"},
+    "data": {"data", "graph", "feeders.clip_store", "torchlight.system", "numpy", "scipy", "tqdm", "matplotlib", "PIL"}
+    | {"h5py", "c3d", "pose_format"},  # optional, imported by the readers of these formats
     "torchlight": {"torchlight", "numpy", "torch", "yaml", "tqdm", "tensorboardX", "matplotlib", "sklearn"},
 }
 SYSTEM = {"torchlight.system", "numpy", "yaml"}  # the ground floor, which every folder may import
