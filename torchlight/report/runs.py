@@ -13,7 +13,6 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
-from torchlight.system.text import quote
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
 from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
