@@ -303,11 +303,10 @@ def test_names_of_folders_cannot_write_to_the_terminal(runs, capsys):
     code, out, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
     assert (code, err) == (0, "") and "\x1b" not in out
     write_run(runs / "tiny" / "second" / "joint", runs.parent / "clips", "joint", seed=9)
-    (runs / "tiny" / "second" / "joint" / "epoch1_test_score.pkl").rename(runs / "\x1b[31m.pkl")
-    (runs / "\x1b[31m.pkl").write_bytes(b"damaged")
-    code, _, err = run(capsys, "--scores", runs / "\x1b[31m.pkl", "--dataset", "NW-UCLA")
+    damaged = runs / "tiny" / "second" / "joint" / "\x1b[31m.pkl"
+    damaged.write_bytes(b"damaged")
+    code, _, err = run(capsys, "--scores", damaged)
     assert code == 2 and "\x1b" not in err and "\\x1b[31m.pkl" in err
-    write_scores(runs / "tiny" / "second" / "joint" / "epoch1_test_score.pkl", NAMES, STREAMS[0])
     code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
     assert code == 2 and "got red\\x1b[31m\\n, second" in err
 

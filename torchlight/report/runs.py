@@ -13,7 +13,6 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
-from torchlight.system.text import quote
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
 from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
@@ -160,10 +159,7 @@ def learned_adjacency(run: Run, V: int) -> list[tuple[str, np.ndarray]]:
     for name in dict.fromkeys((*names[:1], *names[-1:])):
         if tuple(weights[name].shape) != shapes[name]:
             raise ValueError(f"{file}: {name}: expected the shape {shapes[name]}, got {tuple(weights[name].shape)}")
-        try:
-            matrices = weights[name].detach().float().cpu().numpy().reshape(-1, V, V)
-        except (RuntimeError, TypeError) as error:  # sparse, quantized or without content
-            raise ValueError(f"{file}: {name}: expected a tensor of numbers, got {quote(str(error))}") from error
+        matrices = weights[name].detach().float().cpu().numpy().reshape(-1, V, V)
         found.append((name, np.nan_to_num(matrices)))
     return found
 
