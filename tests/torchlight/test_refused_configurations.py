@@ -5,6 +5,7 @@ import yaml
 
 from tests.torchlight import tiny
 
+MODALITY = "joint, bone, joint_motion or bone_motion"
 HUGE = "1" * 400
 LONG = "n" * 300
 FLAGS = [  # words of the command line, the beginnings of the lines after "error: "
@@ -48,11 +49,11 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
     (("--train-feeder-args.largest_angle", ".nan"), ["train_feeder_args.largest_angle: expected an integer, got nan"]),
     (
         ("--train-feeder-args.also", "5"),
-        ["train_feeder_args.also: expected joint, bone, joint_motion or bone_motion, got 5"],
+        [f"train_feeder_args.also: expected {MODALITY}, got 5"],
     ),
     (
         ("--train-feeder-args.also", "[[joint]]"),
-        ["train_feeder_args.also: expected joint, bone, joint_motion or bone_motion, got ['joint']"],
+        [f"train_feeder_args.also: expected {MODALITY}, got ['joint']"],
     ),
     (("--train-feeder-args.data_path", "5"), ["train_feeder_args: 5: "]),
     (("--train-feeder-args.data_path", "null"), ["train_feeder_args.data_path: expected text, got None"]),
