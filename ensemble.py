@@ -9,15 +9,7 @@ python ensemble.py --dataset NW-UCLA --compare work_dir/NW-UCLA/ctrgcn/joint wor
 
 import sys
 
-from torchlight.system.command import run
-
-
-def main(argv: list[str]) -> int:
-    """Import and run; the import of PyTorch takes seconds, and Ctrl-C ends it like any other part of the program."""
-    from torchlight.fusion.cli import act
-
-    return act(argv)
-
+from torchlight.system.command import start
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(start("torchlight.fusion.cli"))

@@ -9,4 +9,4 @@ import sys
 from torchlight.system.command import start
 
 if __name__ == "__main__":
-    sys.exit(start("torchlight.cli"))
+    sys.exit(start("torchlight.commands.main"))

@@ -28,8 +28,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "training",
     "fusion",
     "report",
-    "phases",
-    "cli",
+    "commands",
 )
 ENTRIES = ("main.py", "ensemble.py")
 SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from torchlight.cli import parse
+from torchlight.commands.main import parse
 from torchlight.config.load import load_config
 from torchlight.fusion import cli as fusion_cli
 

@@ -130,7 +130,7 @@ def test_what_fails_while_a_program_is_imported_is_one_line(capsys, monkeypatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command.importlib, "import_module", interrupt)
-    assert command.start("torchlight.cli") == 130
+    assert command.start("torchlight.commands.main") == 130
     assert capsys.readouterr().err == "error: interrupted\n"
 
 

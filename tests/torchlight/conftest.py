@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.torchlight import tiny
-from torchlight import cli
+from torchlight.commands import main as cli
 from torchlight.config import imports
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from torchlight import cli
+from torchlight.commands import main as cli
 from torchlight.config import imports
 from torchlight.config import options as config
 from torchlight.config.load import load_config

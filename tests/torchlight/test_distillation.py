@@ -12,7 +12,7 @@ import yaml
 from torch.nn import functional as F
 
 from graph.ntu_rgb_d import SKELETON
-from torchlight.cli import main, parse
+from torchlight.commands.main import main, parse
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.distillation import (

@@ -5,17 +5,14 @@ import logging
 import math
 import pickle
 import resource
-import sys
 
 import numpy as np
 import pytest
 
-import ensemble
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.fusion import fuse
 from torchlight.fusion.cli import main
 from torchlight.fusion.intervals import bootstrap_interval, compare, mcnemar
-from torchlight.system import command
 from torchlight.training.scores import read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
@@ -285,17 +282,6 @@ def test_a_full_disk_and_an_interrupt_are_one_line_each(runs, tmp_path, capsys, 
     monkeypatch.setattr(fuse, "search_weights", interrupt)
     code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--search", "true")
     assert (code, err) == (130, "error: interrupted\n")
-
-
-def test_an_interrupt_while_the_program_is_imported_is_one_line_too(capsys, monkeypatch):
-    class Interrupt:
-        def find_spec(self, name, *_):
-            if name == "torchlight.fusion.cli":
-                raise KeyboardInterrupt
-
-    monkeypatch.delitem(sys.modules, "torchlight.fusion.cli")
-    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
-    assert command.run(ensemble.main, []) == 130 and capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_names_of_folders_cannot_write_to_the_terminal(runs, capsys):

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from feeders.clip_store import FORMAT
-from torchlight.cli import main, parse
+from torchlight.commands.main import main, parse
 from torchlight.config import legacy
 from torchlight.config.load import load_config
 from torchlight.config.options import ConfigError

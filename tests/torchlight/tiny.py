@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tests.feeders.synthetic import write_store
-from torchlight import cli
+from torchlight.commands import main as cli
 from torchlight.config import imports
 from torchlight.config.load import load_config
 from torchlight.training import checkpoint
@@ -20,7 +20,7 @@ from torchlight.training import checkpoint
 CONTEXT = multiprocessing.get_context("forkserver")  # its server has imported torch once, and each run is a fork of it
 CONTEXT.set_forkserver_preload(
     [
-        "torchlight.cli",
+        "torchlight.commands.main",
         "feeders.feeder_ucla",
         "model.ctrgcn",
         "tests.torchlight.parts",

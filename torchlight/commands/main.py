@@ -7,7 +7,7 @@ import re
 import typing
 from typing import Any
 
-from torchlight import phases
+from torchlight.commands import phases
 from torchlight.config import legacy
 from torchlight.config.load import load_config
 from torchlight.config.options import COMMAND_LINE, FIELDS, SHARED_HELP, TYPES, ConfigError
