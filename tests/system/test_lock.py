@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -84,7 +85,7 @@ def count_alone(folder: Path, times: int, failures) -> None:
 
 def test_of_processes_that_take_and_remove_a_folder_at_random_no_two_are_ever_in_it(tmp_path):
     failures = CONTEXT.Value("i", 0)
-    processes = [CONTEXT.Process(target=count_alone, args=(tmp_path / "x" / "y", 300, failures)) for _ in range(4)]
+    processes = [CONTEXT.Process(target=count_alone, args=(tmp_path / "x" / "y", 100, failures)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -101,8 +102,6 @@ def test_a_place_that_cannot_be_a_folder_is_an_error_of_the_system_and_nothing_s
 
 
 def test_a_lock_that_several_ranks_report_survives_the_way_between_them(tmp_path):
-    import pickle
-
     found = pickle.loads(pickle.dumps(FolderInUse(tmp_path, "process 5")))
     assert isinstance(found, ValueError) and "in use by process 5" in str(found)
 
@@ -137,4 +136,17 @@ def test_a_folder_that_is_removed_before_the_lock_file_is_opened_is_made_again(t
 def test_a_lock_file_that_is_a_link_is_refused(tmp_path):
     (tmp_path / NAME).symlink_to(tmp_path / "no folder" / "nothing")
     with pytest.raises(OSError):
+        FolderLock(tmp_path)
+
+
+def test_a_lock_file_that_its_holder_removes_before_it_is_locked_is_opened_again(tmp_path, monkeypatch):
+    real = lock_module.fcntl.flock
+
+    def flock_after_removal(descriptor, operation):
+        monkeypatch.setattr(lock_module.fcntl, "flock", real)
+        (tmp_path / NAME).unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(lock_module.fcntl, "flock", flock_after_removal)
+    with FolderLock(tmp_path), pytest.raises(FolderInUse):
         FolderLock(tmp_path)

@@ -60,6 +60,8 @@ def run(config: Config) -> None:
 def explain(error: RuntimeError | MemoryError) -> tuple[str, str] | None:
     """What happened and what to do, for errors of memory, of workers and of other processes; None for all others."""
     text = str(error).split("\n")[0]
+    if isinstance(error, RunError):  # explained already
+        return None
     if isinstance(error, torch.OutOfMemoryError):
         return (
             "the device is out of memory",
