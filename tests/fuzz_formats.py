@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.clip_store import FORMAT
 from tests.fuzz import Format
+from torchlight.config.options import Config
+from torchlight.runtime.seed import rng_state, set_rng_state
+from torchlight.training import optim, resume
+from torchlight.training.checkpoint import load, load_weights
+from torchlight.training.run_dir import LAST, read_environment, read_metrics
 from torchlight.training.scores import read_scores
 
 FRAMES, CLASSES = 6, 4
@@ -127,10 +134,74 @@ def read_score_file(folder: Path) -> None:
     assert all(row.ndim == 1 and np.isfinite(row).all() for row in found.values()), "not finite"
 
 
+def training() -> tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler]:
+    """A network of one layer after a step, its optimizer and scaler."""
+    model = nn.Linear(3, 2)
+    optimizer = optim.build_optimizer(Config(), model)
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer, torch.amp.GradScaler("cpu", enabled=True)
+
+
+def checkpoint_content() -> dict:
+    model, optimizer, scaler = training()
+    content = {"model": dict(model.state_dict()), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+    content |= {"epoch": 1, "step": 2, "best": {"test": {"top1": 50.0, "epoch": 1}}, "config": Config().to_yaml()}
+    return content | {"rng": [rng_state()], "sums": [{"loss": torch.ones(2, dtype=torch.float64)}]}
+
+
+def write_checkpoint(tree: Any, folder: Path, rng: random.Random) -> None:
+    torch.save(tree, folder / LAST)
+
+
+def read_checkpoint(folder: Path) -> None:
+    """As `--resume`: whatever passes the checks loads into the objects of a run."""
+    model, optimizer, scaler = training()
+    arguments = {"model": model, "averaged": False, "optimizer": optimizer, "scaler": scaler, "steps": 5}
+    path, content = resume.read_newest(folder, Config(), lambda found: resume.check_content(found, **arguments))
+    model.load_state_dict(content["model"])
+    optim.load_state(optimizer, content["optimizer"])
+    scaler.load_state_dict(content["scaler"])
+    set_rng_state(content["rng"][0])
+    optimizer.step()
+
+
+def read_weights(folder: Path) -> None:
+    """As `--weights`."""
+    load(folder / LAST)
+    load_weights(nn.Linear(3, 2), folder / LAST)
+
+
+def records_content() -> list:
+    return [{"epoch": i + 1, "lr": 0.1, "train_loss": 1.5, "test_top1": 20.0 + i} for i in range(4)]
+
+
+def write_metrics(tree: Any, folder: Path, rng: random.Random) -> None:
+    lines = tree if isinstance(tree, list | tuple) else [tree]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), errors="surrogatepass")
+
+
+def environment_content() -> dict:
+    return {"command": "main.py", "devices": 1, "data": {"frames.npy": "0123"}, "cpu_threads": 2, "device": "CPU"}
+
+
+def write_environment(tree: Any, folder: Path, rng: random.Random) -> None:
+    (folder / "environment.json").write_text(json.dumps(tree), errors="surrogatepass")
+
+
+def read_records(folder: Path) -> None:
+    epochs = [line["epoch"] for line in read_metrics(folder)]
+    assert epochs == sorted(set(epochs)), "epochs do not rise"
+
+
 FORMATS = {
     "clip_store": Format(store_content, write_clip_store, read_clip_store),
     "npz": Format(npz_content, write_npz, read_npz),
     "npy": Format(npy_content, write_npy, read_npy),
     "pyskl": Format(pyskl_content, dump_file, read_pyskl),
     "scores": Format(scores_content, dump_file, read_score_file),
+    "checkpoint": Format(checkpoint_content, write_checkpoint, read_checkpoint),
+    "weights": Format(checkpoint_content, write_checkpoint, read_weights),
+    "metrics": Format(records_content, write_metrics, read_records),
+    "environment": Format(environment_content, write_environment, lambda folder: read_environment(folder) and None),
 }
