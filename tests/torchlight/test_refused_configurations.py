@@ -127,6 +127,10 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
         ("--objective", "torch.nn.functional"),
         ["objective: expected the path of a class, got torch.nn.functional, which is a"],
     ),
+    (
+        ("--objective", "torch.nn.CrossEntropyLoss", "--model-args", "drop_out=x"),
+        ["model_args.drop_out: expected a finite number", "objective: expected an objective"],
+    ),
     # arguments of the objective
     (
         ("--objective-args", "label_smoothing=abc"),
