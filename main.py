@@ -1,7 +1,8 @@
 """Train, test and inspect skeleton-based action recognition.
 
 python main.py --config config/NW-UCLA/ctrgcn.yaml --phase train
-python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt --save-score true
+python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt \
+    --save-score true
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""Preparing NTU RGB+D: time, memory and size of `data/ntu/prepare.py` on synthetic recordings of NTU's size (261 kB)."""
+"""Preparing NTU RGB+D: time, memory and size of `data/ntu/prepare.py` on synthetic recordings of NTU's size (261
+kB)."""
 
 import os
 import statistics
@@ -73,7 +74,8 @@ def prepare(folder: Path, options: list[str], root: Path, watch: bool = False) -
 
 
 def tree_memory(pid: int) -> int:
-    """Bytes that a process and its children hold, shared pages counted once; 0 where the system does not tell (no Linux)."""
+    """Bytes that a process and its children hold, shared pages counted once; 0 where the system does not tell (no
+    Linux)."""
     total = 0
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -135,7 +135,8 @@ def make_plans(args: argparse.Namespace) -> list[Plan]:
 
 
 def budget_flags(config: Config, budget: str) -> list[str]:
-    """full: none, the recipe as it is. cpu: its schedule in fewer, single passes, with a warm-up of at most a quarter."""
+    """full: none, the recipe as it is. cpu: its schedule in fewer, single passes, with a warm-up of at most a
+    quarter."""
     if budget == "full":
         return []
     epochs = round(config.num_epoch * CPU_SHARE)
@@ -188,7 +189,8 @@ def write_rows(args: argparse.Namespace, plans: list[Plan]) -> None:
 
 
 def make_rows(folders: list[Path], model: str, dataset: str) -> list[Row]:
-    """The rows of finished and tested streams, and of their fusion with the default weights of ensemble.py if several."""
+    """The rows of finished and tested streams, and of their fusion with the default weights of ensemble.py if
+    several."""
     names = [f"--{folder.name.replace('_', '-')}-dir" for folder in folders]
     arguments = ["ensemble.py", *(word for pair in zip(names, map(str, folders), strict=True) for word in pair)]
     file = folders[0].parent / "fusion.json"

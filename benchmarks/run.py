@@ -6,8 +6,8 @@
     python -m benchmarks.run --against ../before --parts networks    # another checkout of this project, before / after
     python -m benchmarks.run --only CTR-GCN --profile           # print the operations that take most of the time
 
-Every ratio is measured within one run, its sides in turns. Results replace the older ones of the same network or part in
-benchmarks/results/<machine>.json, and docs/performance.md is written from there; --against and --profile only print.
+Every ratio is measured within one run, its sides in turns. Results replace the older ones of the same network or part
+in benchmarks/results/<machine>.json, and docs/performance.md is written from there; --against and --profile only print.
 """
 
 import argparse

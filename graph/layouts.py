@@ -1,7 +1,7 @@
 """Body layouts of pose estimators and sensors, and maps from one to another: the tables of layouts.yaml as functions.
 
-A map computes the joints of a target layout from those of a source layout; joints that no sensor measured are imputed (for example a
-hand as an extension of the forearm), and the map says which.
+A map computes the joints of a target layout from those of a source layout; joints that no sensor measured are imputed
+(for example a hand as an extension of the forearm), and the map says which.
 """
 
 import re
@@ -43,7 +43,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one joint is computed: `kind` copy, mean, seen or extend, of joints ("s" or "t", index), with the factor of extend."""
+    """How one joint is computed: `kind` copy, mean, seen or extend, of joints ("s" or "t", index), with the factor of
+    extend."""
 
     kind: str
     of: tuple[tuple[str, int], ...]
@@ -77,7 +78,8 @@ class LayoutMap:
     def apply(self, points: np.ndarray, score: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Points (..., V, C) with NaN where a joint was not seen, scores (..., V) -> the same of the target layout.
 
-        A copied joint keeps its score; mean and extend take the smallest score of their joints, seen the mean of those seen.
+        A copied joint keeps its score; mean and extend take the smallest score of their joints, seen the mean of those
+        seen.
         """
         shape = (*points.shape[:-2], self.target.num_joint)
         made = np.full((*shape, points.shape[-1]), np.nan, points.dtype)
@@ -205,8 +207,8 @@ def _rule(text: str) -> Rule:
 def to_axes(points: np.ndarray, source: str, target: str) -> np.ndarray:
     """3-D points (..., 3) from one axis system to another; all systems are right-handed, so every change is a rotation.
 
-    camera: x right in the image, y down, z away. kinect: x to the sensor's left, y up, z away. smpl, y_up: y up, z where the body
-    faces. world_z_up: z up.
+    camera: x right in the image, y down, z away. kinect: x to the sensor's left, y up, z away. smpl, y_up: y up, z
+    where the body faces. world_z_up: z up.
 
     Raises:
         ValueError: an unknown system.

@@ -14,7 +14,8 @@ WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_sel
 
 
 class OnGpu(Tensor):
-    """A tensor of the pretended GPU; `held` is where it really lies. PyTorch's own C++ takes it for one on the device "meta"."""
+    """A tensor of the pretended GPU; `held` is where it really lies. PyTorch's own C++ takes it for one on the device
+    "meta"."""
 
     device = property(lambda self: torch.device("cuda:0"))
     is_cuda = property(lambda self: True)

@@ -1,4 +1,5 @@
-"""Every recipe in config/ binds as it stands and makes a training step and an evaluation step on synthetic clips, on the CPU."""
+"""Every recipe in config/ binds as it stands and makes a training step and an evaluation step on synthetic clips, on
+the CPU."""
 
 import copy
 import functools

@@ -35,7 +35,8 @@ SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}
 
 
 def imports(source: str) -> set[str]:
-    """Full names of the modules that a source imports, at its top or within functions; `from a import b` gives `a.b`."""
+    """Full names of the modules that a source imports, at its top or within functions; `from a import b` gives
+    `a.b`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

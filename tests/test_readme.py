@@ -1,4 +1,5 @@
-"""Every command and every link of the documentation leads somewhere: what a reader types is read by the very parsers; nothing is run."""
+"""Every command and every link of the documentation leads somewhere: what a reader types is read by the very parsers;
+nothing is run."""
 
 import argparse
 import importlib.util
@@ -54,7 +55,8 @@ def code(page: Path) -> list[str]:
 
 
 def commands(word: str) -> list:
-    """(page, command) for every command that begins with the word; what stands behind `#` or for more (`...`) is left out."""
+    """(page, command) for every command that begins with the word; what stands behind `#` or for more (`...`) is left
+    out."""
     found = []
     for page in [*PAGES, *PROGRAMS, MAKEFILE]:
         for line in code(page):
@@ -82,7 +84,8 @@ def test_a_python_command_is_understood(words, monkeypatch):
 
 
 def is_understood(words: list[str], monkeypatch) -> bool:
-    """Start a script or module as Python would, and stop it where its command line is read; without arguments it need only be there."""
+    """Start a script or module as Python would, and stop it where its command line is read; without arguments it need
+    only be there."""
     module = words[0] == "-m"
     name, arguments = (words[1], words[2:]) if module else (words[0], words[1:])
     spec = importlib.util.find_spec(name) if module else None

@@ -1,4 +1,5 @@
-"""What a model, a feeder and an objective are. A class that fulfills a protocol works everywhere; it inherits from nothing here.
+"""What a model, a feeder and an objective are. A class that fulfills a protocol works everywhere; it inherits from
+nothing here.
 
 Axes: N batch, C channels, T frames, V joints, M person slots.
 """
@@ -16,7 +17,8 @@ Batch = dict[
 
 
 class Model(Protocol):
-    """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class). It ends `--phase train` and `--phase test`."""
+    """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class). It ends `--phase train` and `--phase
+    test`."""
 
     def __call__(self, data: Tensor) -> Tensor: ...
 
@@ -31,8 +33,8 @@ class FeatureModel(Protocol):
 class Objective(Protocol):
     """An nn.Module that maps (model, batch) to (loss, logits, terms).
 
-    It calls the model only as `model(...)`. logits are (N, num_class), or None where they answer to no label of the batch;
-    terms are further means over the batch to log.
+    It calls the model only as `model(...)`. logits are (N, num_class), or None where they answer to no label of the
+    batch; terms are further means over the batch to log.
     """
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]: ...
@@ -55,8 +57,8 @@ class EpochObjective(Protocol):
 class Feeder(Protocol):
     """Clips as batches, of one part (train or test) of a benchmark.
 
-    name (N,) str and label (N,) int64 describe the clips in the order of the test scores; len() counts the clips of an epoch, which
-    are more than N where clips are repeated. shape is (C, T, V, M) of a clip as it is yielded.
+    name (N,) str and label (N,) int64 describe the clips in the order of the test scores; len() counts the clips of an
+    epoch, which are more than N where clips are repeated. shape is (C, T, V, M) of a clip as it is yielded.
     """
 
     name: np.ndarray
@@ -77,7 +79,8 @@ class Feeder(Protocol):
 
 @runtime_checkable
 class DescribedFeeder(Protocol):
-    """A feeder that knows where its clips come from: `manifest` of the data (class count, hashes, ...) and the body of the clips."""
+    """A feeder that knows where its clips come from: `manifest` of the data (class count, hashes, ...) and the body of
+    the clips."""
 
     manifest: Mapping[str, Any]
     skeleton: Any  # graph.skeleton.Skeleton
@@ -115,5 +118,6 @@ def manifest_of(feeder: Any) -> Mapping[str, Any]:
 
 
 def takes_teacher(objective: Any) -> bool:
-    """Whether an objective class learns from teachers: it has `takes_teacher = True`, and its instances an attribute `teacher`."""
+    """Whether an objective class learns from teachers: it has `takes_teacher = True`, and its instances an attribute
+    `teacher`."""
     return getattr(objective, "takes_teacher", False)

@@ -1,4 +1,5 @@
-"""Poses in arrays and pickles: MediaPipe, FreeMoCap and HumanML3D .npy, .npz with `keypoint`, PYSKL and mmaction2 pickles."""
+"""Poses in arrays and pickles: MediaPipe, FreeMoCap and HumanML3D .npy, .npz with `keypoint`, PYSKL and mmaction2
+pickles."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> R
 
 
 def read_npz(path: Path) -> Recording:
-    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where nothing was seen; optional `score`, `rate`, `image_size`, `layout`, `axes`."""
+    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where nothing was seen; optional `score`, `rate`, `image_size`,
+    `layout`, `axes`."""
     with open_archive(path) as archive:
         names = archive.names
         if {"poses", "trans", "betas"} <= set(names):

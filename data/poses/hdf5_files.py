@@ -60,7 +60,8 @@ def _text(name: Any) -> str:
 
 
 def read_deeplabcut_table(path: Path, table: Any) -> Recording:
-    """A pandas table: fields `index` and `values_block_0`, whose columns are named by a pickle of tuples in an attribute."""
+    """A pandas table: fields `index` and `values_block_0`, whose columns are named by a pickle of tuples in an
+    attribute."""
     kind = table.attrs["values_block_0_kind"]
     content = kind.encode("latin1") if isinstance(kind, str) else bytes(kind)
     try:

@@ -1,4 +1,5 @@
-"""Key points in images as JSON or text: OpenPose, AlphaPose, COCO results, ultralytics (YOLO-pose), MMPose, Kinetics-Skeleton."""
+"""Key points in images as JSON or text: OpenPose, AlphaPose, COCO results, ultralytics (YOLO-pose), MMPose,
+Kinetics-Skeleton."""
 
 import re
 from pathlib import Path
@@ -66,7 +67,8 @@ def read_openpose(path: Path) -> Detections:
 
 
 def read_coco_results(path: Path, entries: list[Any]) -> Detections:
-    """A list of {image_id, keypoints, score} per person and frame: AlphaPose (with box, idx or a file name as image_id) or COCO results."""
+    """A list of {image_id, keypoints, score} per person and frame: AlphaPose (with box, idx or a file name as
+    image_id) or COCO results."""
     alpha = any("idx" in entry or "box" in entry or isinstance(entry.get("image_id"), str) for entry in entries)
     facts = Facts("AlphaPose" if alpha else "COCO results")
     frames: dict[int, list[Detection]] = {}
@@ -92,7 +94,8 @@ def read_coco_results(path: Path, entries: list[Any]) -> Detections:
 
 
 def read_ultralytics(path: Path, content: list[list[Any]]) -> Detections:
-    """A list over frames of lists of persons with `box` and `keypoints` {x, y, visible}, as `Results.to_json` writes."""
+    """A list over frames of lists of persons with `box` and `keypoints` {x, y, visible}, as `Results.to_json`
+    writes."""
     facts = Facts("ultralytics results")
     frames: dict[int, list[Detection]] = {}
     for number, found in enumerate(content):
@@ -119,7 +122,8 @@ def read_ultralytics(path: Path, content: list[list[Any]]) -> Detections:
 
 
 def read_mmpose(path: Path, content: Any) -> Detections:
-    """MMPose 1.x: {meta_info, instance_info} of the demo, or the list of frames (or instances of a picture) of the inferencer."""
+    """MMPose 1.x: {meta_info, instance_info} of the demo, or the list of frames (or instances of a picture) of the
+    inferencer."""
     facts = Facts("MMPose")
     entries = content["instance_info"] if isinstance(content, dict) else content
     names = content.get("meta_info", {}).get("keypoint_id2name", {}) if isinstance(content, dict) else {}
@@ -146,7 +150,8 @@ def read_mmpose(path: Path, content: Any) -> Detections:
 
 
 def read_yolo_labels(path: Path) -> Detections:
-    """A folder of YOLO-pose text files NAME_FRAME.txt, a person per row: class, box (4), x y [c] per joint, [confidence], [track]."""
+    """A folder of YOLO-pose text files NAME_FRAME.txt, a person per row: class, box (4), x y [c] per joint,
+    [confidence], [track]."""
     facts = Facts("YOLO-pose labels", units="share")
     frames: dict[int, list[Detection]] = {}
     for file in sorted(path.glob("*.txt")):
@@ -178,7 +183,8 @@ def _yolo_person(row: list[float], file: Path, facts: Facts) -> Detection:
 
 
 def read_kinetics(path: Path, content: dict[str, Any]) -> Detections:
-    """Kinetics-Skeleton: {"data": [{"frame_index", "skeleton": [{"pose": [x, y, ...], "score": [...]}]}]}, shares of the image."""
+    """Kinetics-Skeleton: {"data": [{"frame_index", "skeleton": [{"pose": [x, y, ...], "score": [...]}]}]}, shares of
+    the image."""
     facts = Facts("Kinetics-Skeleton", layout="openpose_18", units="share")
     frames: dict[int, list[Detection]] = {}
     for i, entry in enumerate(content["data"]):

@@ -18,7 +18,8 @@ HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"
 JSON_LIMIT = 512 * 2**20
 JOBLIB = (
     "a joblib file of VIBE or PHALP could run code when it is opened; convert it in the environment that wrote it: "
-    "d = joblib.load(path)[track]; numpy.savez(out, keypoint=d['joints3d'][None, :, :25], layout='openpose_body_25', axes='camera', "
+    "d = joblib.load(path)[track]; numpy.savez(out, keypoint=d['joints3d'][None, :, :25], "
+    "layout='openpose_body_25', axes='camera', "
     "units='m')"
 )
 

@@ -1,4 +1,5 @@
-"""What every reader of a pose file returns: a recording of persons over time, or detections frame by frame without identity."""
+"""What every reader of a pose file returns: a recording of persons over time, or detections frame by frame without
+identity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ class PoseFileError(ValueError):
 class Facts:
     """What is known about a recording beside its points.
 
-    form: the kind of file. layout: name of a body layout, or None if only `joints` are known. axes: image, camera, kinect, smpl,
-    y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per second or None. image_size:
-    (width, height) in pixels or None. guessed: what the file does not say and was assumed, one sentence each.
+    form: the kind of file. layout: name of a body layout, or None if only `joints` are known. axes: image, camera,
+    kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per second
+    or None.
+    image_size: (width, height) in pixels or None. guessed: what the file does not say and was assumed, one sentence
+    each.
     """
 
     form: str
@@ -31,7 +34,8 @@ class Facts:
 
 @dataclass
 class Detection:
-    """One person in one frame: points (V, C) float32 with NaN where a joint was not seen, score (V,) or None, and an id or None."""
+    """One person in one frame: points (V, C) float32 with NaN where a joint was not seen, score (V,) or None, and an
+    id or None."""
 
     points: np.ndarray
     score: np.ndarray | None = None
@@ -43,7 +47,8 @@ class Detection:
 class Recording:
     """Persons over time.
 
-    points: (M, T, V, C) float32, NaN where a joint was not seen. score: (M, T, V) float32 or None. tracks: the id of each person.
+    points: (M, T, V, C) float32, NaN where a joint was not seen. score: (M, T, V) float32 or None. tracks: the id of
+    each person.
     frames: (T,) int64, the number of each frame in the file. facts: everything else.
     """
 
@@ -73,7 +78,8 @@ class Recording:
 
 @dataclass
 class Detections:
-    """Persons of each frame in an order without meaning: frame number -> persons. Missing numbers are frames without a person."""
+    """Persons of each frame in an order without meaning: frame number -> persons. Missing numbers are frames without a
+    person."""
 
     frames: dict[int, list[Detection]]
     facts: Facts
@@ -87,8 +93,8 @@ class Detections:
     def to_recording(self) -> Recording:
         """Persons by their ids; of two in one frame with the same id the one with the higher confidence is kept.
 
-        Needs ids: `identified`, or those that `data.poses.tracking.track` assigns. Frames between the first and the last number that
-        hold nobody are kept, so that time is not lost.
+        Needs ids: `identified`, or those that `data.poses.tracking.track` assigns. Frames between the first and the
+        last number that hold nobody are kept, so that time is not lost.
         """
         numbers = sorted(self.frames)
         first, last = (numbers[0], numbers[-1]) if numbers else (0, -1)

@@ -1,4 +1,5 @@
-"""Poses of depth cameras and motion capture: NTU .skeleton, NW-UCLA JSON, Azure Kinect JSON, MediaPipe JSON, BVH, C3D."""
+"""Poses of depth cameras and motion capture: NTU .skeleton, NW-UCLA JSON, Azure Kinect JSON, MediaPipe JSON, BVH,
+C3D."""
 
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def read_mediapipe(path: Path, content: list[Any]) -> Recording:
 
 
 def read_bvh(path: Path) -> Recording:
-    """BVH: positions of the joints by forward kinematics; rotations in the order of the channels, degrees; end sites left out."""
+    """BVH: positions of the joints by forward kinematics; rotations in the order of the channels, degrees; end sites
+    left out."""
     words = read_text(path, MAX_BYTES).split()
     try:
         joints, at = _bvh_hierarchy(words)

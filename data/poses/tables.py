@@ -50,7 +50,8 @@ def at_frames(index: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
-    """DeepLabCut: header rows scorer, [individuals,] bodyparts, coords; then a frame number and x, y, likelihood of each point."""
+    """DeepLabCut: header rows scorer, [individuals,] bodyparts, coords; then a frame number and x, y, likelihood of
+    each point."""
     heads = {row[0].strip().lower(): row for row in rows[:4]}
     if "coords" not in heads or "bodyparts" not in heads:
         raise PoseFileError(f"{path}: expected the header rows scorer, bodyparts and coords")
@@ -86,7 +87,8 @@ def deeplabcut_recording(
 
 
 def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
-    """SLEAP analysis CSV: track, frame_idx, instance.score, then NODE.x, NODE.y, NODE.score; a row per animal and frame."""
+    """SLEAP analysis CSV: track, frame_idx, instance.score, then NODE.x, NODE.y, NODE.score; a row per animal and
+    frame."""
     head, body = rows[0], rows[1:]
     joints = [name.removesuffix(".x") for name in head if name.endswith(".x")]
     table = numbers([row[1:] for row in body], path)
@@ -107,7 +109,8 @@ def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
 
 
 def read_columns(path: Path, rows: list[list[str]]) -> Recording:
-    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and perhaps `frame`: MediaPipe, FreeMoCap, own tables."""
+    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and perhaps `frame`: MediaPipe,
+    FreeMoCap, own tables."""
     head = [name.strip() for name in rows[0]]
     joints = [name[:-2] for name in head if name.endswith(("_x", ".x")) and name[:-2]]
     if not joints:
@@ -176,7 +179,8 @@ def read_decoder(path: Path, rows: list[list[str]]) -> Recording:
 
 
 def read_trc(path: Path) -> Recording:
-    """TRC (OpenSim, Pose2Sim, Sports2D, OpenCap): tab-separated, marker names in line 4, then frame, time, x y z of each; y is up."""
+    """TRC (OpenSim, Pose2Sim, Sports2D, OpenCap): tab-separated, marker names in line 4, then frame, time, x y z of
+    each; y is up."""
     lines = read_text(path, MAX_BYTES).splitlines()
     if len(lines) < 6:
         raise PoseFileError(f"{path}: expected five header lines and frames, got {counted(len(lines), 'line')}")

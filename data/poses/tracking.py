@@ -1,7 +1,7 @@
 """Identity over time for detections without ids: Hungarian assignment by object keypoint similarity (OKS).
 
-OKS of the COCO evaluation: mean over the joints seen in both poses of exp(-d^2 / (2 A k^2)), with A = 0.53 times the area of the box
-and k twice the standard deviation of the joint. No appearance model: people who cross may swap.
+OKS of the COCO evaluation: mean over the joints seen in both poses of exp(-d^2 / (2 A k^2)), with A = 0.53 times the
+area of the box and k twice the standard deviation of the joint. No appearance model: people who cross may swap.
 """
 
 from dataclasses import dataclass
@@ -97,7 +97,8 @@ def joint_sigmas(detections: Detections) -> np.ndarray:
 
 
 def shift(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """How far a person moved between two poses (V, C): the median over the joints seen in both, else between the means; (C,)."""
+    """How far a person moved between two poses (V, C): the median over the joints seen in both, else between the
+    means; (C,)."""
     common = ~np.isnan(old).any(1) & ~np.isnan(new).any(1)
     if common.any():
         return np.median(new[common] - old[common], 0)

@@ -1,4 +1,5 @@
-"""The command behind the table of results trains, tests, fuses, skips what is done and writes rows that can be repeated."""
+"""The command behind the table of results trains, tests, fuses, skips what is done and writes rows that can be
+repeated."""
 
 import json
 import os

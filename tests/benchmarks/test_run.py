@@ -1,4 +1,5 @@
-"""The benchmark runs, keeps what it does not measure anew, and the page of performance is what the stored results say."""
+"""The benchmark runs, keeps what it does not measure anew, and the page of performance is what the stored results
+say."""
 
 import json
 

@@ -15,7 +15,10 @@ from torchlight.system import lock as lock_module
 from torchlight.system.lock import NAME, FolderInUse, FolderLock
 
 CONTEXT = multiprocessing.get_context("fork")
-HOLD = "import sys; from torchlight.system.lock import FolderLock; lock = FolderLock(sys.argv[1]); print('held', flush=True); input()"
+HOLD = (
+    "import sys; from torchlight.system.lock import FolderLock; "
+    "lock = FolderLock(sys.argv[1]); print('held', flush=True); input()"
+)
 
 
 def hold(folder: Path) -> subprocess.Popen:

@@ -65,11 +65,13 @@ def main() -> int:
             equal = tiny.same_run(folder / "straight", run)
             same, within, total = same + equal, within + caught, total + kills
             print(
-                f"run {number + 1:>2}: {kills} kills, {caught} while a file was written: {'the same' if equal else 'DIFFERENT'}",
+                f"run {number + 1:>2}: {kills} kills, {caught} while a file was written: "
+                f"{'the same' if equal else 'DIFFERENT'}",
                 flush=True,
             )
     print(
-        f"{same} of {args.runs} runs end like the straight one; {total} kills, {within} of them while a file was written"
+        f"{same} of {args.runs} runs end like the straight one; {total} kills, {within} of them while a file was "
+        "written"
     )
     return int(same < args.runs)
 

@@ -17,7 +17,8 @@ from torchlight.runtime import distributed
 
 
 class Plain(nn.Module):
-    """The mean over frames, then two linear layers, without batch norm and dropout: (N, C, T, V, M) -> (N, num_class)."""
+    """The mean over frames, then two linear layers, without batch norm and dropout: (N, C, T, V, M) -> (N,
+    num_class)."""
 
     def __init__(self, num_class: int, num_point: int, num_person: int, width: int = 8):
         super().__init__()

@@ -1,4 +1,5 @@
-"""A tiny benchmark and the run directories of networks trained on it, made up; for the tests of fusion, report and clusters."""
+"""A tiny benchmark and the run directories of networks trained on it, made up; for the tests of fusion, report and
+clusters."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""On a GPU the host runs ahead: on a pretended one, nothing that a training step does makes it wait, and the figures are the same."""
+"""On a GPU the host runs ahead: on a pretended one, nothing that a training step does makes it wait, and the figures
+are the same."""
 
 import copy
 from functools import partial

@@ -189,7 +189,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, one_thread):
-    """A benchmark of four easy actions in ST-GCN's format, the configuration of a network, and that network trained for one epoch."""
+    """A benchmark of four easy actions in ST-GCN's format, the configuration of a network, and that network trained
+    for one epoch."""
     folder = tmp_path_factory.mktemp("distillation")
     random = np.random.default_rng(0)
     label = np.arange(CLIPS) % CLASSES

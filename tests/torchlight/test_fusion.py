@@ -1,4 +1,5 @@
-"""Fusion, its searched weights and its intervals, each against a few lines of NumPy; and the command line of ensemble.py."""
+"""Fusion, its searched weights and its intervals, each against a few lines of NumPy; and the command line of
+ensemble.py."""
 
 import json
 import logging

@@ -250,7 +250,10 @@ def test_what_is_not_offered_is_refused_with_the_reason(name, changes, words, tm
 
 
 def test_old_command_lines_are_understood():
-    argv = "recognition -c FILE --test_batch_size 8 --lr 0.1 --epochs 7 --model_ema true --device 0 1 2 3 --print_log False --use_gpu False"
+    argv = (
+        "recognition -c FILE --test_batch_size 8 --lr 0.1 --epochs 7 --model_ema true --device 0 1 2 3 "
+        "--print_log False --use_gpu False"
+    )
     options = parse([word.replace("FILE", str(FILES["stgcn_ntu"])) for word in argv.split()])
     config = load_config(options.pop("config"), options)
     assert (config.test_batch_size, config.base_lr, config.num_epoch, config.ema_decay) == (8, 0.1, 7, 0.9999)

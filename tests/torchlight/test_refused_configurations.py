@@ -107,7 +107,8 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
     (
         ("--model", "torchlight.config.options.FIELDS"),
         [
-            "model: expected the path of a class, got torchlight.config.options.FIELDS, which is an object of the type dict"
+            "model: expected the path of a class, got torchlight.config.options.FIELDS, which is an object of "
+            "the type dict"
         ],
     ),
     (("--model", "torch.zeros"), ["model: expected a class whose arguments are known, got torch.zeros"]),

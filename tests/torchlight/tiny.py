@@ -81,14 +81,16 @@ PLAIN = {  # a network whose loss is a mean over independent clips
 
 
 def start(*argv, output: Path | None = None, file_size: int | None = None, **environment: str):
-    """Run a command line in a process of its own, at the head of its process group; `file_size` limits the bytes of a file."""
+    """Run a command line in a process of its own, at the head of its process group; `file_size` limits the bytes of a
+    file."""
     process = CONTEXT.Process(target=run, args=([str(word) for word in argv], output, file_size, environment))
     process.start()
     return process
 
 
 def start_ranks(number: int, *argv, output: Path | None = None) -> list:
-    """The same command line in so many processes of one group, as torchrun announces it; rank r writes to <output>.<r>."""
+    """The same command line in so many processes of one group, as torchrun announces it; rank r writes to
+    <output>.<r>."""
     group = {
         "WORLD_SIZE": str(number),
         "LOCAL_WORLD_SIZE": str(number),

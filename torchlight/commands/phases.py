@@ -142,7 +142,8 @@ def describe(experiment: Experiment, batches: TrainBatches) -> None:
         )
     share = config.batch_size // (devices * config.update_freq)
     log.info(
-        "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g is for the global batch size",
+        "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g is for the global "
+        "batch size",
         *(config.batch_size, share, devices, config.update_freq, config.base_lr),
     )
     workers = worker_count(config, train, experiment.device)
@@ -185,7 +186,8 @@ def write_class_tables(experiment: Experiment, prediction: engine.Prediction) ->
 
 
 def write_rows(experiment: Experiment, name: str, prediction: engine.Prediction) -> None:
-    """Write {sample name: row} into the run directory; rows are logits, or probabilities where a test takes several clips."""
+    """Write {sample name: row} into the run directory; rows are logits, or probabilities where a test takes several
+    clips."""
     file = experiment.run_dir.path / name
     with experiment.run_dir.writing():
         scores.write_scores(file, experiment.feeders["test"].name[prediction.index], prediction.scores)

@@ -6,8 +6,8 @@ ctrgcn    logits, joint 0.6, bone 0.6, joint motion 0.4, bone motion 0.4 (Chen e
 pyskl     probabilities, 2 : 2 : 1 : 1 (Duan et al., 2022; also DG-STGCN)
 agcn      logits, joint 1, bone 1 (Shi et al., CVPR 2019; also MS-G3D)
 tsgcnext  logits, by position instead of modality, as the published program computes them: 1 : 0.9 for two streams and
-          0.95 : 0 : 0 : 1 for four, so that two of the four have no effect. The weights behind the published four-stream
-          figures are not known.
+          0.95 : 0 : 0 : 1 for four, so that two of the four have no effect. The weights behind the published
+          four-stream figures are not known.
 """
 
 import itertools
@@ -68,7 +68,8 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
 
 
 def are_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Which streams hold probabilities instead of logits, as multi-clip tests write them: (S, n, num_class) -> (S,) bool."""
+    """Which streams hold probabilities instead of logits, as multi-clip tests write them: (S, n, num_class) -> (S,)
+    bool."""
     return (scores.min((1, 2)) >= 0) & (np.abs(scores.sum(2) - 1).max(1) < 1e-3)
 
 
@@ -116,8 +117,9 @@ def weight_grid(S: int, limit: int = 300) -> np.ndarray:
 class Search:
     """Weights found by search.
 
-    `cross_fitted`: top-1 in percent of each split, where each clip is scored with weights chosen on other clips; an unbiased estimate.
-    `weights`, `fitted`: the best weights for all clips and their top-1 on the same clips; an optimistic estimate.
+    `cross_fitted`: top-1 in percent of each split, where each clip is scored with weights chosen on other clips; an
+    unbiased estimate. `weights`, `fitted`: the best weights for all clips and their top-1 on the same clips; an
+    optimistic estimate.
     """
 
     cross_fitted: np.ndarray

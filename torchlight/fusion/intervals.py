@@ -13,8 +13,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of an accuracy, in percent; correct (n,) bool.
 
-    A bootstrap sample of n clips, k of which are correct, has a binomial number of correct clips; this number is sampled directly.
-    The interval covers the choice of test clips, not the seed of the training.
+    A bootstrap sample of n clips, k of which are correct, has a binomial number of correct clips; this number is
+    sampled directly. The interval covers the choice of test clips, not the seed of the training.
     """
     n = len(correct)
     means = 100.0 * np.random.default_rng(seed).binomial(n, np.mean(correct), draws) / n
@@ -24,7 +24,8 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same n clips: clips that only A, only B classifies correctly, exact two-sided p, and A - B in percent."""
+    """Two runs on the same n clips: clips that only A, only B classifies correctly, exact two-sided p, and A - B in
+    percent."""
 
     n: int
     only_a: int
@@ -35,7 +36,8 @@ class Comparison:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p value of McNemar's test (1947), from the numbers of clips that only one of two runs classifies correctly.
+    """Exact two-sided p value of McNemar's test (1947), from the numbers of clips that only one of two runs classifies
+    correctly.
 
     Null hypothesis: each of these clips is as likely to be in either group.
     """
@@ -48,7 +50,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def compare(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0, draws: int = DRAWS) -> Comparison:
-    """Paired comparison of two runs; both (n,) bool, in the same order of clips. The interval is a bootstrap over clips."""
+    """Paired comparison of two runs; both (n,) bool, in the same order of clips. The interval is a bootstrap over
+    clips."""
     assert correct_a.shape == correct_b.shape, (correct_a.shape, correct_b.shape)
     n = len(correct_a)
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())

@@ -43,7 +43,8 @@ def find_score_files(root: Path, dataset: str, chosen: Sequence[str], file: str 
     """The score files of the chosen models in root/<dataset>/<model>/<modality>/, in the order of MODALITIES.
 
     Raises:
-        ValueError: there are none, or there are several models and none is chosen; the message lists the commands that write them.
+        ValueError: there are none, or there are several models and none is chosen; the message lists the commands that
+            write them.
     """
     folder = root / dataset
     models = sorted(
@@ -121,7 +122,8 @@ def score_file_in(path: Path, file: str = SCORE_FILE) -> Path:
 
 
 def find_config(files: Sequence[ScoreFile], dataset: str | None) -> Path:
-    """The configuration whose test feeder has names and labels: config.yaml beside a score file, or one of config/<dataset>/.
+    """The configuration whose test feeder has names and labels: config.yaml beside a score file, or one of
+    config/<dataset>/.
 
     Raises:
         ValueError: there is neither.

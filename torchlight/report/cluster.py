@@ -1,7 +1,9 @@
 """Clusters of clips by their features, with DBSCAN or HDBSCAN, as in the tools of Multi-Branch ST-GCN.
 
-python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt --save-feature true
-python -m torchlight.report.cluster --features work_dir/NW-UCLA/ctrgcn/joint/epoch1_test_feature.pkl --out clusters --pca 10
+python main.py --config config/NW-UCLA/ctrgcn.yaml --phase test --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt \
+    --save-feature true
+python -m torchlight.report.cluster --features work_dir/NW-UCLA/ctrgcn/joint/epoch1_test_feature.pkl \
+    --out clusters --pca 10
 """
 
 import argparse

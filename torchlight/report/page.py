@@ -1,4 +1,5 @@
-"""One self-contained HTML page about one run, or about several runs and their fusion, from the files in their directories."""
+"""One self-contained HTML page about one run, or about several runs and their fusion, from the files in their
+directories."""
 
 import logging
 import re
@@ -67,8 +68,8 @@ class Page:
 def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     """Write a page, by default report.html, and its pictures beside it as <page>_*.png; returns the path of the page.
 
-    The page is about one run, or about several runs and their fusion. A folder that is not a run stands for the runs in it.
-    A damaged record is left out, with a sentence on the page and a warning.
+    The page is about one run, or about several runs and their fusion. A folder that is not a run stands for the runs
+    in it. A damaged record is left out, with a sentence on the page and a warning.
 
     Raises:
         ValueError: a folder contains no run, or the scores do not belong to the same test clips.
@@ -119,7 +120,8 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
         )
     page.add("<h2>Figures</h2>", '<div class="card"><table>')
     page.add(
-        '<tr><th>run</th><th class="n">weight</th><th class="n">top-1</th><th class="n">95 % interval</th><th class="n">top-5</th>'
+        '<tr><th>run</th><th class="n">weight</th><th class="n">top-1</th><th class="n">95 % interval</th><th '
+        'class="n">top-5</th>'
     )
     page.add('<th class="n">last epoch</th><th class="n">best on test</th></tr>')
     weight_of = {run.name: weight for run, weight in zip(scored, weights, strict=True)}
@@ -182,7 +184,8 @@ def add_curves(page: Page, runs: list[Run]) -> None:
         page.add(f"<h2>Training{heading(run, runs)}</h2>", '<div class="grid">')
         for name, figure in figures:
             page.add(
-                f'<figure class="card">{page.picture(figure, f"{name}{number(i, runs)}", f"{name} over epochs")}</figure>'
+                "<figure "
+                f'class="card">{page.picture(figure, f"{name}{number(i, runs)}", f"{name} over epochs")}</figure>'
             )
         page.add("</div>")
 
@@ -198,7 +201,8 @@ def add_classes(page: Page, result: np.ndarray, truth: GroundTruth) -> None:
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     pairs = [divmod(int(flat), len(matrix)) for flat in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
     rows = [
-        f'<tr><td>{to_html(names[i])}</td><td>{to_html(names[j])}</td><td class="n">{wrong[i, j]} of {counts[i]}</td></tr>'
+        f'<tr><td>{to_html(names[i])}</td><td>{to_html(names[j])}</td><td class="n">{wrong[i, j]} of '
+        f"{counts[i]}</td></tr>"
         for i, j in pairs
         if wrong[i, j] > 0
     ]
@@ -210,7 +214,8 @@ def add_classes(page: Page, result: np.ndarray, truth: GroundTruth) -> None:
     drawn = page.picture(figure, "confusion", "confusion matrix: rows are true classes, columns are predicted classes")
     page.add(
         "<h2>Confusion matrix</h2>",
-        f'<figure class="card"><div style="min-width:{least}px; max-width:{2 * least}px; margin:auto">{drawn}</div></figure>',
+        f'<figure class="card"><div style="min-width:{least}px; max-width:{2 * least}px; '
+        f'margin:auto">{drawn}</div></figure>',
     )
 
 

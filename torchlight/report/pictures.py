@@ -1,7 +1,8 @@
 """Pictures of a run, as matplotlib figures.
 
-A figure is written twice: as PNG, and as SVG whose colors are variables of the page, for its light and its dark scheme. Names of
-classes are drawn as plain text, without mathematics (`$`); a character that no font has is drawn as a box.
+A figure is written twice: as PNG, and as SVG whose colors are variables of the page, for its light and its dark
+scheme. Names of classes are drawn as plain text, without mathematics (`$`); a character that no font has is drawn as a
+box.
 """
 
 import io
@@ -66,7 +67,8 @@ def drawing(**style: str) -> Iterator[None]:
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """The figure as inline SVG: text as text, no background, and the COLORS as variables of the page (`var(--ink)` ...)."""
+    """The figure as inline SVG: text as text, no background, and the COLORS as variables of the page (`var(--ink)`
+    ...)."""
     buffer = io.StringIO()
     hidden = {"Date": None, "Creator": None, "Type": None, "Format": None}
     with drawing(**{"svg.hashsalt": f"picture{next(numbers)}"}):
@@ -177,7 +179,8 @@ def tint(axes: Axes, strength: np.ndarray, color: np.ndarray) -> None:
 
 
 def adjacency(matrices: np.ndarray) -> Figure:
-    """The learned matrices (K, V, V) of a block, at most 12: blue above 0, orange below, opaque at the largest magnitude."""
+    """The learned matrices (K, V, V) of a block, at most 12: blue above 0, orange below, opaque at the largest
+    magnitude."""
     matrices = matrices[:12]
     columns = min(len(matrices), 3)
     rows = -(-len(matrices) // columns)
@@ -194,7 +197,8 @@ def adjacency(matrices: np.ndarray) -> Figure:
 
 
 def skeleton_strip(poses: np.ndarray, parents: Sequence[int], left: Sequence[int], right: Sequence[int]) -> Figure:
-    """Poses (T, M, V, 2), second axis up, side by side; left limbs blue, right limbs orange. Empty person slots are not drawn."""
+    """Poses (T, M, V, 2), second axis up, side by side; left limbs blue, right limbs orange. Empty person slots are
+    not drawn."""
     T = len(poses)
     seen = np.abs(poses).reshape(T, poses.shape[1], -1).max(2) > 0
     points = poses[seen].reshape(-1, 2) if seen.any() else np.zeros((1, 2))

@@ -59,7 +59,8 @@ def read_runs(folders: list[Path]) -> list[Run]:
 
 
 def folders_of_runs(folder: Path) -> list[Path]:
-    """The folder itself if it is a run, else the runs in it: joint, bone, joint motion, bone motion, then others by name."""
+    """The folder itself if it is a run, else the runs in it: joint, bone, joint motion, bone motion, then others by
+    name."""
     if os.path.isfile(folder / CONFIG):
         return [folder]
     configs = folder.glob(f"*/{CONFIG}") if os.path.isdir(folder) else ()
@@ -98,7 +99,8 @@ def describe_data(config: Config) -> str:
 
 
 def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], str]:
-    """The scores of the report (the fusion's, the only run's or None), the weight of each run, and the origin of the weights."""
+    """The scores of the report (the fusion's, the only run's or None), the weight of each run, and the origin of the
+    weights."""
     if len(scored) < 2:
         return (scored[0].scores if scored else None), [None] * len(scored), ""
     preset = fuse.DEFAULT_PRESET
@@ -143,8 +145,8 @@ def poses(feeder: Feeder, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[i
 def learned_adjacency(run: Run, V: int) -> list[tuple[str, np.ndarray]]:
     """[(name, (K, V, V))] of the first and the last learned adjacency of a run with V joints.
 
-    These are the parameters of its network, in the order of their definition, that are joints by joints: (..., k * V, V).
-    Empty if there is no checkpoint or no such parameter.
+    These are the parameters of its network, in the order of their definition, that are joints by joints: (..., k * V,
+    V). Empty if there is no checkpoint or no such parameter.
 
     Raises:
         ValueError: the network cannot be built, or the checkpoint is damaged or of another network.
@@ -165,7 +167,8 @@ def learned_adjacency(run: Run, V: int) -> list[tuple[str, np.ndarray]]:
 
 
 def adjacency_shapes(model: nn.Module, V: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the parameters that are joints by joints; weights of linear layers and convolutions are not."""
+    """Names and shapes of the parameters that are joints by joints; weights of linear layers and convolutions are
+    not."""
     return {
         name: tuple(parameter.shape)
         for name, parameter in model.named_parameters()

@@ -8,9 +8,11 @@ NO_TASKS = 2**32 - 16  # step ids from here on are those of batch scripts and in
 
 
 def join(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT in a task of a SLURM step of several tasks.
+    """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT in a task of a SLURM step of
+    several tasks.
 
-    Nothing is changed under torchrun, in a step of one task, and in the shell of `salloc` or `sbatch`, which is no task.
+    Nothing is changed under torchrun, in a step of one task, and in the shell of `salloc` or `sbatch`, which is no
+    task.
 
     Raises:
         ValueError: a variable is missing or malformed.
@@ -68,7 +70,8 @@ def tasks_on_node(environment: MutableMapping[str, str], tasks: int) -> int:
 
 
 def first_node(environment: MutableMapping[str, str]) -> str:
-    """The name of the node of task 0, the first in a list such as gpu[01-04,7],login; else the address that launched the step.
+    """The name of the node of task 0, the first in a list such as gpu[01-04,7],login; else the address that launched
+    the step.
 
     Raises:
         ValueError: neither is known.

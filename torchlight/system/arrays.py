@@ -1,4 +1,5 @@
-"""NumPy's .npy and .npz files from other people: numeric and string arrays whose headers agree with the size of the file."""
+"""NumPy's .npy and .npz files from other people: numeric and string arrays whose headers agree with the size of the
+file."""
 
 import os
 import zipfile
@@ -39,7 +40,8 @@ def read_header(file: IO[bytes], size: int, kinds: str, origin: str) -> Header:
     """The header of an .npy stream of `size` bytes, checked against that size before anything is allocated.
 
     Raises:
-        ValueError: not an .npy file, a dtype of other kinds (objects among them), or a shape that does not fill the stream.
+        ValueError: not an .npy file, a dtype of other kinds (objects among them), or a shape that does not fill the
+            stream.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -131,7 +133,8 @@ class Archive:
             raise ValueError(f"{self.path}: {name}: damaged ({reason})") from error
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:
-        """Where the data of a stored member begins: after its local header, which ends with a name and an extra field."""
+        """Where the data of a stored member begins: after its local header, which ends with a name and an extra
+        field."""
         self._file.seek(info.header_offset)
         local = self._file.read(30)
         if len(local) < 30 or local[:4] != b"PK\x03\x04":

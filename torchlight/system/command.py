@@ -1,6 +1,8 @@
-"""What all programs of this project share: the argument parser, exit codes, and one line on stderr instead of a traceback.
+"""What all programs of this project share: the argument parser, exit codes, and one line on stderr instead of a
+traceback.
 
-Exit codes: 0 success, 1 a run failed or part of the work failed, 2 a mistake in what was given, 130 interrupted, 143 terminated.
+Exit codes: 0 success, 1 a run failed or part of the work failed, 2 a mistake in what was given, 130 interrupted, 143
+terminated.
 """
 
 import argparse
@@ -44,7 +46,8 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"command line: {message}; see {self.prog} --help")
 
     def option(self, name: str, *others: str, **settings: Any) -> None:
-        """Add an option under these names, each with - and with _; `parser.option("work-dir")` becomes `args.work_dir`."""
+        """Add an option under these names, each with - and with _; `parser.option("work-dir")` becomes
+        `args.work_dir`."""
         flags = {f"--{spelling}" for n in (name, *others) for spelling in (n, n.replace("-", "_"))}
         self.add_argument(*sorted(flags, key=lambda flag: flag != f"--{name}"), dest=name.replace("-", "_"), **settings)
 
@@ -85,7 +88,8 @@ def start(module: str) -> int:
     """
 
     def act(_: list[str]) -> int:
-        os.getcwd()  # a current folder that was removed is an error here; in libraries of PyTorch it would end the process
+        # a current folder that was removed is an error here; in libraries of PyTorch it would end the process
+        os.getcwd()
         return importlib.import_module(module).main()
 
     return run(act)

@@ -1,7 +1,7 @@
 """Reading files that other people made, and writing files completely or not at all.
 
-A reader here opens regular files only (a FIFO or a device would block), limits how much it reads, and raises ValueError for
-everything that can be wrong with the content. The message names the file.
+A reader here opens regular files only (a FIFO or a device would block), limits how much it reads, and raises
+ValueError for everything that can be wrong with the content. The message names the file.
 """
 
 import hashlib

@@ -28,8 +28,8 @@ class FolderInUse(ValueError):
 class FolderLock:
     """Exclusive lock on a folder, which is created if it is missing.
 
-    The operating system releases the lock when the process ends, however it ends. Processes that are forked meanwhile, such as data
-    workers, do not hold it.
+    The operating system releases the lock when the process ends, however it ends. Processes that are forked meanwhile,
+    such as data workers, do not hold it.
 
     Raises:
         FolderInUse: another process holds the lock.

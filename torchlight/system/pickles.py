@@ -1,8 +1,9 @@
 """Pickles that cannot run code: containers, numbers, text and numeric NumPy arrays only.
 
-A pickle is a program for a small stack machine. Here each function that NumPy's pickles call is replaced by a stand-in that checks
-its arguments, so that no file can build an object array, resize memory or reach any other function. `pickle._Unpickler`, the
-implementation in Python, keeps its memo in a dict; the one in C allocates as much memory as a damaged file asks for.
+A pickle is a program for a small stack machine. Here each function that NumPy's pickles call is replaced by a stand-in
+that checks its arguments, so that no file can build an object array, resize memory or reach any other function.
+`pickle._Unpickler`, the implementation in Python, keeps its memo in a dict; the one in C allocates as much memory as a
+damaged file asks for.
 """
 
 import mmap
@@ -171,7 +172,8 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def _resolve(found: Any, seen: dict[int, tuple[Any, int] | None], depth: int) -> tuple[Any, int]:
-    """(`found` with its stand-ins replaced by arrays, the number of its items); `seen` maps the id of a container to its result."""
+    """(`found` with its stand-ins replaced by arrays, the number of its items); `seen` maps the id of a container to
+    its result."""
     if isinstance(found, Array):
         return found.value, 1
     if isinstance(found, DType | Function):

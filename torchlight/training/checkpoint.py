@@ -55,7 +55,8 @@ def load(path: str | Path) -> Any:
 
 
 def check_sizes(content: io.BytesIO) -> None:
-    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the file."""
+    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the
+    file."""
     if zipfile.is_zipfile(content):
         size = len(content.getbuffer())
         with zipfile.ZipFile(content) as archive:
@@ -127,7 +128,8 @@ def load_weights(
     without = [begin for begin in ignore if not any(name.startswith(begin) for name in (*own, *state))]
     if without:
         raise ValueError(
-            f"ignore_weights: expected the beginning of a name, got {', '.join(without)}; {nearest(without[0], tops(own))}"
+            f"ignore_weights: expected the beginning of a name, got {', '.join(without)}; "
+            f"{nearest(without[0], tops(own))}"
         )
     if ignored:
         log.warning("%s: not loaded because of ignore_weights: %s", path, ", ".join(ignored))

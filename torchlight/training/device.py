@@ -50,7 +50,8 @@ def check_distinct(device: torch.device) -> None:
     used = [name for name in distributed.gather(own) if name]
     if len(set(used)) < len(used):
         raise ValueError(
-            f"device: expected one GPU per process, got {len(set(used))} GPU(s) for {len(used)} processes; start fewer processes"
+            f"device: expected one GPU per process, got {len(set(used))} GPU(s) for {len(used)} processes; start "
+            "fewer processes"
         )
 
 

@@ -72,8 +72,8 @@ def to_device(batch: dict, device: torch.device) -> dict:
 class Stepper:
     """How gradients become optimizer steps.
 
-    update_freq: backward passes per optimizer step. clip_grad: largest norm of the gradient, 0: no clipping. The scaler (float16)
-    skips steps whose gradient overflowed. after_step is called after each optimizer step.
+    update_freq: backward passes per optimizer step. clip_grad: largest norm of the gradient, 0: no clipping. The
+    scaler (float16) skips steps whose gradient overflowed. after_step is called after each optimizer step.
     """
 
     optimizer: torch.optim.Optimizer
@@ -139,7 +139,8 @@ class Prediction:
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """The network as evaluations call it: the faster copy that its class offers (`for_inference`), else the network itself.
+    """The network as evaluations call it: the faster copy that its class offers (`for_inference`), else the network
+    itself.
 
     An inherited `for_inference` is not called, because it was written for another forward pass.
     """
@@ -158,8 +159,8 @@ def evaluate(
 ) -> Prediction:
     """Scores of every sample of every rank's share, joined; each counts once.
 
-    Several clips of each sample ((N clips, C, T, V, M), their number in batch["clips"]) give the mean of their softmaxes; of a network
-    that returns `features`, the mean of those.
+    Several clips of each sample ((N clips, C, T, V, M), their number in batch["clips"]) give the mean of their
+    softmaxes; of a network that returns `features`, the mean of those.
     """
     network.eval()
     seen: list[tuple[torch.Tensor, ...]] = []

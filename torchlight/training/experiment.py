@@ -43,11 +43,13 @@ class Experiment:
 
 @contextmanager
 def open_experiment(config: Config, parts: tuple[str, ...]) -> Iterator[Experiment]:
-    """Lock the run directory and build the feeders of these parts, the network and the objective; nothing else is written.
+    """Lock the run directory and build the feeders of these parts, the network and the objective; nothing else is
+    written.
 
     Raises:
         ConfigError: all mistakes in the options, or those of the first object that cannot be built.
-        ValueError: another process uses the run directory, or it holds a run and neither `resume` nor `overwrite` is given.
+        ValueError: another process uses the run directory, or it holds a run and neither `resume` nor `overwrite` is
+            given.
     """
     classes = build.preflight(config, ("feeder", "model", "objective"))
     training = config.phase == "train"
@@ -81,7 +83,8 @@ def build_experiment(
 
 
 def find_work_dir(config: Config) -> Path:
-    """The run directory that the configuration names, or the default for its place below config/; it becomes `config.work_dir`."""
+    """The run directory that the configuration names, or the default for its place below config/; it becomes
+    `config.work_dir`."""
     path = Path(config.work_dir) if config.work_dir else default_work_dir(config)
     if path is None:
         raise ConfigError(
@@ -140,7 +143,8 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
 def predict(
     experiment: Experiment, model: nn.Module, feeder: Feeder | None = None, features: bool = False
 ) -> engine.Prediction:
-    """Scores (or pooled features) of all clips of a feeder, the test part if None; each clip is seen by exactly one process.
+    """Scores (or pooled features) of all clips of a feeder, the test part if None; each clip is seen by exactly one
+    process.
 
     Raises:
         RunError: some of them are not finite.
@@ -185,8 +189,8 @@ def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, fl
 def rehearse(experiment: Experiment) -> None:
     """Build the first training batch, train on two of its clips and predict them.
 
-    So whatever cannot be trained is refused before anything is written. Parameters, buffers and random generators are the same
-    afterwards; memory is needed for a copy of the weights and their gradients. Ranks do not communicate here.
+    So whatever cannot be trained is refused before anything is written. Parameters, buffers and random generators are
+    the same afterwards; memory is needed for a copy of the weights and their gradients. Ranks do not communicate here.
 
     Raises:
         ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter, or no logits.
@@ -222,7 +226,8 @@ def tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def train_and_predict(experiment: Experiment, batch: Batch) -> None:
-    """A backward pass and a prediction with a copy of the objective; raises ValueError if their results are unusable."""
+    """A backward pass and a prediction with a copy of the objective; raises ValueError if their results are
+    unusable."""
     config, model, number = experiment.config, experiment.model, len(batch["label"])
     known = getattr(experiment.objective, "teacher", None)  # never changed, and too large to copy
     objective = copy.deepcopy(experiment.objective, {} if known is None else {id(known): known})

@@ -57,8 +57,8 @@ def make_loader(
 def worker_count(config: Config, feeder: Feeder, device: torch.device) -> int:
     """Number of worker processes: `num_worker` if it is set, else chosen automatically.
 
-    No worker if the clips are on a GPU, or if the network runs on the CPU, where workers would take cores from it. With a GPU at most
-    MAX_WORKERS of the cores that the processes on this machine share.
+    No worker if the clips are on a GPU, or if the network runs on the CPU, where workers would take cores from it.
+    With a GPU at most MAX_WORKERS of the cores that the processes on this machine share.
     """
     if feeder_device(feeder).type != "cpu":
         return 0

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
     """Parameters, and multiply-adds and memory of one clip (C, T, V, M).
 
-    Multiply-adds are those of convolutions and matrix products in eval mode (PyTorch's counter); activation memory is what the
-    backward pass keeps, float32, the parameters not counted.
+    Multiply-adds are those of convolutions and matrix products in eval mode (PyTorch's counter); activation memory is
+    what the backward pass keeps, float32, the parameters not counted.
     """
     data = torch.zeros(1, *shape)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,4 +1,5 @@
-"""Checkpoints to continue from: which file to take, and whether its content fits the run, before anything is loaded from it."""
+"""Checkpoints to continue from: which file to take, and whether its content fits the run, before anything is loaded
+from it."""
 
 import logging
 import math
@@ -43,7 +44,8 @@ def forget(last: Path, keep: int) -> None:
 
 
 def read_newest(folder: Path, config: Config, check: Callable[[dict[str, Any]], None]) -> tuple[Path, dict] | None:
-    """The path and content of the newest checkpoint in a run directory that can be continued; None if there is no checkpoint.
+    """The path and content of the newest checkpoint in a run directory that can be continued; None if there is no
+    checkpoint.
 
     A damaged one, or one that `check` refuses with a ValueError, is left out with a warning.
 
@@ -226,7 +228,8 @@ def check_generators(state: Any, name: str) -> None:
 
 
 def check_tensor(found: Any, own: Tensor, name: str, finite: bool = True) -> None:
-    """Raise ValueError unless `found` is a dense tensor of the shape and kind (float or not) of `own`, with finite values."""
+    """Raise ValueError unless `found` is a dense tensor of the shape and kind (float or not) of `own`, with finite
+    values."""
     if not isinstance(found, Tensor) or not checkpoint.is_plain(found):
         raise ValueError(f"{name}: expected a dense tensor, got {describe(found)}")
     if found.shape != own.shape or found.is_floating_point() != own.is_floating_point():

@@ -63,7 +63,8 @@ HALF_WRITTEN = "*.[0-9]*.tmp"  # left by a process that was killed in `files.ato
 
 
 def default_work_dir(config: Config) -> Path | None:
-    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out has its own folder); None for other files."""
+    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out has its own folder); None for
+    other files."""
     try:
         inside = Path(config.config or "").resolve().relative_to(ROOT / "config")
     except ValueError:
@@ -73,10 +74,12 @@ def default_work_dir(config: Config) -> Path | None:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The records of the epochs in metrics.jsonl, an empty list if there is none; a last line cut off by a crash is left out.
+    """The records of the epochs in metrics.jsonl, an empty list if there is none; a last line cut off by a crash is
+    left out.
 
     Raises:
-        ValueError: a line is not a JSON object of finite numbers with an `epoch` above that of the line before; the message names it.
+        ValueError: a line is not a JSON object of finite numbers with an `epoch` above that of the line before; the
+            message names it.
     """
     file = Path(folder) / METRICS
     if not file.exists():
@@ -154,7 +157,8 @@ class RunDirectory:
                     file.unlink()
 
     def open(self, config: Config, facts: dict[str, Any], first_epoch: int = 0) -> None:
-        """Create the folder and the log and, for training, the records of a new run or those of a resumed one up to `first_epoch`.
+        """Create the folder and the log and, for training, the records of a new run or those of a resumed one up to
+        `first_epoch`.
 
         Raises:
             ValueError: the folder cannot be written, or its records are damaged.
@@ -196,7 +200,8 @@ class RunDirectory:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Turn what the system refuses before the run begins into a ValueError; a lack of space or of open files stays OSError."""
+        """Turn what the system refuses before the run begins into a ValueError; a lack of space or of open files stays
+        OSError."""
         try:
             yield
         except OSError as error:

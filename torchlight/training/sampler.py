@@ -8,8 +8,8 @@ import torch
 class TrainBatches:
     """Shuffled lists of clip numbers, the incomplete last batch dropped.
 
-    Every optimizer step takes the next `batch_size` numbers of one shuffle that all ranks share; each rank and accumulation step
-    takes its even part of them, so the batch of a step is the same however it is divided.
+    Every optimizer step takes the next `batch_size` numbers of one shuffle that all ranks share; each rank and
+    accumulation step takes its even part of them, so the batch of a step is the same however it is divided.
     """
 
     def __init__(
@@ -18,7 +18,8 @@ class TrainBatches:
         parts = world_size * update_freq
         if batch_size % parts:
             raise ValueError(
-                f"batch_size: expected a multiple of {world_size} device(s) x {update_freq} accumulation step(s), got {batch_size}"
+                f"batch_size: expected a multiple of {world_size} device(s) x {update_freq} accumulation step(s), "
+                f"got {batch_size}"
             )
         if length < batch_size:
             raise ValueError(f"batch_size: expected at most {length}, the number of training clips, got {batch_size}")
@@ -49,7 +50,8 @@ class TrainBatches:
 
 
 class TestBatches:
-    """Lists of clip numbers in order, each on exactly one rank; the lists, and so the scores, do not depend on the number of ranks."""
+    """Lists of clip numbers in order, each on exactly one rank; the lists, and so the scores, do not depend on the
+    number of ranks."""
 
     __test__ = False  # not a test for pytest
 

@@ -26,7 +26,8 @@ MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def write_scores(path: Path, names: np.ndarray, scores: np.ndarray) -> None:
-    """Write a pickled dict, sample name -> float32 (num_class,), in the order of `names`; the format of the published programs.
+    """Write a pickled dict, sample name -> float32 (num_class,), in the order of `names`; the format of the published
+    programs.
 
     Raises:
         ValueError: a name appears twice, or a score is not finite in float32.
@@ -101,7 +102,8 @@ def align(scores: dict[str | int, np.ndarray], names: np.ndarray, num_class: int
     """Scores in the order of `names`: (n, num_class). Integer keys and `test_<i>` are positions in that order.
 
     Raises:
-        ValueError: samples are missing, unknown or duplicated, or the number of classes differs; all of it in one message.
+        ValueError: samples are missing, unknown or duplicated, or the number of classes differs; all of it in one
+            message.
     """
     length, names = len(next(iter(scores.values()))), [str(name) for name in names]
     problems = []
@@ -132,7 +134,8 @@ def align(scores: dict[str | int, np.ndarray], names: np.ndarray, num_class: int
 
 
 def is_correct(scores: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
-    """Whether the label is among the k highest scores: (n, num_class), (n,) -> (n,) bool. Ties and NaN count against the label."""
+    """Whether the label is among the k highest scores: (n, num_class), (n,) -> (n,) bool. Ties and NaN count against
+    the label."""
     return (~(scores < scores[np.arange(len(label)), label][:, None])).sum(1) <= k
 
 

@@ -78,7 +78,8 @@ class Trainer:
         return line
 
     def train_epoch(self) -> dict[str, Any]:
-        """Train the remaining steps of the current epoch, evaluate if it is due, record and save. Returns the record."""
+        """Train the remaining steps of the current epoch, evaluate if it is due, record and save. Returns the
+        record."""
         config, number = self.config, self.epoch + 1
         self.freeze_or_release()
         self.batches.set(self.epoch, self.step)
@@ -111,7 +112,8 @@ class Trainer:
         return line
 
     def after_step(self) -> None:
-        """After each optimizer step: update the moving average, and at intervals check the loss, save, and react to SIGTERM."""
+        """After each optimizer step: update the moving average, and at intervals check the loss, save, and react to
+        SIGTERM."""
         self.step += 1
         if self.average is not None:
             self.average.update(self.model)
@@ -173,7 +175,8 @@ class Trainer:
         return line, prediction
 
     def update_best(self, number: int, line: dict[str, Any]) -> dict[str, float]:
-        """The best epoch so far of the weights and of their moving average, selected on the test set, given epoch `number`."""
+        """The best epoch so far of the weights and of their moving average, selected on the test set, given epoch
+        `number`."""
         for prefix in ("test", "test_ema"):
             top1 = line.get(f"{prefix}_top1", -1.0)
             if top1 > self.best.get(prefix, {"top1": -1.0})["top1"]:
@@ -183,7 +186,8 @@ class Trainer:
     # Checkpoints
 
     def save_best(self, number: int) -> None:
-        """Save this epoch's weights if they are the best on the test set; before last.pt, so that no crash can lose them."""
+        """Save this epoch's weights if they are the best on the test set; before last.pt, so that no crash can lose
+        them."""
         for prefix, name in (("test", BEST), ("test_ema", BEST_EMA)):
             if self.best.get(prefix, {}).get("epoch") == number:
                 self.save(name)
