@@ -86,7 +86,7 @@ class BatchFeeder(Dataset):
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """What the data says about itself, by the keys of a clip store's manifest; read-only."""
+        """Facts about the data, by the keys of a clip store's manifest; read-only."""
         return MappingProxyType(self.clips.manifest)
 
     @property

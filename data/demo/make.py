@@ -61,7 +61,7 @@ def perform(action: int, bones: dict[int, np.ndarray], frames: int, rng: np.rand
     start = rng.uniform(-0.4, 0.2) if action in ONCE else rng.uniform(0, 2 * np.pi)
     phase = start + np.linspace(0, 2 * np.pi * ACTIONS[action].cycles * speed, frames)
     angles, height = ACTIONS[action].angles(phase)
-    sway = np.cumsum(rng.normal(0, 0.012, (frames, 3)), axis=0) * 0.3  # nobody is completely still
+    sway = np.cumsum(rng.normal(0, 0.012, (frames, 3)), axis=0) * 0.3  # no person is completely still
     angles = {joint: angle * rng.uniform(0.8, 1.15) + rng.normal(0, 0.06, 3) for joint, angle in angles.items()}
     return pose(angles, height, bones) + sway[:, None] * (0.3, 0.1, 0.3)
 

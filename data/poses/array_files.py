@@ -31,7 +31,7 @@ def read_npy(path: Path) -> Recording:
             f"{path}: expected an array {kinds}, got {shape}; use an .npz with keypoint (M, T, V, C) for other poses"
         )
     points = np.array(array[..., :3], np.float32)
-    points[(array == 0).all((1, 2))] = np.nan  # frames in which nobody was found
+    points[(array == 0).all((1, 2))] = np.nan  # frames without a person
     return _one(points, np.array(array[..., 3], np.float32) if array.shape[2] == 4 else None, None)
 
 

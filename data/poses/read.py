@@ -27,10 +27,10 @@ JOBLIB = (
 def read(path: str | Path) -> list[tuple[str, Recording]]:
     """[(name, recording)] of a pose file or a folder that is one recording; most files hold one.
 
-    Persons without ids are tracked; `facts.guessed` says what was assumed.
+    Persons without ids are tracked; `facts.guessed` lists what was assumed.
 
     Raises:
-        ValueError: the file cannot be read, is of no known form, or holds nobody. The message names the file.
+        ValueError: the file cannot be read, is of no known form, or contains no person. The message names the file.
     """
     path = Path(path)
     reader = recognize(path)

@@ -67,7 +67,7 @@ class Recording:
         """The recording itself.
 
         Raises:
-            PoseFileError: it holds nobody, or numbers that are infinite.
+            PoseFileError: it contains no person, or numbers that are infinite.
         """
         if not self.points.size or not self.seen.any():
             raise PoseFileError(f"{origin}: expected at least one person, got none in {len(self.frames)} frames")
@@ -94,7 +94,7 @@ class Detections:
         """Persons by their ids; of two in one frame with the same id the one with the higher confidence is kept.
 
         Needs ids: `identified`, or those that `data.poses.tracking.track` assigns. Frames between the first and the
-        last number that hold nobody are kept, so that time is not lost.
+        last number without a person are kept, so that time is not lost.
         """
         numbers = sorted(self.frames)
         first, last = (numbers[0], numbers[-1]) if numbers else (0, -1)

@@ -61,7 +61,9 @@ def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
     table = numbers(rows[list(heads).index("coords") + 1 :], path)
     persons = heads.get("individuals", ["one"] * len(coords))
     columns = {(persons[i], parts[i], coords[i]): i for i in range(1, len(coords))}
-    names = list(dict.fromkeys(person for person, _, _ in columns if person != "single"))  # "single": points of nobody
+    names = list(
+        dict.fromkeys(person for person, _, _ in columns if person != "single")
+    )  # "single": points that belong to no individual
     joints = list(dict.fromkeys(part for person, part, _ in columns if person != "single"))
     points = np.full((len(names), len(table), len(joints), 2), np.nan)
     score = np.zeros(points.shape[:3])
@@ -109,7 +111,7 @@ def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
 
 
 def read_columns(path: Path, rows: list[list[str]]) -> Recording:
-    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and perhaps `frame`: MediaPipe,
+    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and an optional `frame`: MediaPipe,
     FreeMoCap, own tables."""
     head = [name.strip() for name in rows[0]]
     joints = [name[:-2] for name in head if name.endswith(("_x", ".x")) and name[:-2]]

@@ -1,6 +1,6 @@
 """Configuration files and command lines of other programs as our options, by the table config/legacy.yaml.
 
-`is_old` tells whether anything has to be translated, `translate` does it for files, and `read_words` for the words of a
+`is_old`: whether anything has to be translated, `translate` does it for files, and `read_words` for the words of a
 command line that are not ours. An old option without any effect is left out and named in the log; one with an effect
 that is not offered here is refused with the reason. Facts about programs, networks and data sets are in the table only.
 """
@@ -236,7 +236,7 @@ class Translator:
 
 
 def entry(key: str, options: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What the table says about the feeder or the model that the options name; `before` if they name none."""
+    """The entries of the table about the feeder or the model that the options name; `before` if they name none."""
     return table()[f"{key}s"].get(str(options[key]), {}) if key in options else before
 
 
