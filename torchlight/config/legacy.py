@@ -1,7 +1,7 @@
 """Configuration files and command lines of other programs as our options, by the table config/legacy.yaml.
 
-`is_old`: whether anything has to be translated, `translate` does it for files, and `read_words` for the words of a
-command line that are not ours. An old option without any effect is left out and named in the log; one with an effect
+`is_old` checks whether anything has to be translated; `translate` does it for files, and `read_words` for the words of
+a command line that are not ours. An old option without any effect is left out and named in the log; one with an effect
 that is not offered here is refused with the reason. Facts about programs, networks and data sets are in the table only.
 """
 
