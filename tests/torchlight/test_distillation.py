@@ -354,7 +354,7 @@ def entry(folder, **changes) -> str:
         ({"modality": "bones"}, "modality: expected joint, bone.* got 'bones'"),
         ({"model": "model.ctrgnc.Model"}, "did you mean ctrgcn?"),
         ({"model_args": {"chanels": [16]}}, "model_args.chanels: unknown argument; did you mean channels?"),
-        ({"model_args": {"channels": [16, 16, 16]}}, "teacher 1: .*weights of another network"),
+        ({"model_args": {"channels": [16, 16, 16]}}, "teacher 1: .*expected the weights of this network, got others"),
         (
             {"model_args": {"channels": [16, 16], "num_class": 7}},
             "teacher 1: model_args.num_class: expected 4 as for the student, got 7",

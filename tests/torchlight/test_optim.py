@@ -225,5 +225,5 @@ def test_a_word_that_freezes_nothing_is_refused(tmp_path, experiment, main):
     code, _, err = main(
         "--config", experiment(freeze=["PA", "nothing"], freeze_epoch=1), "--work-dir", tmp_path / "run"
     )
-    assert code == 2 and "freeze: expected parts of parameter names, got nothing" in err
+    assert code == 2 and "freeze: expected parts of parameter names, got 'nothing'" in err
     assert not (tmp_path / "run").exists()

@@ -173,7 +173,7 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
         ("--freeze", ".", "--freeze-epoch", "1"),
         ["freeze: expected words that leave some parameters to train, got ['.']"],
     ),
-    (("--freeze", "abc", "--freeze-epoch", "1"), ["freeze: expected parts of parameter names, got abc"]),
+    (("--freeze", "abc", "--freeze-epoch", "1"), ["freeze: expected parts of parameter names, got 'abc'"]),
     # YAML on the command line, old flags included
     (("--base-lr", "[1"), ["command line: --base-lr: expected a YAML value, got '[1'"]),
     (("--model-args", "x={a: &a [*a]}"), ["command line: --model-args x: expected a YAML value"]),
@@ -184,7 +184,7 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
     # options without effect
     (
         ("--ema", "true"),
-        ["ema: expected --phase test or --phase export-weights, got --phase train, where --ema has no effect"],
+        ["ema: expected --weights beside it, got none; --ema has no effect without"],
     ),
     (("--save-score", "true"), ["save_score: expected --phase test, got --phase train"]),
     (("--save-feature",), ["save_feature: expected --phase test, got --phase train"]),

@@ -148,7 +148,7 @@ def test_of_two_processes_that_start_at_once_one_trains_and_the_other_is_refused
     codes = [process.exitcode for process in pair]
     assert sorted(codes) == [0, 2], [output.read_text() for output in outputs]
     (error,) = [line for line in outputs[codes.index(2)].read_text().splitlines() if line.startswith("error: ")]
-    assert f"work_dir: {run} is in use by process" in error or "found a run in" in error
+    assert f"work_dir: {run} is in use by " in error or "found a run in" in error
     assert [line["epoch"] for line in tiny.metrics(run)] == list(range(1, 31)) and not (run / ".lock").exists()
 
 

@@ -69,7 +69,10 @@ class Run:
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
-        False, "use the moving average of the weights (model_ema of the file)", (*TEST, "export-weights")
+        False,
+        "use the moving average of the weights (model_ema of the file)",
+        (*RUN, "export-weights"),
+        needs="weights",
     )
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
