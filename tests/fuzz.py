@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 SECONDS = 30  # for one mutation
 MEMORY = 3 * 2**30  # bytes that reading may take
@@ -238,6 +239,7 @@ def work(kind: Format, name: str, seed: int, numbers: range, progress: Any, sink
     """Read mutations in this process; `progress` holds the number of the current one."""
     warnings.simplefilter("ignore")
     faulthandler.disable()  # the exit code tells of a signal
+    torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     for number in numbers:
