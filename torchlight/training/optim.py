@@ -56,11 +56,9 @@ def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state dict, also one from another device: `fused` keeps the value of this optimizer."""
-    groups = [
-        saved | {"fused": own["fused"]}
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
+    """Load a state dict, also one from another device; `fused` and settings that it lacks keep their values."""
+    own = optimizer.state_dict()["param_groups"]
+    groups = [one | saved | {"fused": one["fused"]} for one, saved in zip(own, state["param_groups"], strict=True)]
     optimizer.load_state_dict(state | {"param_groups": groups})
     fill_momentum(optimizer)
 

@@ -244,9 +244,7 @@ class Trainer:
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.model.load_state_dict(content["model_ema"])
-        own, saved = self.optimizer.state_dict()["param_groups"], content["optimizer"]["param_groups"]
-        groups = [one | other for one, other in zip(own, saved, strict=True)]
-        optim.load_state(self.optimizer, content["optimizer"] | {"param_groups": groups})
+        optim.load_state(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
         rank, before, now = distributed.rank(), len(content["rng"]), distributed.world_size()
