@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.damage import damage
+
 SECONDS = 30  # for one mutation
 MEMORY = 3 * 2**30  # bytes that reading may take
 BATCH = 2000  # mutations in one process
@@ -164,14 +166,8 @@ def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.randint(1, 3)):
         a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         kind = rng.randrange(8)
-        if kind == 0:
-            data = data[:a]
-        elif kind == 1:
-            data = data[:a] + data[min(b, a + rng.choice((1, 20, 4000))) :]
-        elif kind == 2:
-            data = data[:b] + data[a : min(b, a + 5000)] + data[b:]
-        elif kind == 3:
-            data = data[:a] + bytes([rng.randrange(256)]) + data[a + 1 :]
+        if kind < 4:
+            data = damage(data, kind, a, b, rng)
         elif kind == 4:
             data = data[:a] + rng.choice(PIECES) + data[a:]
         elif kind == 5:

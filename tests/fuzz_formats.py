@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from data.poses import read as poses
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.clip_store import FORMAT
 from tests.fuzz import Format
@@ -194,7 +195,39 @@ def read_records(folder: Path) -> None:
     assert epochs == sorted(set(epochs)), "epochs do not rise"
 
 
+def poses_content() -> dict:
+    """Forms of pose files, two persons in four frames."""
+    flat = [float(i % 7) for i in range(51)]
+    person = {"keypoints": [[1.0, 2.0]] * 17, "keypoint_scores": [0.9] * 17, "bbox_score": 0.9}
+    marks = [{"x": 0.1 * i, "y": 0.2, "z": 0.0, "visibility": 0.9} for i in range(33)]
+    keypoints = {"x": [1.0] * 17, "y": [2.0] * 17, "visible": [0.9] * 17}
+    bodies = [{"body_id": 1, "joint_positions": [[1.0, 2.0, 3.0]] * 26}]
+    azure = {"k4abt_sdk_version": "1.1", "joint_names": [str(i) for i in range(26)]}
+    azure["frames"] = [{"timestamp_usec": 33333 * t, "bodies": bodies} for t in range(4)]
+    people = [{"pose": [0.5] * 36, "score": [0.9] * 18}]
+    return {
+        "alphapose": [{"image_id": f"{t}.jpg", "keypoints": flat, "score": 1.0, "idx": 1} for t in range(4)],
+        "mmpose": [{"frame_id": t, "instances": [person]} for t in range(4)],
+        "ultralytics": [[{"box": {}, "track_id": 1, "confidence": 0.9, "keypoints": keypoints}] for t in range(4)],
+        "mediapipe": [{"frame": t, "pose_landmarks": marks} for t in range(4)],
+        "azure": azure,
+        "kinetics": {"data": [{"frame_index": t, "skeleton": people} for t in range(4)], "label_index": 1},
+        "skeletons": {"skeletons": [[[1.0, 2.0, 3.0]] * 20] * 4},
+    }
+
+
+def write_poses(tree: Any, folder: Path, rng: random.Random) -> None:
+    name = rng.choice(sorted(map(str, tree)))
+    (folder / "clip.json").write_text(json.dumps(tree[name]), errors="surrogatepass")
+
+
+def read_poses(folder: Path) -> None:
+    for _, recording in poses.read(folder / "clip.json"):
+        assert recording.points.ndim == 4 and not np.isinf(recording.points).any(), "not a recording"
+
+
 FORMATS = {
+    "poses": Format(poses_content, write_poses, read_poses),
     "clip_store": Format(store_content, write_clip_store, read_clip_store),
     "npz": Format(npz_content, write_npz, read_npz),
     "npy": Format(npy_content, write_npy, read_npy),

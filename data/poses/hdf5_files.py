@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.poses.recording import Facts, PoseFileError, Recording
-from data.poses.tables import deeplabcut_recording
+from data.poses.tables import ONE_ANIMAL, deeplabcut_recording
 from torchlight.system.pickles import PlainUnpickler
 
 
@@ -71,14 +71,5 @@ def read_deeplabcut_table(path: Path, table: Any) -> Recording:
     if not all(len(column) in (3, 4) for column in columns) or "likelihood" not in {column[-1] for column in columns}:
         raise PoseFileError(f"{path}: expected predictions of DeepLabCut (scorer, bodyparts, coords with likelihood)")
     values, index = np.asarray(table["values_block_0"], float), np.asarray(table["index"])
-    place = {(column[1] if len(column) == 4 else "one", *column[-2:]): i for i, column in enumerate(columns)}
-    names = list(dict.fromkeys(person for person, _, _ in place if person != "single"))
-    joints = list(dict.fromkeys(joint for person, joint, _ in place if person != "single"))
-    points = np.full((len(names), len(values), len(joints), 2), np.nan)
-    score = np.zeros(points.shape[:3])
-    for m, person in enumerate(names):
-        for v, joint in enumerate(joints):
-            if (person, joint, "x") in place:
-                points[m, :, v] = values[:, [place[person, joint, "x"], place[person, joint, "y"]]]
-                score[m, :, v] = np.nan_to_num(values[:, place[person, joint, "likelihood"]])
-    return deeplabcut_recording(points, score, index, names, joints)
+    place = {(column[1] if len(column) == 4 else ONE_ANIMAL, *column[-2:]): i for i, column in enumerate(columns)}
+    return deeplabcut_recording(values, place, index)

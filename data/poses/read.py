@@ -34,18 +34,22 @@ def read(path: str | Path) -> list[tuple[str, Recording]]:
     """
     path = Path(path)
     reader = recognize(path)
-    found = reader(path)
-    if not isinstance(found, list):
-        found = [(path.stem, found)]
-    recordings = []
-    for name, recording in found:
-        if isinstance(recording, Detections):
-            try:
-                recording = recording.to_recording() if recording.identified else track(recording)
-            except PoseFileError as error:
-                raise PoseFileError(f"{path}: {error}") from error
-        recordings.append((name, recording.check(f"{path}: {name}" if len(found) > 1 else str(path))))
-    return recordings
+    try:
+        found = reader(path)
+        found = found if isinstance(found, list) else [(path.stem, found)]
+        return [(name, finish(recording)) for name, recording in found]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        known = isinstance(error, PoseFileError)
+        origin = "" if reason.startswith(str(path)) else f"{path}: {'' if known else 'damaged or of another form: '}"
+        raise PoseFileError(origin + " ".join(reason.split())) from error
+
+
+def finish(found: Recording | Detections) -> Recording:
+    """A recording with identities, checked; persons without ids are tracked."""
+    if isinstance(found, Detections):
+        found = found.to_recording() if found.identified else track(found)
+    return found.check()
 
 
 Reader = Callable[[Path], Any]

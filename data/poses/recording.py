@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+MAX_FRAMES = 10_000_000  # between the first and the last frame number: four days at 30 frames per second
+
 
 class PoseFileError(ValueError):
     """A pose file that cannot be read as a recording; the text names the file and says why."""
@@ -63,16 +65,16 @@ class Recording:
         """(M, T) bool: whether any joint of the person was seen in the frame."""
         return ~np.isnan(self.points).all((2, 3))
 
-    def check(self, origin: str) -> "Recording":
+    def check(self) -> "Recording":
         """The recording itself.
 
         Raises:
             PoseFileError: it contains no person, or numbers that are infinite.
         """
         if not self.points.size or not self.seen.any():
-            raise PoseFileError(f"{origin}: expected at least one person, got none in {len(self.frames)} frames")
+            raise PoseFileError(f"expected at least one person, got none in {len(self.frames)} frames")
         if np.isinf(self.points).any():
-            raise PoseFileError(f"{origin}: expected finite coordinates, got infinite ones")
+            raise PoseFileError("expected finite coordinates, got infinite ones")
         return self
 
 
@@ -97,24 +99,38 @@ class Detections:
         last number without a person are kept, so that time is not lost.
         """
         numbers = sorted(self.frames)
-        first, last = (numbers[0], numbers[-1]) if numbers else (0, -1)
+        span = frame_range(np.array(numbers, np.int64))
         found = [person for number in numbers for person in self.frames[number]]
         tracks = tuple(dict.fromkeys(person.track for person in found))
         assert None not in tracks, "detections without ids"
         V, C = found[0].points.shape if found else (0, 0)
-        points = np.full((len(tracks), last - first + 1, V, C), np.nan, np.float32)
+        points = np.full((len(tracks), len(span), V, C), np.nan, np.float32)
         scored = any(person.score is not None for person in found)
         score = np.zeros(points.shape[:3], np.float32) if scored else None
         best = np.full(points.shape[:2], -np.inf)
         place = {track: m for m, track in enumerate(tracks)}
         for number in numbers:
             for person in self.frames[number]:
-                m, t = place[person.track], number - first
+                m, t = place[person.track], number - span[0]
                 if person.confidence > best[m, t]:
                     best[m, t], points[m, t] = person.confidence, person.points
                     if score is not None and person.score is not None:
                         score[m, t] = person.score
-        return Recording(points, score, tuple(map(str, tracks)), np.arange(first, last + 1), self.facts)
+        return Recording(points, score, tuple(map(str, tracks)), span, self.facts)
+
+
+def frame_range(numbers: np.ndarray) -> np.ndarray:
+    """All frame numbers from the first to the last of `numbers`.
+
+    Raises:
+        PoseFileError: there are more than MAX_FRAMES.
+    """
+    if not len(numbers):
+        return numbers
+    first, last = int(numbers.min()), int(numbers.max())
+    if last - first >= MAX_FRAMES:
+        raise PoseFileError(f"expected frame numbers within {MAX_FRAMES} frames, got {first} to {last}")
+    return np.arange(first, last + 1)
 
 
 def flat_points(values: Sequence[float], width: int, origin: str, unseen_zero: bool = True) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data.ntu import skeleton_file
-from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording, frame_range
 from data.poses.tables import mediapipe_facts
 from torchlight.system.files import read_text
 
@@ -63,7 +63,7 @@ def read_mediapipe(path: Path, content: list[Any]) -> Recording:
     key = "pose_world_landmarks" if any(entry.get("pose_world_landmarks") for entry in content) else "pose_landmarks"
     key = key if any(entry.get(key) for entry in content) else "landmarks"
     index = [int(entry.get("frame", i)) for i, entry in enumerate(content)]
-    points = np.full((max(index) + 1, 33, 3), np.nan, np.float32)
+    points = np.full((len(frame_range(np.array([0, *index]))), 33, 3), np.nan, np.float32)
     score = np.zeros(points.shape[:2], np.float32)
     for number, entry in zip(index, content, strict=True):
         found = entry.get(key) or []

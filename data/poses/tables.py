@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.poses.recording import Facts, PoseFileError, Recording
+from data.poses.recording import Facts, PoseFileError, Recording, frame_range
 from torchlight.system.files import read_text
 from torchlight.system.text import counted
 
 MAX_BYTES = 512 * 2**20
+ONE_ANIMAL = "one"  # name of the individual in files without names
 LIKELIHOOD = 0.6  # DeepLabCut's own cutoff below which a point counts as not seen
 DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
 
@@ -43,7 +44,7 @@ def numbers(rows: Sequence[Sequence[str]], path: Path) -> np.ndarray:
 def at_frames(index: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (n, ...) at their frame numbers (n,) -> (T, ...) with NaN for missing frames, and the numbers (T,)."""
     order = index.astype(np.int64)
-    frames = np.arange(order.min(), order.max() + 1)
+    frames = frame_range(order)
     out = np.full((len(frames), *values.shape[1:]), np.nan, np.float32)
     out[order - order.min()] = values
     return out, frames
@@ -59,12 +60,16 @@ def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
     if "likelihood" not in coords:
         raise PoseFileError(f"{path}: expected predictions of DeepLabCut, got labels set by hand (no likelihood)")
     table = numbers(rows[list(heads).index("coords") + 1 :], path)
-    persons = heads.get("individuals", ["one"] * len(coords))
+    persons = heads.get("individuals", [ONE_ANIMAL] * len(coords))
     columns = {(persons[i], parts[i], coords[i]): i for i in range(1, len(coords))}
-    names = list(
-        dict.fromkeys(person for person, _, _ in columns if person != "single")
-    )  # "single": points that belong to no individual
-    joints = list(dict.fromkeys(part for person, part, _ in columns if person != "single"))
+    return deeplabcut_recording(table, columns, table[:, 0])
+
+
+def deeplabcut_recording(table: np.ndarray, columns: dict[tuple[str, str, str], int], index: np.ndarray) -> Recording:
+    """A table (n, columns) with the place of each (individual, point, coordinate), at the frames `index` (n,)."""
+    columns = {key: place for key, place in columns.items() if key[0] != "single"}  # belong to no individual
+    names = list(dict.fromkeys(person for person, _, _ in columns))
+    joints = list(dict.fromkeys(joint for _, joint, _ in columns))
     points = np.full((len(names), len(table), len(joints), 2), np.nan)
     score = np.zeros(points.shape[:3])
     for m, person in enumerate(names):
@@ -72,13 +77,6 @@ def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
             if (person, joint, "x") in columns:
                 points[m, :, v] = table[:, [columns[person, joint, "x"], columns[person, joint, "y"]]]
                 score[m, :, v] = np.nan_to_num(table[:, columns[person, joint, "likelihood"]])
-    return deeplabcut_recording(points, score, table[:, 0], names, joints)
-
-
-def deeplabcut_recording(
-    points: np.ndarray, score: np.ndarray, index: np.ndarray, names: Sequence[str], joints: Sequence[str]
-) -> Recording:
-    """Points (M, n, V, 2) and likelihoods (M, n, V) at the frames `index` (n,)."""
     points = np.where(score[..., None] < LIKELIHOOD, np.nan, points)
     placed, frames = at_frames(index, points.transpose(1, 0, 2, 3))
     scores, _ = at_frames(index, score.transpose(1, 0, 2))
@@ -98,7 +96,7 @@ def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
     tracks = [row[0] for row in body]
     names = list(dict.fromkeys(tracks))
     frame = table[:, place["frame_idx"]].astype(np.int64)
-    frames = np.arange(frame.min(), frame.max() + 1)
+    frames = frame_range(frame)
     points = np.full((len(names), len(frames), len(joints), 2), np.nan, np.float32)
     score = np.zeros(points.shape[:3], np.float32)
     for row, track, number in zip(table, tracks, frame, strict=True):

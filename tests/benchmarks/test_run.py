@@ -84,8 +84,11 @@ def test_a_network_without_a_reference_formulation_has_speeds_and_no_factors(sma
 def test_a_network_of_other_size_in_the_other_checkout_is_refused(monkeypatch):
     sizes = iter([[8], [16]])
     build = Setting.build
-    other = lambda self, device: build(Setting("ctrgcn", 1, 4, {"channels": next(sizes)}), device)  # noqa: E731
-    monkeypatch.setattr(Setting, "build", other)
+
+    def build_another(self, device):
+        return build(Setting("ctrgcn", 1, 4, {"channels": next(sizes)}), device)
+
+    monkeypatch.setattr(Setting, "build", build_another)
     with pytest.raises(ValueError, match="--against: ctrgcn: expected .* parameters, got"):
         run.build_there(SMALL, run.ROOT, CPU)
 

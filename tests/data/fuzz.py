@@ -24,6 +24,7 @@ from data.demo.make import make
 from data.kinetics.poses import JOINTS
 from data.ntu.benchmark import read_clip as read_ntu
 from graph.skeleton import Skeleton
+from tests.damage import damage
 
 SECONDS = 10  # a file that takes longer counts as a hang
 WORDS = (
@@ -51,14 +52,8 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.randint(1, 3)):
         a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         kind = rng.randrange(6)
-        if kind == 0:
-            data = data[:a]
-        elif kind == 1:
-            data = data[:a] + data[min(b, a + rng.choice((1, 20, 4000))) :]
-        elif kind == 2:
-            data = data[:b] + data[a : min(b, a + 5000)] + data[b:]
-        elif kind == 3:
-            data = data[:a] + bytes([rng.randrange(256)]) + data[a + 1 :]
+        if kind < 4:
+            data = damage(data, kind, a, b, rng)
         else:
             end = a + next((i for i, byte in enumerate(data[a : a + 40]) if byte in b" ,\n]}"), 1)
             data = data[:a] + rng.choice(WORDS) + data[end:]

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.own_classes import ArrayFeeder, FocalLoss
-from tests.torchlight.conftest import clean, main  # noqa: F401 (fixtures)
+from tests.torchlight.own_classes import ArrayFeeder, FocalLoss
 from torchlight.contract import DescribedFeeder, MovableFeeder, missing_attributes
 from torchlight.training.scores import read_scores
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 C, T, V, M = 3, 8, 5, 1
 
 
@@ -33,12 +32,12 @@ def arrays(tmp_path):
 @pytest.fixture
 def config(tmp_path, arrays):
     options = {
-        "feeder": "tests.own_classes.ArrayFeeder",
+        "feeder": "tests.torchlight.own_classes.ArrayFeeder",
         "train_feeder_args": {"data_path": str(arrays)},
         "test_feeder_args": {"data_path": str(arrays)},
         "model": "tests.torchlight.parts.Plain",
         "model_args": {"num_class": 3, "num_point": V, "num_person": M},
-        "objective": "tests.own_classes.FocalLoss",
+        "objective": "tests.torchlight.own_classes.FocalLoss",
         "objective_args": {"gamma": 1.0},
         "work_dir": str(tmp_path / "run"),
         "batch_size": 8,
@@ -54,7 +53,7 @@ def test_the_classes_inherit_from_nothing_of_ours():
         assert not [base for base in own.__mro__[1:] if base.__module__.split(".")[0] in ("feeders", "torchlight")]
 
 
-def test_a_foreign_feeder_and_objective_train_test_and_report(config, main, tmp_path):  # noqa: F811
+def test_a_foreign_feeder_and_objective_train_test_and_report(config, main, tmp_path):
     run = tmp_path / "run"
     code, _, err = main("--config", config, "--phase", "train")
     assert code == 0, err
@@ -77,11 +76,11 @@ def test_a_foreign_feeder_needs_none_of_the_optional_attributes(arrays):
     assert not isinstance(feeder, DescribedFeeder) and not isinstance(feeder, MovableFeeder)
 
 
-def test_an_error_of_a_foreign_feeder_is_one_line_with_the_option_that_caused_it(config, main):  # noqa: F811
+def test_an_error_of_a_foreign_feeder_is_one_line_with_the_option_that_caused_it(config, main):
     code, _, err = main("--config", config, "--modality", "bone")
     assert code == 2 and err.strip() == "error: train_feeder_args: modality: expected joint, got bone"
 
 
 def test_the_page_prints_these_classes():
-    source = (ROOT / "tests/own_classes.py").read_text().split('"""', 2)[2].strip()
+    source = (ROOT / "tests/torchlight/own_classes.py").read_text().split('"""', 2)[2].strip()
     assert source in (ROOT / "docs/architecture.md").read_text()
