@@ -24,7 +24,7 @@ from tqdm import tqdm
 from data.clip import BadFile, Clip, check_clip
 from data.raw_files import file_state
 from data.workers import worker_map
-from feeders.clip_store import FORMAT, MANIFEST, ClipStore, write_store
+from feeders.clip_store import FORMAT, MANIFEST, ClipStore, valid_frames, write_store
 from torchlight.system.files import atomic
 from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock
@@ -188,9 +188,7 @@ def _shard_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) ->
 
 
 def _valid_frames(clip: Clip) -> int:
-    """Frames whose float32 sum over channels, then persons, then joints is not 0, as published readers count them."""
-    shown = clip.tracks[[m for m in clip.persons if m >= 0]]  # (M, T, V, C)
-    return int(np.count_nonzero(shown.sum(-1).sum(0).sum(-1)))
+    return valid_frames(clip.tracks[[m for m in clip.persons if m >= 0]])
 
 
 def _first(bad: list[list[str]]) -> str:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
+from feeders.clip_part import pack_clips
 from feeders.clip_store import MAX_WINDOW, count_classes
 from feeders.device import send
 from feeders.modality import derive
@@ -54,9 +56,12 @@ class BatchFeeder(Dataset):
     hold_out: Sequence[str] = ()
     label_path: str = ""
 
+    clips = None  # a ClipPart; `from_clips` sets it before the fields
+
     def __post_init__(self):
         check_arguments(self)
-        self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
+        if self.clips is None:
+            self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
         self.name, self.label = self.clips.name, self.clips.label
         self.num_point, self.num_person, self.channels = (
             self.clips.num_point,
@@ -84,10 +89,36 @@ class BatchFeeder(Dataset):
                 f"{self.skeleton.name}, got {self.num_point}; name the skeleton of the data"
             )
 
+    @classmethod
+    def from_clips(
+        cls,
+        clips: Sequence[np.ndarray],
+        facts: Mapping[str, Any],
+        images: Sequence[tuple[int, int] | None] = (),
+        **arguments: Any,
+    ) -> "BatchFeeder":
+        """The feeder of clips in memory: see `torchlight.contract.ClipFeeder`. The arguments that say where other clips
+        are have no effect."""
+        feeder = cls.__new__(cls)
+        feeder.clips = pack_clips(clips, facts, images)
+        places = ("data_path", "label_path", "split", "hold_out", "skeleton")
+        feeder.__init__(data_path="", **{key: value for key, value in arguments.items() if key not in places})
+        return feeder
+
     @property
     def manifest(self) -> Mapping[str, Any]:
         """Facts about the data, by the keys of a clip store's manifest; read-only."""
         return MappingProxyType(self.clips.manifest)
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each clip (N,)."""
+        return self.clips.length.cpu().numpy()
+
+    @property
+    def window(self) -> int:
+        """Frames of the longest padded clip."""
+        return self.manifest.get("window") or self.clips.most_frames
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feeders.clip_store import LARGEST, ClipStore
+from feeders.clip_store import LARGEST, ClipStore, valid_frames
 
 FRAMES_ON_DEVICE: WeakValueDictionary = WeakValueDictionary()  # (device, file, offset) -> frames; see `ClipPart.to`
 BLOCK = 1 << 16  # rows that are checked at once
@@ -239,6 +239,41 @@ def from_store(store: ClipStore, split: str, part: str) -> ClipPart:
         store.manifest,
         valid=valid,
         is_finite=store.is_finite,
+    )
+
+
+def pack_clips(
+    clips: Sequence[np.ndarray], facts: Mapping[str, Any], images: Sequence[tuple[int, int] | None] = ()
+) -> ClipPart:
+    """Clips in memory, each (M, T, V, C) float32 with zeros for absent persons, as a part without labels.
+
+    facts: entries of a manifest. images: height and width in pixels of the picture of each clip; None: unknown.
+
+    Raises:
+        ValueError: there is no clip, one has another number of persons, joints or channels than the first, or a
+            coordinate is not finite.
+    """
+    shapes = {(clip.shape[0], *clip.shape[2:]) for clip in clips}
+    if len(shapes) != 1 or not all(clip.ndim == 4 and clip.size for clip in clips):
+        got = ", ".join(map(str, [clip.shape for clip in clips][:3])) or "none"
+        raise ValueError(f"expected clips (M, T, V, C) of equal M, V and C, got {got}")
+    if not all(is_finite(torch.from_numpy(clip)) for clip in clips):
+        raise ValueError(f"expected finite coordinates below {LARGEST:g}, got others")
+    (M, V, C), length = shapes.pop(), np.array([clip.shape[1] for clip in clips])
+    start = np.cumsum(M * length) - M * length
+    sizes = [image for image in images if image is not None]
+    return ClipPart(
+        Path("clips in memory"),
+        np.concatenate([clip.reshape(-1, V, C) for clip in clips]).astype(np.float32, copy=False),
+        torch.from_numpy(start[:, None] + np.arange(M) * length[:, None]),
+        torch.from_numpy(np.stack([clip.any((1, 2, 3)) for clip in clips])),
+        [str(i) for i in range(len(clips))],
+        np.zeros(len(clips), np.int64),
+        torch.from_numpy(length),
+        facts,
+        valid=torch.from_numpy(np.array([valid_frames(clip) for clip in clips])),
+        image=torch.tensor(sizes) if sizes and len(sizes) == len(clips) else None,
+        is_finite=True,
     )
 
 

@@ -33,21 +33,20 @@ class Feeder(BatchFeeder):
 
     def __post_init__(self):
         super().__post_init__()
-        self.padded = self.manifest.get("window") or self.clips.most_frames
         self.pad = self.manifest.get("pad") or "zero"
         if self.random_choose and self.window_size == 0:
             raise ValueError("window_size: expected a number of frames from 1 with random_choose, got 0")
-        if not self.random_choose and 0 < self.window_size < self.padded:
+        if not self.random_choose and 0 < self.window_size < self.window:
             raise ValueError(
-                f"window_size: expected at least {self.padded} frames, the length of the padded clips, "
+                f"window_size: expected at least {self.window} frames, the length of the padded clips, "
                 f"got {self.window_size}; fewer need random_choose"
             )
         if self.random_move and self.channels < 2:
             raise ValueError(f"random_move: expected clips with x and y, got {self.channels} channel")
-        self.window_size = self.window_size or self.padded
+        self.window_size = self.window_size or self.window
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
-        x = self.clips.take(clip, pad_map(self.clips.length[clip], self.padded, self.pad))
+        x = self.clips.take(clip, pad_map(self.clips.length[clip], self.window, self.pad))
         time = self.frame_map(x, random)
         if self.random_move:
             angle, scale = random.choice(ANGLES, 2), random.choice(SCALES, 2)

@@ -12,8 +12,10 @@ from graph.skeleton import BodyGraph, Skeleton
 
 
 class Graph(BodyGraph):
-    """`skeleton` is the path of the file; see `Skeleton.from_yaml` for its keys."""
+    """`skeleton` is the path of the file (see `Skeleton.from_yaml` for its keys), or a skeleton."""
 
-    def __init__(self, skeleton: str | Path, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1):
-        self.skeleton = Skeleton.from_yaml(skeleton)
+    def __init__(
+        self, skeleton: str | Path | Skeleton, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1
+    ):
+        self.skeleton = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_yaml(skeleton)
         super().__init__(labeling_mode, max_hop, dilation)

@@ -190,6 +190,34 @@ def find_map(source: str, target: str) -> LayoutMap:
     return LayoutMap(first, second, tuple(_step(text) for text in table[first.name].split()))
 
 
+def parse_map(source: Layout, target: Skeleton, steps: str) -> LayoutMap:
+    """The map from a layout to a skeleton of one's own, from its steps in the notation of layouts.yaml.
+
+    Raises:
+        ValueError: a step that cannot be read, names an unknown joint, or comes before a joint that it needs; or a
+            joint of the skeleton without a step.
+    """
+    origin, made, parsed = f"skeleton {target.name}: maps: {source.name}", set(), []
+    for text in steps.split():
+        if not STEP.fullmatch(text):
+            raise ValueError(f"{origin}: expected steps such as 5=s4 or 7=mean(s1,s2), got {text!r}")
+        try:
+            step = _step(text)
+        except (IndexError, ValueError):
+            raise ValueError(f"{origin}: expected steps such as 5=s4 or 7=mean(s1,s2), got {text!r}") from None
+        for place, joint in [*step.rule.of, *(step.fallback.of if step.fallback else ())]:
+            if (place == "s" and joint >= source.num_joint) or (place == "t" and joint not in made):
+                raise ValueError(
+                    f"{origin}: {text}: expected joints of the source or of earlier steps, got {place}{joint}"
+                )
+        made.add(step.joint)
+        parsed.append(step)
+    if made != set(range(target.num_joint)):
+        raise ValueError(f"{origin}: expected a step for each of {target.num_joint} joints, got {len(made)}")
+    body = Layout(target.name, target.name, source.dims, source.units, source.axes, target, {}, ())
+    return LayoutMap(source, body, tuple(parsed))
+
+
 def _step(text: str) -> Step:
     match = STEP.fullmatch(text)
     assert match, text
@@ -201,6 +229,8 @@ def _rule(text: str) -> Rule:
     match = RULE.fullmatch(text)
     kind, of = (match[1], match[2].split(",")) if match else ("copy", [text])
     factor = float(of.pop()) if kind == "extend" else 0.0
+    if not all(word[:1] in ("s", "t") for word in of) or (kind == "extend" and len(of) != 2):
+        raise ValueError(f"expected joints s<number> or t<number>, got {text}")
     return Rule(kind, tuple((word[0], int(word[1:])) for word in of), factor)
 
 

@@ -1,5 +1,6 @@
 """A body as a table of joints and bones, and the graph that the networks build from it."""
 
+import dataclasses
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from torchlight.system.text import nearest, printable, quote
 from torchlight.system.yaml_files import read_yaml
 
 MAX_JOINTS = 1000  # an adjacency matrix has the square of this many entries
-KEYS = ("name", "joints", "bones", "bone_parents", "center", "left", "right", "image_size")  # image_size: for 2-D poses
+# image_size: of 2-D poses. maps: {layout: steps} from other bodies, in the notation of layouts.yaml
+KEYS = ("name", "joints", "bones", "bone_parents", "center", "left", "right", "image_size", "maps")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Skeleton:
             uses another tree than the graph.
         center: the center of the ST-GCN partition.
         left, right: left[i] mirrors right[i].
+        maps: (layout, steps) for each layout of graph/layouts.yaml that poses can come from, in its notation.
 
     Raises:
         ValueError: the tables do not describe two trees and a mirror.
@@ -35,6 +38,7 @@ class Skeleton:
     center: int
     left: tuple[int, ...] = ()
     right: tuple[int, ...] = ()
+    maps: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         V = len(self.joints)
@@ -85,6 +89,29 @@ class Skeleton:
         return tuple(enumerate(self.bone_parents))
 
     @classmethod
+    def from_table(cls, table: Any) -> "Skeleton":
+        """The skeleton of a mapping with the fields of this class and plain values, as a checkpoint holds it.
+
+        Raises:
+            ValueError: the mapping does not describe a skeleton.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        required = {"name", "joints", "parents", "bone_parents", "center"}
+        if not isinstance(table, dict) or not required <= set(table) <= fields:
+            raise ValueError(f"skeleton: expected the keys {', '.join(sorted(fields))}, got {quote(table)}")
+        values = dict(table)
+        for key in ("joints", "parents", "bone_parents", "left", "right"):
+            kind = str if key == "joints" else int
+            found = values.get(key, [])
+            if not isinstance(found, list | tuple) or not all(type(item) is kind for item in found):
+                raise ValueError(f"skeleton: {key}: expected a list of {kind.__name__}, got {quote(found)}")
+            values[key] = tuple(found)
+        if type(values["center"]) is not int or not isinstance(values["name"], str):
+            raise ValueError(f"skeleton: expected a name and the number of a joint, got {quote(table)}")
+        values["maps"] = read_maps(values.get("maps", ()), "skeleton")
+        return cls(**values)
+
+    @classmethod
     def from_yaml(cls, path: str | Path) -> "Skeleton":
         """Read a skeleton file: the keys `joints` and `bones`, and optionally the others of KEYS.
 
@@ -96,6 +123,17 @@ class Skeleton:
             ValueError: the file cannot be read or does not describe a skeleton; the message names the file and the key.
         """
         return _SkeletonFile(Path(path)).skeleton()
+
+
+def read_maps(found: Any, origin: str) -> tuple[tuple[str, str], ...]:
+    """The maps {layout: steps}, or [[layout, steps]], of a file or checkpoint; raises ValueError for anything else."""
+    pairs = list(found.items()) if isinstance(found, dict) else found
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(word, str) for word in pair)
+        for pair in pairs
+    ):
+        raise ValueError(f"{origin}: maps: expected a mapping of layouts to steps such as 5=s4, got {quote(found)}")
+    return tuple((name, " ".join(steps.split())) for name, steps in pairs)
 
 
 def read_skeleton_file(path: str | Path) -> dict[str, Any]:
@@ -181,21 +219,24 @@ class _SkeletonFile:
             center=self.index("center", self.table.get("center", roots[0])),
             left=self.indices("left"),
             right=self.indices("right"),
+            maps=read_maps(self.table.get("maps") or {}, str(self.path)),
         )
 
 
 def _bodies() -> list[str]:
     """The modules of this package that describe a body, such as `graph.ucla`."""
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)], "graph.")]
-    return sorted(name for name in found if name not in ("graph.adjacency", "graph.skeleton"))
+    return sorted(name for name in found if name not in ("graph.adjacency", "graph.layouts", "graph.skeleton"))
 
 
-def find_skeleton(name: str | Path) -> Skeleton:
-    """The skeleton of a module such as `graph.ucla`, or of a YAML file.
+def find_skeleton(name: str | Path | Skeleton) -> Skeleton:
+    """The skeleton of a module such as `graph.ucla`, or of a YAML file; a skeleton is returned unchanged.
 
     Raises:
         ValueError: neither a known module nor a readable skeleton file.
     """
+    if isinstance(name, Skeleton):
+        return name
     if isinstance(name, str | Path) and Path(name).suffix in (".yaml", ".yml"):
         return Skeleton.from_yaml(name)
     known = [body for body in _bodies() if body != "graph.custom"]  # its skeleton is a file

@@ -87,6 +87,35 @@ class DescribedFeeder(Protocol):
 
 
 @runtime_checkable
+class ClipFeeder(Protocol):
+    """A feeder that can also be made of clips in memory, for `--phase predict`."""
+
+    @classmethod
+    def from_clips(
+        cls,
+        clips: Sequence[np.ndarray],
+        facts: Mapping[str, Any],
+        images: Sequence[tuple[int, int] | None] = (),
+        **arguments: Any,
+    ) -> Feeder:
+        """A feeder of these clips in this order, prepared as those of the test part.
+
+        clips: each (M, T, V, C) float32, zeros for absent persons. facts: those of the data that the network was trained
+        with, as `manifest`. images: height and width in pixels of the picture of each clip; empty: unknown. arguments:
+        those of the test feeder.
+        """
+        ...
+
+
+@runtime_checkable
+class SizedFeeder(Protocol):
+    """A feeder that knows the length of its clips: `frames` (N,), and `window`, the frames that clips are padded to."""
+
+    frames: np.ndarray
+    window: int | None
+
+
+@runtime_checkable
 class MovableFeeder(Protocol):
     """A feeder that can hold its clips on a device and make batches there."""
 

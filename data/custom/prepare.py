@@ -92,11 +92,11 @@ def read_clip(
         raise BadFile(f"expected an array {expected}, got {data.shape}")
     data = coordinates(data)
     if centered:
-        data = _center(data, skeleton.center)
+        data = center_on(data, skeleton.center)
     return [without_empty_tracks(Clip(name, label[name], data, tuple(range(M)) + (-1,) * (persons - M)))]
 
 
-def _center(data: np.ndarray, joint: int) -> np.ndarray:
+def center_on(data: np.ndarray, joint: int) -> np.ndarray:
     """Move the origin to `joint` of the first person in the first frame with it; joints that are all zero stay zero."""
     seen = data.any(axis=-1, keepdims=True)
     first = np.flatnonzero(seen[0, :, joint, 0])

@@ -84,7 +84,7 @@ def read_clips(
         for k in range(2, augment + 2):
             scale, dx, dy = rng.integers(97, 104) / 100, rng.integers(1, 4), rng.integers(1, 4)
             made.append((f"{name}.{k}", to_image(points, size, scale, dx, dy)))
-    return [Clip(copy, table.label[name], _track(image), (0,)) for copy, image in made]
+    return [Clip(copy, table.label[name], to_track(image), (0,)) for copy, image in made]
 
 
 def read_points(path: Path, joints: tuple[str, ...]) -> np.ndarray:
@@ -127,7 +127,7 @@ def to_image(points: np.ndarray, size: tuple[int, int], scale: float = 1, dx: fl
     return image
 
 
-def _track(image: np.ndarray) -> np.ndarray:
+def to_track(image: np.ndarray) -> np.ndarray:
     """(1, T + 1, V, 3) float32; frame 0 is empty, as the tables count from 1 and ST-GCN's conversion from 0."""
     return coordinates(np.pad(center(image, up=False), ((1, 0), (0, 0), (0, 0)))[None])
 

@@ -13,7 +13,7 @@ from data.clip import BadFile, Clip, without_empty_tracks
 from data.export import write_npy, write_npz
 from data.ntu.recipe_agcn_stgcn import WINDOW, best_two, first_two, normalize
 from data.ntu.recipe_ctrgcn import assemble
-from data.ntu.skeleton_file import read_recording
+from data.ntu.skeleton_file import Recording, read_recording
 from data.raw_files import find_files, read_class_names
 from data.store import RawSource, report_path
 from feeders.clip_store import ClipStore
@@ -133,15 +133,16 @@ def read_clip(recipe: str, twice: bool, path: Path) -> list[Clip]:
     match = NAME.fullmatch(path.stem)
     if not match:
         raise BadFile("expected a name SsssCcccPpppRrrrAaaa with three digits each")
-    recording = read_recording(path)
-    if recipe == "ctrgcn":
-        tracks = assemble(recording)
-        alone = (0, 0 if twice else -1)
-        persons = alone if len(tracks) == 1 else (0, 1)
-    else:
-        tracks = normalize(best_two(recording)) if recipe == "agcn" else first_two(recording)
-        persons = (0, 1)
+    tracks = recipe_tracks(recipe, read_recording(path))
+    persons = (0, 0 if twice else -1) if len(tracks) == 1 else (0, 1)
     return [without_empty_tracks(Clip(path.stem, int(match[ACTION]) - 1, tracks, persons))]
+
+
+def recipe_tracks(recipe: str, recording: Recording) -> np.ndarray:
+    """The tracks (K, T, 25, 3) float32 of a recording by a recipe: one or two for `ctrgcn`, else two; raises BadFile."""
+    if recipe == "ctrgcn":
+        return assemble(recording)
+    return normalize(best_two(recording)) if recipe == "agcn" else first_two(recording)
 
 
 def splits(edition: Edition, recipe: str, names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:

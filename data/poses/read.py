@@ -84,6 +84,23 @@ def recognize(path: Path) -> Reader:
     return _recognize_text(path, head)
 
 
+def _read_json(path: Path) -> Any:
+    return read_json_form(path, read_json(path, JSON_LIMIT))
+
+
+def form_of(path: Path) -> str:
+    """Whether a file has the raw form of a benchmark: "ntu", "kinetics", "skeletons" or "pyskl"; "" for all others."""
+    try:
+        reader = recognize(path)
+        content = read_json(path, JSON_LIMIT) if reader is _read_json else None
+    except ValueError:
+        return ""
+    if isinstance(content, dict):
+        is_kinetics = isinstance(content.get("data"), list) and "label_index" in content
+        return "kinetics" if is_kinetics else "skeletons" if "skeletons" in content else ""
+    return {sensor_files.read_ntu: "ntu", array_files.read_pyskl: "pyskl"}.get(reader, "")
+
+
 def _recognize_folder(path: Path) -> Reader:
     files = sorted(path.iterdir())
     kinds = {file.suffix.lower() for file in files if not file.name.startswith(".")}
@@ -117,7 +134,7 @@ def _recognize_text(path: Path, head: bytes) -> Reader:
     if text.startswith("PathFileType"):
         return tables.read_trc
     if text.startswith(("{", "[")):
-        return lambda file: read_json_form(file, read_json(file, JSON_LIMIT))
+        return _read_json
     lines = text.splitlines()
     if path.suffix.lower() == ".skeleton" or (
         len(lines) > 3 and lines[0].isdigit() and lines[1].isdigit() and lines[3].strip() == "25"

@@ -21,7 +21,7 @@ class Facts:
     kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per second
     or None.
     image_size: (width, height) in pixels or None. guessed: what the file does not say and was assumed, one sentence
-    each.
+    each. imputed: names of joints that no sensor measured.
     """
 
     form: str
@@ -32,6 +32,7 @@ class Facts:
     rate: float | None = None
     image_size: tuple[int, int] | None = None
     guessed: list[str] = field(default_factory=list)
+    imputed: tuple[str, ...] = ()
 
 
 @dataclass

@@ -14,6 +14,7 @@ from torchlight.runtime.seed import rng_state, set_rng_state
 from torchlight.system.command import RunError, Terminated
 from torchlight.system.text import quote
 from torchlight.training import checkpoint, engine, optim, resume
+from torchlight.training.clip_facts import clip_facts
 from torchlight.training.device import autocast, wrap
 from torchlight.training.experiment import DIVERGED, Experiment, test_figures
 from torchlight.training.loader import make_loader
@@ -63,6 +64,7 @@ class Trainer:
         self.best: dict[str, dict[str, float]] = {}
         self.prediction: engine.Prediction | None = None  # scores of the weights in the last evaluation
         self.leaving = False
+        self.clip_facts = clip_facts(experiment.feeders["train"], experiment.feeders["test"])
 
     # Epochs
 
@@ -208,6 +210,7 @@ class Trainer:
             content["model_ema"] = self.average.model.state_dict()
         content |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         content |= {"epoch": self.epoch, "step": self.step, "best": self.best, "config": self.config.to_yaml()}
+        content |= {"clips": self.clip_facts}
         sums = {key: pair.cpu() for key, pair in self.meter.sums.items()}
         content |= {"rng": distributed.gather(rng_state()), "sums": distributed.gather(sums)}
         distributed.on_main(partial(self.write, name, content))

@@ -1,0 +1,265 @@
+"""A recording of any layout as the body of a trained network: joints, axes, units, missing values and frame rate.
+
+What is computed or assumed is added to `facts.guessed`, one sentence each.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from data.poses.recording import Facts, PoseFileError, Recording
+from graph.layouts import LayoutMap, find_layout, find_map, layout_of_names, parse_map, to_axes, words_of
+from graph.skeleton import Skeleton
+
+MAX_GAP = 0.3  # seconds of a missing joint that are interpolated
+BODY_HEIGHT = 1.6  # meters from the head joint to the feet, where a file has no units
+SAME_RATE = 0.02  # relative difference of frame rates that is ignored
+PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files without one
+ASSUMED_RATE = 30.0
+
+
+@dataclass(frozen=True)
+class Body:
+    """What the coordinates of a network's clips mean.
+
+    is_flat: x, y (and a score) in a picture; else x, y, z in meters, y up (Kinect axes), or for `is_own` whatever the
+    custom data holds.
+    """
+
+    skeleton: Skeleton
+    is_flat: bool
+    is_own: bool = False
+
+    @property
+    def layout(self) -> str | None:
+        """The name of the skeleton's layout; None for a custom body."""
+        return None if self.is_own else find_layout(self.skeleton.name).name
+
+
+def to_body(recording: Recording, body: Body, layout: str | None = None, mirror: bool = False) -> Recording:
+    """The recording with the joints, axes and units of a body; joints that were not seen stay NaN.
+
+    layout: overrides the layout of the file. mirror: for mirrored pictures, exchanges left and right.
+
+    Raises:
+        PoseFileError: no map leads from the layout of the file to the body.
+    """
+    facts = replace(recording.facts, guessed=list(recording.facts.guessed))
+    points, score = _to_joints(recording, facts, body, layout)
+    depth = points.shape[-1] == 3 and facts.axes != "image"
+    if not body.is_own:
+        if body.is_flat:
+            points = points[..., :2] if not depth else _project(points, facts)
+            _state_picture(points, facts)
+        else:
+            points = _to_meters(points if depth else _without_depth(points, facts), facts)
+    elif points.shape[-1] != (2 if body.is_flat else 3):
+        expected = 2 if body.is_flat else 3
+        raise PoseFileError(
+            f"expected {expected} coordinates for each joint of {body.skeleton.name}, got another number"
+        )
+    if mirror:
+        points, score = _mirror(points, score, body, facts)
+    return Recording(points.astype(np.float32), score, recording.tracks, recording.frames, facts)
+
+
+def _to_joints(
+    recording: Recording, facts: Facts, body: Body, layout: str | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points and scores of the body's joints; `facts.imputed` names those that no sensor measured."""
+    points, score, skeleton = recording.points, recording.score, body.skeleton
+    if layout is not None:
+        facts.layout = find_layout(layout).name
+        if find_layout(layout).num_joint != points.shape[2]:
+            expected = find_layout(layout).num_joint
+            raise PoseFileError(f"layout: expected {expected} joints as in {facts.layout}, got {points.shape[2]}")
+    names = [words_of(name) for name in facts.joints]
+    own = [words_of(name) for name in skeleton.joints]
+    if facts.layout is None and names and (found := layout_of_names(facts.joints)) is not None:
+        facts.layout = found.name
+    if facts.layout is None and len(set(names)) == len(names) and set(own) <= set(names):
+        order = [names.index(name) for name in own]
+        return points[:, :, order], None if score is None else score[:, :, order]
+    if facts.layout is None and not names and points.shape[2] == skeleton.num_joint:
+        facts.guessed.append(f"the joints are taken in the order of {skeleton.name}")
+        return points, score
+    if facts.layout is None:
+        given = f"the joints {', '.join(facts.joints[:6])} ..." if names else f"{points.shape[2]} joints without names"
+        raise PoseFileError(
+            f"expected a layout with a map to {body.layout or skeleton.name}, got {given}; give --layout"
+        )
+    found = find_body_map(facts.layout, body)
+    imputed = found.imputed
+    if imputed:
+        facts.imputed = imputed
+        facts.guessed.append(
+            f"{len(imputed)} of {skeleton.num_joint} joints were not measured: {', '.join(imputed)} ({facts.layout} to "
+            f"{found.target.name})"
+        )
+    return found.apply(points, score)
+
+
+def find_body_map(source: str, body: Body) -> LayoutMap:
+    """The map from a layout to a body; raises PoseFileError if there is none."""
+    if not body.is_own:
+        try:
+            return find_map(source, body.layout)
+        except ValueError as error:
+            raise PoseFileError(str(error)) from error
+    for name, steps in body.skeleton.maps:
+        if find_layout(name).name == find_layout(source).name:
+            return parse_map(find_layout(source), body.skeleton, steps)
+    known = ", ".join(name for name, _ in body.skeleton.maps) or "none"
+    raise PoseFileError(
+        f"expected a recording of the joints of {body.skeleton.name} or of a layout that its `maps` names ({known}), "
+        f"got {source}"
+    )
+
+
+def _to_meters(points: np.ndarray, facts: Facts) -> np.ndarray:
+    """3-D points in meters and Kinect axes."""
+    points = to_axes(points, facts.axes, "kinect")
+    facts.axes = "kinect"
+    if facts.units == "mm":
+        points = points / 1000
+    elif facts.units != "m":
+        height = body_height(points)
+        points = points * (BODY_HEIGHT / height)
+        facts.guessed.append(f"the file has no units: the body is scaled to {BODY_HEIGHT} m from head to feet")
+    facts.units = "m"
+    return points
+
+
+def _without_depth(points: np.ndarray, facts: Facts) -> np.ndarray:
+    """Image points as 3-D points with z = 0, in Kinect axes: x to the left of the picture, y up."""
+    x, y = points[..., 0], points[..., 1]
+    if facts.units == "share" and facts.image_size:
+        x, y = x * facts.image_size[0], y * facts.image_size[1]
+    facts.axes, facts.units = "kinect", "unknown"
+    facts.guessed.append("the poses have no depth (z = 0), but the network was trained on 3-D poses; accuracy is low")
+    return np.stack([-x, -y, np.where(np.isnan(x), np.nan, 0)], -1)
+
+
+def _project(points: np.ndarray, facts: Facts) -> np.ndarray:
+    """3-D points as an upright picture without perspective: the body fills half of the height of 1920 x 1080."""
+    points = to_axes(points, facts.axes, "kinect")
+    size = PICTURES[1]
+    scale = size[1] / 2 / body_height(points)
+    middle = np.nanmedian(points.reshape(-1, 3), 0)
+    picture = np.stack([-(points[..., 0] - middle[0]), -(points[..., 1] - middle[1])], -1) * scale
+    facts.axes, facts.units, facts.image_size = "image", "px", size
+    facts.guessed.append("3-D poses were projected to a picture without perspective")
+    return picture + np.array(size) / 2
+
+
+def _state_picture(points: np.ndarray, facts: Facts) -> None:
+    """Make the points pixels, in place, of a picture whose size is known or guessed."""
+    if facts.units == "share":
+        facts.image_size = facts.image_size or PICTURES[1]
+        points *= np.array(facts.image_size, np.float32)
+        facts.units = "px"
+    if facts.image_size is None:
+        high = np.nanmax(points.reshape(-1, 2), 0)
+        size = next((size for size in PICTURES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
+        facts.image_size = size
+        facts.guessed.append(f"the file has no image size: {size[0]} x {size[1]} is assumed")
+
+
+def body_height(points: np.ndarray) -> float:
+    """The vertical extent of an upright person: the 90th percentile over frames (M, T, V, C)."""
+    y = points[..., 1]
+    seen = ~np.isnan(y).all(-1)
+    extent = np.nanmax(y[seen], -1) - np.nanmin(y[seen], -1)
+    height = float(np.percentile(extent, 90)) if len(extent) else 0.0
+    if not height > 0:
+        raise PoseFileError("expected persons of some height, got all joints in one row")
+    return height
+
+
+def _mirror(
+    points: np.ndarray, score: np.ndarray | None, body: Body, facts: Facts
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """x -> -x (in a picture: width - x) and left <-> right."""
+    order = np.arange(body.skeleton.num_joint)
+    for left, right in zip(body.skeleton.left, body.skeleton.right, strict=True):
+        order[[left, right]] = right, left
+    points = points[:, :, order].copy()
+    flat_width = facts.image_size[0] if body.is_flat and facts.image_size else 0
+    points[..., 0] = flat_width - points[..., 0]
+    return points, None if score is None else score[:, :, order]
+
+
+def rate_of(facts: Facts, rate: float | None = None) -> float:
+    """Frames per second of a recording: given, in the file, or assumed (which `facts.guessed` then states)."""
+    found = rate or facts.rate
+    if found is None:
+        found = ASSUMED_RATE
+        text = f"the file has no frame rate: {ASSUMED_RATE:g} frames per second are assumed"
+        if text not in facts.guessed:
+            facts.guessed.append(text)
+    return found
+
+
+def fill(points: np.ndarray, score: np.ndarray | None, rate: float, skeleton: Skeleton, is_flat: bool) -> np.ndarray:
+    """Missing joints of (M, T, V, C), in place: gaps of up to MAX_GAP seconds are interpolated.
+
+    Of the others, 3-D joints keep their last offset from the parent joint, or lie on it if they were never seen; joints
+    in a picture become 0 with score 0, as pose estimators write them. Frames without a person stay NaN.
+    """
+    M, T, V, C = points.shape
+    longest = max(1, round(MAX_GAP * rate))
+    for m in range(M):
+        if np.isnan(points[m]).any():
+            _interpolate(points[m].reshape(T, -1), longest)
+            if score is not None:
+                score[m][np.isnan(points[m]).any(-1)] = 0
+    seen = ~np.isnan(points).all((2, 3))
+    if is_flat:
+        points[np.isnan(points) & seen[..., None, None]] = 0
+        return points
+    for m in range(M):
+        if np.isnan(points[m][seen[m]]).any():
+            points[m][seen[m]] = _complete(points[m][seen[m]], skeleton)
+    return points
+
+
+def _interpolate(x: np.ndarray, longest: int) -> None:
+    """Linear interpolation over gaps of at most `longest` rows, in place, (T, n) with NaN."""
+    for column in np.flatnonzero(np.isnan(x).any(0) & ~np.isnan(x).all(0)):
+        known = np.flatnonzero(~np.isnan(x[:, column]))
+        for before, after in zip(known[:-1], known[1:], strict=True):
+            if 1 < after - before <= longest + 1:
+                share = np.arange(1, after - before) / (after - before)
+                x[before + 1 : after, column] = x[before, column] * (1 - share) + x[after, column] * share
+
+
+def _complete(x: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Joints that are missing for long, from their parents; (T, V, 3), each frame with at least one joint."""
+    missing = np.isnan(x).any(-1)
+    root = next(i for i, parent in enumerate(skeleton.parents) if i == parent)
+    x[missing[:, root], root] = np.nanmean(x[missing[:, root]], 1)
+    order, known = [], {root}
+    while len(order) < skeleton.num_joint - 1:  # parents before children
+        order += [i for i, parent in enumerate(skeleton.parents) if i not in known and parent in known]
+        known |= set(order)
+    for joint in order:
+        if not missing[:, joint].any():
+            continue
+        offset = x[:, joint] - x[:, skeleton.parents[joint]]
+        have = np.flatnonzero(~missing[:, joint])
+        gaps = np.flatnonzero(missing[:, joint])
+        nearest = have[np.abs(gaps[:, None] - have).argmin(1)] if len(have) else None
+        x[gaps, joint] = x[gaps, skeleton.parents[joint]] + (0 if nearest is None else offset[nearest])
+    return x
+
+
+def resample(x: np.ndarray, rate: float, target: float) -> np.ndarray:
+    """Frames (M, T, ...) at another frame rate, linear in time; NaN where one of the two frames is."""
+    T = x.shape[1]
+    if abs(rate / target - 1) <= SAME_RATE or T < 2:
+        return x
+    time = np.arange(int((T - 1) / rate * target + 1e-6) + 1) * (rate / target)
+    early = np.minimum(time.astype(int), T - 2)
+    share = (time - early).astype(x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
+    before, after = x[:, early], x[:, early + 1]
+    return np.where(share == 0, before, np.where(share == 1, after, before * (1 - share) + after * share))

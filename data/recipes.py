@@ -1,0 +1,287 @@
+"""From a recording to the coordinates of a prepared benchmark: what the prepare.py scripts do to training clips, for
+new recordings.
+
+A benchmark is described by the facts of its clip store (manifest.json): body, recipe, number of persons.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.clip import BadFile, coordinates
+from data.custom.prepare import READERS, center_on
+from data.deeplabcut import prepare as deeplabcut
+from data.kinetics import poses as kinetics
+from data.ntu.benchmark import NTU120, recipe_tracks
+from data.ntu.skeleton_file import Recording as BodyRecording
+from data.ntu.skeleton_file import read_recording
+from data.poses.convert import Body
+from data.poses.read import form_of, read
+from data.poses.recording import PoseFileError, Recording
+from data.raw_files import number_array, read_raw_json
+from graph.layouts import find_layout
+from graph.skeleton import Skeleton
+
+MAX_BYTES = 64 << 20
+RATES = {"ntu_rgb_d": 30.0, "kinetics": 30.0, "ucla": 30.0}  # frames per second of the benchmarks, by their body
+KINDS = {  # (body, recipe): which script prepared the clips
+    ("ntu_rgb_d", "ctrgcn"): "ntu",
+    ("ntu_rgb_d", "agcn"): "ntu",
+    ("ntu_rgb_d", "stgcn"): "ntu",
+    ("kinetics", "agcn"): "kinetics",
+    ("kinetics", "stgcn"): "kinetics",
+    ("own", "centered"): "custom",
+    ("own", "plain"): "custom",
+    ("own", "stgcn"): "deeplabcut",
+}
+
+
+@dataclass
+class Prepared:
+    """A clip as a clip store holds it: frames (M, T, V, C) float32, absent persons zero; image (height, width)."""
+
+    name: str
+    frames: np.ndarray
+    image: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The preparation of one benchmark.
+
+    skeleton: of the clips. facts: of the clip store. `kind` is "ntu", "kinetics", "deeplabcut", "custom" or "plain".
+    """
+
+    skeleton: Skeleton
+    facts: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Which script prepared the clips."""
+        body, name = self.skeleton.name if not self.is_own else "own", self.facts.get("recipe")
+        return KINDS.get((body, name), "plain")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the body is one of the user's, not a layout of the library."""
+        try:
+            return find_layout(self.skeleton.name).skeleton.joints != self.skeleton.joints
+        except ValueError:
+            return True
+
+    @property
+    def body(self) -> Body:
+        """What the coordinates mean."""
+        if self.is_own:
+            return Body(self.skeleton, self._is_flat_own, True)
+        return Body(self.skeleton, find_layout(self.skeleton.name).dims == 2)
+
+    @property
+    def _is_flat_own(self) -> bool:
+        return self.facts.get("channels") == 2 or self.kind == "deeplabcut"
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second of the training clips, if known."""
+        return self.facts.get("rate") or RATES.get(self.skeleton.name)
+
+    def prepare(self, recording: Recording) -> Prepared:
+        """A recording of this body, completed by `data.poses.convert`, as a clip.
+
+        Raises:
+            PoseFileError: the recipe refuses it.
+        """
+        try:
+            frames = PREPARE[self.kind](self, recording)
+        except BadFile as error:
+            raise PoseFileError(str(error)) from error
+        return Prepared("", self.slots(frames), image_of(recording))
+
+    def slots(self, frames: np.ndarray) -> np.ndarray:
+        """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""
+        facts = self.facts
+        M = facts.get("num_person") or len(frames)
+        twice = self.kind == "ntu" and facts["recipe"] == "ctrgcn" and facts.get("benchmark") == NTU120.title
+        if twice and len(frames) == 1:
+            frames = frames.repeat(2, 0)
+        if not frames[:M].any():
+            raise PoseFileError("expected a person with a position other than zero, got none")
+        filled = np.zeros((M, *frames.shape[1:]), np.float32)
+        filled[: len(frames[:M])] = frames[:M]
+        return filled
+
+    def read_raw(self, path: Path) -> list[Prepared] | None:
+        """The clips of a raw file of the benchmark itself, prepared as for training; None for any other file.
+
+        Raises:
+            PoseFileError: the recipe refuses the file.
+        """
+        try:
+            read = READ_RAW.get(self.kind)
+            found = None if read is None else read(self, path)
+        except BadFile as error:
+            raise PoseFileError(f"{path}: {error}") from error
+        return found
+
+
+def image_of(recording: Recording) -> tuple[int, int] | None:
+    """Height and width of the picture, if known."""
+    size = recording.facts.image_size
+    return None if size is None else (size[1], size[0])
+
+
+# Recordings
+
+
+def _from_ntu(recipe: Recipe, recording: Recording) -> np.ndarray:
+    seen = recording.seen
+    ids = [[str(m).encode() for m in np.flatnonzero(seen[:, t])] for t in range(seen.shape[1])]
+    poses = recording.points.transpose(1, 0, 2, 3)[seen.T]  # frame by frame
+    return recipe_tracks(recipe.facts["recipe"], BodyRecording(ids, poses.astype(np.float64)))
+
+
+def _scored(recording: Recording) -> np.ndarray:
+    """x, y in shares of the picture, and score: (M, T, V, 3) float64, 0 for what was not seen."""
+    score = recording.score
+    if score is None:
+        score = (~np.isnan(recording.points).any(-1)).astype(np.float64)
+    data = np.concatenate([recording.points[..., :2] / np.array(recording.facts.image_size), score[..., None]], -1)
+    data[np.isnan(data).any(-1)] = 0
+    return data
+
+
+def _from_kinetics(recipe: Recipe, recording: Recording) -> np.ndarray:
+    T = recording.points.shape[1]
+    if T > kinetics.WINDOW:
+        raise BadFile(f"expected at most {kinetics.WINDOW} frames for this recipe, got {T}; give --window SECONDS")
+    data = _scored(recording)
+    data = data[np.argsort(-data[..., 2].sum((1, 2)), kind="stable")][: recipe.facts.get("persons_in") or 5]
+    return _kinetics_tracks(recipe, data.swapaxes(0, 1))
+
+
+def _kinetics_tracks(recipe: Recipe, data: np.ndarray) -> np.ndarray:
+    facts = recipe.facts
+    centered = kinetics.center(data, facts["recipe"] == "agcn")
+    data = kinetics.most_confident(centered, facts.get("num_person") or 2)
+    if facts.get("pose_matching"):
+        data = kinetics.match(data)
+    return coordinates(data.swapaxes(0, 1))
+
+
+def _from_deeplabcut(recipe: Recipe, recording: Recording) -> np.ndarray:
+    return deeplabcut.to_track(_scored(_main_persons(recording, 1))[0])
+
+
+def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
+    data = coordinates(np.nan_to_num(_main_persons(recording, recipe.facts.get("num_person") or 1).points))
+    return center_on(data, recipe.skeleton.center) if recipe.facts["recipe"] == "centered" else data
+
+
+def _plain(recipe: Recipe, recording: Recording) -> np.ndarray:
+    """Coordinates unchanged, with the score as last channel where the clips have one."""
+    return _with_score(recipe, _main_persons(recording, recipe.facts.get("num_person") or 1))
+
+
+def _with_score(recipe: Recipe, recording: Recording) -> np.ndarray:
+    data, score = np.nan_to_num(recording.points), recording.score
+    if data.shape[-1] == 2 and recipe.facts.get("channels") == 3:
+        score = (~np.isnan(recording.points).any(-1)).astype(np.float32) if score is None else score
+        data = np.concatenate([data, score[..., None]], -1)
+    return coordinates(data)
+
+
+def _main_persons(recording: Recording, count: int) -> Recording:
+    """The `count` persons that move most: the sum of the standard deviations of their coordinates over time."""
+    points = recording.points
+    if len(points) <= count:
+        return recording
+    seen = recording.seen
+    spread = [
+        points[m][seen[m]].reshape(-1, points.shape[-1]).std(0).sum() if seen[m].any() else 0
+        for m in range(len(points))
+    ]
+    kept = np.sort(np.argsort(-np.array(spread), kind="stable")[:count])
+    score = None if recording.score is None else recording.score[kept]
+    tracks = tuple(recording.tracks[m] for m in kept)
+    return Recording(points[kept], score, tracks, recording.frames, recording.facts)
+
+
+PREPARE: dict[str, Callable[[Recipe, Recording], np.ndarray]] = {
+    "ntu": _from_ntu,
+    "kinetics": _from_kinetics,
+    "deeplabcut": _from_deeplabcut,
+    "custom": _from_own,
+    "plain": _plain,
+}
+
+
+# Raw files of the benchmarks
+
+
+def _read_ntu(recipe: Recipe, path: Path) -> list[Prepared] | None:
+    if form_of(path) != "ntu":
+        return None
+    tracks = recipe_tracks(recipe.facts["recipe"], read_recording(path))
+    return [Prepared(path.stem, recipe.slots(tracks))]
+
+
+def _read_kinetics(recipe: Recipe, path: Path) -> list[Prepared] | None:
+    if form_of(path) != "kinetics":
+        return None
+    persons = kinetics.read_persons(kinetics.read_record(path)["data"], recipe.facts.get("persons_in") or 5)
+    return [Prepared(path.stem.split(".")[0], recipe.slots(_kinetics_tracks(recipe, persons)))]
+
+
+def _read_plain(recipe: Recipe, path: Path) -> list[Prepared] | None:
+    form, V = form_of(path), recipe.skeleton.num_joint
+    if form == "skeletons":
+        data = number_array(read_raw_json(path, MAX_BYTES).get("skeletons"))
+        if data.ndim != 3 or data.shape[1:] != (V, recipe.facts.get("channels")):
+            return None
+        return [Prepared(path.stem, recipe.slots(coordinates(data)[None]))]
+    if form == "pyskl":
+        found = [(name, recording, _with_score(recipe, recording)) for name, recording in read(path)]
+        if any(frames.shape[2:] != (V, recipe.facts.get("channels")) for _, _, frames in found):
+            return None
+        return [Prepared(name, recipe.slots(frames), image_of(recording)) for name, recording, frames in found]
+    return None
+
+
+def _read_own(recipe: Recipe, path: Path) -> list[Prepared] | None:
+    read, channels = READERS.get(path.suffix), recipe.facts.get("channels")
+    if read is None:
+        return None
+    try:
+        data = read(path, recipe.skeleton, channels)
+    except BadFile:
+        return None  # a file of another program with the same suffix
+    data = data[None] if data.ndim == 3 else data
+    if data.ndim != 4 or data.shape[2:] != (recipe.skeleton.num_joint, channels) or not data.shape[1]:
+        return None
+    data = coordinates(data)
+    if recipe.facts["recipe"] == "centered":
+        data = center_on(data, recipe.skeleton.center)
+    return [Prepared(path.stem, recipe.slots(data))]
+
+
+def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:
+    if path.suffix != ".csv" or not recipe.facts.get("image_size"):
+        return None
+    try:
+        points = deeplabcut.read_points(path, recipe.skeleton.joints)
+    except BadFile:
+        return None
+    image = deeplabcut.to_image(points, tuple(recipe.facts["image_size"]))
+    return [Prepared(path.stem, recipe.slots(deeplabcut.to_track(image)))]
+
+
+READ_RAW: dict[str, Callable[[Recipe, Path], list[Prepared] | None]] = {
+    "ntu": _read_ntu,
+    "kinetics": _read_kinetics,
+    "deeplabcut": _read_deeplabcut,
+    "custom": _read_own,
+    "plain": _read_plain,
+}
