@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -249,3 +250,17 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(AttributeError):
         checkpoint.save(tmp_path / "last.pt", {"epoch": lambda: 2})
     assert (tmp_path / "last.pt").read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_very_long_name_in_a_pickle_is_refused_at_once(tmp_path, legacy):
+    """PyTorch would need time that is quadratic in the length of the name."""
+    path = tmp_path / "long.pt"
+    content = b"\x80\x02ctorch\n" + b"a" * 2000 + b"\nq\x00."
+    if legacy:
+        path.write_bytes(b"".join(pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {})) + content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("long/data.pkl", content)
+    with pytest.raises(ValueError, match="names of at most 1000 characters, got 20"):
+        checkpoint.load(path)

@@ -3,6 +3,7 @@
 import argparse
 import io
 import logging
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
         file.write(buffer.getbuffer())
 
 
+MOST_NAME = 1000  # characters of the name of a class in a pickle
+LEGACY_PICKLES = 5  # at the beginning of a file that is no archive: magic number, protocol, system, content, storages
 PLAIN = [  # what other programs store beside their weights: their arguments, and metrics as NumPy numbers
     argparse.Namespace,
     np.dtype,
@@ -55,15 +58,30 @@ def load(path: str | Path) -> Any:
 
 
 def check_sizes(content: io.BytesIO) -> None:
-    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the
-    file."""
+    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the file, or
+    whose pickle contains very long names."""
     if zipfile.is_zipfile(content):
         size = len(content.getbuffer())
         with zipfile.ZipFile(content) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
-        if unpacked > size:
-            raise ValueError(f"expected at most {size} bytes of content, got {unpacked}")
+            if unpacked > size:
+                raise ValueError(f"expected at most {size} bytes of content, got {unpacked}")
+            pickles = [archive.read(info) for info in archive.infolist() if info.filename.endswith("data.pkl")]
+        for pickled in pickles:
+            check_names(io.BytesIO(pickled))
+    else:
+        content.seek(0)
+        for _ in range(LEGACY_PICKLES):
+            check_names(content)
     content.seek(0)
+
+
+def check_names(pickled: io.BytesIO) -> None:
+    """Raise ValueError for a global with a very long name: the time that PyTorch needs to refuse it is quadratic in its
+    length."""
+    for opcode, name, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL" and len(name) > MOST_NAME:
+            raise ValueError(f"expected names of at most {MOST_NAME} characters, got {len(name)}")
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
@@ -88,13 +106,12 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
         raise ValueError(f"{path}: expected a state dict, got {type(content).__name__}")
     nested = [k for k, v in content.items() if isinstance(k, str) and is_state_dict(v)]
     if key is not None and key not in nested:
-        raise ValueError(
-            f"{path}: weights_key: expected {' or '.join(nested) or 'none, the state dict is flat'}, got {key!r}"
-        )
+        known = quote(" or ".join(nested)) if nested else "none, the state dict is flat"
+        raise ValueError(f"{path}: weights_key: expected {known}, got {key!r}")
     key = key or next((k for k in ("model", "state_dict") if k in nested), None)
     state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not state:
-        hint = f"; name one of {', '.join(nested)} as --weights-key" if nested else ""
+        hint = f"; name one of {quote(', '.join(nested))} as --weights-key" if nested else ""
         keys = ", ".join(str(k) for k in list(content)[:8])
         raise ValueError(f"{path}: expected weights under model or state_dict, got {quote(keys)}{hint}")
     for name, value in state.items():

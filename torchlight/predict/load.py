@@ -1,0 +1,155 @@
+"""From a checkpoint to a trained stream: network, objective, feeder and recipe, ready to predict."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data.recipes import Recipe, known_facts
+from graph.skeleton import Skeleton, find_skeleton
+from torchlight.config.load import combine
+from torchlight.config.options import Config, ConfigError
+from torchlight.contract import ClipFeeder
+from torchlight.system.text import quote
+from torchlight.system.yaml_files import parse_yaml
+from torchlight.training import build, checkpoint, engine
+from torchlight.training.clip_facts import clip_facts
+
+log = logging.getLogger("torchlight")
+# Classes that a checkpoint may name; a configuration that the user gives may name any that training may.
+OWN = ("model.", "feeders.", "torchlight.objective.", "torchlight.distillation.")
+CUSTOM_GRAPH = "graph.custom.Graph"
+
+
+@dataclass
+class TrainedStream:
+    """One trained network and what surrounds it.
+
+    facts: those of `torchlight.training.clip_facts`. The network is on `device`, in evaluation mode.
+    """
+
+    path: Path
+    config: Config
+    facts: Mapping[str, Any]
+    recipe: Recipe
+    feeder: type[ClipFeeder]
+    model: nn.Module
+    objective: nn.Module
+    device: torch.device
+
+    @property
+    def num_class(self) -> int:
+        """Number of classes."""
+        return self.facts["num_class"]
+
+
+def open_stream(
+    path: str | Path, config: Config | None, device: torch.device, changes: dict[str, Any]
+) -> TrainedStream:
+    """Load a trained stream.
+
+    config: the experiment, for checkpoints of other programs and of classes outside of this project; None: the one that
+    the checkpoint holds. changes: facts that the user overrides, such as `recipe`.
+
+    Raises:
+        ValueError: the file cannot be read, or does not say enough and no configuration is given.
+    """
+    path = Path(path)
+    content = checkpoint.load(path)
+    if config is None:
+        config = config_of(content, path)
+    found = content.get("clips") if isinstance(content, dict) else None
+    classes = build.preflight(config, ("feeder", "model", "objective"))
+    if not isinstance(classes["feeder"], ClipFeeder):
+        raise ConfigError(
+            [f"feeder: expected a class with from_clips (torchlight.contract.ClipFeeder), got {config.feeder}"]
+        )
+    facts = check_facts(found if found is not None else facts_of_data(config, classes["feeder"]), path) | changes
+    skeleton = skeleton_of(facts, config, path)
+    if config.model_args.get("graph") == CUSTOM_GRAPH:  # the file of the skeleton may be on another machine
+        graph_args = config.model_args.get("graph_args") or {}
+        config.model_args = config.model_args | {"graph_args": graph_args | {"skeleton": skeleton}}
+    model = build.build_model(config, classes["model"])
+    key = "model_ema" if config.ema and not config.weights_key else config.weights_key
+    checkpoint.load_weights(model, path, key, config.ignore_weights)
+    model = engine.for_inference(model.to(device)).eval()
+    objective = build.build_objective(config, classes["objective"]).to(device).eval()
+    return TrainedStream(path, config, facts, Recipe(skeleton, facts), classes["feeder"], model, objective, device)
+
+
+def config_of(content: Any, path: Path) -> Config:
+    """The configuration in a checkpoint; raises ValueError if there is none that may be used."""
+    text = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config beside them")
+    options = parse_yaml(text, f"{path}: config")
+    if not isinstance(options, dict):
+        raise ValueError(f"{path}: config: expected a mapping of options, got {quote(options)}")
+    problems: list[str] = []
+    values = combine([(f"{path}: config", options)], problems)
+    if problems:
+        raise ConfigError(problems)
+    config = replace(Config(), **values | {"phase": "predict"})
+    for key in ("model", "feeder", "objective"):
+        name = getattr(config, key)
+        if not isinstance(name, str) or not name.startswith(OWN):
+            raise ValueError(
+                f"{path}: config: {key}: expected a class of this project, got {quote(name)}; give the configuration of "
+                "the training with --config if you trust it"
+            )
+    return config
+
+
+def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
+    """The facts of a checkpoint that holds none, from the data of its configuration, or from its place below data/.
+
+    Raises:
+        ConfigError: the data is not there, and its path does not say what it is.
+    """
+    try:
+        clips = build.build_feeder(config, feeder, "test")
+    except ConfigError as error:
+        found = known_facts(str(config.test_feeder_args.get("data_path", "")))
+        if found is None:
+            raise ConfigError(
+                [*error.problems, "the checkpoint holds no facts about its clips, so the data is needed"]
+            ) from error
+        return found | {key: config.model_args[key] for key in ("num_class",) if key in config.model_args}
+    return clip_facts(clips, clips)
+
+
+def check_facts(facts: Any, path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, which may be damaged or of another program; raises ValueError."""
+    origin = f"{path}: clips"
+    if not isinstance(facts, dict) or type(facts.get("num_class")) is not int or facts["num_class"] < 1:
+        raise ValueError(f"{origin}: expected facts about the training clips, got {quote(facts)}")
+    names = facts.get("class_names")
+    if names is not None and (not isinstance(names, list) or not all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{origin}: class_names: expected a list of names, got {quote(names)}")
+    for key in ("num_person", "channels"):
+        if type(facts.get(key)) is not int or not 0 < facts[key] <= 100:
+            raise ValueError(f"{origin}: {key}: expected a whole number from 1 to 100, got {quote(facts.get(key))}")
+    lengths = facts.get("lengths")
+    if lengths is not None and not (
+        isinstance(lengths, list) and len(lengths) == 3 and all(isinstance(x, float) and 0 < x < 1e7 for x in lengths)
+    ):
+        raise ValueError(f"{origin}: lengths: expected three numbers of frames, got {quote(lengths)}")
+    for key, kind in {"recipe": str, "benchmark": str, "pad": str, "window": int, "persons_in": int}.items():
+        if facts.get(key) is not None and type(facts[key]) is not kind:
+            raise ValueError(f"{origin}: {key}: expected {kind.__name__}, got {quote(facts[key])}")
+    return facts
+
+
+def skeleton_of(facts: dict[str, Any], config: Config, path: Path) -> Skeleton:
+    """The body of the clips; raises ValueError if the checkpoint does not say it."""
+    if facts.get("body") is not None:
+        return Skeleton.from_table(facts["body"])
+    if facts.get("skeleton"):
+        return find_skeleton(facts["skeleton"])
+    raise ValueError(
+        f"{path}: expected the skeleton of the clips, got none; give --config with test_feeder_args.skeleton"
+    )
