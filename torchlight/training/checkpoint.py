@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from torchlight.system.files import atomic, open_regular
-from torchlight.system.text import nearest, quote
+from torchlight.system.text import nearest, quote, shorten
 
 log = logging.getLogger("torchlight")
 
@@ -106,12 +106,12 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
         raise ValueError(f"{path}: expected a state dict, got {type(content).__name__}")
     nested = [k for k, v in content.items() if isinstance(k, str) and is_state_dict(v)]
     if key is not None and key not in nested:
-        known = quote(" or ".join(nested)) if nested else "none, the state dict is flat"
+        known = shorten(" or ".join(nested)) if nested else "none, the state dict is flat"
         raise ValueError(f"{path}: weights_key: expected {known}, got {key!r}")
     key = key or next((k for k in ("model", "state_dict") if k in nested), None)
     state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not state:
-        hint = f"; name one of {quote(', '.join(nested))} as --weights-key" if nested else ""
+        hint = f"; name one of {shorten(', '.join(nested))} as --weights-key" if nested else ""
         keys = ", ".join(str(k) for k in list(content)[:8])
         raise ValueError(f"{path}: expected weights under model or state_dict, got {quote(keys)}{hint}")
     for name, value in state.items():
