@@ -100,9 +100,9 @@ class ClipFeeder(Protocol):
     ) -> Feeder:
         """A feeder of these clips in this order, prepared as those of the test part.
 
-        clips: each (M, T, V, C) float32, zeros for absent persons. facts: those of the data that the network was trained
-        with, as `manifest`. images: height and width in pixels of the picture of each clip; empty: unknown. arguments:
-        those of the test feeder.
+        clips: each (M, T, V, C) float32, zeros for absent persons. facts: those of the data that the network was
+        trained with, as `manifest`. images: height and width in pixels of the picture of each clip; empty: unknown.
+        arguments: those of the test feeder.
         """
         ...
 

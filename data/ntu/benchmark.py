@@ -139,7 +139,7 @@ def read_clip(recipe: str, twice: bool, path: Path) -> list[Clip]:
 
 
 def recipe_tracks(recipe: str, recording: Recording) -> np.ndarray:
-    """The tracks (K, T, 25, 3) float32 of a recording by a recipe: one or two for `ctrgcn`, else two; raises BadFile."""
+    """The tracks (K, T, 25, 3) float32 of a recording: one or two by the recipe `ctrgcn`, else two; raises BadFile."""
     if recipe == "ctrgcn":
         return assemble(recording)
     return normalize(best_two(recording)) if recipe == "agcn" else first_two(recording)

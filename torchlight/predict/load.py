@@ -98,8 +98,8 @@ def config_of(content: Any, path: Path) -> Config:
         name = getattr(config, key)
         if not isinstance(name, str) or not name.startswith(OWN):
             raise ValueError(
-                f"{path}: config: {key}: expected a class of this project, got {quote(name)}; give the configuration of "
-                "the training with --config if you trust it"
+                f"{path}: config: {key}: expected a class of this project, got {quote(name)}; give the configuration "
+                "of the training with --config if you trust it"
             )
     return config
 

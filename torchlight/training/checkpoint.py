@@ -58,8 +58,8 @@ def load(path: str | Path) -> Any:
 
 
 def check_sizes(content: io.BytesIO) -> None:
-    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the file, or
-    whose pickle contains very long names."""
+    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the file,
+    or whose pickle contains very long names."""
     if zipfile.is_zipfile(content):
         size = len(content.getbuffer())
         with zipfile.ZipFile(content) as archive:
