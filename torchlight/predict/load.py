@@ -1,7 +1,7 @@
 """From a checkpoint to a trained stream: network, objective, feeder and recipe, ready to predict."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from data.recipes import Recipe, known_facts
 from graph.skeleton import Skeleton, find_skeleton
 from torchlight.config.load import combine
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import ClipFeeder
+from torchlight.contract import ClipFeeder, Feeder
+from torchlight.predict.clips import Clip
 from torchlight.system.text import quote
 from torchlight.system.yaml_files import parse_yaml
 from torchlight.training import build, checkpoint, engine
@@ -46,9 +47,27 @@ class TrainedStream:
         """Number of classes."""
         return self.facts["num_class"]
 
+    @property
+    def repeated_to(self) -> int | None:
+        """Frames that a window is repeated to, where the clips of the training were padded with zeros; else None."""
+        arguments, facts = self.config.test_feeder_args, self.facts
+        if arguments.get("sampling") == "pad":
+            return arguments.get("window_size")
+        return facts.get("window") if facts.get("pad") == "zero" and facts.get("recipe") != "ctrgcn" else None
+
+    def feed(self, clips: Sequence[Clip]) -> Feeder:
+        """A feeder of these clips, with the arguments of the test feeder."""
+        facts = {key: value for key, value in self.facts.items() if key not in ("modality", "body", "lengths")}
+        return self.feeder.from_clips(
+            [clip.prepared.frames for clip in clips],
+            facts | {"skeleton": self.recipe.skeleton},
+            [clip.prepared.image for clip in clips],
+            **self.config.test_feeder_args | build.feeder_extras(self.config, "test"),
+        )
+
 
 def open_stream(
-    path: str | Path, config: Config | None, device: torch.device, changes: dict[str, Any]
+    path: str | Path, config: Config | None, device: torch.device, changes: dict[str, Any], ema: bool = False
 ) -> TrainedStream:
     """Load a trained stream.
 
@@ -74,7 +93,7 @@ def open_stream(
         graph_args = config.model_args.get("graph_args") or {}
         config.model_args = config.model_args | {"graph_args": graph_args | {"skeleton": skeleton}}
     model = build.build_model(config, classes["model"])
-    key = "model_ema" if config.ema and not config.weights_key else config.weights_key
+    key = "model_ema" if (ema or config.ema) and not config.weights_key else config.weights_key
     checkpoint.load_weights(model, path, key, config.ignore_weights)
     model = engine.for_inference(model.to(device)).eval()
     objective = build.build_objective(config, classes["objective"]).to(device).eval()

@@ -1,0 +1,207 @@
+"""From a file, an array or a recording to the clips that a network sees: whole recordings or windows, per person or per
+scene."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data.poses.convert import fill, rate_of, resample, to_body
+from data.poses.read import read
+from data.poses.recording import Facts, PoseFileError, Recording
+from data.recipes import Prepared, Recipe
+
+Persons = Literal["auto", "scene", "each"]
+LEAST_SEEN = 0.5  # share of the frames of a window in which a person must be seen to be labeled
+ONE_WINDOW = 1e-6  # seconds of tolerance when the last window of a recording is placed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How recordings become clips.
+
+    persons: `scene`: one prediction for all persons, chosen as in training; `each`: one per person; `auto`: `scene` for
+    whole recordings, `each` for windows. window, stride: seconds; no window: a recording is one clip; a window of 0
+    seconds: the median length of a training clip. layout, rate, image_size: of files that do not state them. mirror:
+    for mirrored pictures.
+    """
+
+    persons: Persons = "auto"
+    window: float | None = None
+    stride: float | None = None
+    layout: str | None = None
+    rate: float | None = None
+    image_size: tuple[int, int] | None = None
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (("window", 0.0), ("stride", 1e-3), ("rate", 1e-3)):
+            value = getattr(self, name)
+            if value is not None and not low <= value < 1e6:
+                raise ValueError(f"{name}: expected {low:g} or more, got {value}")
+        if self.stride is not None and self.window is None:
+            raise ValueError("stride: expected a window beside it, got none; give --window SECONDS")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether files are taken as they are, one clip each."""
+        return replace(self, persons="auto") == Settings() and self.persons != "each"
+
+
+@dataclass
+class Clip:
+    """One input of the network.
+
+    begin, end: seconds from the start of the recording, None if its frame rate is not known. observed: share of the
+    joints of the body that were seen. imputed: number of joints that no sensor measured. notes: what was assumed.
+    """
+
+    source: str
+    person: str
+    begin: float
+    end: float
+    prepared: Prepared
+    observed: float = 1.0
+    imputed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def clips_of_file(path: Path, recipe: Recipe, settings: Settings, pad: int | None) -> list[Clip]:
+    """The clips of a file or of a folder that is one recording; see `clips_of_recording`.
+
+    A raw file of the benchmark itself is prepared exactly as for training.
+
+    Raises:
+        PoseFileError: it cannot be read, or does not fit the network.
+    """
+    if settings.is_plain and path.is_file():
+        found = recipe.read_raw(path)
+        if found is not None:
+            rate = recipe.rate or rate_of(Facts(""))
+            return [Clip(name_of(path, p.name), "", 0.0, p.frames.shape[1] / rate, p) for p in found]
+    clips = []
+    for name, recording in read(path):
+        try:
+            clips += clips_of_recording(name_of(path, name), recording, recipe, settings, pad)
+        except PoseFileError as error:
+            text = str(error)
+            raise PoseFileError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    return clips
+
+
+def name_of(path: Path, name: str) -> str:
+    """The source of a clip: the path, with the name of the recording if the file holds several."""
+    return str(path) if name in ("", path.stem, path.name) else f"{path}#{name}"
+
+
+def recording_of_array(data: np.ndarray, recipe: Recipe, settings: Settings) -> Recording:
+    """An array (T, V, C) or (M, T, V, C) of the body of the network; NaN or exact zeros where nothing was seen.
+
+    C is 3 (x, y, z in meters, Kinect axes) or, for 2-D bodies, 2 or 3 (x, y in pixels, score).
+
+    Raises:
+        ValueError: another shape or type.
+    """
+    data = np.asarray(data)
+    body, V = recipe.body, recipe.skeleton.num_joint
+    data = data[None] if data.ndim == 3 else data
+    if data.dtype.kind not in "fiu" or data.ndim != 4 or data.shape[2] != V or data.shape[3] not in (2, 3):
+        if settings.layout is None or data.ndim != 4:
+            raise PoseFileError(f"expected an array (T, {V}, C) or (M, T, {V}, C) of numbers, got {data.shape}")
+    points = np.array(data, np.float32)
+    score = None
+    if body.is_flat and points.shape[3] == 3:
+        points, score = points[..., :2], points[..., 2]
+    points[(points == 0).all(-1)] = np.nan
+    layout = settings.layout or body.layout
+    facts = Facts("array", layout, axes="image" if body.is_flat else "kinect", units="px" if body.is_flat else "m")
+    facts.joints = recipe.skeleton.joints if layout is None else ()
+    tracks = tuple(str(m + 1) for m in range(len(points)))
+    return Recording(points.copy(), score, tracks, np.arange(points.shape[1]), facts).check()
+
+
+def clips_of_recording(
+    source: str, recording: Recording, recipe: Recipe, settings: Settings, pad: int | None
+) -> list[Clip]:
+    """The clips of a recording: one, or one per window and person.
+
+    pad: windows are repeated to this number of frames, for networks that were trained on padded clips; a window is
+    never filled with zeros, because networks then recognize the padding.
+
+    Raises:
+        PoseFileError: the recording does not fit the network.
+    """
+    if settings.image_size is not None and recording.facts.image_size is None:
+        recording = replace(recording, facts=replace(recording.facts, image_size=settings.image_size))
+    found = to_body(recording, recipe.body, settings.layout, settings.mirror)
+    rate = rate_of(found.facts, settings.rate)
+    window = settings.window
+    if window == 0:
+        window = typical_window(recipe)
+    each = settings.persons == "each" or (settings.persons == "auto" and window is not None)
+    seen = ~np.isnan(found.points).any(-1)  # (M, T, V)
+    points = fill(found.points.copy(), found.score, rate, recipe.skeleton, recipe.body.is_flat)
+    complete = replace(found, points=points)
+    clips, refused = [], []
+    for begin, end in windows(len(recording.frames), rate, window, settings.stride):
+        chosen = [[m] for m in range(len(points))] if each else [list(range(len(points)))]
+        for persons in chosen:
+            visible = seen[persons, begin:end].any(-1)
+            if not visible.any() or (each and window is not None and visible.mean() < LEAST_SEEN):
+                continue
+            part = part_of(complete, persons, begin, end, recipe.rate, rate)
+            try:
+                prepared = recipe.prepare(part)
+            except PoseFileError as error:
+                refused.append(error)
+                continue
+            if pad is not None and window is not None and prepared.frames.shape[1] < pad:
+                prepared.frames = prepared.frames[:, np.arange(pad) % prepared.frames.shape[1]]
+            observed = float(seen[persons, begin:end][visible].mean())
+            person = recording.tracks[persons[0]] if each else ""
+            notes = tuple(found.facts.guessed)
+            clips.append(
+                Clip(source, person, begin / rate, end / rate, prepared, observed, len(found.facts.imputed), notes)
+            )
+    if not clips:
+        raise refused[0] if refused else PoseFileError("expected a person in half of the frames of a window, got none")
+    return clips
+
+
+def typical_window(recipe: Recipe) -> float:
+    """Seconds of the median training clip; raises PoseFileError if the checkpoint does not hold it."""
+    lengths, rate = recipe.facts.get("lengths"), recipe.rate
+    if not lengths or not rate:
+        raise PoseFileError(
+            "window: expected a number of seconds, because the checkpoint does not hold that of its clips"
+        )
+    return lengths[1] / rate
+
+
+def windows(T: int, rate: float, window: float | None, stride: float | None) -> Iterator[tuple[int, int]]:
+    """(first frame, frame after the last) of each window; the last one ends with the recording."""
+    if window is None or T <= round(window * rate):
+        yield 0, T
+        return
+    length, step = max(1, round(window * rate)), (stride or window / 10) * rate
+    count = int((T - length) / step + ONE_WINDOW) + 1
+    begins = sorted({*(round(i * step) for i in range(count)), T - length})
+    yield from ((begin, begin + length) for begin in begins if begin + length <= T)
+
+
+def part_of(
+    recording: Recording, persons: list[int], begin: int, end: int, target: float | None, rate: float
+) -> Recording:
+    """Some persons in some frames, at the frame rate of the training. Frames without any of them are left out."""
+    points = recording.points[persons, begin:end]
+    score = None if recording.score is None else recording.score[persons, begin:end]
+    if len(persons) == 1:
+        shown = ~np.isnan(points[0]).all((1, 2))
+        points, score = points[:, shown], None if score is None else score[:, shown]
+    if target is not None:
+        points = resample(points, rate, target)
+        score = None if score is None else resample(score, rate, target)
+    tracks = tuple(recording.tracks[m] for m in persons)
+    return Recording(points, score, tracks, np.arange(points.shape[1]), recording.facts)

@@ -1,0 +1,217 @@
+"""Trained networks that label recordings: loaded once, called for files, arrays and streams of frames."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.poses.recording import Recording
+from torchlight.config.options import Config, ConfigError
+from torchlight.fusion.fuse import PRESETS, preset_weights, softmax
+from torchlight.predict.clips import Clip, Settings, clips_of_file, clips_of_recording, recording_of_array
+from torchlight.predict.load import TrainedStream, open_stream
+from torchlight.training import engine
+from torchlight.training.device import autocast, choose_device
+from torchlight.training.experiment import PooledFeatures
+
+Source = str | Path | np.ndarray | Recording
+
+
+@dataclass
+class Prediction:
+    """What the networks say about one clip.
+
+    source: the file. person: the id of the track, "" for a whole scene. begin, end: seconds. probabilities, scores:
+    (num_class,); scores are logits, or probabilities where a test sees several samples of a clip. observed, imputed,
+    notes: see `torchlight.predict.clips.Clip`. features: (C,) if asked for.
+    """
+
+    source: str
+    person: str
+    begin: float
+    end: float
+    probabilities: np.ndarray
+    scores: np.ndarray
+    class_names: Sequence[str]
+    observed: float = 1.0
+    imputed: int = 0
+    notes: tuple[str, ...] = ()
+    features: np.ndarray | None = None
+
+    @property
+    def label(self) -> int:
+        """The number of the most probable class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def name(self) -> str:
+        """The name of the most probable class."""
+        return self.class_names[self.label]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable class."""
+        return float(self.probabilities[self.label])
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable classes with their probabilities, most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.class_names[i], float(self.probabilities[i])) for i in order]
+
+
+class Recognizer:
+    """One trained network, or the streams of an ensemble.
+
+    weights: checkpoint files. config: the configuration of the training, for checkpoints of other programs; those of
+    this one hold it. device: as `--device`; default: GPU 0 if there is one. alpha: a weight for each stream; default:
+    those of `preset`. ema: use the moving average of the weights. recipe: how the training clips were prepared, for
+    data that does not say it.
+
+    Raises:
+        ValueError: a checkpoint cannot be read, does not say enough, or does not fit the others.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | Sequence[str | Path],
+        config: Config | str | Path | None = None,
+        device: str | None = None,
+        alpha: Sequence[float] = (),
+        preset: str = "ctrgcn",
+        ema: bool = False,
+        recipe: str | None = None,
+    ):
+        files = [weights] if isinstance(weights, str | Path) else list(weights)
+        if not files:
+            raise ValueError("weights: expected at least one checkpoint, got none")
+        if config is not None and not isinstance(config, Config):
+            from torchlight.config.load import load_config
+
+            config = load_config(config, {"phase": "predict"})
+        changes = {} if recipe is None else {"recipe": recipe}
+        words = [] if device is None else device.split()
+        place = choose_device(config if config is not None and not words else Config(device=words))
+        self.streams = [open_stream(file, config, place, changes, ema) for file in files]
+        self.device = place
+        self._check_streams()
+        self.space, self.alpha = self._fusion(alpha, preset)
+
+    def _check_streams(self) -> None:
+        """Raise ValueError for streams of different classes or bodies."""
+        first = self.streams[0]
+        for other in self.streams[1:]:
+            if other.num_class != first.num_class or other.facts.get("class_names") != first.facts.get("class_names"):
+                raise ValueError(f"{other.path}: expected the {first.num_class} classes of {first.path}, got others")
+            if other.recipe.skeleton.joints != first.recipe.skeleton.joints:
+                raise ValueError(f"{other.path}: expected the body {first.recipe.skeleton.name}, got another")
+        self.class_names = first.facts.get("class_names") or [str(i) for i in range(first.num_class)]
+        if len(self.class_names) != first.num_class:
+            raise ValueError(f"{first.path}: expected {first.num_class} class names, got {len(self.class_names)}")
+
+    def _fusion(self, alpha: Sequence[float], preset: str) -> tuple[str, np.ndarray]:
+        """The space of the fusion, and a weight for each stream."""
+        if preset not in PRESETS:
+            raise ValueError(f"preset: expected {', '.join(PRESETS)}, got {preset!r}")
+        if len(self.streams) == 1:
+            return "logits", np.ones(1)
+        if len(alpha):
+            if len(alpha) != len(self.streams) or not np.isfinite(alpha).all() or not np.sum(alpha) > 0:
+                raise ValueError(f"alpha: expected {len(self.streams)} weights with a sum above 0, got {list(alpha)}")
+            return PRESETS[preset].space, np.asarray(alpha, np.float64)
+        return PRESETS[preset].space, np.array(preset_weights(preset, [s.config.modality for s in self.streams]))
+
+    def predict(
+        self, source: Source | Sequence[Source], settings: Settings | None = None, features: bool = False
+    ) -> list[Prediction]:
+        """Predictions of a source or several: of each clip, and with windows or `persons="each"` of each person.
+
+        source: a pose file, an array (T, V, C) or (M, T, V, C) of the body of the network (see
+        `torchlight.predict.clips.recording_of_array`), or a Recording.
+
+        Raises:
+            ValueError: a source cannot be read, or does not fit the network; the message names the file.
+        """
+        sources = list(source) if isinstance(source, list | tuple) else [source]
+        settings = settings or Settings()
+        per_stream = [
+            [clip for one in sources for clip in self.clips(stream, one, settings)] for stream in self.streams
+        ]
+        return self.predict_clips(per_stream, features)
+
+    def clips(self, stream: TrainedStream, source: Source, settings: Settings) -> list[Clip]:
+        """The clips of a source as a stream sees them."""
+        if isinstance(source, str | Path):
+            return clips_of_file(Path(source), stream.recipe, settings, stream.repeated_to)
+        name = "array"
+        if isinstance(source, np.ndarray):
+            source = recording_of_array(source, stream.recipe, settings)
+        return clips_of_recording(name, source, stream.recipe, settings, stream.repeated_to)
+
+    def predict_clips(self, per_stream: list[list[Clip]], features: bool = False) -> list[Prediction]:
+        """Predictions of prepared clips; one list for each stream, of equal length and order."""
+        places = [[(clip.source, clip.person, clip.begin) for clip in clips] for clips in per_stream]
+        if any(found != places[0] for found in places):
+            raise ValueError(f"{places[0][0][0]}: expected the same clips for all streams, got different ones")
+        results = [score(stream, clips) for stream, clips in zip(self.streams, per_stream, strict=True)]
+        scores, probabilities = self._fuse(results)
+        pooled = (
+            [score(stream, clips, True)[0] for stream, clips in zip(self.streams, per_stream, strict=True)]
+            if features
+            else None
+        )
+        rows = None if pooled is None else np.concatenate(pooled, 1)
+        return [
+            Prediction(
+                clip.source,
+                clip.person,
+                clip.begin,
+                clip.end,
+                probabilities[i],
+                scores[i],
+                self.class_names,
+                clip.observed,
+                clip.imputed,
+                clip.notes,
+                None if rows is None else rows[i],
+            )
+            for i, clip in enumerate(per_stream[0])
+        ]
+
+    def _fuse(self, results: list[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+        """(scores, probabilities) of the clips (n, num_class), from those of each stream."""
+        if len(results) == 1:
+            scores, done = results[0]
+            return scores, scores.astype(np.float64) if done else softmax(scores.astype(np.float64))
+        share = self.alpha / self.alpha.sum()
+        if self.space == "logits" and not any(done for _, done in results):
+            scores = sum(w * found.astype(np.float64) for w, (found, _) in zip(share, results, strict=True))
+            return scores, softmax(scores)
+        each = [found.astype(np.float64) if done else softmax(found.astype(np.float64)) for found, done in results]
+        fused = sum(w * found for w, found in zip(share, each, strict=True))
+        return fused, fused
+
+
+def chunks(items: list, size: int) -> Iterator[list]:
+    """Consecutive parts of a list."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def score(stream: TrainedStream, clips: list[Clip], features: bool = False) -> tuple[np.ndarray, bool]:
+    """Scores (n, num_class) float32 of one stream, or pooled features (n, C); and whether they are probabilities."""
+    config, found, done = stream.config, [], False
+    network = PooledFeatures(stream.model) if features else stream.model
+    for part in chunks(clips, config.test_batch_size):
+        feeder = stream.feed(part)
+        batch = [feeder.batch(list(range(len(part))), 0)]
+        result = engine.evaluate(
+            network, stream.objective, batch, stream.device, partial(autocast, config, stream.device), features
+        )
+        found.append(result.scores)
+        done = result.probabilities
+    scores = np.concatenate(found)
+    if not np.isfinite(scores).all():
+        raise ConfigError([f"{stream.path}: expected finite scores, got others; try --precision float32"])
+    return scores, done
