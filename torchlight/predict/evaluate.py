@@ -11,6 +11,7 @@ no segments there. Segments of several persons are evaluated one person at a tim
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_truth(path: str | Path, class_names: Sequence[str]) -> dict[str, list[S
                 if len(cells) != len(head):
                     raise ValueError(f"{where}: expected {counted(len(head), 'value')}, got {len(cells)}")
                 row = dict(zip(head, cells, strict=True))
-                found.setdefault(row.get("recording", ""), []).append(_segment(where, row, known))
+                found.setdefault(row.get("recording", "").strip(), []).append(_segment(where, row, known))
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: not a CSV file ({error})") from error
     return found
@@ -86,7 +87,7 @@ def _segment(where: str, row: dict[str, str], known: dict[str, int]) -> Segment:
     label = row["label"] if row["label"] in known else row["label"].strip()
     if label not in known:
         raise ValueError(f"{where}: label: unknown class {quote(label)}; {printable(nearest(label, known))}")
-    person = row.get("person", "") or row.get("track", "")
+    person = row.get("person", row.get("track", "")).strip()
     return Segment(*limits, known[label], 1.0, 1.0, person)
 
 
@@ -265,8 +266,9 @@ def evaluate(
     for name in truth:
         if name not in times:
             raise ValueError(f"recording: {quote(name)} was not predicted; {printable(nearest(name, times))}")
-    truth = {name: maximal(truth.get(name, ()), background, name) for name in times}
-    predicted = {name: maximal(predicted.get(name, ()), background, name) for name in times}
+    truth, predicted = (
+        {name: maximal(segments.get(name, ()), background, name) for name in times} for segments in (truth, predicted)
+    )
     accuracy, without_background = frame_accuracy(truth, predicted, times)
     figures: dict[str, Any] = {
         "recordings": len(times),
@@ -290,15 +292,26 @@ def table(figures: Mapping[str, Any]) -> str:
     return markdown_table(["figure", "value"], ([name, _cell(value)] for name, value in figures.items()))
 
 
-def class_table(truth: Segments, predicted: Segments, class_names: Sequence[str], threshold: float = 0.5) -> str:
-    """Numbers of segments and average precision at an IoU threshold, of every class that occurs, as a table."""
-    counts = [np.zeros(len(class_names), int) for _ in (truth, predicted)]
-    for count, segments in zip(counts, (truth, predicted), strict=True):
-        np.add.at(count, [s.label for items in segments.values() for s in items], 1)
+def class_table(
+    truth: Segments,
+    predicted: Segments,
+    class_names: Sequence[str],
+    background: int | None = None,
+    threshold: float = 0.5,
+) -> str:
+    """Numbers of segments and average precision at an IoU threshold, of every class that occurs, as a table.
+
+    Raises:
+        ValueError: segments of a recording overlap.
+    """
+    truth, predicted = (
+        {name: maximal(items, background, name) for name, items in segments.items()} for segments in (truth, predicted)
+    )
+    counts = [Counter(s.label for items in segments.values() for s in items) for segments in (truth, predicted)]
     ap = average_precisions(truth, predicted, threshold)
     rows = (
-        [shorten(str(class_names[i]), 40), counts[0][i], counts[1][i], _cell(ap.get(i, math.nan))]
-        for i in np.flatnonzero(counts[0] + counts[1])
+        [shorten(str(class_names[i]), 40).replace("|", "\\|"), *(n[i] for n in counts), _cell(ap.get(i, math.nan))]
+        for i in sorted(counts[0] | counts[1])
     )
     return markdown_table(["class", "true", "predicted", f"AP@{threshold:g}"], rows)
 

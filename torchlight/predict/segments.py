@@ -128,8 +128,8 @@ def find_segments(
     none is shorter than `shortest`; a segment without neighbors is removed if it is shorter, and every segment whose
     mean is below `threshold` after merging.
 
-    A row of NaN or a gap of more than `MAX_GAP` seconds and 2.5 frames ends a segment. The last frame lasts for the
-    median step, so two frames are needed.
+    A row of NaN or a gap of more than `MAX_GAP` seconds and 2.5 frames ends a segment. Its last frame lasts
+    for the median step, at most until the next frame; the step needs two frames.
 
     Args:
         p: (T, K) probabilities, or rows of NaN.
@@ -145,13 +145,14 @@ def find_segments(
     if len(times) < 2:
         return []
     step = float(np.median(np.diff(times)))
+    ends = np.minimum(times + step, np.append(times[1:], np.inf))
     nothing = np.full(len(p), float(threshold))
     if background is not None:
         nothing, p[:, background] = np.maximum(nothing, p[:, background]), 0
     p = np.column_stack([p, nothing])
     found = []
     for begin, end in _stretches(p, times, max(MAX_GAP, 2.5 * step)):
-        q, borders = p[begin:end], np.append(times[begin:end], times[end - 1] + step)
+        q, borders = p[begin:end], np.append(times[begin:end], ends[end - 1])
         first, labels = _merge(*_runs(viterbi(q, switch_cost / step)), q, borders, shortest)
         for a, b, label in zip(first, first[1:], labels, strict=False):
             values = q[a:b, label]
