@@ -28,6 +28,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "training",
     "fusion",
     "report",
+    "predict",
     "commands",
 )
 ENTRIES = ("main.py", "ensemble.py")
