@@ -31,7 +31,8 @@ ASSUMED_RATE = 30.0
 
 @dataclass
 class Track:
-    """A person who is being followed. name: a number from 1 in the order of the first detections."""
+    """A person who is being followed. name: a number from 1 in the order of the first detections. number: one in the
+    order of confirmation, 0 before."""
 
     name: int
     first: float  # time of the first detection
@@ -39,11 +40,12 @@ class Track:
     time: float  # of the last detection
     velocity: np.ndarray  # (C,) per unit of time
     hits: int = 1
+    number: int = 0
 
     @property
     def confirmed(self) -> bool:
         """Whether it has enough detections to be a person and no false detection."""
-        return self.hits >= BORN_HITS
+        return self.number > 0
 
 
 class Tracker:
@@ -61,7 +63,7 @@ class Tracker:
         self.sigma, self.rate = sigma, rate
         self.alive: list[Track] = []
         self.ended: list[Track] = []  # confirmed tracks that ended at the last update
-        self.count = 0
+        self.count = self.confirmed = 0
 
     def update(self, time: float, persons: Sequence[Detection]) -> list[tuple[Track, Detection]]:
         """The persons of the next frame who belong to confirmed tracks; times must increase."""
@@ -82,6 +84,9 @@ class Tracker:
                 assert time > t.time, f"time went back from {t.time} to {time}"
                 t.velocity = shift(location(t.last), location(person)) / (time - t.time)
                 t.last, t.time, t.hits = person, time, t.hits + 1
+                if t.hits == BORN_HITS:
+                    self.confirmed += 1
+                    t.number = self.confirmed
             found.append((t, person))
         return found
 
