@@ -64,18 +64,28 @@ class Tracker:
         self.alive: list[Track] = []
         self.ended: list[Track] = []  # confirmed tracks that ended at the last update
         self.count = self.confirmed = 0
+        self.time: float | None = None  # of the last update
 
     def update(self, time: float, persons: Sequence[Detection]) -> list[tuple[Track, Detection]]:
         """The persons of the next frame who belong to confirmed tracks; times must increase."""
         return [(t, person) for t, person in self.follow(time, persons) if t.confirmed]
 
-    def follow(self, time: float, persons: Sequence[Detection]) -> list[tuple[Track, Detection]]:
-        """As `update`, with the persons of tracks that are not confirmed yet."""
+    def follow(
+        self, time: float, persons: Sequence[Detection], pause: float | None = None
+    ) -> list[tuple[Track, Detection]]:
+        """As `update`, with the persons of tracks that are not confirmed yet. pause: units of time in which nobody
+        looked, for poses differ more after a long one; by default since the last update."""
         expired = [t for t in self.alive if self._expired(t, time)]
         self.ended = [t for t in expired if t.confirmed]
         self.alive = [t for t in self.alive if all(t is not e for e in expired)]
         found = []
-        for t, person in _assign(self.alive, without_ghosts(persons, self.sigma), time, self.rate, self.sigma):
+        if pause is None:
+            pause = 0.0 if self.time is None else time - self.time
+        self.time = time
+        slow = pause / self.rate / JUMP_SECONDS
+        wide = self.sigma * max(slow, 1) ** 0.5
+        kept = without_ghosts(persons, self.sigma)
+        for t, person in _assign(self.alive, kept, time, self.rate, wide, slow > 1):
             if t is None:
                 self.count += 1
                 t = Track(self.count, time, person, time, np.zeros(location(person).shape[1]))
@@ -106,7 +116,7 @@ def track(detections: Detections) -> Recording:
     sigma = joint_sigmas(detections.facts, len(persons[0].points) if persons else 0)
     tracker = Tracker(sigma, detections.facts.rate or ASSUMED_RATE)
     numbers = sorted(detections.frames)
-    found = {number: tracker.follow(number, detections.frames[number]) for number in numbers}
+    found = {number: tracker.follow(number, detections.frames[number], pause=1) for number in numbers}
     short = len(numbers) < BORN_HITS
     kept = sorted({t.name for pairs in found.values() for t, _ in pairs if t.confirmed or short})
     if tracker.count and not kept:
@@ -176,21 +186,22 @@ def without_ghosts(persons: Sequence[Detection], sigma: np.ndarray) -> list[Dete
 
 
 def _assign(
-    alive: list[Track], persons: list[Detection], time: float, rate: float, sigma: np.ndarray
+    alive: list[Track], persons: list[Detection], time: float, rate: float, sigma: np.ndarray, slow: bool
 ) -> list[tuple[Track | None, Detection]]:
-    """Each person with the track it continues, or None."""
+    """Each person with the track it continues, or None. slow: the pause since the frame before is long; the velocity is
+    then uncertain, so that who stayed in place is accepted, too."""
     owner: list[Track | None] = [None] * len(persons)
     if alive and persons:
         score = np.zeros((len(alive), len(persons)))
         for i, t in enumerate(alive):
             last = location(t.last)
-            expected = last + t.velocity * (time - t.time)
+            expected = [last + t.velocity * (time - t.time), *([last] if slow else [])]
             height = np.nanmax(last[:, 1]) - np.nanmin(last[:, 1])
             for j, person in enumerate(persons):
                 jump = np.linalg.norm(shift(last, location(person)))
                 if jump > height * max((time - t.time) / rate, JUMP_SECONDS) / JUMP_SECONDS:
                     continue
-                score[i, j] = similarity(location(person), expected, sigma)
+                score[i, j] = max(similarity(location(person), pose, sigma) for pose in expected)
         for i, j in zip(*linear_sum_assignment(-score), strict=True):
             if score[i, j] >= ACCEPT:
                 owner[j] = alive[i]
