@@ -1,11 +1,12 @@
 """Where a body is: the path of root-relative 3-D points, restored from the image by weak perspective.
 
 World landmarks of MediaPipe have their origin between the hips in every frame: who walks or jumps stays in place, and
-two persons stand in each other. The image has the path. With w the x and y of all joints in meters and p the same joints
-in pixels, both relative to the hips, a frame has the scale s = sum(w . p) / sum(p . p) in meters per pixel. Hips at
-the pixel (u, v) of a W x H image are at ((u - W/2) s, (v - H/2) s, f s) in camera axes, with the focal length f in pixels.
+two persons are in the same place. The image has the path. With w the x and y of all joints in meters and p the same
+joints in pixels, both relative to the hips, a frame has the scale s = sum(w . p) / sum(p . p) in meters per pixel. Hips
+at the pixel (u, v) of a W x H image are at ((u - W/2) s, (v - H/2) s, f s) in camera axes, with the focal length f in
+pixels.
 
-s varies by 1 % and more from frame to frame, which at 4 m is 4 cm of depth, so it is smoothed. The focal length is
+s varies by 1 % and more from frame to frame, which at 7 m is 7 cm of depth, so it is smoothed. The focal length is
 assumed; the depth orders persons, it is no measurement.
 """
 

@@ -101,7 +101,9 @@ class Camera:
             now = self._clock()
             start = now if start is None else start
             yield Frame(image, self.read - 1, now - start, now)
-        raise OSError(f"{self.name}: the camera stopped after {self.read} images, and {TRIES} attempts to reopen failed")
+        raise OSError(
+            f"{self.name}: the camera stopped after {self.read} images, and {TRIES} attempts to reopen failed"
+        )
 
     def _image(self) -> np.ndarray | None:
         """The next image, or None."""

@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class PoseEstimator:
         return self.backend.facts
 
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
-        """The persons in an image (H, W, 3) uint8 RGB in an order without meaning; milliseconds: its time, increasing."""
+        """The persons in an image (H, W, 3) uint8 RGB, in an order without meaning; milliseconds: its time."""
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, (image.dtype, image.shape)
         self.facts.image_size = (image.shape[1], image.shape[0])
         self.last = max(self.last + 1, int(milliseconds))  # two frames of a fast camera may share a millisecond
@@ -125,10 +126,10 @@ class MediaPipe:
         )
         try:
             self.landmarker = vision.PoseLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError) as error:
-            where = models[0] if models else "the models of the package"
-            reason = " ".join(str(error).split())
-            raise ValueError(f"--pose-model: {where}: not accepted by MediaPipe ({reason[:200]})") from error
+        except Exception as error:  # of a damaged file, or of a protobuf that does not fit
+            where, reason = models[0] if models else "models of the package", " ".join(str(error).split())[:200]
+            message = f"--pose-model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
+            raise ValueError(f"{message}; if the file is right, repair the packages: {INSTALL}") from error
         self.facts = Facts(f"MediaPipe {self.package.__version__}", "mediapipe_pose_33", axes="camera", units="m")
 
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
@@ -164,7 +165,11 @@ def package_bundle(package: ModuleType) -> bytes:
         raise ValueError(NO_MODELS)
     writer = optional("mediapipe.tasks.python.metadata.metadata_writers.metadata_writer", INSTALL).MetadataWriter
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:  # the models are used in place
+    with (
+        warnings.catch_warnings(),
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle,
+    ):  # models are used in place
+        warnings.simplefilter("ignore")  # of protobuf about MediaPipe
         for name, (path, mean, std) in files.items():
             model = writer.create(bytearray(path.read_bytes())).add_image_input([mean], [std])
             bundle.writestr(name, model.populate()[0])

@@ -63,7 +63,7 @@ class PoseLines:
 
     def _read(self) -> dict[str, Any] | None:
         """The next line that is not empty, or None at the end."""
-        while text := self.file.readline(MAX_LINE + 1):
+        while text := self._text():
             self.line += 1
             if len(text) > MAX_LINE:
                 raise self._fail(f"expected at most {MAX_LINE} characters")
@@ -73,6 +73,12 @@ class PoseLines:
                     raise self._fail(f"expected a JSON object, got {quote(value)}")
                 return value
         return None
+
+    def _text(self) -> str:
+        try:
+            return self.file.readline(MAX_LINE + 1)
+        except UnicodeDecodeError as error:
+            raise self._fail(f"expected UTF-8 text in the lines after this one ({error.reason})") from error
 
     def _describe(self, header: dict[str, Any]) -> None:
         """The facts of the first line."""
@@ -128,6 +134,7 @@ class PoseLines:
         if not isinstance(persons, list) or len(persons) > MAX_PERSONS:
             raise self._fail(f"persons: expected a list of at most {MAX_PERSONS}, got {quote(persons)}")
         found = [self._person(person) for person in persons]
+        found = [person for person in found if np.isfinite(person.points).any()]
         names = [person.track for person in found if person.track is not None]
         if len(set(names)) < len(names):
             raise self._fail(f"id: expected one person per id, got {', '.join(sorted(names)[:8])}")

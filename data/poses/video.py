@@ -85,7 +85,9 @@ def read_video(path: str | Path, models: Sequence[str | Path] = (), persons: int
         facts = replace(estimator.facts, rate=camera.rate)
     seen = sum(bool(found) for found in frames.values())
     if seen < SEEN_SHARE * max(len(frames), 1) or not seen:
-        raise PoseFileError(f"{path}: expected a person in at least {SEEN_SHARE:.0%} of the frames, got {seen} of {len(frames)}")
+        raise PoseFileError(
+            f"{path}: expected a person in at least {SEEN_SHARE:.0%} of the frames, got {seen} of {len(frames)}"
+        )
     recording = track(Detections(frames, facts))
     if is_world(facts):
         recording = with_paths(recording)

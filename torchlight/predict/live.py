@@ -1,6 +1,6 @@
 """The live loop: poses arrive, a stream turns them into labels, and JSON lines leave. It knows no network.
 
-    run(follow(estimate(camera, estimator), estimator.facts), stream, sys.stdout)
+run(follow(estimate(camera, estimator), estimator.facts), stream, sys.stdout)
 """
 
 import json
@@ -89,7 +89,7 @@ def run(
 ) -> dict[str, Any]:
     """Write one JSON line per update of the stream until the moments end or Ctrl-C is pressed; returns the summary.
 
-    Every line is flushed. Each has t (seconds), frame and latency_ms beside what the stream says. header: the first line.
+    Every line is flushed. Each has t (seconds), frame and latency_ms beside what the stream says. header: a first line.
     dropped: how many frames the camera lost. delay: see `sentence`. The log (stderr) gets a line every
     `report_seconds` and at the end.
     """
