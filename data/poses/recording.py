@@ -38,12 +38,16 @@ class Facts:
 @dataclass
 class Detection:
     """One person in one frame: points (V, C) float32 with NaN where a joint was not seen, score (V,) or None, and an
-    id or None."""
+    id or None.
+
+    image: (V, 2) float32, the joints in the image in pixels, where the points are something else (3-D).
+    """
 
     points: np.ndarray
     score: np.ndarray | None = None
     track: str | None = None
     confidence: float = 1.0
+    image: np.ndarray | None = None
 
 
 @dataclass
@@ -52,7 +56,8 @@ class Recording:
 
     points: (M, T, V, C) float32, NaN where a joint was not seen. score: (M, T, V) float32 or None. tracks: the id of
     each person.
-    frames: (T,) int64, the number of each frame in the file. facts: everything else.
+    frames: (T,) int64, the number of each frame in the file. facts: everything else. image: (M, T, V, 2) float32 or
+    None, the joints in the image in pixels, where the points are something else.
     """
 
     points: np.ndarray
@@ -60,6 +65,7 @@ class Recording:
     tracks: tuple[str, ...]
     frames: np.ndarray
     facts: Facts
+    image: np.ndarray | None = None
 
     @property
     def seen(self) -> np.ndarray:
@@ -108,6 +114,8 @@ class Detections:
         points = np.full((len(tracks), len(span), V, C), np.nan, np.float32)
         scored = any(person.score is not None for person in found)
         score = np.zeros(points.shape[:3], np.float32) if scored else None
+        pictured = any(person.image is not None for person in found)
+        image = np.full((*points.shape[:3], 2), np.nan, np.float32) if pictured else None
         best = np.full(points.shape[:2], -np.inf)
         place = {track: m for m, track in enumerate(tracks)}
         for number in numbers:
@@ -117,7 +125,9 @@ class Detections:
                     best[m, t], points[m, t] = person.confidence, person.points
                     if score is not None and person.score is not None:
                         score[m, t] = person.score
-        return Recording(points, score, tuple(map(str, tracks)), span, self.facts)
+                    if image is not None and person.image is not None:
+                        image[m, t] = person.image
+        return Recording(points, score, tuple(map(str, tracks)), span, self.facts, image)
 
 
 def frame_range(numbers: np.ndarray) -> np.ndarray:

@@ -4,12 +4,13 @@ OKS of the COCO evaluation: mean over the joints seen in both poses of exp(-d^2 
 area of the box and k twice the standard deviation of the joint. No appearance model: people who cross may swap.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from data.poses.recording import Detection, Detections, PoseFileError, Recording
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
 
 SIGMAS = {
     "nose": 0.026,
@@ -30,70 +31,120 @@ ASSUMED_RATE = 30.0
 
 @dataclass
 class Track:
-    """A person who is being followed."""
+    """A person who is being followed. name: a number from 1 in the order of the first detections. number: one in the
+    order of confirmation, 0 before."""
 
     name: int
+    first: float  # time of the first detection
     last: Detection
-    number: int  # frame of the last detection
-    velocity: np.ndarray  # (C,) per frame
-    hits: list[tuple[int, Detection]]
-    confirmed: bool = False
+    time: float  # of the last detection
+    velocity: np.ndarray  # (C,) per unit of time
+    hits: int = 1
+    number: int = 0
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it has enough detections to be a person and no false detection."""
+        return self.number > 0
+
+
+class Tracker:
+    """Follows persons from one frame to the next; it keeps one detection per track and forgets tracks that ended.
+
+    sigma: (V,) of `joint_sigmas`. rate: units of time per second; times are frame numbers, or seconds with rate 1.
+
+    >>> walk = np.array([[0, 0], [9, 0], [0, 9], [9, 9]], np.float32)
+    >>> tracker = Tracker(np.full(4, 0.08))
+    >>> [len(tracker.update(t / 30, [Detection(walk + t)])) for t in range(4)]
+    [0, 0, 1, 1]
+    """
+
+    def __init__(self, sigma: np.ndarray, rate: float = 1.0):
+        self.sigma, self.rate = sigma, rate
+        self.alive: list[Track] = []
+        self.ended: list[Track] = []  # confirmed tracks that ended at the last update
+        self.count = self.confirmed = 0
+        self.time: float | None = None  # of the last update
+
+    def update(self, time: float, persons: Sequence[Detection]) -> list[tuple[Track, Detection]]:
+        """The persons of the next frame who belong to confirmed tracks; times must increase."""
+        return [(t, person) for t, person in self.follow(time, persons) if t.confirmed]
+
+    def follow(
+        self, time: float, persons: Sequence[Detection], pause: float | None = None
+    ) -> list[tuple[Track, Detection]]:
+        """As `update`, with the persons of tracks that are not confirmed yet. pause: units of time in which nobody
+        looked, for poses differ more after a long one; by default since the last update."""
+        expired = [t for t in self.alive if self._expired(t, time)]
+        self.ended = [t for t in expired if t.confirmed]
+        self.alive = [t for t in self.alive if all(t is not e for e in expired)]
+        found = []
+        if pause is None:
+            pause = 0.0 if self.time is None else time - self.time
+        self.time = time
+        slow = pause / self.rate / JUMP_SECONDS
+        wide = self.sigma * max(slow, 1) ** 0.5
+        kept = without_ghosts(persons, self.sigma)
+        for t, person in _assign(self.alive, kept, time, self.rate, wide, slow > 1):
+            if t is None:
+                self.count += 1
+                t = Track(self.count, time, person, time, np.zeros(location(person).shape[1]))
+                self.alive.append(t)
+            else:
+                assert time > t.time, f"time went back from {t.time} to {time}"
+                t.velocity = shift(location(t.last), location(person)) / (time - t.time)
+                t.last, t.time, t.hits = person, time, t.hits + 1
+                if t.hits == BORN_HITS:
+                    self.confirmed += 1
+                    t.number = self.confirmed
+            found.append((t, person))
+        return found
+
+    def _expired(self, t: Track, time: float) -> bool:
+        unseen = time - t.time
+        late = time - t.first > BORN_SECONDS * self.rate and unseen > BORN_SECONDS * self.rate
+        return unseen > DEAD_SECONDS * self.rate or (not t.confirmed and late)
 
 
 def track(detections: Detections) -> Recording:
-    """Follow the persons of detections without ids; ids are numbers from 1 in the order of their first frame."""
-    rate = detections.facts.rate or ASSUMED_RATE
-    sigma = joint_sigmas(detections)
-    alive: list[Track] = []
-    finished: list[Track] = []
-    count = 0
-    for number in sorted(detections.frames):
-        expired = [
-            t
-            for t in alive
-            if number - t.number > DEAD_SECONDS * rate or (not t.confirmed and _too_late(t, number, rate))
-        ]
-        finished += expired
-        alive = [t for t in alive if all(t is not e for e in expired)]
-        persons = without_ghosts(detections.frames[number], sigma)
-        for t, person in _assign(alive, persons, number, rate, sigma):
-            if t is None:
-                count += 1
-                alive.append(Track(count, person, number, np.zeros(person.points.shape[1]), [(number, person)]))
-                continue
-            t.velocity = shift(t.last.points, person.points) / max(number - t.number, 1)
-            t.last, t.number = person, number
-            t.hits.append((number, person))
-            t.confirmed = t.confirmed or len(t.hits) >= BORN_HITS
-    short = len(detections.frames) < BORN_HITS
-    if count and not short and not any(t.confirmed for t in finished + alive):
+    """Follow the persons of detections without ids; ids are numbers from 1 in the order of their first frame.
+
+    Raises:
+        PoseFileError: nobody is seen often enough.
+    """
+    persons = [person for found in detections.frames.values() for person in found]
+    sigma = joint_sigmas(detections.facts, len(persons[0].points) if persons else 0)
+    tracker = Tracker(sigma, detections.facts.rate or ASSUMED_RATE)
+    numbers = sorted(detections.frames)
+    found = {number: tracker.follow(number, detections.frames[number], pause=1) for number in numbers}
+    short = len(numbers) < BORN_HITS
+    kept = sorted({t.name for pairs in found.values() for t, _ in pairs if t.confirmed or short})
+    if tracker.count and not kept:
         raise PoseFileError(
             f"expected persons in at least {BORN_HITS} consecutive frames, got single pictures or brief detections"
         )
-    kept = sorted((t for t in finished + alive if t.confirmed or short), key=lambda t: (t.hits[0][0], t.name))
-    frames: dict[int, list[Detection]] = {number: [] for number in detections.frames}
-    for new, t in enumerate(kept, start=1):
-        for number, person in t.hits:
-            frames[number].append(Detection(person.points, person.score, str(new), person.confidence))
+    new = {name: str(i) for i, name in enumerate(kept, start=1)}
+    frames = {
+        number: [replace(person, track=new[t.name]) for t, person in pairs if t.name in new]
+        for number, pairs in found.items()
+    }
     detections.facts.guessed.append("persons were tracked by the similarity of their poses; crossing people may swap")
     return Detections(frames, detections.facts).to_recording()
 
 
-def _too_late(t: Track, number: int, rate: float) -> bool:
-    return number - t.hits[0][0] > BORN_SECONDS * rate and number - t.number > BORN_SECONDS * rate
-
-
-def joint_sigmas(detections: Detections) -> np.ndarray:
-    """(V,) standard deviation of each joint relative to the size of the person."""
+def joint_sigmas(facts: Facts, count: int) -> np.ndarray:
+    """(V,) standard deviation of each of the `count` joints relative to the size of the person."""
     from graph.layouts import layouts
 
-    person = next((person for found in detections.frames.values() for person in found), None)
-    if person is None:
-        return np.zeros(0)
-    names = layouts()[detections.facts.layout].skeleton.joints if detections.facts.layout else detections.facts.joints
-    if len(names) != len(person.points):
-        return np.full(len(person.points), OTHER_SIGMA)
+    names = layouts()[facts.layout].skeleton.joints if facts.layout else facts.joints
+    if len(names) != count:
+        return np.full(count, OTHER_SIGMA)
     return np.array([next((s for word, s in SIGMAS.items() if word in name.lower()), OTHER_SIGMA) for name in names])
+
+
+def location(person: Detection) -> np.ndarray:
+    """Where a person is, (V, C): in the image if that is known, for points may have their origin in the body."""
+    return person.points if person.image is None else person.image
 
 
 def shift(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -123,32 +174,34 @@ def _box_overlap(one: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     return float(inside / union) if union > 0 else 0.0
 
 
-def without_ghosts(persons: list[Detection], sigma: np.ndarray) -> list[Detection]:
+def without_ghosts(persons: Sequence[Detection], sigma: np.ndarray) -> list[Detection]:
     """Persons with any joint, the weaker of two nearly equal poses left out."""
-    seen = [person for person in persons if not np.isnan(person.points).all()]
+    seen = [person for person in persons if not np.isnan(location(person)).all()]
     seen.sort(key=lambda person: -(person.score.mean() if person.score is not None else person.confidence))
     kept: list[Detection] = []
     for person in seen:
-        if all(similarity(person.points, other.points, sigma) <= GHOST for other in kept):
+        if all(similarity(location(person), location(other), sigma) <= GHOST for other in kept):
             kept.append(person)
     return kept
 
 
 def _assign(
-    alive: list[Track], persons: list[Detection], number: int, rate: float, sigma: np.ndarray
+    alive: list[Track], persons: list[Detection], time: float, rate: float, sigma: np.ndarray, slow: bool
 ) -> list[tuple[Track | None, Detection]]:
-    """Each person with the track it continues, or None."""
+    """Each person with the track it continues, or None. slow: the pause since the frame before is long; the velocity is
+    then uncertain, so that who stayed in place is accepted, too."""
     owner: list[Track | None] = [None] * len(persons)
     if alive and persons:
         score = np.zeros((len(alive), len(persons)))
         for i, t in enumerate(alive):
-            expected = t.last.points + t.velocity * (number - t.number)
-            height = np.nanmax(t.last.points[:, 1]) - np.nanmin(t.last.points[:, 1])
+            last = location(t.last)
+            expected = [last + t.velocity * (time - t.time), *([last] if slow else [])]
+            height = np.nanmax(last[:, 1]) - np.nanmin(last[:, 1])
             for j, person in enumerate(persons):
-                jump = np.linalg.norm(shift(t.last.points, person.points))
-                if jump > height * max((number - t.number) / rate, JUMP_SECONDS) / JUMP_SECONDS:
+                jump = np.linalg.norm(shift(last, location(person)))
+                if jump > height * max((time - t.time) / rate, JUMP_SECONDS) / JUMP_SECONDS:
                     continue
-                score[i, j] = similarity(person.points, expected, sigma)
+                score[i, j] = max(similarity(location(person), pose, sigma) for pose in expected)
         for i, j in zip(*linear_sum_assignment(-score), strict=True):
             if score[i, j] >= ACCEPT:
                 owner[j] = alive[i]

@@ -1,0 +1,220 @@
+"""Poses in images: MediaPipe (Tasks API), or RTMPose through rtmlib. Both are optional packages; nothing is downloaded.
+
+    with PoseEstimator() as estimator:
+        persons = estimator.estimate(image, milliseconds=0)
+
+MediaPipe up to 0.10.21 contains its own models; for newer versions the model is a file, `pose_landmarker_full.task`.
+RTMPose needs two files, the detector and the pose network, both as ONNX.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from data.poses.image_files import LAYOUTS
+from data.poses.recording import Detection, Facts
+from torchlight.system.files import read_bytes
+from torchlight.system.text import quote
+
+INSTALL = "pip install -r requirements-video.txt"
+INSTALL_RTMPOSE = "pip install rtmlib onnxruntime"
+MAX_MODEL_BYTES = 512 * 2**20
+BUNDLE = {  # name in a .task file: the model in the package, mean and standard deviation of its input
+    "pose_detector.tflite": ("modules/pose_detection/pose_detection.tflite", 127.5, 127.5),
+    "pose_landmarks_detector.tflite": ("modules/pose_landmark/pose_landmark_full.tflite", 0.0, 255.0),
+}
+NO_MODELS = (
+    "--pose-model: this version of mediapipe contains no models; give a file, such as pose_landmarker_full.task, "
+    "or install mediapipe==0.10.14 (Python up to 3.12)"
+)
+
+
+class Backend(Protocol):
+    """A pose estimator; `facts` describe its points."""
+
+    facts: Facts
+
+    def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]: ...
+
+    def close(self) -> None: ...
+
+
+def optional(name: str, command: str) -> ModuleType:
+    """An optional package.
+
+    Raises:
+        ValueError: it is missing or cannot be loaded; the message has the command that installs it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:  # also a missing library of the system, such as libGL
+        package, reason = name.split(".")[0], " ".join(str(error).split())
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        raise ValueError(
+            f"{package}: {'the package is missing' if missing else f'cannot be loaded ({reason})'}; {command}"
+        ) from error
+
+
+class PoseEstimator:
+    """Persons in images.
+
+    models: nothing for MediaPipe with the models of its package, a `.task` file for MediaPipe, or two `.onnx` files
+    (detector, pose) for RTMPose. persons: at most so many are found. `facts.image_size` is known after the first image.
+
+    Raises:
+        ValueError: a package or a model is missing, or a model is not readable.
+    """
+
+    def __init__(self, models: Sequence[str | Path] = (), persons: int = 2):
+        kinds = [Path(model).suffix.lower() for model in models]
+        if kinds not in ([], [".task"], [".onnx", ".onnx"]):
+            got = ", ".join(map(str, models))
+            raise ValueError(f"--pose-model: expected one .task file or two .onnx files (detector, pose), got {got}")
+        for model in models:
+            if not Path(model).is_file():
+                raise ValueError(f"--pose-model: {model}: no such file")
+        make = RTMPose if len(models) == 2 else MediaPipe
+        self.backend: Backend = make([Path(model) for model in models], persons)
+        self.last = -1
+
+    @property
+    def facts(self) -> Facts:
+        """Layout, axes and units of the points."""
+        return self.backend.facts
+
+    def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
+        """The persons in an image (H, W, 3) uint8 RGB, in an order without meaning; milliseconds: its time."""
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, (image.dtype, image.shape)
+        self.facts.image_size = (image.shape[1], image.shape[0])
+        self.last = max(self.last + 1, int(milliseconds))  # two frames of a fast camera may share a millisecond
+        return self.backend.estimate(np.ascontiguousarray(image), self.last)
+
+    def close(self) -> None:
+        """Free the models."""
+        self.backend.close()
+
+    def __enter__(self) -> "PoseEstimator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MediaPipe:
+    """33 joints: world landmarks in meters and camera axes with the hips at the origin, and their pixels in `image`."""
+
+    def __init__(self, models: Sequence[Path], persons: int):
+        os.environ.setdefault("GLOG_minloglevel", "2")  # else pages of messages of its C++ parts
+        self.package = optional("mediapipe", INSTALL)
+        tasks = optional("mediapipe.tasks.python", INSTALL)
+        vision = optional("mediapipe.tasks.python.vision", INSTALL)
+        bundle = read_bytes(models[0], MAX_MODEL_BYTES) if models else package_bundle(self.package)
+        options = vision.PoseLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_buffer=bundle),
+            running_mode=vision.RunningMode.VIDEO,
+            num_poses=persons,
+        )
+        try:
+            self.landmarker = vision.PoseLandmarker.create_from_options(options)
+        except Exception as error:  # of a damaged file, or of a protobuf that does not fit
+            where, reason = models[0] if models else "models of the package", " ".join(str(error).split())[:200]
+            message = f"--pose-model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
+            raise ValueError(f"{message}; if the file is right, repair the packages: {INSTALL}") from error
+        self.facts = Facts(f"MediaPipe {self.package.__version__}", "mediapipe_pose_33", axes="camera", units="m")
+
+    def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
+        picture = self.package.Image(image_format=self.package.ImageFormat.SRGB, data=image)
+        result = self.landmarker.detect_for_video(picture, milliseconds)
+        size = np.array((image.shape[1], image.shape[0]), np.float32)
+        return [
+            mediapipe_person(world, shares, size)
+            for world, shares in zip(result.pose_world_landmarks, result.pose_landmarks, strict=True)
+        ]
+
+    def close(self) -> None:
+        self.landmarker.close()
+
+
+def mediapipe_person(world: Sequence[Any], shares: Sequence[Any], size: np.ndarray) -> Detection:
+    """The landmarks of one person: attributes x, y, z and visibility; shares: of the image size (width, height)."""
+    points = np.array([(mark.x, mark.y, mark.z) for mark in world], np.float32)
+    score = np.array([mark.visibility for mark in world], np.float32)
+    image = np.array([(mark.x, mark.y) for mark in shares], np.float32) * size
+    return Detection(points, score, confidence=float(score.mean()), image=image.astype(np.float32))
+
+
+def package_bundle(package: ModuleType) -> bytes:
+    """A `.task` file made of the two models in the package, with the metadata that the Tasks API requires.
+
+    Raises:
+        ValueError: this version contains no models.
+    """
+    root = Path(package.__path__[0])
+    files = {name: (root / path, mean, std) for name, (path, mean, std) in BUNDLE.items()}
+    if not all(path.is_file() for path, _, _ in files.values()):
+        raise ValueError(NO_MODELS)
+    writer = optional("mediapipe.tasks.python.metadata.metadata_writers.metadata_writer", INSTALL).MetadataWriter
+    buffer = io.BytesIO()
+    with (
+        warnings.catch_warnings(),
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle,
+    ):  # models are used in place
+        warnings.simplefilter("ignore")  # of protobuf about MediaPipe
+        for name, (path, mean, std) in files.items():
+            model = writer.create(bytearray(path.read_bytes())).add_image_input([mean], [std])
+            bundle.writestr(name, model.populate()[0])
+    return buffer.getvalue()
+
+
+class RTMPose:
+    """Joints of RTMPose in pixels; the layout follows from the output of the pose network."""
+
+    def __init__(self, models: Sequence[Path], persons: int):
+        package = optional("rtmlib", INSTALL_RTMPOSE)
+        optional("onnxruntime", INSTALL_RTMPOSE)
+        self.persons = persons
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # rtmlib prints; standard output may be a file of results
+                self.detector = package.YOLOX(str(models[0]), backend="onnxruntime")
+                self.pose = package.RTMPose(str(models[1]), backend="onnxruntime")
+            self.detector.model_input_size = input_size(self.detector)
+            self.pose.model_input_size = input_size(self.pose)[::-1]  # (width, height)
+            count = self.pose.session.get_outputs()[0].shape[1]
+        except Exception as error:  # rtmlib and onnxruntime raise whatever a damaged file provokes
+            names, reason = " ".join(map(str, models)), " ".join(str(error).split())[:200]
+            raise ValueError(f"--pose-model: {names}: not usable as detector and pose network ({reason})") from error
+        if count not in LAYOUTS:
+            known = ", ".join(map(str, LAYOUTS))
+            raise ValueError(f"--pose-model: {models[1]}: expected a network of {known} joints, got {quote(count)}")
+        self.facts = Facts("RTMPose", LAYOUTS[count], axes="image", units="px")
+
+    def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
+        picture = np.ascontiguousarray(image[..., ::-1])  # rtmlib takes BGR
+        boxes = np.asarray(self.detector(picture), np.float32).reshape(-1, 4)
+        if not len(boxes):  # rtmlib would take the whole image as one person
+            return []
+        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        points, score = self.pose(picture, bboxes=boxes[np.argsort(-area)[: self.persons]])
+        return [
+            Detection(x.astype(np.float32), c.astype(np.float32), confidence=float(c.mean()))
+            for x, c in zip(points, score, strict=True)
+        ]
+
+    def close(self) -> None:
+        del self.detector, self.pose
+
+
+def input_size(network: Any) -> tuple[int, int]:
+    """(height, width) of the images that a network of rtmlib takes."""
+    high, wide = network.session.get_inputs()[0].shape[2:4]
+    return int(high), int(wide)

@@ -1,0 +1,95 @@
+"""Persons in a video or a camera, moment by moment, and a video as a recording."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data.poses.body_path import GUESS, BodyPath, with_paths
+from data.poses.camera import Camera, Frame
+from data.poses.estimator import PoseEstimator
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
+from data.poses.tracking import Tracker, joint_sigmas, track
+
+SEEN_SHARE = 0.1  # of the frames of a video in which somebody must be seen
+
+
+@dataclass
+class Moment:
+    """The persons at one time: seconds from the start and the number of the frame; the image, if there is one, and the
+    clock when it arrived."""
+
+    time: float
+    number: int
+    persons: list[Detection]
+    arrived: float | None = None
+    image: np.ndarray | None = None
+
+
+def estimate(frames: Iterable[Frame], estimator: PoseEstimator) -> Iterator[Moment]:
+    """The persons in each frame, without identity."""
+    for frame in frames:
+        persons = estimator.estimate(frame.image, round(frame.time * 1000))
+        yield Moment(frame.time, frame.number, persons, frame.arrived, frame.image)
+
+
+def follow(moments: Iterable[Moment], facts: Facts) -> Iterator[Moment]:
+    """The same moments, every person with an id that stays: persons without ids are tracked (unconfirmed ones are left
+    out), and world landmarks of MediaPipe are moved to where the person is.
+
+    Raises:
+        PoseFileError: some persons of a moment have ids, others none.
+    """
+    tracker = path = None
+    for moment in moments:
+        persons = moment.persons
+        named = sum(person.track is not None for person in persons)
+        if 0 < named < len(persons):
+            raise PoseFileError(f"frame {moment.number}: expected ids of all persons or of none")
+        if not named:
+            if persons and tracker is None:
+                tracker = Tracker(joint_sigmas(facts, len(persons[0].points)))
+            if len(persons) > 1 and is_world(facts) and persons[0].image is None:
+                raise PoseFileError(f"frame {moment.number}: expected ids: the hips of all persons are at the origin")
+            found = tracker.update(moment.time, persons) if tracker else []
+            persons = [replace(person, track=str(t.number)) for t, person in found]
+        if is_world(facts) and any(person.image is not None for person in persons):
+            if path is None:
+                assert facts.image_size is not None
+                path = BodyPath(facts.image_size)
+                facts.guessed.append(GUESS)
+            persons = [path.move(moment.time, person) for person in persons]
+            for t in tracker.ended if tracker else ():
+                path.forget(str(t.number))
+        yield replace(moment, persons=persons)
+
+
+def is_world(facts: Facts) -> bool:
+    """Whether points are world landmarks of MediaPipe: their origin is between the hips in every frame."""
+    return facts.layout == "mediapipe_pose_33" and facts.axes == "camera" and facts.units == "m"
+
+
+def read_video(path: str | Path, models: Sequence[str | Path] = (), persons: int = 2) -> tuple[str, Recording]:
+    """(name, recording) of a video file; models and persons as in `PoseEstimator`. Shows progress on a terminal.
+
+    Raises:
+        ValueError: the video cannot be read, a package is missing, or persons are seen in too few frames.
+    """
+    path = Path(path)
+    with Camera(str(path)) as camera, PoseEstimator(models, persons) as estimator:
+        bar = tqdm(estimate(camera, estimator), path.name, camera.length or None, disable=not sys.stderr.isatty())
+        frames = {moment.number: moment.persons for moment in bar}
+        facts = replace(estimator.facts, rate=camera.rate)
+    seen = sum(bool(found) for found in frames.values())
+    if seen < SEEN_SHARE * max(len(frames), 1) or not seen:
+        raise PoseFileError(
+            f"{path}: expected a person in at least {SEEN_SHARE:.0%} of the frames, got {seen} of {len(frames)}"
+        )
+    recording = track(Detections(frames, facts))
+    if is_world(facts):
+        recording = with_paths(recording)
+        facts.guessed.append(GUESS)
+    return path.stem, recording.check()
