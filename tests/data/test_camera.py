@@ -65,9 +65,7 @@ def test_a_slow_user_of_a_camera_gets_the_newest_image_and_the_others_are_counte
 def test_a_file_can_play_at_its_own_speed(tmp_path):
     (tmp_path / "a.mp4").touch()
     clock = Clock()
-    camera = Camera(
-        str(tmp_path / "a.mp4"), True, lambda _: Capture(range(30), 10.0), clock=clock, sleep=clock.sleep
-    )
+    camera = Camera(str(tmp_path / "a.mp4"), True, lambda _: Capture(range(30), 10.0), clock=clock, sleep=clock.sleep)
     frames = list(camera)
     assert len(frames) + camera.dropped == 30 and frames[-1].number == 29 and frames[-1].time == pytest.approx(2.9)
     assert clock.now == pytest.approx(2.9) and all(f.arrived == pytest.approx(f.time) for f in frames)

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data.poses.recording import Recording
+from data.poses.recording import Facts, Recording
 from torchlight.config.options import Config, ConfigError
 from torchlight.fusion.fuse import PRESETS, preset_weights, softmax
 from torchlight.predict.clips import Clip, Settings, clips_of_file, clips_of_recording, recording_of_array
 from torchlight.predict.load import TrainedStream, open_stream
+from torchlight.predict.stream import Stream
 from torchlight.training import engine
 from torchlight.training.device import autocast, choose_device
 from torchlight.training.experiment import PooledFeatures
@@ -148,6 +150,14 @@ class Recognizer:
         if isinstance(source, np.ndarray):
             source = recording_of_array(source, stream.recipe, settings)
         return clips_of_recording(name, source, stream.recipe, settings, stream.repeated_to)
+
+    def stream(self, facts: Facts | None = None, settings: Settings | None = None, **options: Any) -> Stream:
+        """Predictions for frames that arrive one after the other: `stream.push(seconds, frame)`.
+
+        facts: layout, axes and units of the poses; default: those of the body of the network. settings: window, stride
+        and persons. options: see `torchlight.predict.stream.Stream`.
+        """
+        return Stream(self, facts, settings, **options)
 
     def predict_clips(self, per_stream: list[list[Clip]], features: bool = False) -> list[Prediction]:
         """Predictions of prepared clips; one list for each stream, of equal length and order."""

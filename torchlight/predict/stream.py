@@ -1,0 +1,206 @@
+"""Labels while a recording goes on: a ring buffer of poses per person and a prediction every stride."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.poses.convert import MAX_GAP
+from data.poses.recording import Detection, Facts, PoseFileError, Recording
+from torchlight.predict.clips import Clip, Settings, clips_of_recording, typical_window
+from torchlight.predict.segments import Hysteresis
+
+if TYPE_CHECKING:
+    from torchlight.predict.recognizer import Prediction, Recognizer
+
+FORGOTTEN = 1.0  # seconds after which a person who is not seen is lost
+GRID_RATE = 30.0  # frames per second that are predicted, where the rate of the training is not known
+LEAST_WINDOW = 0.5  # share of the window that a person must have been seen for a first prediction
+
+
+class Buffer:
+    """The poses of one person in the last seconds."""
+
+    def __init__(self) -> None:
+        self.time: deque[float] = deque()
+        self.points: deque[np.ndarray] = deque()
+        self.score: deque[np.ndarray | None] = deque()
+
+    def add(self, time: float, person: Detection, oldest: float) -> None:
+        """Add a pose and forget those before `oldest`."""
+        self.time.append(time)
+        self.points.append(np.asarray(person.points, np.float32))
+        self.score.append(person.score)
+        while self.time[0] < oldest:
+            for values in (self.time, self.points, self.score):
+                values.popleft()
+
+    def sample(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Points (T, V, C) and scores (T, V) at these times: linear between two poses, NaN in longer gaps."""
+        known, points = np.array(self.time), np.stack(self.points)
+        after = np.clip(np.searchsorted(known, times), 1, max(len(known) - 1, 1))
+        before = after - 1 if len(known) > 1 else np.zeros_like(after)
+        after = np.minimum(after, len(known) - 1)
+        width = known[after] - known[before]
+        share = np.clip((times - known[before]) / np.where(width > 0, width, 1), 0, 1)
+        gap = np.where(width > MAX_GAP, np.minimum(abs(times - known[before]), abs(times - known[after])), 0)
+        outside = np.maximum(known[0] - times, times - known[-1])
+        share = share.astype(np.float32)[:, None, None]
+        found = np.where(share == 0, points[before], np.where(share == 1, points[after], 0))
+        inner = (share > 0) & (share < 1)
+        found = np.where(inner, points[before] * (1 - share) + points[after] * share, found)
+        found[(gap > 0.5 / GRID_RATE) | (outside > 1.5 / GRID_RATE)] = np.nan
+        if any(score is None for score in self.score):
+            return found, None
+        scores = np.stack(self.score)
+        return found, scores[before] * (1 - share[..., 0]) + scores[after] * share[..., 0]
+
+
+class Stream:
+    """Predictions of a recognizer for poses that arrive one after the other.
+
+    window, stride: seconds; default: the median length of a training clip, and a tenth of it. facts: layout, axes and
+    units of the poses; default: those of the body of the network. persons: see `Settings`.
+
+    Times decide, not counts: a camera of 12 frames per second and one of 30 give the same input.
+    """
+
+    def __init__(
+        self,
+        recognizer: "Recognizer",
+        facts: Facts | None = None,
+        settings: Settings | None = None,
+        hysteresis: dict[str, Any] | None = None,
+        top_k: int = 5,
+    ):
+        settings = settings or Settings()
+        self.recognizer, self.top_k = recognizer, top_k
+        recipe = recognizer.streams[0].recipe
+        self.rate = recipe.rate or GRID_RATE
+        self.window = settings.window or typical_window(recipe)
+        self.stride = settings.stride or self.window / 10
+        self.settings = replace(settings, window=self.window, stride=None, rate=self.rate, persons="each")
+        self.is_scene = settings.persons == "scene"
+        body = recipe.body
+        flat = ("image", "px") if body.is_flat else ("kinect", "m")
+        self.facts = facts or Facts("frames", body.layout, recipe.skeleton.joints if body.is_own else (), *flat)
+        self.buffers: dict[str, Buffer] = {}
+        self.states: dict[str, Hysteresis] = {}
+        self.hysteresis = hysteresis or {}
+        self.due: float | None = None
+        self.last: float | None = None
+
+    @property
+    def delay(self) -> float:
+        """Seconds by which labels are late on any computer: half of the window, the smoothing and two updates."""
+        options = Hysteresis(**self.hysteresis)
+        return self.window / 2 + options.tau + options.updates * self.stride
+
+    def push(self, time: float, persons: Sequence[Detection] | np.ndarray) -> list[dict[str, Any]]:
+        """The poses at a time in seconds; returns what is known now if a stride has passed, else an empty list.
+
+        persons: detections with ids, or an array (V, C) or (M, V, C) of persons who keep their places. Each result has
+        track, state ("warming up", "label", "nothing" or "lost"), label, p, top, window, observed and imputed.
+
+        Raises:
+            ValueError: the time is not later than before, or the poses do not fit the network.
+        """
+        if self.last is not None and time <= self.last:
+            raise ValueError(f"time: expected more than {self.last:g} seconds, got {time:g}")
+        self.last = time
+        if isinstance(persons, np.ndarray):
+            persons = persons_of_array(persons, self.recognizer.streams[0].recipe.body.is_flat)
+        oldest = time - self.window - MAX_GAP
+        for person in persons:
+            assert person.track is not None, "a person without an id"
+            self.buffers.setdefault(person.track, Buffer()).add(time, person, oldest)
+        updates = self.forget(time)
+        if self.due is None:
+            self.due = time + self.stride
+        if time >= self.due - 1e-9:
+            self.due = max(self.due + self.stride, time)
+            updates += self.update(time)
+        return updates
+
+    def forget(self, time: float) -> list[dict[str, Any]]:
+        """Remove the persons who have not been seen for a while."""
+        lost = [track for track, buffer in self.buffers.items() if time - buffer.time[-1] > FORGOTTEN]
+        for track in lost:
+            del self.buffers[track]
+            self.states.pop(track, None)
+        return [{"track": track, "state": "lost"} for track in lost]
+
+    def update(self, time: float) -> list[dict[str, Any]]:
+        """A prediction for each person who was seen long enough, as one batch."""
+        ready = [t for t, b in self.buffers.items() if time - b.time[0] >= LEAST_WINDOW * self.window - 1e-9]
+        waiting = [{"track": t, "state": "warming up"} for t in self.buffers if t not in ready]
+        if not ready:
+            return waiting
+        per_stream = []
+        for stream in self.recognizer.streams:
+            clips: list[Clip] = []
+            for group in [ready] if self.is_scene else [[track] for track in ready]:
+                clips += self.clips(time, group, stream)
+            per_stream.append(clips)
+        found = self.recognizer.predict_clips(per_stream) if per_stream[0] else []
+        return waiting + [self.result(time, prediction) for prediction in found]
+
+    def clips(self, time: float, tracks: list[str], stream: Any) -> list[Clip]:
+        """The clip of some persons in the window that ends now; none if the network does not take it."""
+        begin = max(time - self.window, min(self.buffers[track].time[0] for track in tracks))
+        times = time - np.arange(int((time - begin) * self.rate + 1e-6) + 1)[::-1] / self.rate
+        sampled = [self.buffers[track].sample(times) for track in tracks]
+        scores = None if any(s is None for _, s in sampled) else np.stack([s for _, s in sampled])
+        points = np.stack([p for p, _ in sampled])
+        facts = replace(self.facts, guessed=[])
+        recording = Recording(points, scores, tuple(tracks), np.arange(len(times)), facts)
+        settings = replace(self.settings, persons="scene" if self.is_scene else "each", window=len(times) / self.rate)
+        try:
+            found = clips_of_recording("stream", recording, stream.recipe, settings, stream.repeated_to)
+        except PoseFileError:
+            if np.isnan(points).all():
+                return []
+            raise
+        for clip in found:
+            clip.begin, clip.end = float(times[0]), float(time)
+        return found
+
+    def result(self, time: float, prediction: "Prediction") -> dict[str, Any]:
+        """An update of one person, with its label after smoothing and hysteresis."""
+        track = prediction.person
+        state = self.states.setdefault(track, Hysteresis(**self.hysteresis))
+        state.update(time, prediction.probabilities)
+        names = prediction.class_names
+        known = {} if state.label is None else {"label": names[state.label], "p": round(float(state.p[state.label]), 4)}
+        return {
+            "track": track,
+            "state": "nothing" if state.label is None else "label",
+            **known,
+            "top": [[name, round(p, 4)] for name, p in prediction.top(self.top_k)],
+            "window": [round(prediction.begin, 3), round(prediction.end, 3)],
+            "observed": round(prediction.observed, 3),
+            "imputed": prediction.imputed,
+        }
+
+
+def persons_of_array(frame: np.ndarray, is_flat: bool) -> list[Detection]:
+    """Persons of a frame (V, C) or (M, V, C), named by their places; those without any joint are left out.
+
+    Raises:
+        ValueError: another shape.
+    """
+    frame = np.asarray(frame, np.float32)
+    frame = frame[None] if frame.ndim == 2 else frame
+    if frame.ndim != 3 or frame.shape[2] not in (2, 3):
+        raise ValueError(f"expected a frame (V, C) or (M, V, C), got {frame.shape}")
+    found = []
+    for number, points in enumerate(frame, start=1):
+        points = points.copy()
+        score = points[:, 2] if is_flat and points.shape[1] == 3 else None
+        points = points[:, :2] if score is not None else points
+        points[(points == 0).all(1)] = np.nan
+        if not np.isnan(points).all():
+            found.append(Detection(points, score, str(number)))
+    return found
