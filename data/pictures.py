@@ -10,11 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from data.poses.recording import Recording
 from feeders.clip_store import ClipStore
 from graph.skeleton import find_skeleton
 from torchlight.system.files import atomic
 from torchlight.system.text import printable
 
+GIF_RATE, MOST_FRAMES = 15, 900  # frames per second of a .gif, and in all
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 
 
@@ -84,3 +86,35 @@ def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full(2, -1.0), np.full(2, 1.0)
     center, half = (seen.min(1) + seen.max(1)) / 2, (seen.max(1) - seen.min(1)).max() * 0.55 + 1e-6
     return center - half, center + half
+
+
+def animate(
+    recording: Recording, bones: tuple[tuple[int, int], ...], caption: Callable[[float], str], out: Path
+) -> None:
+    """Write a recording as a moving .gif, each person in a color, with a text for each time in seconds."""
+    flat = recording.facts.axes == "image"
+    points = np.nan_to_num(recording.points[..., :2]).transpose(3, 1, 2, 0)  # (2, T, V, M)
+    seen = (points != 0).any(0)
+    points[0] *= 1 if flat else -1  # the left of a sensor is the right of its picture
+    points[1] *= -1 if flat else 1
+    low, high = _limits(points * seen)
+    rate = recording.facts.rate or 30.0
+    step = max(1, round(rate / GIF_RATE), -(-points.shape[1] // MOST_FRAMES))
+    times = range(0, points.shape[1], step)
+    figure, axes = plt.subplots(figsize=(4, 4.4))
+
+    def draw_frame(number: int) -> None:
+        t = times[number]
+        axes.clear()
+        draw(axes, points[:, t], bones)
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[])
+        axes.set_title(
+            "\n".join([f"{t / rate:.1f} s", *map(printable, caption(t / rate).split("\n"))]),
+            fontsize=9,
+            parse_math=False,
+        )
+
+    try:
+        _write_gif(figure, draw_frame, len(times), out, max(1, round(rate / step)))
+    finally:
+        plt.close(figure)

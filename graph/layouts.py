@@ -18,6 +18,8 @@ from torchlight.system.text import nearest
 from torchlight.system.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("layouts.yaml")
+MOST_NAMED = 0.75  # share of the joints of a layout whose names a file must have
+BETWEEN = "kinect_v2_25"  # most layouts have a map to it
 STEP = re.compile(r"(\d+)=([^|!]+)(?:\|([^!]+))?(!?)")
 RULE = re.compile(r"(mean|seen|extend)\((.+)\)")
 
@@ -63,17 +65,24 @@ class Step:
 
 @dataclass(frozen=True)
 class LayoutMap:
-    """From one layout to another."""
+    """From one layout to another; `before`: a map that makes the source of the steps from the joints of `source`."""
 
     source: Layout
     target: Layout
     steps: tuple[Step, ...]
+    before: "LayoutMap | None" = None
 
     @property
     def imputed(self) -> tuple[str, ...]:
         """Names of the joints that no sensor measured."""
         joints = self.target.skeleton.joints
-        return tuple(joints[step.joint] for step in sorted(self.steps, key=lambda step: step.joint) if step.imputed)
+        return tuple(joints[step.joint] for step in sorted(self.steps, key=lambda s: s.joint) if self._is_imputed(step))
+
+    def _is_imputed(self, step: Step) -> bool:
+        if step.imputed or self.before is None:
+            return step.imputed
+        joints, made = self.before.target.skeleton.joints, self.before.imputed
+        return any(place == "s" and joints[joint] in made for place, joint in step.rule.of)
 
     def apply(self, points: np.ndarray, score: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Points (..., V, C) with NaN where a joint was not seen, scores (..., V) -> the same of the target layout.
@@ -81,6 +90,8 @@ class LayoutMap:
         A copied joint keeps its score; mean and extend take the smallest score of their joints, seen the mean of those
         seen.
         """
+        if self.before is not None:
+            points, score = self.before.apply(points, score)
         shape = (*points.shape[:-2], self.target.num_joint)
         made = np.full((*shape, points.shape[-1]), np.nan, points.dtype)
         scores = None if score is None else np.zeros(shape, score.dtype)
@@ -163,6 +174,22 @@ def words_of(joint: str) -> frozenset[str]:
     return frozenset(same.get(w, side.get(w, w)) for w in words)
 
 
+def nearest_layout(names: Sequence[str]) -> tuple[Layout, list[int]] | None:
+    """The layout of which most joints have one of these names, with the place of each of its joints in `names` (-1: not
+    there); None if no layout has MOST_NAMED of its joints there, shoulders and hips among them."""
+    wanted = [words_of(name) for name in names]
+    found = []
+    for layout in layouts().values():
+        own = [words_of(joint) for joint in layout.skeleton.joints]
+        places = [wanted.index(words) if words in wanted else -1 for words in own]
+        trunk = [i for i, words in enumerate(own) if words & {"shoulder", "hip"} and words & {"left", "right"}]
+        share = sum(place >= 0 for place in places) / len(places)
+        if share >= MOST_NAMED and len(trunk) >= 4 and all(places[i] >= 0 for i in trunk):
+            found.append((share, layout, places))
+    best = max(found, key=lambda item: (item[0], item[1].num_joint), default=None)
+    return None if best is None else best[1:]
+
+
 def layout_of_names(names: Sequence[str]) -> Layout | None:
     """The layout whose joints have these names in this order, in any usual spelling; None if there is none."""
     wanted = [words_of(name) for name in names]
@@ -174,7 +201,8 @@ def layout_of_names(names: Sequence[str]) -> Layout | None:
 
 @cache
 def find_map(source: str, target: str) -> LayoutMap:
-    """The map from one layout to another; from a layout to itself every joint is copied.
+    """The map from one layout to another; from a layout to itself every joint is copied. Where the table has no map, it
+    leads through the layout BETWEEN.
 
     Raises:
         ValueError: there is no such map.
@@ -184,6 +212,9 @@ def find_map(source: str, target: str) -> LayoutMap:
         steps = tuple(Step(i, Rule("copy", (("s", i),)), None, False) for i in range(first.num_joint))
         return LayoutMap(first, second, steps)
     table = read_yaml(TABLE)["maps"].get(second.name, {})
+    if first.name not in table and BETWEEN in table and first.name in read_yaml(TABLE)["maps"][BETWEEN]:
+        last = find_map(BETWEEN, second.name)
+        return LayoutMap(first, second, last.steps, find_map(first.name, BETWEEN))
     if first.name not in table:
         known = ", ".join(table) or "no other layout"
         raise ValueError(f"layout: expected {known} as source of a map to {second.name}, got {first.name}")

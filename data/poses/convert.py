@@ -3,12 +3,22 @@
 What is computed or assumed is added to `facts.guessed`, one sentence each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.poses.recording import Facts, PoseFileError, Recording
-from graph.layouts import LayoutMap, find_layout, find_map, layout_of_names, parse_map, to_axes, words_of
+from graph.layouts import (
+    LayoutMap,
+    find_layout,
+    find_map,
+    layout_of_names,
+    nearest_layout,
+    parse_map,
+    to_axes,
+    words_of,
+)
 from graph.skeleton import Skeleton
 
 MAX_GAP = 0.3  # seconds of a missing joint that are interpolated
@@ -80,6 +90,13 @@ def _to_joints(
     if facts.layout is None and len(set(names)) == len(names) and set(own) <= set(names):
         order = [names.index(name) for name in own]
         return points[:, :, order], None if score is None else score[:, :, order]
+    if facts.layout is None and names and (near := nearest_layout(plain_names(facts.joints))) is not None:
+        layout_found, places = near
+        points, score = _take(points, score, places)
+        facts.layout = layout_found.name
+        missing = [layout_found.skeleton.joints[i] for i, place in enumerate(places) if place < 0]
+        text = f", without {', '.join(missing)}" if missing else ""
+        facts.guessed.append(f"the names of the joints are those of {facts.layout}{text}")
     if facts.layout is None and not names and points.shape[2] == skeleton.num_joint:
         facts.guessed.append(f"the joints are taken in the order of {skeleton.name}")
         return points, score
@@ -97,6 +114,29 @@ def _to_joints(
             f"{found.target.name})"
         )
     return found.apply(points, score)
+
+
+def plain_names(joints: Sequence[str]) -> list[str]:
+    """Names without the name of a group before them, as `POSE_LANDMARKS NOSE` in .pose files."""
+    groups = [name.partition(" ")[0] for name in joints]
+    grouped = all(" " in name for name in joints) and len(set(groups)) * 3 <= len(joints)
+    seen: set[str] = set()
+    names = []
+    for name in joints:
+        short = name.partition(" ")[2] if grouped else name
+        names.append(name if short in seen else short)  # a later group may repeat the names of the first
+        seen.add(short)
+    return names
+
+
+def _take(points: np.ndarray, score: np.ndarray | None, places: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Joints in another order; those at -1 are missing."""
+    lost = np.array(places) < 0
+    points = points[:, :, places].copy()
+    points[:, :, lost] = np.nan
+    if score is not None:
+        score = np.where(lost, 0, score[:, :, places])
+    return points, score
 
 
 def find_body_map(source: str, body: Body) -> LayoutMap:

@@ -101,6 +101,14 @@ def form_of(path: Path) -> str:
     return {sensor_files.read_ntu: "ntu", array_files.read_pyskl: "pyskl"}.get(reader, "")
 
 
+def is_recording(folder: Path) -> bool:
+    """Whether a folder as a whole is one recording."""
+    try:
+        return bool(_recognize_folder(folder))
+    except ValueError:
+        return False
+
+
 def _recognize_folder(path: Path) -> Reader:
     files = sorted(path.iterdir())
     kinds = {file.suffix.lower() for file in files if not file.name.startswith(".")}

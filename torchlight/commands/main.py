@@ -28,7 +28,9 @@ def build_parser() -> Parser:
     parser = Parser(prog="python main.py", description="Train and test skeleton-based action recognition.")
     for name, kind in KINDS.items():
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": HELP[name].replace("%", "%%")}
-        if kind is dict:
+        if name == "weights":  # one, or several for predict
+            settings |= {"nargs": "+", "metavar": "FILE"}
+        elif kind is dict:
             settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
         elif typing.get_origin(kind) is list:
             settings |= {"nargs": "*", "metavar": name.upper()}
@@ -65,6 +67,9 @@ def parse(argv: list[str]) -> dict[str, Any]:
         elif not before.startswith("--"):  # else it is the value of an unknown flag
             problems.append(f"{COMMAND_LINE}: {shorten(word)}: expected --flag value, got a word without a flag")
     options = vars(known)
+    if "weights" in options:
+        options["weights"], *further = options["weights"]
+        options |= {"further_weights": further} if further else {}
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if KINDS[name] is dict:

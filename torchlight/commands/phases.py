@@ -227,6 +227,13 @@ def export_weights(config: Config) -> None:
     log.info("wrote %s: %d entries", file, len(model.state_dict()))
 
 
+def predict_sources(config: Config) -> None:
+    """Label recordings; see `torchlight.commands.predict`."""
+    from torchlight.commands.predict import predict as run_predict  # its readers are slow to import
+
+    run_predict(config)
+
+
 def show(config: Config) -> None:
     """Log the resolved configuration, each value with its origin."""
     for name in FIELDS:
@@ -237,6 +244,7 @@ def show(config: Config) -> None:
 PHASES: dict[str, Callable[[Config], None]] = {
     "train": train,
     "test": test,
+    "predict": predict_sources,
     "report": report,
     "model_size": size,
     "export-weights": export_weights,

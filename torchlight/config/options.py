@@ -16,12 +16,14 @@ import yaml
 from torchlight.system.modalities import Modality
 from torchlight.system.text import quote
 
-Phase = Literal["train", "test", "model_size", "show", "report", "export-weights"]
+Phase = Literal["train", "test", "predict", "model_size", "show", "report", "export-weights"]
 PHASES: tuple[str, ...] = typing.get_args(Phase)
-TRAIN, TEST = ("train",), ("test",)
-RUN = ("train", "test")  # phases that see batches
+TRAIN, TEST, PREDICT = ("train",), ("test",), ("predict",)
+RUN = ("train", "test")  # phases that read data and see batches
+INFER = (*RUN, "predict")  # phases that run the network
 DATA = (*RUN, "model_size")  # phases that read data
 MODEL = (*DATA, "export-weights")  # phases that build the network
+WEIGHTS = (*INFER, "export-weights")  # phases that load weights
 DIRECTORY = (*RUN, "report")  # phases with a run directory
 COMMAND_LINE = "command line"  # where an option comes from, if not from a file
 MOST_WORKERS = 256
@@ -56,14 +58,16 @@ class Run:
     config: str | None = option(None, "YAML file of the experiment", PHASES, invocation=True)
     resume: bool = request(False, "continue the run in work_dir", TRAIN)
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
-    weights: str | None = request(None, "checkpoint to test, to export or to start from", (*RUN, "export-weights"))
+    weights: str | None = request(
+        None, "checkpoint to test, to predict with, to export or to start from; several are fused in predict", WEIGHTS
+    )
     weights_key: str | None = request(
-        None, "key of the state dict, for weights files that hold several", (*RUN, "export-weights"), needs="weights"
+        None, "key of the state dict, for weights files that hold several", WEIGHTS, needs="weights"
     )
     ignore_weights: list[str] = request(
         [],
         "weights whose names begin with one of these are not loaded (fc: a new classifier)",
-        (*RUN, "export-weights"),
+        WEIGHTS,
         needs="weights",
     )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
@@ -71,15 +75,15 @@ class Run:
     ema: bool = request(
         False,
         "use the moving average of the weights (model_ema of the file)",
-        (*RUN, "export-weights"),
+        WEIGHTS,
         needs="weights",
     )
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
-    device: list[str] = option([], "GPU numbers or cpu, one process each; default: GPU 0 if there is one", RUN)
+    device: list[str] = option([], "GPU numbers or cpu, one process each; default: GPU 0 if there is one", INFER)
     seed: int = option(1, "seed; a run is a function of (config, seed, data)", DATA, low=0, high=2**32 - 1)
-    deterministic: bool = option(False, "on a GPU: deterministic kernels only, slower (CPU runs always are)", RUN)
+    deterministic: bool = option(False, "on a GPU: deterministic kernels only, slower (CPU runs always are)", INFER)
     num_worker: int | None = option(
         None, "processes per device that make batches; default: chosen automatically", RUN, low=0, high=MOST_WORKERS
     )
@@ -99,7 +103,7 @@ class Data:
     )
     modality: Modality = option("joint", "stream: joint, bone, joint_motion or bone_motion", (*DATA, "report"))
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)
-    test_batch_size: int = option(64, "clips per evaluation step and device", RUN, low=1)
+    test_batch_size: int = option(64, "clips per evaluation step and device", INFER, low=1)
     data_on_device: bool = option(
         True, "on a GPU: keep the clips and make batches there, if they fit and num_worker is not set", RUN
     )
@@ -149,9 +153,9 @@ class Optimization:
     freeze_epoch: int = option(0, "number of epochs that freeze lasts", TRAIN, low=0)
     ema_decay: float = option(0.0, "decay of the moving average of the weights; 0: none", TRAIN, low=0, below=1)
     precision: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "arithmetic of the forward pass (autocast)", RUN
+        "float32", "arithmetic of the forward pass (autocast)", INFER
     )
-    tf32: bool = option(False, "TF32 matrix products on GPUs: faster, 10 bits of mantissa", RUN)
+    tf32: bool = option(False, "TF32 matrix products on GPUs: faster, 10 bits of mantissa", INFER)
     compile: bool = option(False, "torch.compile the network for training", TRAIN)
     sync_bn: bool = option(False, "batch norm statistics over all GPUs instead of per GPU", TRAIN)
 
@@ -174,8 +178,68 @@ class Records:
 
 
 @dataclass(kw_only=True)
-class Config(Records, Optimization, Network, Data, Run):
-    """A resolved experiment: every option of the five sections.
+class Predict:
+    """Predictions for new recordings."""
+
+    further_weights: list[str] = request(
+        [], "all but the first of several --weights: streams that are fused", PREDICT, needs="weights"
+    )
+    source: str | None = request(
+        None,
+        "what to predict: a pose file, a folder or a pattern; a video, a camera number or an rtsp address; - for poses "
+        "on standard input",
+        PREDICT,
+    )
+    output: str | None = request(
+        None,
+        "file for the predictions: .jsonl or .csv; segments also .srt, .vtt, .txt (Audacity) or .tsv (ELAN)",
+        PREDICT,
+    )
+    save_picture: str | None = request(
+        None, "file for a picture of the recording with its labels: .gif; of a live source: .mp4", PREDICT
+    )
+    top_k: int = request(3, "classes to list for each clip", PREDICT, low=1, high=1000)
+    persons: Literal["auto", "scene", "each"] = request(
+        "auto", "scene: one label for all persons; each: one per person; auto: each with --window", PREDICT
+    )
+    window: float | None = request(
+        None, "seconds of a sliding window over long recordings; 0: the median training clip", PREDICT, low=0, high=1e6
+    )
+    stride: float | None = request(
+        None,
+        "seconds between two windows; default: a tenth of the window",
+        PREDICT,
+        low=0.001,
+        high=1e6,
+        needs="window",
+    )
+    threshold: float = request(0.5, "probability below which a segment is nothing", PREDICT, low=0, high=1)
+    switch_cost: float = request(0.5, "resistance of segments to a change of label, in nat seconds", PREDICT, low=0)
+    shortest: float = request(0.5, "seconds of the shortest segment", PREDICT, low=0)
+    background: str | None = request(None, "name of the class that means that nothing happens", PREDICT)
+    truth: str | None = request(
+        None, "CSV of true segments (start_s, end_s, label, recording) to compare with", PREDICT
+    )
+    layout: str | None = request(None, "body layout of the poses, where the file does not say it", PREDICT)
+    frame_rate: float | None = request(
+        None, "frames per second, where the file does not say it", PREDICT, low=0.001, high=1e6
+    )
+    image_size: list[int] = request([], "width and height of the picture, where the file does not say it", PREDICT)
+    mirror: bool = request(False, "the picture is mirrored: exchange left and right", PREDICT)
+    recipe: str | None = request(
+        None, "how the training clips were prepared (ctrgcn, agcn, ...), where the checkpoint does not say it", PREDICT
+    )
+    alpha: list[float] = request([], "weights of the streams; default: those of --preset", PREDICT)
+    preset: str = request("ctrgcn", "published weights of the streams, as in ensemble.py", PREDICT)
+    pose_model: list[str] = request(
+        [], "pose estimator: a .task file (MediaPipe) or detector and pose .onnx files (RTMPose)", PREDICT
+    )
+    show: bool = request(False, "show the video with its labels in a window", PREDICT)
+
+
+@dataclass(kw_only=True)
+class Config(Predict, Records, Optimization, Network, Data, Run):
+    """A resolved experiment: every option of the six sections.
 
     `origins` tells where each option that is not a default comes from.
     """

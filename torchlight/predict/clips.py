@@ -205,3 +205,15 @@ def part_of(
         score = None if score is None else resample(score, rate, target)
     tracks = tuple(recording.tracks[m] for m in persons)
     return Recording(points, score, tracks, np.arange(points.shape[1]), recording.facts)
+
+
+def shown_recording(source: str | Path | np.ndarray | Recording, recipe: Recipe, settings: Settings) -> Recording:
+    """The first recording of a source with the joints of the body, for a picture; raises PoseFileError."""
+    if isinstance(source, str | Path):
+        path, _, name = str(source).partition("#")
+        found = dict(read(path))
+        source = found[name] if name in found else next(iter(found.values()))
+    elif isinstance(source, np.ndarray):
+        source = recording_of_array(source, recipe, settings)
+    found = to_body(source, recipe.body, settings.layout, settings.mirror)
+    return replace(found, facts=replace(found.facts, rate=rate_of(found.facts, settings.rate)))

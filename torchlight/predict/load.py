@@ -67,20 +67,20 @@ class TrainedStream:
 
 
 def open_stream(
-    path: str | Path, config: Config | None, device: torch.device, changes: dict[str, Any], ema: bool = False
+    path: str | Path, config: Config | None, device: torch.device, changes: dict[str, Any], running: dict[str, Any]
 ) -> TrainedStream:
     """Load a trained stream.
 
     config: the experiment, for checkpoints of other programs and of classes outside of this project; None: the one that
-    the checkpoint holds. changes: facts that the user overrides, such as `recipe`.
+    the checkpoint holds. changes: facts that the user overrides, such as `recipe`. running: options that the user
+    overrides, such as `precision`.
 
     Raises:
         ValueError: the file cannot be read, or does not say enough and no configuration is given.
     """
     path = Path(path)
     content = checkpoint.load(path)
-    if config is None:
-        config = config_of(content, path)
+    config = replace(config_of(content, path) if config is None else config, **running)
     found = content.get("clips") if isinstance(content, dict) else None
     classes = build.preflight(config, ("feeder", "model", "objective"))
     if not isinstance(classes["feeder"], ClipFeeder):
@@ -93,7 +93,7 @@ def open_stream(
         graph_args = config.model_args.get("graph_args") or {}
         config.model_args = config.model_args | {"graph_args": graph_args | {"skeleton": skeleton}}
     model = build.build_model(config, classes["model"])
-    key = "model_ema" if (ema or config.ema) and not config.weights_key else config.weights_key
+    key = "model_ema" if config.ema and not config.weights_key else config.weights_key
     checkpoint.load_weights(model, path, key, config.ignore_weights)
     model = engine.for_inference(model.to(device)).eval()
     objective = build.build_objective(config, classes["objective"]).to(device).eval()

@@ -1,7 +1,7 @@
 """Trained networks that label recordings: loaded once, called for files, arrays and streams of frames."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,14 @@ import numpy as np
 from data.poses.recording import Facts, Recording
 from torchlight.config.options import Config, ConfigError
 from torchlight.fusion.fuse import PRESETS, preset_weights, softmax
-from torchlight.predict.clips import Clip, Settings, clips_of_file, clips_of_recording, recording_of_array
+from torchlight.predict.clips import (
+    Clip,
+    Settings,
+    clips_of_file,
+    clips_of_recording,
+    recording_of_array,
+    shown_recording,
+)
 from torchlight.predict.load import TrainedStream, open_stream
 from torchlight.predict.stream import Stream
 from torchlight.training import engine
@@ -69,7 +76,7 @@ class Recognizer:
     weights: checkpoint files. config: the configuration of the training, for checkpoints of other programs; those of
     this one hold it. device: as `--device`; default: GPU 0 if there is one. alpha: a weight for each stream; default:
     those of `preset`. ema: use the moving average of the weights. recipe: how the training clips were prepared, for
-    data that does not say it.
+    data that does not say it. changes: options that override those of the training, such as `precision`.
 
     Raises:
         ValueError: a checkpoint cannot be read, does not say enough, or does not fit the others.
@@ -84,6 +91,7 @@ class Recognizer:
         preset: str = "ctrgcn",
         ema: bool = False,
         recipe: str | None = None,
+        changes: Mapping[str, Any] | None = None,
     ):
         files = [weights] if isinstance(weights, str | Path) else list(weights)
         if not files:
@@ -92,11 +100,11 @@ class Recognizer:
             from torchlight.config.load import load_config
 
             config = load_config(config, {"phase": "predict"})
-        changes = {} if recipe is None else {"recipe": recipe}
-        words = [] if device is None else device.split()
-        place = choose_device(config if config is not None and not words else Config(device=words))
-        self.streams = [open_stream(file, config, place, changes, ema) for file in files]
-        self.device = place
+        running = dict(changes or {}) | ({} if device is None else {"device": device.split()})
+        running |= {"ema": True} if ema else {}
+        self.device = choose_device(replace(config or Config(), **running))
+        facts = {} if recipe is None else {"recipe": recipe}
+        self.streams = [open_stream(file, config, self.device, facts, running) for file in files]
         self._check_streams()
         self.space, self.alpha = self._fusion(alpha, preset)
 
@@ -158,6 +166,10 @@ class Recognizer:
         and persons. options: see `torchlight.predict.stream.Stream`.
         """
         return Stream(self, facts, settings, **options)
+
+    def shown(self, source: Source, settings: Settings | None = None) -> Recording:
+        """The first recording of a source with the joints of the body, to be drawn."""
+        return shown_recording(source, self.streams[0].recipe, settings or Settings())
 
     def predict_clips(self, per_stream: list[list[Clip]], features: bool = False) -> list[Prediction]:
         """Predictions of prepared clips; one list for each stream, of equal length and order."""

@@ -1,0 +1,285 @@
+"""The phase predict: labels of recordings, segments of long recordings, and their comparison with the truth."""
+
+import glob
+import hashlib
+import logging
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.poses.convert import find_body_map
+from data.poses.read import is_recording
+from data.poses.video import read_video
+from torchlight.config.options import COMMAND_LINE, Config, ConfigError
+from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
+from torchlight.predict.segments import Segment, find_segments, spread
+from torchlight.system.command import RunError
+from torchlight.system.text import counted, nearest, printable
+
+log = logging.getLogger("torchlight")
+VIDEO = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+FRAME_STEP = 1 / 30  # seconds between the frames that segments are made of
+LIVE = re.compile(r"-|\d+|[a-z]+://.*")
+
+
+@dataclass
+class Labeled:
+    """The predictions of one recording, and its segments if it was seen in windows."""
+
+    source: str
+    predictions: list[Prediction]
+    segments: list[Segment] = field(default_factory=list)
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    curve: np.ndarray | None = None  # (T, K) probabilities of the first person
+
+
+def predict(config: Config) -> None:
+    """Label the recordings of `source`.
+
+    Raises:
+        ConfigError: an option is missing or wrong.
+        ValueError: the only recording cannot be read or does not fit.
+        RunError: some of several recordings failed; the others are labeled, and all failures were listed.
+    """
+    if not config.weights or not config.source:
+        missing = "weights" if not config.weights else "source"
+        hint = {"weights": "--weights work_dir/.../last.pt", "source": "--source recording.json"}[missing]
+        raise ConfigError([f"{missing}: missing; --phase predict needs {hint}"])
+    recognizer = open_recognizer(config)
+    settings = settings_of(config)
+    check_output(config, settings)
+    background = background_of(config, recognizer)
+    found, failures = [], {}
+    files = sources(config.source)
+    for file in tqdm(files, "predict", disable=len(files) < 2 or not sys.stderr.isatty()):
+        try:
+            found += labeled(recognizer, file, settings, config, background)
+        except (ValueError, OSError) as error:
+            if len(files) == 1:
+                raise
+            failures[file] = " ".join(str(error).split())
+    report(found, config)
+    write(found, recognizer, config, settings)
+    if config.truth:
+        compare(found, recognizer, config, background)
+    if failures:
+        for reason in failures.values():
+            log.error("error: %s", printable(reason))
+        raise RunError(f"{counted(len(failures), 'recording')} of {len(files)} could not be predicted, listed above")
+
+
+def open_recognizer(config: Config) -> Recognizer:
+    """The networks of `weights`, with the options of the command line that change how they run."""
+    changes = {key: getattr(config, key) for key, origin in config.origins.items() if origin == COMMAND_LINE}
+    return Recognizer(
+        [config.weights, *config.further_weights],
+        config if config.config else None,
+        alpha=config.alpha,
+        preset=config.preset,
+        ema=config.ema,
+        recipe=config.recipe,
+        changes={key: value for key, value in changes.items() if key in RUNNING},
+    )
+
+
+RUNNING = ("device", "deterministic", "test_batch_size", "precision", "tf32", "weights_key", "ignore_weights")
+
+
+def settings_of(config: Config) -> Settings:
+    """How recordings become clips; raises ConfigError for an image size that is none."""
+    size = tuple(config.image_size)
+    if size and (len(size) != 2 or not all(0 < n <= 100_000 for n in size)):
+        raise ConfigError([f"image_size: expected width and height in pixels, got {list(size)}"])
+    return Settings(
+        config.persons, config.window, config.stride, config.layout, config.frame_rate, size or None, config.mirror
+    )
+
+
+def background_of(config: Config, recognizer: Recognizer) -> int | None:
+    """The number of the class `background`; raises ConfigError if there is none of this name."""
+    if config.background is None:
+        return None
+    if config.background not in recognizer.class_names:
+        hint = nearest(config.background, recognizer.class_names)
+        raise ConfigError([f"background: expected the name of a class, got {config.background!r}; {hint}"])
+    return recognizer.class_names.index(config.background)
+
+
+def sources(source: str) -> list[Path]:
+    """The recordings that a file, a folder or a pattern names, sorted; raises ConfigError if there is none."""
+    path = Path(source)
+    if path.is_dir() and not is_recording(path):
+        found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        folders = sorted({file.parent for file in found} - {path}, key=str)
+        whole = [folder for folder in folders if is_recording(folder)]  # folders of OpenPose are one recording each
+        found = sorted([*whole, *(file for file in found if file.parent not in whole)])
+    elif path.exists():
+        found = [path]
+    else:
+        found = sorted(map(Path, glob.glob(source, recursive=True)))
+    if not found:
+        raise ConfigError([f"source: expected a file, a folder with files, or a pattern, got {source!r}"])
+    return found
+
+
+def labeled(
+    recognizer: Recognizer, path: Path, settings: Settings, config: Config, background: int | None
+) -> list[Labeled]:
+    """The predictions of a file, by recording."""
+    if path.suffix.lower() in VIDEO:
+        _, recording = read_video(path, config.pose_model)
+        predictions = recognizer.predict(recording, settings)
+        for prediction in predictions:
+            prediction.source = str(path)
+    else:
+        predictions = recognizer.predict(path, settings)
+    groups: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        groups.setdefault(prediction.source, []).append(prediction)
+    found = [Labeled(source, group) for source, group in groups.items()]
+    if settings.window is not None:
+        for one in found:
+            segment(one, config, background)
+    return found
+
+
+def segment(found: Labeled, config: Config, background: int | None) -> None:
+    """Add the segments of each person to the predictions of a recording."""
+    persons: dict[str, list[Prediction]] = {}
+    for prediction in found.predictions:
+        persons.setdefault(prediction.person, []).append(prediction)
+    end = max(prediction.end for prediction in found.predictions)
+    found.times = np.arange(max(1, round(end / FRAME_STEP))) * FRAME_STEP
+    for person, predictions in persons.items():
+        begins, ends = (np.array([getattr(p, key) for p in predictions]) for key in ("begin", "end"))
+        curve = spread(begins, ends, np.stack([p.probabilities for p in predictions]), found.times)
+        found.curve = curve if found.curve is None else found.curve
+        found.segments += find_segments(
+            curve, found.times, config.threshold, config.switch_cost, config.shortest, background, person
+        )
+    found.segments.sort(key=lambda s: (s.start, s.person))
+
+
+def report(found: list[Labeled], config: Config) -> None:
+    """Log what was assumed, and a table: the most probable classes of each clip, or the segments."""
+    notes: dict[str, int] = {}
+    for one in found:
+        for note in dict.fromkeys(note for prediction in one.predictions for note in prediction.notes):
+            notes[note] = notes.get(note, 0) + 1
+    for note, count in notes.items():
+        log.warning("%s%s", note, f" ({counted(count, 'recording')})" if len(found) > 1 else "")
+    for one in found:
+        name = printable(one.source)
+        if config.window is None:
+            for p in one.predictions:
+                person = f"  person {p.person}" if p.person else ""
+                top = ", ".join(f"{printable(label)} {100 * value:.1f} %" for label, value in p.top(config.top_k))
+                log.info("%s%s  %s", name, person, top)
+            continue
+        log.info("%s: %s, %s", name, counted(len(one.predictions), "window"), counted(len(one.segments), "segment"))
+        for s in one.segments:
+            label = printable(one.predictions[0].class_names[s.label])
+            person = f"  person {s.person}" if s.person else ""
+            log.info("%9.2f to %8.2f s%s  %s  %.1f %%", s.start, s.end, person, label, 100 * s.mean)
+
+
+def check_output(config: Config, settings: Settings) -> None:
+    """Refuse files that cannot be written before anything is computed."""
+    if config.output:
+        windows = settings.window is not None
+        formats = {*output.PREDICTION_FORMATS, *(output.SEGMENT_FORMATS if windows else ())}
+        output.check_suffix(config.output, sorted(formats))
+    if config.save_picture:
+        output.check_suffix(config.save_picture, [".gif"])
+    if config.truth and settings.window is None:
+        raise ConfigError(["truth: expected --window SECONDS beside it, got none; whole clips have no segments"])
+
+
+def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings: Settings) -> None:
+    """Write `output` and `save_picture`; of several recordings each has its own files of segments and pictures."""
+    if config.output and found:
+        path = Path(config.output)
+        if settings.window is None or path.suffix.lower() == ".jsonl":
+            output.write_predictions(path, header(recognizer, config), rows(found, config))
+            log.info("wrote %s", path)
+        else:
+            for one, file in zip(found, file_names(path, found), strict=True):
+                output.write_segments(file, one.segments, recognizer.class_names)
+                log.info("wrote %s", file)
+    if config.save_picture and found:
+        from data.pictures import animate  # matplotlib is slow to import
+
+        for one, file in zip(found, file_names(Path(config.save_picture), found), strict=True):
+            shown = recognizer.shown(one.predictions[0].source, settings)
+            bones = recognizer.streams[0].recipe.skeleton.inward
+            animate(shown, bones, lambda time, one=one: caption(one, time), file)
+            log.info("wrote %s", file)
+
+
+def file_names(path: Path, found: list[Labeled]) -> Iterator[Path]:
+    """One file per recording: `path`, or `<path>-<recording>` for several."""
+    for one in found:
+        name = re.sub(r"[^\w.-]+", "_", Path(one.source.replace("#", "-")).name)
+        yield path if len(found) == 1 else path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix}")
+
+
+def caption(found: Labeled, time: float) -> str:
+    """What is said about a time in seconds."""
+    names = found.predictions[0].class_names
+    if not len(found.times):
+        return "\n".join(f"{names[p.label]} {100 * p.probability:.0f} %" for p in found.predictions[:3])
+    now = [s for s in found.segments if s.start <= time < s.end]
+    return "\n".join(f"{s.person or ''} {names[s.label]} {100 * s.mean:.0f} %" for s in now[:3]) or "nothing"
+
+
+def rows(found: list[Labeled], config: Config) -> Iterator[output.Row]:
+    """The predictions as rows of a file."""
+    for one in found:
+        for p in one.predictions:
+            sure = config.window is None or p.probability >= config.threshold
+            yield output.Row(
+                source=p.source,
+                state="label" if sure else "nothing",
+                label=p.name if sure else None,
+                p=round(p.probability, 6) if sure else None,
+                top=[(name, round(value, 6)) for name, value in p.top(config.top_k)],
+                window=(round(p.begin, 4), round(p.end, 4)),
+                track=p.person,
+                t=round(p.end, 4),
+                observed=round(p.observed, 4),
+                imputed=p.imputed,
+            )
+
+
+def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
+    """The first line of a file of predictions: with what they were made."""
+    streams = recognizer.streams
+    body, facts = streams[0].recipe.body, {"python": platform.python_version(), "torch": str(torch.__version__)}
+    facts |= {"numpy": np.__version__, "weights": [str(stream.path) for stream in streams]}
+    facts["sha256"] = [hashlib.sha256(stream.path.read_bytes()).hexdigest() for stream in streams]
+    facts |= {"body": body.skeleton.name, "persons": config.persons, "window": config.window, "stride": config.stride}
+    facts |= {"threshold": config.threshold, "calibrated": False, "alpha": recognizer.alpha.tolist()}
+    if config.layout:
+        facts["layout"] = {"source": config.layout, "imputed": find_body_map(config.layout, body).imputed}
+    return facts
+
+
+def compare(found: list[Labeled], recognizer: Recognizer, config: Config, background: int | None) -> None:
+    """Log the figures of the segments against the true ones, recordings by the names of their files."""
+    truth = evaluate.read_truth(config.truth, recognizer.class_names)
+    names = [Path(one.source).stem for one in found]
+    if set(truth) == {""} and len(found) == 1:
+        truth = {names[0]: truth[""]}
+    if len(set(names)) < len(names):
+        raise ValueError("truth: expected recordings with different file names, got two of one name")
+    predicted = {name: one.segments for name, one in zip(names, found, strict=True)}
+    times = {name: one.times for name, one in zip(names, found, strict=True)}
+    log.info("%s", evaluate.table(evaluate.evaluate(truth, predicted, times, background)))
