@@ -230,6 +230,7 @@ def test_another_class_replaces_the_label_when_it_leads_twice():
     assert found[1].mean == pytest.approx(0.65)
     found = live((0, a), (1, a), (2, near), (3, near), (4, b), (5, b), end=6)
     assert spans(found) == [(0, 4, 0), (4, 6, 1)], "the segments do not overlap"
+    assert spans(live((0, a), (1, a), (2, a), (3, b), (4, b), lead=0.0, end=5)) == [(0, 3, 0), (3, 5, 1)]
     weak = [0.31, 0.45, 0.0]
     assert spans(live((0, a), (1, a), (2, weak), (3, weak), (4, weak), end=9)) == [(0, 2, 0)], (
         "below 0.5 nothing starts"
