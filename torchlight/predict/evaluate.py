@@ -200,8 +200,8 @@ def f1(truth: Segments, predicted: Segments, k: float) -> float:
         same = np.array([s.label for s in found])[:, None] == [s.label for s in true]
         for overlaps in np.where(same, iou(found, true), 0.0):
             best = int(overlaps.argmax())
-            if overlaps[best] >= k and best not in taken:
-                taken.add(best)
+            if overlaps[best] >= k:
+                taken.add(best)  # a second segment for the same true one adds nothing: a false positive
         positive += len(taken)
     return _percent(2 * positive, n_true + n_found)
 

@@ -238,7 +238,10 @@ def score_curve(path: str | Path, times: np.ndarray, p: np.ndarray, class_names:
             axes.fill_between(times, row, row - 0.85 * p[:, k], color=pictures.COLORS["blue"], lw=0.5)
         names = [shorten(str(class_names[k]), 26) for k in chosen]
         axes.set_yticks(range(len(chosen)), names, color=pictures.COLORS["ink"])
-        axes.set(xlabel="seconds", ylim=(max(len(chosen), 1) - 0.8, -1))
+        axes.set(
+            xlabel="seconds (the height of a curve is its probability, at most one row)",
+            ylim=(max(len(chosen), 1) - 0.8, -1),
+        )
         axes.grid(axis="y", color=pictures.COLORS["line"], lw=0.7)
         if len(times) > 1:
             axes.set_xlim(times[0], times[-1])

@@ -266,7 +266,6 @@ class Hysteresis:
         if self.label is None and len(self._rising) >= self.updates:
             self.label, self._start = self._candidate, self._rising[0][0]
             self._include([p for _, p in self._rising])
-            self._rising.clear()
         return ended
 
     def close(self, time: float) -> Segment | None:
@@ -279,10 +278,11 @@ class Hysteresis:
 
     def _follow_candidate(self, best: int) -> None:
         """Count the consecutive results in which a class that is not the label may start."""
-        if best != self._candidate or best in (self.label, self.background) or self.p[best] < self.on:
+        may_start = best not in (self.label, self.background) and self.p[best] >= self.on
+        if not may_start or best != self._candidate:
             self._rising.clear()
         self._candidate = best
-        if best not in (self.label, self.background) and self.p[best] >= self.on:
+        if may_start:
             self._rising.append((self._time, float(self.p[best])))
 
     def _include(self, values: list[float]) -> None:

@@ -205,6 +205,8 @@ def test_touching_segments_of_a_class_are_one():
     joined = maximal([seg(2, 3, 0, 0.4), seg(0, 2, 0, 0.7), seg(4, 5, 0), seg(5, 6, 1)])
     assert [(s.start, s.end, s.label) for s in joined] == [(0, 3, 0), (4, 5, 0), (5, 6, 1)]
     assert joined[0].mean == pytest.approx(0.6) and joined[0].highest == 0.7
+    rounded = maximal([seg(0, 2, 0, 0.5), seg(1.9991, 1.9999, 0, 0.8)])  # a millisecond may be due to rounding
+    assert [(s.end, s.highest) for s in rounded] == [(2, 0.8)]
 
 
 def test_overlapping_segments_are_refused_unless_they_belong_to_different_persons():

@@ -35,7 +35,7 @@ ESCAPED = [
 ]
 SEGMENTS = [
     Segment(3723.4, 3724.0004, 1, 0.5, 0.75, "p1"),
-    Segment(0.0, 0.5, 0, 0.87654321, 0.9),
+    Segment(0.0, 3800.5, 0, 0.87654321, 0.9),
     Segment(59.9996, 61.25, 2, 0.5, 0.5),
     *(Segment(float(100 + i), 101.0 + i, i, 1.0, 1.0, "p\t2") for i in range(3, 7)),
 ]
@@ -111,7 +111,7 @@ def test_csv_and_json_lines_hold_the_probabilities(written):
     assert tuple(rows[0]) == tuple(lines[0]) == COLUMNS == ("start_s", "end_s", "track", "label", "p_mean", "p_max")
     assert rows[0] == {
         "start_s": "0.0",
-        "end_s": "0.5",
+        "end_s": "3800.5",
         "track": "",
         "label": "wave",
         "p_mean": "0.8765",
@@ -214,7 +214,7 @@ def test_predictions_as_a_table_have_a_column_for_each_of_the_top_classes(tmp_pa
 
 def test_the_picture_draws_the_classes_with_the_highest_maxima_in_time_order():
     times, p = np.arange(6) / 10, np.zeros((6, 4))
-    p[4, 0], p[1, 2], p[2, 3] = 0.9, 0.8, 0.3
+    p[4, 0], p[1, 2], p[:5, 3] = 0.9, 0.8, 0.3
     p[5] = np.nan
     _, values, chosen = curve_points(times, p, 2)
     assert chosen == [2, 0]

@@ -159,6 +159,16 @@ def test_unknown_frames_and_gaps_end_a_segment():
     assert spans(find(p, times)) == [(0, 2, 0), (2.31, 3.31, 0)]
     times[20:] -= 0.2
     assert spans(find(p, times)) == [(0, 3.11, 0)], "a short gap does not"
+    times[1:] += 0.05
+    assert spans(find(p, times)) == [(0, 3.16, 0)], "the last frame lasts for the median step"
+    p, times = frames((3, [0.9, 0.1]), rate=40)
+    times[60:] += 0.25
+    assert spans(find(p, times)) == [(0, 3.25, 0)], "0.275 s, many frames"
+    times[60:] += 0.05
+    assert len(find(p, times)) == 2
+    assert len(find(p[:4], np.array([0, 2, 4, 8.9]))) == 1, "less than 2.5 frames"
+    assert len(find(p[:4], np.array([0, 2, 4, 9.1]))) == 2
+    p, times = frames((3, [0.9, 0.1]))
     p[:] = np.nan
     assert find(p, times) == []
 
@@ -218,6 +228,9 @@ def test_another_class_replaces_the_label_when_it_leads_twice():
     assert spans(found) == [(0, 6, 0), (6, 10, 1)]
     assert found[0].mean == pytest.approx((3 * 0.6 + 2 * 0.48 + 0.35) / 6)
     assert found[1].mean == pytest.approx(0.65)
+    found = live((0, a), (1, a), (2, near), (3, near), (4, b), (5, b), end=6)
+    assert spans(found) == [(0, 4, 0), (4, 6, 1)], "the segments do not overlap"
+    assert spans(live((0, a), (1, a), (2, a), (3, b), (4, b), lead=0.0, end=5)) == [(0, 3, 0), (3, 5, 1)]
     weak = [0.31, 0.45, 0.0]
     assert spans(live((0, a), (1, a), (2, weak), (3, weak), (4, weak), end=9)) == [(0, 2, 0)], (
         "below 0.5 nothing starts"
@@ -248,6 +261,9 @@ def test_live_results_are_smoothed_as_whole_recordings_are():
 def test_short_live_segments_are_not_reported_and_a_closed_track_begins_anew():
     assert live(*series([0.9, 0.9, 0.9, 0.0, 0.0]), shortest=3.5) == []
     assert spans(live(*series([0.9, 0.9, 0.9, 0.0, 0.0]), shortest=3)) == [(0, 3, 0)]
+    assert live(*series([0.9, 0.9, 0.1]), end=3)[0].mean == pytest.approx(1.9 / 3)
+    state = Hysteresis(tau=0.0)
+    assert [state.update(0, [0.9, 0.1]), state.close(1), state.update(2, [0.9, 0.1]), state.label] == [None] * 4
     state = Hysteresis(tau=10.0, shortest=0.0, person="p2")
     state.update(5, [0.9, 0.1])
     state.update(6, [0.9, 0.1])
