@@ -1,5 +1,7 @@
-"""Preparing NTU RGB+D: time, memory and size of `data/ntu/prepare.py` on synthetic recordings of NTU's size (261
-kB)."""
+"""Preparing NTU RGB+D: `data/ntu/prepare.py` on synthetic recordings of NTU's size (261 kB).
+
+python -m benchmarks.preparation    # the same as: python -m benchmarks.run --parts preparation
+"""
 
 import os
 import statistics
@@ -30,15 +32,15 @@ def measure(checkouts: dict[str, Path], rounds: int, workers: int, performers: i
         folder, count = Path(name), performers * PER_PERFORMER
         make(folder / "raw", performers=performers, frames=FRAMES, rest=REST)
         for recipe in RECIPES:
+            options = ["--recipe", recipe, "--workers", str(workers), "--overwrite"]
             runs: dict[str, list[dict]] = {side: [] for side in checkouts}
             for number in range(rounds + 1):
                 for side, root in checkouts.items():
-                    options = ["--recipe", recipe, "--workers", str(workers), "--overwrite"]
                     runs[side].append(prepare(folder, options, root, watch=number == 0))
             found[recipe] = {
                 side: {
                     "clips_per_second": count / statistics.median(run["wall"] for run in timed),
-                    "cpu_ms": 1e3 * statistics.median(run["cpu"] for run in timed) / count,
+                    "cpu_ms": round(1e3 * statistics.median(run["cpu"] for run in timed) / count, 1),
                     "bytes": watched["bytes"] / count,
                     "peak_mb": watched["peak"] / 1e6,
                 }
@@ -47,10 +49,10 @@ def measure(checkouts: dict[str, Path], rounds: int, workers: int, performers: i
     return found
 
 
-def ntu_clips(folder: Path, performers: int) -> Path:
-    """Prepare synthetic recordings: the clip store, beside the published format `NTU60_CS.npz` of the same clips."""
+def ntu_clips(folder: Path, performers: int = 42) -> Path:
+    """A clip store of synthetic recordings."""
     make(folder / "raw", performers=performers, frames=FRAMES, rest=REST)
-    prepare(folder, ["--export", "npz", "--export-dir", str(folder)], ROOT)
+    prepare(folder, [], ROOT)
     return folder / "ntu.clips"
 
 
@@ -74,15 +76,17 @@ def prepare(folder: Path, options: list[str], root: Path, watch: bool = False) -
 
 
 def tree_memory(pid: int) -> int:
-    """Bytes that a process and its children hold, shared pages counted once; 0 where the system does not tell (no
-    Linux)."""
-    total = 0
+    """Bytes that a process and its children hold, shared pages counted once; 0 where the system does not tell."""
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            total += tree_memory(int(child))
-    except (OSError, ValueError):
-        pass  # the process has just ended
-    return total
+        rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # no Linux, or the process has just ended
+        return 0
+    own = sum(int(row.split()[1]) for row in rows if row.startswith("Pss:")) * 1024
+    return own + sum(tree_memory(int(child)) for child in children)
+
+
+if __name__ == "__main__":
+    from benchmarks.run import main
+
+    sys.exit(main(["--parts", "preparation", *sys.argv[1:]]))

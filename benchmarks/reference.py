@@ -1,11 +1,7 @@
 """The networks as their papers write them: one operation for each term of an equation, nothing merged, nothing moved.
 
-    literal = reference(model)
-
-is a copy of a network of `model/` with the same parameters under the same names, whose forward passes are the ones
-below. The speed of `model/` is measured against it, and tests hold both to the same reference records. A network
-without such a formulation is reported as one without: `has_reference` is False for it, and it is never compared with
-itself.
+`reference(model)` has the parameters of a network of `model/` under the same names and the forward passes below. The speed
+of `model/` is measured against it, and tests hold both to the same reference records.
 """
 
 import copy
@@ -198,20 +194,5 @@ class G3DTemporalConv(msg3d.TemporalConv):
         return y if self.last else F.relu(y)
 
 
-REFERENCE = {
-    network.DataNorm: DataNorm,
-    blocks.MultiScaleTemporalConv: MultiScaleTemporalConv,
-    blocks.MultiBranchTemporalConv: MultiBranchTemporalConv,
-    ctrgcn.GraphConv: CTRGraphConv,
-    agcn.GraphConv: AGraphConv,
-    aagcn.GraphConv: AAGraphConv,
-    baseline.GraphConv: BaselineGraphConv,
-    stgcn.GraphConv: STGraphConv,
-    stgcnpp.GraphConv: STPPGraphConv,
-    dgstgcn.GraphConv: DGGraphConv,
-    dgstgcn.TemporalConv: DGTemporalConv,
-    tsgcnext.Block: NeXtBlock,
-    msg3d.GraphConv: G3DGraphConv,
-    msg3d.WindowConv: WindowConv,
-    msg3d.TemporalConv: G3DTemporalConv,
-}
+_OWN = [kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__ == __name__]
+REFERENCE = {kind.__base__: kind for kind in _OWN}  # {class of model/: the one above}
