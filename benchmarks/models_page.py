@@ -107,14 +107,8 @@ def published(name: str) -> str:
 
 def make_page() -> str:
     """The page as Markdown."""
-    makers = {"sizes": size_table, "paper": paper, "published": published, "others": others}
-    return pages.make_page("models", makers)
-
-
-def write_page() -> None:
-    """Write docs/models.md."""
-    pages.write_page("models", make_page())
+    return pages.fill("models", {"sizes": size_table, "paper": paper, "published": published, "others": others})
 
 
 if __name__ == "__main__":
-    sys.exit(pages.program("models_page", write_page))
+    sys.exit(pages.program("models", make_page))

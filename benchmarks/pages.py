@@ -13,15 +13,16 @@ from torchlight.system.paths import ROOT
 HERE, DOCS = ROOT / "benchmarks", ROOT / "docs"
 
 
-def make_page(name: str, makers: dict[str, Callable[..., str]]) -> str:
+def fill(name: str, makers: dict[str, Callable[..., str]]) -> str:
     """<name>.template.md with `{{maker word}}` replaced by what `makers["maker"]("word")` returns."""
     text = read_text(HERE / f"{name}.template.md")
     text = re.sub(r"\{\{(\w+) ?(\w*)\}\}", lambda match: makers[match[1]](*filter(None, [match[2]])), text)
     return re.sub("\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def write_page(name: str, text: str) -> None:
+def write(name: str, make_page: Callable[[], str]) -> None:
     """Write docs/<name>.md."""
+    text = make_page()
     with atomic(DOCS / f"{name}.md", "w") as file:
         file.write(text)
     print(f"wrote {DOCS / name}.md")
@@ -44,11 +45,11 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def program(name: str, write: Callable[[], None]) -> int:
-    """The command `python -m benchmarks.<name>`, which takes no options; returns the exit code."""
+def program(name: str, make_page: Callable[[], str]) -> int:
+    """The command `python -m benchmarks.<name>_page`, which takes no options; returns the exit code."""
 
     def act(argv: list[str]) -> None:
-        Parser(prog=f"python -m benchmarks.{name}").parse_args(argv)
-        write()
+        Parser(prog=f"python -m benchmarks.{name}_page").parse_args(argv)
+        write(name, make_page)
 
     return run(act)

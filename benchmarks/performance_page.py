@@ -1,4 +1,4 @@
-"""benchmarks/results/*.json and performance.template.md -> docs/performance.md: python -m benchmarks.performance_page"""
+"""docs/performance.md from results/*.json and performance.template.md: python -m benchmarks.performance_page"""
 
 import re
 import sys
@@ -9,7 +9,11 @@ from torchlight.system.files import read_json
 from torchlight.system.text import markdown_table
 
 RESULTS = pages.HERE / "results"
-PREPARATION = {"clips_per_second": "clips per second", "bytes": "bytes per clip on disk", "peak_mb": "memory, MB"}
+PREPARATION = {
+    "clips_per_second": "clips per second",
+    "bytes": "bytes per clip on disk",
+    "peak_mb": "memory of a process, MB",
+}
 
 
 def slug(machine: str) -> str:
@@ -17,14 +21,10 @@ def slug(machine: str) -> str:
     return re.sub("[^a-z0-9]+", "-", machine.lower()).strip("-")
 
 
-def write_page() -> None:
-    """Write docs/performance.md from all results."""
-    pages.write_page("performance", make_page([read_json(path) for path in sorted(RESULTS.glob("*.json"))]))
-
-
-def make_page(results: list[dict]) -> str:
-    """The page as Markdown: the template with a chapter for each machine."""
-    return pages.make_page("performance", {"machines": lambda: "\n\n".join(b for r in results for b in blocks(r))})
+def make_page() -> str:
+    """The page as Markdown: a chapter for each machine."""
+    results = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
+    return pages.fill("performance", {"machines": lambda: "\n\n".join(b for found in results for b in blocks(found))})
 
 
 def blocks(found: dict) -> Iterator[str]:
@@ -47,8 +47,8 @@ def blocks(found: dict) -> Iterator[str]:
         cells = [(modality.replace("_", " "), f"{rate:,.0f}") for modality, rate in feeding["modalities"].items()]
         yield f"### Feeding on one core\n\n{markdown_table(('modality', 'clips per second'), cells)}"
     if made := found.get("preparation"):
-        cells = [(f"`{r}`", *(f"{v[k]:,.0f}" for k in PREPARATION), v["cpu_ms"]) for r, v in made["recipes"].items()]
-        table = markdown_table(("recipe", *PREPARATION.values(), "CPU ms per clip"), cells)
+        cells = [(f"`{recipe}`", *(f"{v[k]:,.0f}" for k in PREPARATION)) for recipe, v in made["recipes"].items()]
+        table = markdown_table(("recipe", *PREPARATION.values()), cells)
         yield f"### Preparation of NTU RGB+D with {made['workers']} workers\n\n{table}"
 
 
@@ -57,9 +57,7 @@ def sources(parts: dict[str, dict]) -> str:
     origins: dict[str, list[str]] = {}
     for name, part in parts.items():
         of = part["measured"]
-        torch = f", PyTorch {of['torch']}" if "torch" in of else ""
-        how = f"{of['date']}, commit {of['commit']}{torch}, {of.get('note') or '`{command}`'.format(**of)}"
-        origins.setdefault(how, []).append(name)
+        origins.setdefault(f"{of['date']}, commit {of['commit']}, {of['how']}", []).append(name)
     return "\n".join(f"* {how}: {'; '.join(names)}" for how, names in origins.items())
 
 
@@ -75,4 +73,4 @@ def speed(batch: int, sides: dict[str, dict], side: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(pages.program("performance_page", write_page))
+    sys.exit(pages.program("performance", make_page))

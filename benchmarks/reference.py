@@ -1,7 +1,7 @@
 """The networks as their papers write them: one operation for each term of an equation, nothing merged, nothing moved.
 
-`reference(model)` has the parameters of a network of `model/` under the same names and the forward passes below. The speed
-of `model/` is measured against it, and tests hold both to the same reference records.
+`reference(model)` has the parameters of a network of `model/` under the same names and the forward passes below. The
+speed of `model/` is measured against it, and tests hold both to the same reference records.
 """
 
 import copy

@@ -15,16 +15,16 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks import pages, results_page
 from benchmarks.models_page import read_published
 from benchmarks.results_page import COLUMNS, HELD_OUT, Row
+from data.cli import whole_number
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.fusion.fuse import MODALITIES
@@ -41,8 +41,7 @@ CPU_SHARE = 20 / 65  # of a recipe's epochs, each a single pass: the 325 passes 
 CPU_EVALUATIONS = 5  # epochs between two evaluations
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """One network on one stream with one seed: its folder and the flags of its training."""
 
     model: str
@@ -62,7 +61,12 @@ def build_parser() -> Parser:
     parser.option("seeds", type=int, nargs="+", default=[1], help="(1)")
     parser.option("budget", choices=("full", "cpu"), default="full", help="cpu: 20/65 of the epochs as single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")
-    parser.option("jobs", type=int, default=1, help="trainings at a time; on a CPU they share its cores (%(default)s)")
+    parser.option(
+        "jobs",
+        type=whole_number(1, 64),
+        default=1,
+        help="trainings at a time; on a CPU they share its cores (%(default)s)",
+    )
     parser.option("device", default="", help="as in main.py")
     return parser
 
@@ -95,9 +99,7 @@ def act(argv: list[str]) -> None:
         name = ", ".join(filter(None, [model, args.name]))
         rows += make_rows([plan.folder for plan in group], name, args.dataset)
     add_rows(rows)
-    results_page.write_page()
-    for row in rows:
-        print("  ".join(row[key] for key in ("model", "dataset", "stream", "budget", "seed", "last_epoch", "interval")))
+    pages.write("results", results_page.make_page)
 
 
 def make_plans(args: argparse.Namespace, more: list[str]) -> list[Plan]:

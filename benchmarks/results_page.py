@@ -1,4 +1,4 @@
-"""docs/results.csv and results.template.md -> docs/results.md: python -m benchmarks.results_page"""
+"""docs/results.md from docs/results.csv and results.template.md: python -m benchmarks.results_page"""
 
 import sys
 
@@ -13,15 +13,16 @@ HELD_OUT = " held out"  # the end of `dataset` in a row that was measured on hel
 Row = dict[str, str]
 
 
-def make_page(rows: list[Row]) -> str:
+def make_page() -> str:
     """The page as Markdown: results, comparisons on held-out clips, the command behind every row."""
+    rows = pages.read_table(TABLE, COLUMNS)
     kept, held_out = ([r for r in rows if r["dataset"].endswith(HELD_OUT) == held] for held in (False, True))
     makers = {
         "results": lambda: table(kept, 1),
         "held_out": lambda: table(held_out, len(kept) + 1),
         "commands": lambda: "\n".join(f"{i}. `{row['command']}`" for i, row in enumerate(kept + held_out, 1)),
     }
-    return pages.make_page("results", makers)
+    return pages.fill("results", makers)
 
 
 def table(rows: list[Row], first: int) -> str:
@@ -30,10 +31,5 @@ def table(rows: list[Row], first: int) -> str:
     return markdown_table(("", *(key.replace("_", " ") for key in SHOWN)), cells) if rows else "No rows."
 
 
-def write_page() -> None:
-    """Write docs/results.md."""
-    pages.write_page("results", make_page(pages.read_table(TABLE, COLUMNS)))
-
-
 if __name__ == "__main__":
-    sys.exit(pages.program("results_page", write_page))
+    sys.exit(pages.program("results", make_page))

@@ -1,12 +1,10 @@
 """How fast this project is on this machine, for docs/performance.md.
 
-    python -m benchmarks.run                                             # everything: about ten minutes on two cores
-    python -m benchmarks.run --only CTR-GCN --rounds 3                   # one network
-    python -m benchmarks.run --against ../before --parts networks        # beside another checkout of this project
-    python -m benchmarks.run --only CTR-GCN --profile                    # the operations that take most of the time
+    python -m benchmarks.run                                        # everything: about ten minutes on two cores
+    python -m benchmarks.run --only CTR-GCN --rounds 3
+    python -m benchmarks.run --parts networks --against ../before   # beside another checkout of this project
 
-Results replace those of the same network or part in benchmarks/results/<machine>.json; --against and --profile only
-print.
+Results replace those of the same network or part in benchmarks/results/<machine>.json; --against and --profile print.
 """
 
 import argparse
@@ -14,20 +12,23 @@ import dataclasses
 import datetime
 import gc
 import json
+import pkgutil
 import platform
 import re
 import shlex
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from benchmarks import feeding, performance_page, preparation
+from benchmarks import pages, performance_page, preparation
 from benchmarks.measure import Work, in_turns, inference, other_checkout, training_step
 from benchmarks.networks import SETTINGS, Setting
 from benchmarks.reference import has_reference, reference
+from data.cli import whole_number
 from model import catalog
 from torchlight.runtime.malloc import keep_memory
 from torchlight.system.command import Parser
@@ -50,8 +51,9 @@ def build_parser() -> Parser:
     )
     parser.option("parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (everything)")
     parser.option("only", nargs="+", default=list(SETTINGS), metavar="NETWORK", help=f"of {', '.join(SETTINGS)}")
-    parser.option("rounds", type=int, default=7, help="rounds of every comparison (7)")
-    parser.option("threads", type=int, default=torch.get_num_threads(), help="CPU threads (all cores)")
+    parser.option("rounds", type=whole_number(1, 1000), default=7, help="rounds of every comparison (7)")
+    threads = torch.get_num_threads()
+    parser.option("threads", type=whole_number(1, 1024), default=threads, help="CPU threads (all cores)")
     parser.option("device", default="cpu", help="cpu, or the number of a GPU (cpu)")
     parser.option("against", type=Path, metavar="PATH", help="compare with another checkout of this project")
     parser.option("profile", action="store_true", help="print where the time of each network goes")
@@ -68,45 +70,35 @@ def act(argv: list[str]) -> None:
     args = build_parser().parse_args(argv)
     if unknown := [name for name in args.only if name not in SETTINGS]:
         raise ValueError(f"--only: unknown network {unknown[0]}; {nearest(unknown[0], SETTINGS)}")
-    if min(args.rounds, args.threads) < 1:
-        raise ValueError(f"--rounds, --threads: expected at least 1, got {args.rounds} and {args.threads}")
     args.device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")
     torch.set_num_threads(args.threads)
     keep_memory()
-    measured = {
-        "command": shlex.join(["python", "-m", "benchmarks.run", *argv]),
-        "date": f"{datetime.date.today()}",
-        "commit": (git_commit() or "unknown")[:7],
-        "torch": torch.__version__,
-    }
+    how = f"PyTorch {torch.__version__}, `{shlex.join(['python', '-m', 'benchmarks.run', *argv])}`"
+    measured = {"date": f"{datetime.date.today()}", "commit": (git_commit() or "unknown")[:7], "how": how}
     found: dict[str, dict] = {"machine": machine(args.device)}
     if args.profile:
         return profile(args)
     if "networks" in args.parts:
         found["networks"] = {name: {"measured": measured} | network(name, args) for name in args.only}
-    if "feeding" in args.parts:
-        found["feeding"] = {"measured": measured, "modalities": feed(args)}
-    if "preparation" in args.parts:
-        found["preparation"] = {"measured": measured, "workers": args.threads, "recipes": prepare(args)}
+    with tempfile.TemporaryDirectory() as folder:
+        if "feeding" in args.parts:
+            found["feeding"] = {"measured": measured, "modalities": feed(args, Path(folder))}
+        if "preparation" in args.parts:
+            recipes = prepare(args, Path(folder))
+            found["preparation"] = {"measured": measured, "workers": args.threads, "recipes": recipes}
     if not args.against:
         store(found)
 
 
 def store(found: dict[str, dict]) -> None:
-    """Add results to those of the machine and write the page."""
+    """Put results in the place of those of the same network or part of the machine, and write the page."""
     path = performance_page.RESULTS / f"{performance_page.slug(found['machine']['name'])}.json"
     old = read_json(path) if path.exists() else {}
+    found = old | found | {"networks": old.get("networks", {}) | found.get("networks", {})}
     with atomic(path, "w") as file:
-        json.dump(merge(old, found), file, indent=1)
-        file.write("\n")
+        file.write(json.dumps(found, indent=1) + "\n")
     print(f"wrote {path}")
-    performance_page.write_page()
-
-
-def merge(old: dict, new: dict) -> dict:
-    """The old results, with the new ones in the place of those of the same network or part."""
-    networks = old.get("networks", {}) | new.get("networks", {})
-    return old | new | ({"networks": networks} if networks else {})
+    pages.write("performance", performance_page.make_page)
 
 
 def machine(device: torch.device) -> dict[str, str]:
@@ -141,18 +133,17 @@ def network_sides(setting: Setting, what: str, batch: int, args: argparse.Namesp
     """{side: work}: the reference first, then this project's network in each precision; or two checkouts."""
     data, label = setting.clips(batch, args.device)
 
-    def work(model: nn.Module, precision: str = "float32") -> Work:
-        return training_step(model, data, label, precision) if what == STEP else inference(model, data, precision)
-
-    def ours(model: nn.Module, precision: str = "float32") -> Work:
-        return work(model if what == STEP else for_inference(model), precision)
+    def work(model: nn.Module, precision: str = "float32", merge: bool = True) -> Work:
+        if what == STEP:
+            return training_step(model, data, label, precision)
+        return inference(for_inference(model) if merge else model, data, precision)
 
     model = setting.build(args.device)
     if args.against:
-        return {"other checkout": ours(build_there(setting, args)), "this checkout": ours(model)}
-    sides = {"reference": work(reference(model))} if has_reference(model) else {}
+        return {"other checkout": work(build_there(setting, args)), "this checkout": work(model)}
+    sides = {"reference": work(reference(model), merge=False)} if has_reference(model) else {}
     precisions = ("float32", "bfloat16") if args.device == CPU else ("float32", "tf32", "bfloat16")
-    return sides | {precision: ours(setting.build(args.device), precision) for precision in precisions}
+    return sides | {precision: work(setting.build(args.device), precision) for precision in precisions}
 
 
 def build_there(setting: Setting, args: argparse.Namespace) -> nn.Module:
@@ -173,12 +164,9 @@ def build_there(setting: Setting, args: argparse.Namespace) -> nn.Module:
 def report(title: str, clips: int, result: dict[str, dict[str, float]]) -> None:
     """Print one comparison."""
     for side, value in result.items():
-        print(
-            f"{title + f', {clips} clips':<48} {side:<15} {1e3 * value['seconds']:9.1f} ms  "
-            f"{clips / value['seconds']:9,.1f} clips/s  x {value['ratio']:5.2f}  "
-            f"({value['low']:.2f} to {value['high']:.2f})",
-            flush=True,
-        )
+        speed = f"{1e3 * value['seconds']:9.1f} ms  {clips / value['seconds']:9,.1f} clips/s"
+        factor = f"x {value['ratio']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+        print(f"{title + f', {clips} clips':<48} {side:<15} {speed}  {factor}", flush=True)
 
 
 def profile(args: argparse.Namespace) -> None:
@@ -196,33 +184,53 @@ def profile(args: argparse.Namespace) -> None:
             print(found.key_averages().table(sort_by=f"self_{args.device.type}_time_total", row_limit=15), flush=True)
 
 
-def feed(args: argparse.Namespace) -> dict[str, float]:
+def feed(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """{modality: clips per second on one thread}."""
-    found = {}
+    preparation.make_raw(folder)
+    preparation.prepare(folder, "ctrgcn", args.threads)
+    clips, found = folder / "ntu.clips", {}
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        clips = preparation.ntu_clips(Path(folder))
-        for modality in feeding.MODALITIES:
-            sides = {}
-            if args.against:
-                with other_checkout(args.against):
-                    sides["other checkout"], _ = feeding.one_pass(clips, modality)
-            sides["this checkout"], count = feeding.one_pass(clips, modality)
-            result = in_turns(sides, args.rounds, CPU)
-            report(f"feeding, {modality}", count, result)
-            found[modality] = count / result["this checkout"]["seconds"]
+    for modality in ("joint", "bone_motion"):
+        sides = {}
+        if args.against:
+            with other_checkout(args.against):
+                sides["other checkout"], _ = one_pass(clips, modality)
+        sides["this checkout"], count = one_pass(clips, modality)
+        result = in_turns(sides, args.rounds, CPU)
+        report(f"feeding, {modality}", count, result)
+        found[modality] = count / result["this checkout"]["seconds"]
     torch.set_num_threads(args.threads)
     return found
 
 
-def prepare(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """{recipe: what `preparation.measure` finds for this checkout}."""
-    checkouts = {"other checkout": args.against} if args.against else {}
-    recipes = preparation.measure(checkouts | {"this checkout": ROOT}, args.rounds, args.threads)
-    for recipe, sides in recipes.items():
-        for side, values in sides.items():
-            print(f"preparation, {recipe}, {side}: " + ", ".join(f"{k} {v:,.1f}" for k, v in values.items()))
-    return {recipe: sides["this checkout"] for recipe, sides in recipes.items()}
+def one_pass(clips: Path, modality: str) -> tuple[Work, int]:
+    """What feeds all clips of a store once in random batches, by CTR-GCN's recipe for training, and their number."""
+    feeder = pkgutil.resolve_name("feeders.feeder_ntu.Feeder")  # of the checkout that is imported now
+    recipe = {"window_size": 64, "p_interval": [0.5, 1], "random_rot": True}
+    feeder = feeder(data_path=str(clips), split="xsub", part="train", modality=modality, **recipe)
+    batches = torch.randperm(len(feeder), generator=torch.Generator().manual_seed(0)).split(64)
+
+    def work() -> None:
+        for batch in batches:
+            feeder.__getitems__(batch.tolist())
+
+    return work, len(feeder)
+
+
+def prepare(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+    """{recipe: clips_per_second, bytes (per clip), peak_mb}."""
+    count, found = preparation.make_raw(folder), {}
+    checkouts = ({"other checkout": args.against} if args.against else {}) | {"this checkout": ROOT}
+    for recipe in preparation.RECIPES:
+        work = partial(preparation.prepare, folder, recipe, args.threads)
+        result = in_turns({side: partial(work, root) for side, root in checkouts.items()}, args.rounds, CPU)
+        report(f"preparation, {recipe}", count, result)
+        found[recipe] = {
+            "clips_per_second": count / result["this checkout"]["seconds"],
+            "peak_mb": work() / 1e6,
+            "bytes": sum(file.stat().st_size for file in (folder / "ntu.clips").iterdir()) / count,
+        }
+    return found
 
 
 if __name__ == "__main__":
