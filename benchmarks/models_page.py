@@ -64,9 +64,9 @@ def size_table() -> str:
 
 def paper(name: str) -> str:
     """Title, authors, venue, arXiv and what differs, from the header of model/<name>.py."""
-    found = header(name)
-    authors = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", found.authors)
-    return f"*{found.name}: {found.title}.* {authors}\n\n{found.differences}"
+    short, title, authors, differences = header(name)
+    authors = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", authors)
+    return f"*{short}: {title}.* {authors}\n\n{differences}"
 
 
 def others() -> str:
@@ -75,7 +75,7 @@ def others() -> str:
     for name in networks():
         if f"{{{{paper {name}}}}}" in text:
             continue
-        sections += [f"## {header(name).name}", paper(name), published(name)]
+        sections += [f"## {header(name)[0]}", paper(name), published(name)]
         if (config := recipe(name)) is not None:
             sections.append(f"    python main.py --config {Path(config.config).relative_to(ROOT)}")
     return "\n\n".join(sections)

@@ -4,7 +4,6 @@ import inspect
 import math
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -26,25 +25,16 @@ FOLDERS = {
 NTU = {"num_class": 60, "num_point": 25, "num_person": 2, "graph": "graph.ntu_rgb_d.Graph"}
 
 
-class Header(NamedTuple):
-    """What the header of a model file says: title, authors and venue, differences from the published code."""
-
-    name: str
-    title: str
-    authors: str
-    differences: str
-
-
-def header(model: str) -> Header:
-    """The header of model/<model>.py."""
+def header(model: str) -> tuple[str, str, str, str]:
+    """The header of model/<model>.py: name, title, authors and venue, differences from the published code."""
     title, authors, differences = inspect.getdoc(catalog.load(model)).split("\n\n")[:3]
     name, title = " ".join(title.split()).split(": ", 1)
-    return Header(name, title.rstrip("."), authors, differences)
+    return name, title.rstrip("."), authors, differences
 
 
 def networks() -> list[str]:
     """Names of the files in `model/`, the oldest paper first: numbers of arXiv sort by date."""
-    return sorted(catalog.networks(), key=lambda name: (re.search(r"arXiv ([\d.]+)", header(name).authors)[1], name))
+    return sorted(catalog.networks(), key=lambda name: (re.search(r"arXiv ([\d.]+)", header(name)[2])[1], name))
 
 
 def recipe(model: str) -> Config | None:
@@ -91,5 +81,5 @@ def setting(model: str, config: Config | None) -> Setting:
     return Setting(model, max(1, 2 ** round(math.log2(512 / T))), T, config.model_args)
 
 
-SETTINGS = {header(name).name: setting(name, recipe(name)) for name in networks()}
+SETTINGS = {header(name)[0]: setting(name, recipe(name)) for name in networks()}
 SETTINGS["CTR-GCN, NW-UCLA"] = setting("ctrgcn", load_config(CONFIG / "NW-UCLA/ctrgcn.yaml"))

@@ -61,11 +61,7 @@ class CTRGraphConv(ctrgcn.GraphConv):
 
 def sum_of_subsets(x: Tensor, topologies: list[Tensor], convs: nn.ModuleList) -> Tensor:
     """y = sum_k W_k(x S_k), S_k (V, V) for all clips or (N, V, V)."""
-    y = torch.zeros((), device=x.device)
-    for S, conv in zip(topologies, convs, strict=True):
-        aggregated = x.flatten(1, 2) @ S  # (N, C * T, V)
-        y = y + conv(aggregated.view_as(x))
-    return y
+    return sum(conv((x.flatten(1, 2) @ S).view_as(x)) for S, conv in zip(topologies, convs, strict=True))
 
 
 def affinities(x: Tensor, conv_a: nn.ModuleList, conv_b: nn.ModuleList) -> list[Tensor]:

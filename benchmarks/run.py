@@ -70,6 +70,8 @@ def act(argv: list[str]) -> None:
     args = build_parser().parse_args(argv)
     if unknown := [name for name in args.only if name not in SETTINGS]:
         raise ValueError(f"--only: unknown network {unknown[0]}; {nearest(unknown[0], SETTINGS)}")
+    if args.profile and args.against:
+        raise ValueError("--profile: cannot be combined with --against")
     args.device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")
     torch.set_num_threads(args.threads)
     keep_memory()
@@ -166,22 +168,20 @@ def report(title: str, clips: int, result: dict[str, dict[str, float]]) -> None:
     for side, value in result.items():
         speed = f"{1e3 * value['seconds']:9.1f} ms  {clips / value['seconds']:9,.1f} clips/s"
         factor = f"x {value['ratio']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
-        print(f"{title + f', {clips} clips':<48} {side:<15} {speed}  {factor}", flush=True)
+        print(f"{title + ', ' + counted(clips, 'clip'):<48} {side:<15} {speed}  {factor}", flush=True)
 
 
 def profile(args: argparse.Namespace) -> None:
     """Print the operations that take most of the time of a training step and of an inference."""
     for name in args.only:
-        setting = SETTINGS[name]
-        data, label = setting.clips(setting.batch, args.device)
-        works = {STEP: training_step(setting.build(args.device), data, label)}
-        works[INFERENCE] = inference(for_inference(setting.build(args.device)), data)
-        for what, work in works.items():
+        batch = SETTINGS[name].batch
+        for what in (STEP, INFERENCE):
+            work = network_sides(SETTINGS[name], what, batch, args)["float32"]
             work()
             with torch.profiler.profile() as found:
                 work()
-            print(f"\n{name}, {what}, batch {setting.batch}")
-            print(found.key_averages().table(sort_by=f"self_{args.device.type}_time_total", row_limit=15), flush=True)
+            table = found.key_averages().table(sort_by=f"self_{args.device.type}_time_total", row_limit=15)
+            print(f"\n{name}, {what}, {counted(batch, 'clip')}\n{table}", flush=True)
 
 
 def feed(args: argparse.Namespace, folder: Path) -> dict[str, float]:

@@ -71,8 +71,8 @@ def test_another_checkout_is_measured_beside_this_one_and_not_stored(small, tmp_
     assert run.main([*small, "--against", str(run.ROOT)]) == 0
     printed = capsys.readouterr().out
     for what in (
-        "CTR-GCN, training step, 1 clips",
-        "CTR-GCN, inference, 1 clips",
+        "CTR-GCN, training step, 1 clip",
+        "CTR-GCN, inference, 1 clip",
         "feeding, joint",
         "preparation, agcn",
     ):
@@ -125,6 +125,8 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     assert "--rounds: expected a whole number from 1 to 1000, got '0'" in capsys.readouterr().err
     assert run.main(["--parts", "networks", "--only", "CTR-GCN", "--against", str(tmp_path)]) == 2
     assert "--against: expected a checkout" in capsys.readouterr().err
+    assert run.main(["--profile", "--against", str(run.ROOT)]) == 2
+    assert "--profile: cannot be combined with --against" in capsys.readouterr().err
 
 
 def test_every_setting_of_the_benchmark_is_a_network_of_its_paper_at_full_size():
