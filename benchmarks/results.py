@@ -61,12 +61,7 @@ def build_parser() -> Parser:
     parser.option("seeds", type=int, nargs="+", default=[1], help="(1)")
     parser.option("budget", choices=("full", "cpu"), default="full", help="cpu: 20/65 of the epochs as single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")
-    parser.option(
-        "jobs",
-        type=whole_number(1, 64),
-        default=1,
-        help="trainings at a time; on a CPU they share its cores (%(default)s)",
-    )
+    parser.option("jobs", type=whole_number(1, 64), default=1, help="trainings at a time; they share the cores (1)")
     parser.option("device", default="", help="as in main.py")
     return parser
 
