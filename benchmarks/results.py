@@ -138,7 +138,7 @@ def train_and_test(plan: Plan, environment: dict[str, str]) -> None:
     """Do what is left of one plan: train, continue, or only write the scores of the last epoch."""
     weights, scores = plan.folder / LAST, plan.folder / SCORE_FILE
     lines = read_metrics(plan.folder) if weights.exists() else []
-    if not lines or lines[-1]["epoch"] < load_config(plan.folder / CONFIG).num_epoch:
+    if not lines or lines[-1]["epoch"] != load_config(plan.folder / CONFIG).num_epoch:
         call(["main.py", *plan.flags, "--phase", "train", "--resume", "true"], environment)
     if not scores.exists() or scores.stat().st_mtime < weights.stat().st_mtime:
         test = ["--phase", "test", "--weights", str(weights), "--save-score", "true"]
