@@ -1,44 +1,40 @@
-"""Several sides of one comparison, measured side by side: works to time, ratios, networks of another checkout."""
+"""Several sides of one comparison, measured side by side: works to time, ratios, another checkout."""
 
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 PACKAGES = ("model", "graph", "feeders", "torchlight")  # what `other_checkout` exchanges
+Work = Callable[[], object]
 
 
-def seconds(work: Callable[[], object], device: torch.device, clock: str = "wall") -> float:
-    """Duration of one call, including the work that it leaves on a GPU."""
+def now(device: torch.device) -> float:
+    """The time in seconds, once a GPU has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = CLOCKS[clock]()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return CLOCKS[clock]() - start
+    return time.perf_counter()
 
 
-def in_turns(
-    sides: dict[str, Callable[[], object]], rounds: int, device: torch.device, clock: str = "wall"
-) -> dict[str, dict[str, float]]:
+def in_turns(sides: dict[str, Work], rounds: int, device: torch.device) -> dict[str, dict[str, float]]:
     """Time every side in every round, after one call each to warm up, so that a slow moment of the machine affects all.
 
     Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (quartiles)}}.
     """
     for work in sides.values():
-        seconds(work, device, clock)
+        work()
     taken: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, work in sides.items():
-            taken[side].append(seconds(work, device, clock))
+            start = now(device)
+            work()
+            taken[side].append(now(device) - start)
     first, found = next(iter(taken.values())), {}
     for side, durations in taken.items():
         ratios = [a / b for a, b in zip(first, durations, strict=True)]
@@ -47,43 +43,31 @@ def in_turns(
     return found
 
 
-def precisions(device: torch.device) -> tuple[str, ...]:
-    """The precisions worth measuring; TF32 exists on GPUs only."""
-    return ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """The precision of one call."""
+def call(model: nn.Module, data: Tensor, precision: str) -> Tensor:
+    """A forward pass; TF32 exists on GPUs only."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    with torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return model(data)
 
 
-def training_step(model: nn.Module, data: Tensor, label: Tensor, precision: str = "float32") -> Callable[[], None]:
+def training_step(model: nn.Module, data: Tensor, label: Tensor, precision: str = "float32") -> Work:
     """Forward pass, loss, backward pass and a step of SGD."""
     model.train()
     settings = {"lr": 1e-6, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
     optimizer = torch.optim.SGD(model.parameters(), **settings, fused=data.device.type == "cuda")
 
     def step() -> None:
-        with autocast(precision, data.device):
-            loss = F.cross_entropy(model(data), label)
-        loss.backward()
+        F.cross_entropy(call(model, data, precision).float(), label).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
-def inference(model: nn.Module, data: Tensor, precision: str = "float32") -> Callable[[], None]:
+def inference(model: nn.Module, data: Tensor, precision: str = "float32") -> Work:
     """A forward pass in evaluation mode."""
     model.eval()
-
-    @torch.inference_mode()
-    def forward() -> None:
-        with autocast(precision, data.device):
-            model(data)
-
-    return forward
+    return torch.inference_mode()(lambda: call(model, data, precision))
 
 
 @contextmanager
@@ -109,11 +93,3 @@ def other_checkout(root: Path) -> Iterator[None]:
         sys.path.remove(str(root.resolve()))
         take()
         sys.modules.update(ours)
-
-
-def print_profile(work: Callable[[], object], device: torch.device) -> None:
-    """The operations that take most of the time of a call, by PyTorch's profiler."""
-    work()
-    with torch.profiler.profile() as found:
-        work()
-    print(found.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=15), flush=True)

@@ -1,9 +1,9 @@
 """Every network in `model/` at the size of its recipe in `config/`."""
 
 import inspect
+import math
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,8 +13,9 @@ from model import catalog
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
+from torchlight.system.paths import ROOT
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
+CONFIG = ROOT / "config"
 FOLDERS = {
     "ntu/xsub": "NTU RGB+D 60",
     "ntu120/xsub": "NTU RGB+D 120",
@@ -22,34 +23,18 @@ FOLDERS = {
     "NW-UCLA": "NW-UCLA",
 }
 NTU = {"num_class": 60, "num_point": 25, "num_person": 2, "graph": "graph.ntu_rgb_d.Graph"}
-UCLA = {"num_class": 10, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the header of a model file says: title, authors and venue, differences from the published code."""
-
-    name: str
-    title: str
-    authors: str
-    differences: str
-
-    @property
-    def arxiv(self) -> str:
-        """The number of the paper, which sorts by date."""
-        return re.search(r"arXiv (\d{4}\.\d{5})", self.authors)[1]
-
-
-def header(model: str) -> Header:
-    """The header of model/<model>.py."""
+def header(model: str) -> tuple[str, str, str, str]:
+    """The header of model/<model>.py: name, title, authors and venue, differences from the published code."""
     title, authors, differences = inspect.getdoc(catalog.load(model)).split("\n\n")[:3]
     name, title = " ".join(title.split()).split(": ", 1)
-    return Header(name, title.rstrip("."), authors, differences)
+    return name, title.rstrip("."), authors, differences
 
 
 def networks() -> list[str]:
-    """Names of the files in `model/`, the oldest paper first."""
-    return sorted(catalog.networks(), key=lambda name: (header(name).arxiv, name))
+    """Names of the files in `model/`, the oldest paper first: numbers of arXiv sort by date."""
+    return sorted(catalog.networks(), key=lambda name: (re.search(r"arXiv ([\d.]+)", header(name)[2])[1], name))
 
 
 def recipe(model: str) -> Config | None:
@@ -69,54 +54,32 @@ def clip_shape(config: Config) -> tuple[tuple[int, int, int, int], int]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network and its batch."""
+    """A network, its arguments where they are not those of NTU, and its batch."""
 
     model: str
     batch: int
     frames: int
     args: dict = field(default_factory=dict)
-    body: dict = field(default_factory=NTU.copy)
 
     def build(self, device: torch.device) -> nn.Module:
-        """The network with random weights; arguments that `args` leaves out are those of the file's `EXAMPLE`."""
+        """The network with random weights; arguments that nothing sets are those of the file's `EXAMPLE`."""
         torch.manual_seed(0)
-        return catalog.build(self.model, **(self.body | self.args)).to(device)
+        return catalog.build(self.model, **(NTU | self.args)).to(device)
 
     def clips(self, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Random data (N, C, T, V, M) and labels (N,)."""
-        shape = self.args.get("in_channels", 3), self.frames, self.body["num_point"], self.body["num_person"]
-        data = torch.randn(batch, *shape, device=device)
-        return data, torch.randint(self.body["num_class"], (batch,), device=device)
+        args = NTU | self.args
+        shape = args.get("in_channels", 3), self.frames, args["num_point"], args["num_person"]
+        return torch.randn(batch, *shape, device=device), torch.randint(args["num_class"], (batch,), device=device)
 
 
-MEASURED = {
-    "CTR-GCN": Setting("ctrgcn", 8, 64),
-    "CTR-GCN, NW-UCLA": Setting("ctrgcn", 16, 52, body=UCLA),
-    "2s-AGCN": Setting("agcn", 2, 300),
-    "ST-GCN": Setting("stgcn", 2, 300),
-    "TSGCNeXt": Setting("tsgcnext", 4, 256),
-    "DG-STGCN": Setting("dgstgcn", 4, 100),
-    "MS-G3D": Setting("msg3d", 1, 100),
-    "AAGCN": Setting("aagcn", 2, 300),
-    "ST-GCN++": Setting("stgcnpp", 4, 100),
-    "CTR-GCN's baseline": Setting("baseline", 8, 64),
-}
-
-
-def default_setting(model: str) -> Setting:
-    """The size of the network's recipe, with about 500 frames in a batch; without a recipe 64 frames of NTU RGB+D."""
-    if (config := recipe(model)) is None:
+def setting(model: str, config: Config | None) -> Setting:
+    """The size of a recipe with about 500 frames in a batch; without a recipe 64 frames of NTU RGB+D."""
+    if config is None:
         return Setting(model, 8, 64)
     (_, T, _, _), _ = clip_shape(config)
-    body = {key: config.model_args[key] for key in NTU}
-    args = {key: value for key, value in config.model_args.items() if key not in NTU}
-    return Setting(model, max(1, 512 // T), T, args, body)
+    return Setting(model, max(1, 2 ** round(math.log2(512 / T))), T, config.model_args)
 
 
-def settings() -> dict[str, Setting]:
-    """The settings in MEASURED, and one for every network that is not among them."""
-    listed = {setting.model for setting in MEASURED.values()}
-    return MEASURED | {header(name).name: default_setting(name) for name in networks() if name not in listed}
-
-
-SETTINGS = settings()
+SETTINGS = {header(name)[0]: setting(name, recipe(name)) for name in networks()}
+SETTINGS["CTR-GCN, NW-UCLA"] = setting("ctrgcn", load_config(CONFIG / "NW-UCLA/ctrgcn.yaml"))

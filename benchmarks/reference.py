@@ -1,11 +1,7 @@
 """The networks as their papers write them: one operation for each term of an equation, nothing merged, nothing moved.
 
-    literal = reference(model)
-
-is a copy of a network of `model/` with the same parameters under the same names, whose forward passes are the ones
-below. The speed of `model/` is measured against it, and tests hold both to the same reference records. A network
-without such a formulation is reported as one without: `has_reference` is False for it, and it is never compared with
-itself.
+`reference(model)` has the parameters of a network of `model/` under the same names and the forward passes below. The
+speed of `model/` is measured against it, and tests hold both to the same reference records.
 """
 
 import copy
@@ -65,11 +61,7 @@ class CTRGraphConv(ctrgcn.GraphConv):
 
 def sum_of_subsets(x: Tensor, topologies: list[Tensor], convs: nn.ModuleList) -> Tensor:
     """y = sum_k W_k(x S_k), S_k (V, V) for all clips or (N, V, V)."""
-    y = torch.zeros((), device=x.device)
-    for S, conv in zip(topologies, convs, strict=True):
-        aggregated = x.flatten(1, 2) @ S  # (N, C * T, V)
-        y = y + conv(aggregated.view_as(x))
-    return y
+    return sum(conv((x.flatten(1, 2) @ S).view_as(x)) for S, conv in zip(topologies, convs, strict=True))
 
 
 def affinities(x: Tensor, conv_a: nn.ModuleList, conv_b: nn.ModuleList) -> list[Tensor]:
@@ -198,20 +190,5 @@ class G3DTemporalConv(msg3d.TemporalConv):
         return y if self.last else F.relu(y)
 
 
-REFERENCE = {
-    network.DataNorm: DataNorm,
-    blocks.MultiScaleTemporalConv: MultiScaleTemporalConv,
-    blocks.MultiBranchTemporalConv: MultiBranchTemporalConv,
-    ctrgcn.GraphConv: CTRGraphConv,
-    agcn.GraphConv: AGraphConv,
-    aagcn.GraphConv: AAGraphConv,
-    baseline.GraphConv: BaselineGraphConv,
-    stgcn.GraphConv: STGraphConv,
-    stgcnpp.GraphConv: STPPGraphConv,
-    dgstgcn.GraphConv: DGGraphConv,
-    dgstgcn.TemporalConv: DGTemporalConv,
-    tsgcnext.Block: NeXtBlock,
-    msg3d.GraphConv: G3DGraphConv,
-    msg3d.WindowConv: WindowConv,
-    msg3d.TemporalConv: G3DTemporalConv,
-}
+_OWN = [kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__ == __name__]
+REFERENCE = {kind.__base__: kind for kind in _OWN}  # {class of model/: the one above}

@@ -1,94 +1,35 @@
-"""docs/results.csv and results.template.md -> docs/results.md: the accuracies measured with this code.
+"""docs/results.md from docs/results.csv and results.template.md: python -m benchmarks.results_page"""
 
-python -m benchmarks.results_page
-"""
-
-import csv
-import io
-import re
 import sys
-from pathlib import Path
 
-from torchlight.system.command import Parser, run
-from torchlight.system.files import atomic, read_text
-from torchlight.system.paths import ROOT
+from benchmarks import pages
 from torchlight.system.text import markdown_table
 
-TABLE, TEMPLATE = ROOT / "docs/results.csv", ROOT / "benchmarks/results.template.md"
-SHOWN = {
-    "model": "model",
-    "dataset": "dataset",
-    "stream": "stream",
-    "budget": "budget",
-    "seed": "seed",
-    "last_epoch": "last epoch",
-    "interval": "95 % interval",
-    "best_on_test": "best on test",
-    "published": "published",
-    "device": "device",
-    "wall_time": "training time",
-    "commit": "commit",
-}
+TABLE = pages.DOCS / "results.csv"
+SHOWN = ("model", "dataset", "stream", "budget", "seed", "last_epoch", "interval", "best_on_test", "published")
+SHOWN += ("device", "wall_time", "commit")
 COLUMNS = (*SHOWN, "command")
 HELD_OUT = " held out"  # the end of `dataset` in a row that was measured on held-out training clips
 Row = dict[str, str]
 
 
-def read_rows(file: Path) -> list[Row]:
-    """The rows of results.csv.
-
-    Raises:
-        ValueError: the columns are not COLUMNS, or a row has more or fewer.
-    """
-    rows = list(csv.reader(io.StringIO(read_text(file))))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        found = ",".join(rows[0]) if rows else "an empty file"
-        raise ValueError(f"{file}: expected the columns {','.join(COLUMNS)}, got {found}")
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(COLUMNS):
-            raise ValueError(
-                f"{file}: row {number}: expected {len(COLUMNS)} values, got {len(row)}; quote values with commas"
-            )
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
-
-
-def make_page(rows: list[Row]) -> str:
+def make_page() -> str:
     """The page as Markdown: results, comparisons on held-out clips, the command behind every row."""
-    numbered = list(enumerate(sorted(rows, key=is_held_out), 1))
-    blocks = {
-        "results": table([(i, row) for i, row in numbered if not is_held_out(row)]),
-        "held_out": table([(i, row) for i, row in numbered if is_held_out(row)]),
-        "commands": "\n".join(f"{i}. `{row['command']}`" for i, row in numbered),
+    rows = pages.read_table(TABLE, COLUMNS)
+    kept, held_out = ([r for r in rows if r["dataset"].endswith(HELD_OUT) == held] for held in (False, True))
+    makers = {
+        "results": lambda: table(kept, 1),
+        "held_out": lambda: table(held_out, len(kept) + 1),
+        "commands": lambda: "\n".join(f"{i}. `{row['command']}`" for i, row in enumerate(kept + held_out, 1)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: blocks[match[1]], TEMPLATE.read_text())
+    return pages.fill("results", makers)
 
 
-def is_held_out(row: Row) -> bool:
-    """Whether the row was measured on held-out training clips instead of the test part."""
-    return row["dataset"].endswith(HELD_OUT)
-
-
-def table(rows: list[tuple[int, Row]]) -> str:
-    """Numbered rows as a Markdown table."""
-    if not rows:
-        return "No rows."
-    return markdown_table(
-        ("", *SHOWN.values()), ((i, *(row[key].replace("|", "\\|") for key in SHOWN)) for i, row in rows)
-    )
-
-
-def write_page(file: Path = TABLE) -> None:
-    """Write the page beside its table."""
-    page = make_page(read_rows(file))
-    with atomic(file.with_suffix(".md"), "w") as stream:
-        stream.write(page)
-
-
-def act(argv: list[str]) -> None:
-    """Write docs/results.md."""
-    Parser(prog="python -m benchmarks.results_page", description=__doc__).parse_args(argv)
-    write_page()
+def table(rows: list[Row], first: int) -> str:
+    """Rows as a Markdown table, numbered from `first`."""
+    cells = [(i, *(row[key].replace("|", "\\|") for key in SHOWN)) for i, row in enumerate(rows, first)]
+    return markdown_table(("", *(key.replace("_", " ") for key in SHOWN)), cells) if rows else "No rows."
 
 
 if __name__ == "__main__":
-    sys.exit(run(act))
+    sys.exit(pages.program("results", make_page))

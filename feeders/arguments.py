@@ -3,11 +3,10 @@
 import dataclasses
 import typing
 from collections.abc import Sequence
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from torchlight.system.text import quote
+from torchlight.system.values import coerce, describe
 
 MAX_REPEAT = 1_000_000
 MAX_TEXT = 4096  # characters of a path or name
@@ -19,51 +18,24 @@ def bounded(default: float, low: float, high: float) -> Any:
 
 
 def check_arguments(arguments: Any) -> None:
-    """Check the fields of a dataclass object; integers in float fields become floats, sequences tuples.
+    """Convert the fields of a dataclass object to their annotations as `coerce` does; sequences become tuples.
 
     Raises:
         ValueError: a value that does not fit the annotation or the bounds of its field, NaN included.
     """
     hints = typing.get_type_hints(type(arguments))
     for field in dataclasses.fields(arguments):
-        bounds, value = field.metadata.get("bounds"), getattr(arguments, field.name)
+        given, bounds = getattr(arguments, field.name), field.metadata.get("bounds")
         try:
-            setattr(arguments, field.name, check_value(value, hints[field.name], bounds))
-        except (TypeError, ValueError, OverflowError):
-            expected = describe(hints[field.name], bounds)
-            raise ValueError(f"{field.name}: expected {expected}, got {quote(value)}") from None
-
-
-def check_value(value: Any, kind: Any, bounds: tuple[float, float] | None = None) -> Any:
-    """The value in the type `kind`; raises ValueError or TypeError if it does not fit."""
-    value = value.item() if isinstance(value, np.number) else value
-    if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            raise ValueError
-        return value
-    if typing.get_origin(kind) is Sequence:
-        if not isinstance(value, list | tuple):
-            raise TypeError
-        return tuple(check_value(item, typing.get_args(kind)[0], bounds) for item in value)
-    accepted = {float: (int, float)}.get(kind, kind)
-    if not isinstance(value, accepted) or isinstance(value, bool) and kind is not bool:
-        raise TypeError
-    if kind is str and (len(value) > MAX_TEXT or "\0" in value):
-        raise ValueError
-    if bounds is not None and not bounds[0] <= value <= bounds[1]:  # NaN fails every comparison
-        raise ValueError
-    return kind(value)
-
-
-def describe(kind: Any, bounds: tuple[float, float] | None = None) -> str:
-    """What `check_value` accepts, in words."""
-    if typing.get_origin(kind) is Literal:
-        *others, last = (repr(word) for word in typing.get_args(kind))
-        return f"{', '.join(others)} or {last}"
-    if typing.get_origin(kind) is Sequence:
-        return f"a list, each item {describe(typing.get_args(kind)[0], bounds)}"
-    between = f" from {bounds[0]} to {bounds[1]}" if bounds else ""
-    return {bool: "true or false", str: "text", int: "a whole number", float: "a number"}[kind] + between
+            value = coerce(given, hints[field.name])
+            if bounds and not bounds[0] <= value <= bounds[1]:
+                raise ValueError
+            if isinstance(value, str) and (len(value) > MAX_TEXT or "\0" in value):
+                raise ValueError
+        except ValueError:
+            expected = describe(hints[field.name]) + (f" from {bounds[0]} to {bounds[1]}" if bounds else "")
+            raise ValueError(f"{field.name}: expected {expected}, got {quote(given)}") from None
+        setattr(arguments, field.name, tuple(value) if isinstance(value, list) else value)
 
 
 def check_interval(p: Sequence[float]) -> None:

@@ -2,18 +2,18 @@
 say."""
 
 import json
+from argparse import Namespace
 
 import pytest
 import torch
 
-from benchmarks import preparation, run
+from benchmarks import pages, performance_page, preparation, run
 from benchmarks.networks import SETTINGS, Setting
-from benchmarks.performance_page import PAGE, RESULTS, make_page, slug
+from benchmarks.performance_page import RESULTS, make_page, slug
 from torchlight.training.engine import for_inference
 
 CPU = torch.device("cpu")
 SMALL = Setting("ctrgcn", 1, 4, {"channels": [8, 16]})
-COSTS = {"clips_per_second": 500.0, "cpu_ms": 2.0, "bytes": 30000.0, "peak_mb": 100.0}
 
 
 @pytest.fixture(autouse=True)
@@ -25,18 +25,19 @@ def one_thread():
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """A small network and no programs; returns the flags for results in a file of its own."""
+    """A small network, few clips, and results and page in a folder of their own; returns flags."""
+    make_raw = preparation.make_raw
     monkeypatch.setitem(run.SETTINGS, "CTR-GCN", SMALL)
-    monkeypatch.setattr(run.preparation, "measure", lambda checkouts, *_: {"agcn": dict.fromkeys(checkouts, COSTS)})
-    monkeypatch.setattr(run, "epochs", lambda *_: {"0": {"clips_per_second": 7.0, "data_share": 0.0123, "batch": 2}})
-    few = preparation.ntu_clips
-    monkeypatch.setattr(run.preparation, "ntu_clips", lambda folder, performers: few(folder, 2))
-    return ["--only", "CTR-GCN", "--rounds", "1", "--threads", "1", "--out", str(tmp_path / "found.json")]
+    monkeypatch.setattr(preparation, "make_raw", lambda folder: make_raw(folder, 2))
+    monkeypatch.setattr(preparation, "RECIPES", ("agcn",))
+    monkeypatch.setattr(performance_page, "RESULTS", tmp_path)
+    monkeypatch.setattr(pages, "DOCS", tmp_path)
+    monkeypatch.setattr(run, "machine", lambda device: {"name": "Test, 1 thread"})
+    return ["--only", "CTR-GCN", "--rounds", "1", "--threads", "1"]
 
 
 def test_the_page_is_up_to_date_with_the_results():
-    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    assert PAGE.read_text() == make_page(results), "run python -m benchmarks.performance_page"
+    assert (pages.DOCS / "performance.md").read_text() == make_page(), "run python -m benchmarks.performance_page"
 
 
 def test_every_file_of_results_has_the_name_of_its_machine():
@@ -46,39 +47,46 @@ def test_every_file_of_results_has_the_name_of_its_machine():
 
 def test_one_run_measures_every_part_and_its_page_shows_them(small, tmp_path):
     assert run.main(small) == 0
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "test-1-thread.json").read_text())
     network = found["networks"]["CTR-GCN"]
     assert list(network["training step"][0]["sides"]) == ["reference", "float32", "bfloat16"]
     assert list(network["inference"][0]["sides"]) == ["reference", "float32", "bfloat16"]
-    page = make_page([found])
-    titles = ("Training step", "Inference", "One clip", "Memory kept", "Feeding on", "Preparation of", "An epoch of")
-    for text in (
-        *titles,
-        "| CTR-GCN | 4 | 1 |",
-        "| bone motion |",
-        "| `agcn` | 500 | 30,000 | 100 | 2.0 |",
-        "| 1.2 % |",
-    ):
+    assert found["preparation"]["recipes"]["agcn"]["bytes"] > 10000
+    assert found["preparation"]["recipes"]["agcn"]["peak_mb"] > 10
+    page = (tmp_path / "performance.md").read_text()
+    titles = (
+        "## Test, 1 thread",
+        "### Training step",
+        "### Inference",
+        "### One clip",
+        "### Feeding",
+        "### Preparation",
+    )
+    for text in (*titles, "| CTR-GCN | 4 | 1 |", "| bone motion |", "| `agcn` |"):
         assert text in page, text
-    assert "benchmarks.run --only CTR-GCN" in page
+    assert "benchmarks.run --only CTR-GCN --rounds 1 --threads 1`: CTR-GCN; feeding; preparation\n" in page
 
 
-def test_another_checkout_is_measured_beside_this_one_and_not_stored(small, capsys):
-    stored = sorted(RESULTS.iterdir())
-    assert run.main([*small[:-2], "--parts", "networks", "preparation", "--against", str(run.ROOT)]) == 0
+def test_another_checkout_is_measured_beside_this_one_and_not_stored(small, tmp_path, capsys):
+    assert run.main([*small, "--against", str(run.ROOT)]) == 0
     printed = capsys.readouterr().out
-    assert "training step, batch 1" in printed and "other checkout" in printed and "reference" not in printed
-    assert "preparation, agcn, other checkout" in printed and sorted(RESULTS.iterdir()) == stored
+    for what in (
+        "CTR-GCN, training step, 1 clip",
+        "CTR-GCN, inference, 1 clip",
+        "feeding, joint",
+        "preparation, agcn",
+    ):
+        assert [what in line for line in printed.splitlines() if "other checkout" in line].count(True), what
+    assert "reference" not in printed and not any(tmp_path.iterdir())
 
 
 def test_a_network_without_a_reference_formulation_has_speeds_and_no_factors(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "has_reference", lambda model: False)
     assert run.main([*small, "--parts", "networks"]) == 0
     assert "ctrgcn: no reference formulation" in capsys.readouterr().out
-    found = json.loads((tmp_path / "found.json").read_text())
-    network = found["networks"]["CTR-GCN"]
-    assert list(network["inference"][0]["sides"]) == ["float32", "bfloat16"] and list(network["memory"]) == ["float32"]
-    assert "**" not in make_page([found]).split("## " + found["machine"]["name"])[1]
+    found = json.loads((tmp_path / "test-1-thread.json").read_text())
+    assert list(found["networks"]["CTR-GCN"]["inference"][0]["sides"]) == ["float32", "bfloat16"]
+    assert "**" not in (tmp_path / "performance.md").read_text().split("## Test, 1 thread")[1]
 
 
 def test_a_network_of_other_size_in_the_other_checkout_is_refused(monkeypatch):
@@ -90,35 +98,35 @@ def test_a_network_of_other_size_in_the_other_checkout_is_refused(monkeypatch):
 
     monkeypatch.setattr(Setting, "build", build_another)
     with pytest.raises(ValueError, match="--against: ctrgcn: expected .* parameters, got"):
-        run.build_there(SMALL, run.ROOT, CPU)
+        run.build_there(SMALL, Namespace(against=run.ROOT, device=CPU))
 
 
 def test_a_profile_names_the_operations_and_stores_nothing(small, tmp_path, capsys):
     assert run.main([*small, "--profile"]) == 0
-    assert "aten::" in capsys.readouterr().out and not (tmp_path / "found.json").exists()
+    assert "aten::" in capsys.readouterr().out and not any(tmp_path.iterdir())
 
 
-def test_new_results_replace_those_of_the_same_network_or_part_and_keep_the_rest():
-    old = {"machine": {"name": "a"}, "networks": {"A": 1, "B": 2}, "feeding": 3, "epoch": 4}
-    new = {"machine": {"name": "a"}, "networks": {"B": 5}, "epoch": 6}
-    assert run.merge(old, new) == {"machine": {"name": "a"}, "networks": {"A": 1, "B": 5}, "feeding": 3, "epoch": 6}
-    assert run.merge({}, {"feeding": 7}) == {"feeding": 7}
-
-
-def test_networks_of_two_commands_are_listed_with_their_command():
-    first = json.loads((RESULTS / "amd-epyc-2-threads.json").read_text())
-    first["networks"]["ST-GCN"]["measured"] = first["networks"]["ST-GCN"]["measured"] | {"commit": "1234567"}
-    page = make_page([first])
-    assert "\nST-GCN: 2026-11-21, commit 1234567" in page and "\nCTR-GCN, CTR-GCN, NW-UCLA, " in page
+def test_new_results_replace_those_of_the_same_network_or_part_and_keep_the_rest(small, tmp_path):
+    stored = json.loads((RESULTS / "amd-epyc-2-threads.json").read_text()) | {"machine": {"name": "Test, 1 thread"}}
+    networks = {name: stored["networks"][name] for name in ("CTR-GCN", "ST-GCN")}
+    new = networks["CTR-GCN"] | {"frames": 65, "measured": networks["CTR-GCN"]["measured"] | {"commit": "1234567"}}
+    (tmp_path / "test-1-thread.json").write_text(json.dumps(stored | {"networks": networks}))
+    run.store({"machine": stored["machine"], "networks": {"CTR-GCN": new}})
+    found = json.loads((tmp_path / "test-1-thread.json").read_text())
+    assert found == stored | {"networks": networks | {"CTR-GCN": new}}
+    page = (tmp_path / "performance.md").read_text()
+    assert "commit 1234567" in page and "--rounds 3`: ST-GCN\n" in page
 
 
 def test_mistakes_are_one_line(capsys, tmp_path):
     assert run.main(["--only", "CTR-GNC"]) == 2
     assert "error: --only: unknown network CTR-GNC; did you mean CTR-GCN?" in capsys.readouterr().err
     assert run.main(["--rounds", "0"]) == 2
-    assert "--rounds: expected at least 1, got 0" in capsys.readouterr().err
+    assert "--rounds: expected a whole number from 1 to 1000, got '0'" in capsys.readouterr().err
     assert run.main(["--parts", "networks", "--only", "CTR-GCN", "--against", str(tmp_path)]) == 2
     assert "--against: expected a checkout" in capsys.readouterr().err
+    assert run.main(["--profile", "--against", str(run.ROOT)]) == 2
+    assert "--profile: cannot be combined with --against" in capsys.readouterr().err
 
 
 def test_every_setting_of_the_benchmark_is_a_network_of_its_paper_at_full_size():
@@ -133,18 +141,11 @@ def test_all_sides_of_a_comparison_compute_the_same_logits():
         assert torch.allclose(model(data), run.reference(model)(data), atol=1e-5)
 
 
-def test_preparation_is_measured_on_a_real_store():
-    found = preparation.measure({"this checkout": run.ROOT}, 1, 1, performers=1)
-    for recipe in ("ctrgcn", "agcn"):
-        values = found[recipe]["this checkout"]
-        assert values["bytes"] > 10000 and values["cpu_ms"] > 0 and values["clips_per_second"] > 0
-        assert values["peak_mb"] > 10 or not preparation.tree_memory(1)
-
-
-def test_both_ways_of_feeding_make_batches_of_the_same_clips(tmp_path):
-    store = preparation.ntu_clips(tmp_path, performers=2)
-    whole = run.feeding.whole_batches(store, "joint")
-    single = run.feeding.clip_by_clip(store.with_name("NTU60_CS.npz"), "joint")
-    batch = whole([0, 1, 2])["data"]
-    assert batch.shape == single([0, 1, 2]).shape == (3, 3, 64, 25, 2)
-    assert torch.equal(batch.any(1).any(1).any(1), single([0, 1, 2]).bool().any(1).any(1).any(1))
+def test_feeding_asks_for_every_clip_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("feeders.feeder_ntu.Feeder.__getitems__", lambda self, indices: asked.extend(indices))
+    preparation.make_raw(tmp_path, performers=3)
+    preparation.prepare(tmp_path, "ctrgcn", 1)
+    work, count = run.one_pass(tmp_path / "ntu.clips", "joint")
+    work()
+    assert count > 0 and sorted(asked) == list(range(count)) and asked != sorted(asked)

@@ -125,7 +125,7 @@ def test_a_rotation_keeps_lengths_and_absent_persons(store):
     assert (y[1, ..., 1] == 0).all() and not torch.allclose(x, y)
 
 
-@pytest.mark.parametrize("p", [1, 0.95, [], [0.5, 0.7, 1], [0.0], [1.0, 0.5], [0.5, 1.5], "0.95"])
+@pytest.mark.parametrize("p", ["all", 1.5, [], [0.5, 0.7, 1], [0.0], [1.0, 0.5], [0.5, 1.5]])
 def test_a_wrong_interval_is_refused(store, p):
     with pytest.raises(ValueError, match="p_interval: expected .* got"):
         Feeder(str(store), "xsub", "test", p_interval=p)

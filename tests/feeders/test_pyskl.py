@@ -194,10 +194,10 @@ def test_noise_of_a_clip_does_not_depend_on_longer_clips_in_the_batch(record, pi
 @pytest.mark.parametrize(
     "args, text",
     [
-        ({"sampling": "all"}, "sampling: expected 'uniform', 'uniform_decode' or 'pad', got 'all'"),
-        ({"pre_normalize": "4d"}, "pre_normalize: expected '3d', '2d' or '', got '4d'"),
+        ({"sampling": "all"}, "sampling: expected uniform, uniform_decode or pad, got 'all'"),
+        ({"pre_normalize": "4d"}, "pre_normalize: expected 3d, 2d or '', got '4d'"),
         ({"num_clips": 10}, "num_clips: expected 1 unless testing .* got 10"),
-        ({"num_person": 0}, "num_person: expected a whole number from 1 to 100, got 0"),
+        ({"num_person": 0}, "num_person: expected an integer from 1 to 100, got 0"),
         ({"split": "xview"}, "split: expected xview_train or trainxview, got none of them; did you mean xsub_train"),
         ({"skeleton": "graph.coco"}, "expected clips of 17 joints as in the skeleton coco, got 25"),
     ],

@@ -59,7 +59,7 @@ RECIPE = "# A recipe.\nbase: ../base/ucla.yaml\nmodel: model.newnet.Model\nmodel
 BENCHMARK = """
 from benchmarks import networks, reference
 setting = networks.SETTINGS["NewNet"]
-assert (setting.model, setting.frames, setting.args) == ("newnet", 52, {"width": 16})
+assert (setting.model, setting.frames, setting.args["width"]) == ("newnet", 52, 16)
 assert not reference.has_reference(setting.build("cpu"))
 """
 

@@ -1,6 +1,9 @@
 """Clusters: equal to the reference record, and written to files."""
 
 import csv
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from torchlight.report.cluster import (
     standardize,
     write_assignments,
 )
+from torchlight.system.paths import ROOT
 from torchlight.training.scores import write_scores
 
 
@@ -129,3 +133,11 @@ def test_labels_stay_empty_where_no_configuration_knows_them(features, tmp_path)
 def test_a_mistake_is_one_clear_message_and_nothing_is_written(more, message, features, tmp_path, capsys):
     assert main(["--features", str(features), "--out", str(tmp_path / "out"), *more]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    command = [sys.executable, "-m", "torchlight.report.cluster", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")

@@ -14,13 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torchlight.system.command import Parser, path, run, start
+
+if __name__ == "__main__":  # before the imports that take a second, so that an interrupt there is one line, too
+    sys.exit(start("torchlight.report.cluster"))
+
 import numpy as np
 
 from torchlight.config.options import ConfigError
 from torchlight.fusion import score_files
 from torchlight.report.safe_text import shorten, write_csv
 from torchlight.runtime.logs import set_up_logging
-from torchlight.system.command import Parser, path, run
 from torchlight.system.files import atomic
 from torchlight.system.text import printable
 from torchlight.training.run_dir import CONFIG
@@ -194,7 +198,3 @@ def act(argv: list[str]) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code is that of `torchlight.system.command.run`."""
     return run(act, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,6 +6,8 @@ import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from torchlight.system.text import quote
 
 LISTS = (list, tuple, Sequence, Collection, Iterable)
@@ -17,13 +19,14 @@ NAMES = {int: "an integer", float: "a finite number", bool: "true or false", str
 def coerce(value: Any, kind: Any) -> Any:
     """`value` as the type `kind`: 1 -> 1.0, "1e-4" -> 0.0001, 5 -> [5] for a list, 5 -> "5".
 
-    Numbers must be finite and integers must fit into 64 bits. A type other than None, bool, int, float, str, Literal,
-    unions, lists and mappings of them accepts every value.
+    Numbers of NumPy are taken like those of Python. Numbers must be finite and integers must fit into 64 bits. A type
+    other than None, bool, int, float, str, Literal, unions, lists and mappings of them accepts every value.
 
     Raises:
         ValueError: `expected ..., got ...`.
     """
     origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
+    value = value.item() if isinstance(value, np.generic) else value
     if origin is Literal:
         if any(value == arg and type(value) is type(arg) for arg in args):
             return value
@@ -57,7 +60,8 @@ def describe(kind: Any) -> str:
     """
     origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Literal:
-        return " or ".join([", ".join(map(str, args[:-1])), str(args[-1])] if len(args) > 1 else map(str, args))
+        *others, last = (str(arg) or "''" for arg in args)
+        return f"{', '.join(others)} or {last}" if others else last
     if origin in (types.UnionType, typing.Union):
         return " or ".join(describe(arg) for arg in args)
     if origin in LISTS:
