@@ -75,6 +75,13 @@ def test_mediapipe_gives_meters_in_space_and_pixels_in_the_image(mediapipe, tmp_
     assert tuple(Landmarker.last.images[0][0, 0]) == (200, 0, 0)
 
 
+def test_mediapipe_gives_only_pixels_to_networks_of_2_d_poses(mediapipe, tmp_path):
+    estimator = PoseEstimator(model(tmp_path, "pose.task"), flat=True)
+    person = estimator.estimate(IMAGE, 0)[1]
+    assert (estimator.facts.axes, estimator.facts.units) == ("image", "px") and person.image is None
+    np.testing.assert_allclose(person.points[10], [0.3 * 80, 0.2 * 40], rtol=1e-6)
+
+
 def test_times_increase_even_if_two_frames_have_the_same_millisecond(mediapipe, tmp_path):
     estimator = PoseEstimator(model(tmp_path, "pose.task"))
     for milliseconds in (0, 5, 5, 4, 30):

@@ -155,7 +155,7 @@ def read(monkeypatch, tmp_path, recorded, numbers):
 
     (tmp_path / "walk.mp4").touch()
     monkeypatch.setattr(video, "Camera", camera)
-    monkeypatch.setattr(video, "PoseEstimator", lambda models, persons: Estimator(recorded, numbers[0]))
+    monkeypatch.setattr(video, "PoseEstimator", lambda models, persons, flat: Estimator(recorded, numbers[0]))
     return read_video(tmp_path / "walk.mp4")
 
 

@@ -48,7 +48,7 @@ def overlay(
     """A copy of the image (H, W, 3) uint8 RGB with skeletons in the colors of their ids, and the id, the label and its
     probability as a bar above each person.
 
-    labels: {id: {"label", "p", "state"}}. skeleton: for the bones. imputed: joints that no sensor measured; they and
+    labels: {id: {"label", "p", "state"}}; the id "" is for all persons, at the top left. skeleton: for the bones. imputed: joints that no sensor measured; they and
     joints of a low score are hollow. Needs OpenCV.
     """
     cv2 = optional("cv2", INSTALL)
@@ -68,6 +68,8 @@ def overlay(
             cv2.circle(picture, at, 2 * unit, color, unit if hollow else -1, cv2.LINE_AA)
         low = np.nanmin(points, 0)
         _caption(cv2, picture, (float(low[0]), float(low[1])), str(person.track), labels, color, unit)
+    if "" in labels:
+        _caption(cv2, picture, (0.0, 0.0), "", labels, (255, 255, 255), unit)
     return picture
 
 

@@ -138,6 +138,13 @@ def test_labels_are_shown_while_the_person_is_seen():
     assert shown == [{}, {"1": "wave"}, {"1": "wave"}, {}]
 
 
+def test_a_label_of_the_whole_scene_is_shown():
+    cv2 = pytest.importorskip("cv2")
+    assert cv2
+    picture = overlay(IMAGE, [], {"": {"label": "wave", "p": 0.5}}, COCO)
+    assert picture[:40, :120].any() and not picture[60:].any()
+
+
 def test_memory_does_not_grow_over_10_000_frames(monkeypatch):
     monkeypatch.setattr(live, "KEPT", 100)
 
