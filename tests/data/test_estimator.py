@@ -1,6 +1,7 @@
 """Pose estimation of images: MediaPipe and RTMPose behind one class, without the packages through stand-ins."""
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -109,8 +110,9 @@ class Network:
 
     def __init__(self, path: str, backend: str):
         print("load", path)
-        size, count = ([416, 640], 3) if "det" in path else ([256, 192], 26 if "26" in path else 17)
-        count = 5 if "other" in path else count
+        name = Path(path).name
+        size, count = ([416, 640], 3) if name == "det.onnx" else ([256, 192], 17)
+        count = {"pose26.onnx": 26, "other.onnx": 5}.get(name, count)
         inputs = [SimpleNamespace(shape=["batch", 3, *size])]
         self.session = SimpleNamespace(
             get_inputs=lambda: inputs, get_outputs=lambda: [SimpleNamespace(shape=[1, count, 384])]

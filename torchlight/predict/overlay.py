@@ -48,8 +48,8 @@ def overlay(
     """A copy of the image (H, W, 3) uint8 RGB with skeletons in the colors of their ids, and the id, the label and its
     probability as a bar above each person.
 
-    labels: {id: {"label", "p", "state"}}; the id "" is for all persons, at the top left. skeleton: for the bones. imputed: joints that no sensor measured; they and
-    joints of a low score are hollow. Needs OpenCV.
+    labels: {id: {"label", "p", "state"}}; the id "" is for all persons, at the top left. skeleton: for the bones.
+    imputed: joints that no sensor measured; they and joints of a low score are hollow. Needs OpenCV.
     """
     cv2 = optional("cv2", INSTALL)
     picture = np.ascontiguousarray(image.copy())
