@@ -130,6 +130,7 @@ class Detector(Network):
 
 class Pose(Network):
     def __call__(self, image, bboxes):
+        assert len(bboxes), "rtmlib would take the whole image"
         points = np.zeros((len(bboxes), self.count, 2)) + np.asarray(bboxes)[:, None, :2]
         return points, np.full((len(bboxes), self.count), 0.8)
 

@@ -55,6 +55,13 @@ def test_the_ids_stay_at_the_rates_of_a_slow_computer(recorded, steps):
     assert all(len({who for _, who in seen} - {NOBODY}) == 1 for seen in found.values())
 
 
+def test_a_person_who_stays_is_the_same_after_a_pause_whatever_the_last_two_poses_say_about_the_speed():
+    tracker = Tracker(joint_sigmas(COCO, 17))
+    places = {0: 0, 1 / 30: 0, 2 / 30: 10, 0.8: 0}  # 10 pixels in 1/30 s would be 220 until the end of the pause
+    assert [len(tracker.update(t, [Detection(BODY + (x, 0))])) for t, x in places.items()] == [0, 0, 1, 1]
+    assert tracker.confirmed == 1
+
+
 def test_the_path_of_a_walking_woman_is_restored_from_the_image(recorded):
     rows = np.flatnonzero(recorded.person == WOMAN)
     hips, path, scales = [], BodyPath(recorded.size), []
