@@ -35,7 +35,7 @@ BUNDLE = {  # name in a .task file: the model in the package, mean and standard 
     "pose_landmarks_detector.tflite": ("modules/pose_landmark/pose_landmark_full.tflite", 0.0, 255.0),
 }
 NO_MODELS = (
-    "--pose-model: this version of mediapipe contains no models; give a file, such as pose_landmarker_full.task, "
+    "pose_model: this version of mediapipe contains no models; give a file, such as pose_landmarker_full.task, "
     "or install mediapipe==0.10.14 (Python up to 3.12)"
 )
 
@@ -81,10 +81,10 @@ class PoseEstimator:
         kinds = [Path(model).suffix.lower() for model in models]
         if kinds not in ([], [".task"], [".onnx", ".onnx"]):
             got = ", ".join(map(str, models))
-            raise ValueError(f"--pose-model: expected one .task file or two .onnx files (detector, pose), got {got}")
+            raise ValueError(f"pose_model: expected one .task file or two .onnx files (detector, pose), got {got}")
         for model in models:
             if not Path(model).is_file():
-                raise ValueError(f"--pose-model: {model}: no such file")
+                raise ValueError(f"pose_model: {model}: no such file")
         files = [Path(model) for model in models]
         self.backend: Backend = RTMPose(files, persons) if len(files) == 2 else MediaPipe(files, persons, flat)
         self.last = -1
@@ -132,7 +132,7 @@ class MediaPipe:
             self.landmarker = vision.PoseLandmarker.create_from_options(options)
         except Exception as error:  # of a damaged file, or of a protobuf that does not fit
             where, reason = models[0] if models else "models of the package", " ".join(str(error).split())[:200]
-            message = f"--pose-model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
+            message = f"pose_model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
             raise ValueError(f"{message}; if the file is right, repair the packages: {INSTALL}") from error
         self.flat = flat
         axes, units = ("image", "px") if flat else ("camera", "m")
@@ -195,10 +195,10 @@ class RTMPose:
             count = self.pose.session.get_outputs()[0].shape[1]
         except Exception as error:  # rtmlib and onnxruntime raise whatever a damaged file provokes
             names, reason = " ".join(map(str, models)), " ".join(str(error).split())[:200]
-            raise ValueError(f"--pose-model: {names}: not usable as detector and pose network ({reason})") from error
+            raise ValueError(f"pose_model: {names}: not usable as detector and pose network ({reason})") from error
         if count not in LAYOUTS:
             known = ", ".join(map(str, LAYOUTS))
-            raise ValueError(f"--pose-model: {models[1]}: expected a network of {known} joints, got {quote(count)}")
+            raise ValueError(f"pose_model: {models[1]}: expected a network of {known} joints, got {quote(count)}")
         self.facts = Facts("RTMPose", LAYOUTS[count], axes="image", units="px")
 
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:

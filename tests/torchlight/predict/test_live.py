@@ -195,12 +195,12 @@ def test_no_window_is_opened_without_a_display(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(ValueError, match="--show: expected a display"):
+    with pytest.raises(ValueError, match="show: expected a display"):
         Window()
 
 
 def test_a_video_file_has_another_ending():
-    with pytest.raises(ValueError, match="--overlay: expected a file name ending with .mp4, got out.gif"):
+    with pytest.raises(ValueError, match="save_picture: expected a file name ending with .mp4, got out.gif"):
         VideoFile(Path("out.gif"), 30.0)
 
 
