@@ -59,14 +59,14 @@ class Camera:
         self.is_file = not number and not STREAM.match(source)
         self.name = re.sub(r"(?<=//)[^/@]*@", "", source)  # without a password
         if self.is_file and not Path(source).is_file():
-            raise ValueError(f"--source: {source}: no such video file")
+            raise ValueError(f"source: {source}: no such video file")
         self._open = open_capture or (lambda address: optional("cv2", INSTALL).VideoCapture(address))
         self._address: int | str = int(source) if number else source
         self._clock, self._sleep = clock, sleep
         self._capture = self._open(self._address)
         if not self._capture.isOpened():
             kind = "a video that OpenCV can read" if self.is_file else "a camera that answers"
-            raise ValueError(f"--source: {self.name}: expected {kind}")
+            raise ValueError(f"source: {self.name}: expected {kind}")
         self.rate = self._property(RATE) or ASSUMED_RATE
         self.length = int(self._property(LENGTH)) if self.is_file else 0
         self._thread: threading.Thread | None = None
@@ -92,7 +92,7 @@ class Camera:
             before = seconds
             yield Frame(image, self.read - 1, seconds - start, self._clock())
         if not self.read:
-            raise ValueError(f"--source: {self.name}: expected a video that OpenCV can read, got no image")
+            raise ValueError(f"source: {self.name}: expected a video that OpenCV can read, got no image")
 
     def _camera_frames(self) -> Iterator[Frame]:
         """Every frame, with the time at which it arrived."""

@@ -15,6 +15,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ BUNDLE = {  # name in a .task file: the model in the package, mean and standard 
     "pose_landmarks_detector.tflite": ("modules/pose_landmark/pose_landmark_full.tflite", 0.0, 255.0),
 }
 NO_MODELS = (
-    "--pose-model: this version of mediapipe contains no models; give a file, such as pose_landmarker_full.task, "
+    "pose_model: this version of mediapipe contains no models; give a file, such as pose_landmarker_full.task, "
     "or install mediapipe==0.10.14 (Python up to 3.12)"
 )
 
@@ -69,22 +70,23 @@ class PoseEstimator:
     """Persons in images.
 
     models: nothing for MediaPipe with the models of its package, a `.task` file for MediaPipe, or two `.onnx` files
-    (detector, pose) for RTMPose. persons: at most so many are found. `facts.image_size` is known after the first image.
+    (detector, pose) for RTMPose. persons: at most so many are found. flat: only the joints in the image, for networks
+    trained on 2-D poses; RTMPose gives nothing else. `facts.image_size` is known after the first image.
 
     Raises:
         ValueError: a package or a model is missing, or a model is not readable.
     """
 
-    def __init__(self, models: Sequence[str | Path] = (), persons: int = 2):
+    def __init__(self, models: Sequence[str | Path] = (), persons: int = 2, flat: bool = False):
         kinds = [Path(model).suffix.lower() for model in models]
         if kinds not in ([], [".task"], [".onnx", ".onnx"]):
             got = ", ".join(map(str, models))
-            raise ValueError(f"--pose-model: expected one .task file or two .onnx files (detector, pose), got {got}")
+            raise ValueError(f"pose_model: expected one .task file or two .onnx files (detector, pose), got {got}")
         for model in models:
             if not Path(model).is_file():
-                raise ValueError(f"--pose-model: {model}: no such file")
-        make = RTMPose if len(models) == 2 else MediaPipe
-        self.backend: Backend = make([Path(model) for model in models], persons)
+                raise ValueError(f"pose_model: {model}: no such file")
+        files = [Path(model) for model in models]
+        self.backend: Backend = RTMPose(files, persons) if len(files) == 2 else MediaPipe(files, persons, flat)
         self.last = -1
 
     @property
@@ -111,10 +113,12 @@ class PoseEstimator:
 
 
 class MediaPipe:
-    """33 joints: world landmarks in meters and camera axes with the hips at the origin, and their pixels in `image`."""
+    """33 joints: world landmarks in meters and camera axes with the hips at the origin, and their pixels in `image`; if
+    flat, the pixels alone."""
 
-    def __init__(self, models: Sequence[Path], persons: int):
+    def __init__(self, models: Sequence[Path], persons: int, flat: bool):
         os.environ.setdefault("GLOG_minloglevel", "2")  # else pages of messages of its C++ parts
+        warnings.filterwarnings("ignore", "SymbolDatabase", UserWarning)  # of its protobuf, about itself
         self.package = optional("mediapipe", INSTALL)
         tasks = optional("mediapipe.tasks.python", INSTALL)
         vision = optional("mediapipe.tasks.python.vision", INSTALL)
@@ -128,18 +132,21 @@ class MediaPipe:
             self.landmarker = vision.PoseLandmarker.create_from_options(options)
         except Exception as error:  # of a damaged file, or of a protobuf that does not fit
             where, reason = models[0] if models else "models of the package", " ".join(str(error).split())[:200]
-            message = f"--pose-model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
+            message = f"pose_model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
             raise ValueError(f"{message}; if the file is right, repair the packages: {INSTALL}") from error
-        self.facts = Facts(f"MediaPipe {self.package.__version__}", "mediapipe_pose_33", axes="camera", units="m")
+        self.flat = flat
+        axes, units = ("image", "px") if flat else ("camera", "m")
+        self.facts = Facts(f"MediaPipe {self.package.__version__}", "mediapipe_pose_33", axes=axes, units=units)
 
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
         picture = self.package.Image(image_format=self.package.ImageFormat.SRGB, data=image)
         result = self.landmarker.detect_for_video(picture, milliseconds)
         size = np.array((image.shape[1], image.shape[0]), np.float32)
-        return [
+        persons = [
             mediapipe_person(world, shares, size)
             for world, shares in zip(result.pose_world_landmarks, result.pose_landmarks, strict=True)
         ]
+        return [replace(p, points=p.image, image=None) for p in persons] if self.flat else persons
 
     def close(self) -> None:
         self.landmarker.close()
@@ -165,11 +172,7 @@ def package_bundle(package: ModuleType) -> bytes:
         raise ValueError(NO_MODELS)
     writer = optional("mediapipe.tasks.python.metadata.metadata_writers.metadata_writer", INSTALL).MetadataWriter
     buffer = io.BytesIO()
-    with (
-        warnings.catch_warnings(),
-        zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle,
-    ):  # models are used in place
-        warnings.simplefilter("ignore")  # of protobuf about MediaPipe
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:  # models are used in place
         for name, (path, mean, std) in files.items():
             model = writer.create(bytearray(path.read_bytes())).add_image_input([mean], [std])
             bundle.writestr(name, model.populate()[0])
@@ -192,10 +195,10 @@ class RTMPose:
             count = self.pose.session.get_outputs()[0].shape[1]
         except Exception as error:  # rtmlib and onnxruntime raise whatever a damaged file provokes
             names, reason = " ".join(map(str, models)), " ".join(str(error).split())[:200]
-            raise ValueError(f"--pose-model: {names}: not usable as detector and pose network ({reason})") from error
+            raise ValueError(f"pose_model: {names}: not usable as detector and pose network ({reason})") from error
         if count not in LAYOUTS:
             known = ", ".join(map(str, LAYOUTS))
-            raise ValueError(f"--pose-model: {models[1]}: expected a network of {known} joints, got {quote(count)}")
+            raise ValueError(f"pose_model: {models[1]}: expected a network of {known} joints, got {quote(count)}")
         self.facts = Facts("RTMPose", LAYOUTS[count], axes="image", units="px")
 
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:

@@ -68,7 +68,10 @@ class PoseLines:
             if len(text) > MAX_LINE:
                 raise self._fail(f"expected at most {MAX_LINE} characters")
             if text.strip():
-                value = parse_json(text, f"{self.origin}: line {self.line}")
+                try:
+                    value = parse_json(text, f"{self.origin}: line {self.line}")
+                except ValueError as error:
+                    raise PoseFileError(str(error)) from error
                 if not isinstance(value, dict):
                     raise self._fail(f"expected a JSON object, got {quote(value)}")
                 return value

@@ -72,14 +72,16 @@ def is_world(facts: Facts) -> bool:
     return facts.layout == "mediapipe_pose_33" and facts.axes == "camera" and facts.units == "m"
 
 
-def read_video(path: str | Path, models: Sequence[str | Path] = (), persons: int = 2) -> tuple[str, Recording]:
-    """(name, recording) of a video file; models and persons as in `PoseEstimator`. Shows progress on a terminal.
+def read_video(
+    path: str | Path, models: Sequence[str | Path] = (), persons: int = 2, flat: bool = False
+) -> tuple[str, Recording]:
+    """(name, recording) of a video file; models, persons and flat as in `PoseEstimator`. Shows progress on a terminal.
 
     Raises:
         ValueError: the video cannot be read, a package is missing, or persons are seen in too few frames.
     """
     path = Path(path)
-    with Camera(str(path)) as camera, PoseEstimator(models, persons) as estimator:
+    with Camera(str(path)) as camera, PoseEstimator(models, persons, flat) as estimator:
         bar = tqdm(estimate(camera, estimator), path.name, camera.length or None, disable=not sys.stderr.isatty())
         frames = {moment.number: moment.persons for moment in bar}
         facts = replace(estimator.facts, rate=camera.rate)

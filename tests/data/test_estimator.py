@@ -1,6 +1,7 @@
 """Pose estimation of images: MediaPipe and RTMPose behind one class, without the packages through stand-ins."""
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_mediapipe_gives_meters_in_space_and_pixels_in_the_image(mediapipe, tmp_
     assert tuple(Landmarker.last.images[0][0, 0]) == (200, 0, 0)
 
 
+def test_mediapipe_gives_only_pixels_to_networks_of_2_d_poses(mediapipe, tmp_path):
+    estimator = PoseEstimator(model(tmp_path, "pose.task"), flat=True)
+    person = estimator.estimate(IMAGE, 0)[1]
+    assert (estimator.facts.axes, estimator.facts.units) == ("image", "px") and person.image is None
+    np.testing.assert_allclose(person.points[10], [0.3 * 80, 0.2 * 40], rtol=1e-6)
+
+
 def test_times_increase_even_if_two_frames_have_the_same_millisecond(mediapipe, tmp_path):
     estimator = PoseEstimator(model(tmp_path, "pose.task"))
     for milliseconds in (0, 5, 5, 4, 30):
@@ -102,8 +110,9 @@ class Network:
 
     def __init__(self, path: str, backend: str):
         print("load", path)
-        size, count = ([416, 640], 3) if "det" in path else ([256, 192], 26 if "26" in path else 17)
-        count = 5 if "other" in path else count
+        name = Path(path).name
+        size, count = ([416, 640], 3) if name == "det.onnx" else ([256, 192], 17)
+        count = {"pose26.onnx": 26, "other.onnx": 5}.get(name, count)
         inputs = [SimpleNamespace(shape=["batch", 3, *size])]
         self.session = SimpleNamespace(
             get_inputs=lambda: inputs, get_outputs=lambda: [SimpleNamespace(shape=[1, count, 384])]
@@ -121,6 +130,7 @@ class Detector(Network):
 
 class Pose(Network):
     def __call__(self, image, bboxes):
+        assert len(bboxes), "rtmlib would take the whole image"
         points = np.zeros((len(bboxes), self.count, 2)) + np.asarray(bboxes)[:, None, :2]
         return points, np.full((len(bboxes), self.count), 0.8)
 

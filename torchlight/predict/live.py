@@ -16,6 +16,7 @@ from data.poses.recording import Detection
 from data.poses.video import Moment
 
 KEPT = 10_000  # latest measurements of which the percentiles are taken
+SCENE = ""  # the id in an update about all persons together
 STAGES = ("capture_to_pose", "pose_to_label", "end_to_end")
 
 
@@ -142,7 +143,7 @@ def step(
     if display is not None:
         seen = {person.track for person in moment.persons}
         labels |= {str(update["track"]): update for update in updates if "track" in update}
-        for gone in labels.keys() - seen:
+        for gone in labels.keys() - seen - {SCENE}:
             del labels[gone]
         display.show(moment, labels)
 

@@ -48,8 +48,8 @@ def overlay(
     """A copy of the image (H, W, 3) uint8 RGB with skeletons in the colors of their ids, and the id, the label and its
     probability as a bar above each person.
 
-    labels: {id: {"label", "p", "state"}}. skeleton: for the bones. imputed: joints that no sensor measured; they and
-    joints of a low score are hollow. Needs OpenCV.
+    labels: {id: {"label", "p", "state"}}; the id "" is for all persons, at the top left. skeleton: for the bones.
+    imputed: joints that no sensor measured; they and joints of a low score are hollow. Needs OpenCV.
     """
     cv2 = optional("cv2", INSTALL)
     picture = np.ascontiguousarray(image.copy())
@@ -68,6 +68,8 @@ def overlay(
             cv2.circle(picture, at, 2 * unit, color, unit if hollow else -1, cv2.LINE_AA)
         low = np.nanmin(points, 0)
         _caption(cv2, picture, (float(low[0]), float(low[1])), str(person.track), labels, color, unit)
+    if "" in labels:
+        _caption(cv2, picture, (0.0, 0.0), "", labels, (255, 255, 255), unit)
     return picture
 
 
@@ -112,7 +114,7 @@ class VideoFile:
 
     def __init__(self, path: Path, rate: float):
         if path.suffix.lower() != ".mp4":
-            raise ValueError(f"--overlay: expected a file name ending with .mp4, got {path}")
+            raise ValueError(f"save_picture: expected a file name ending with .mp4, got {path}")
         self.path, self.rate = path, rate
         self.temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.mp4")
         self.cv2 = optional("cv2", INSTALL)
@@ -127,7 +129,7 @@ class VideoFile:
             code = self.cv2.VideoWriter_fourcc(*"mp4v")
             self.writer = self.cv2.VideoWriter(str(self.temporary), code, self.rate, self.size)
             if not self.writer.isOpened():
-                raise ValueError(f"--overlay: {self.path}: OpenCV cannot write this file")
+                raise ValueError(f"save_picture: {self.path}: OpenCV cannot write this file")
         if (image.shape[1], image.shape[0]) != self.size:  # a camera that was opened again
             image = self.cv2.resize(image, self.size)
         due = int(time * self.rate) + 1
@@ -154,13 +156,13 @@ class Window:
     def __init__(self):
         # OpenCV would end the process without a display
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise ValueError("--show: expected a display, neither DISPLAY nor WAYLAND_DISPLAY is set")
+            raise ValueError("show: expected a display, neither DISPLAY nor WAYLAND_DISPLAY is set")
         self.cv2 = optional("cv2", INSTALL)
         try:
             self.cv2.namedWindow(TITLE, self.cv2.WINDOW_NORMAL)
         except self.cv2.error as error:
             raise ValueError(
-                "--show: this OpenCV has no windows (opencv-python-headless); pip install opencv-python"
+                "show: this OpenCV has no windows (opencv-python-headless); pip install opencv-python"
             ) from error
 
     def write(self, image: np.ndarray, time: float) -> None:
