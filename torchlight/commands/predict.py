@@ -18,6 +18,7 @@ from tqdm import tqdm
 from data.poses.convert import find_body_map
 from data.poses.read import is_recording
 from data.poses.video import read_video
+from torchlight.commands.predict_live import is_live, log_to_stderr, predict_live
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
 from torchlight.predict.segments import Segment, find_segments, spread
@@ -27,7 +28,6 @@ from torchlight.system.text import counted, nearest, printable
 log = logging.getLogger("torchlight")
 VIDEO = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 FRAME_STEP = 1 / 30  # seconds between the frames that segments are made of
-LIVE = re.compile(r"-|\d+|[a-z]+://.*")
 
 
 @dataclass
@@ -53,10 +53,16 @@ def predict(config: Config) -> None:
         missing = "weights" if not config.weights else "source"
         hint = {"weights": "--weights work_dir/.../last.pt", "source": "--source recording.json"}[missing]
         raise ConfigError([f"{missing}: missing; --phase predict needs {hint}"])
-    recognizer = open_recognizer(config)
+    live = is_live(config)
+    if live and not config.output:
+        log_to_stderr()
     settings = settings_of(config)
-    check_output(config, settings)
+    check_output(config, settings, live)
+    recognizer = open_recognizer(config)
     background = background_of(config, recognizer)
+    if live:
+        predict_live(config, recognizer, settings, header(recognizer, config), background)
+        return
     found, failures = [], {}
     files = sources(config.source)
     for file in tqdm(files, "predict", disable=len(files) < 2 or not sys.stderr.isatty()):
@@ -135,7 +141,8 @@ def labeled(
 ) -> list[Labeled]:
     """The predictions of a file, by recording."""
     if path.suffix.lower() in VIDEO:
-        _, recording = read_video(path, config.pose_model)
+        flat = recognizer.streams[0].recipe.body.is_flat
+        _, recording = read_video(path, config.pose_model, flat=flat)
         predictions = recognizer.predict(recording, settings)
         for prediction in predictions:
             prediction.source = str(path)
@@ -191,8 +198,14 @@ def report(found: list[Labeled], config: Config) -> None:
             log.info("%9.2f to %8.2f s%s  %s  %.1f %%", s.start, s.end, person, label, 100 * s.mean)
 
 
-def check_output(config: Config, settings: Settings) -> None:
+def check_output(config: Config, settings: Settings, live: bool) -> None:
     """Refuse files that cannot be written before anything is computed."""
+    if live:
+        if config.output:
+            output.check_suffix(config.output, [".jsonl"])
+        if config.truth:
+            raise ConfigError(["truth: expected a recording to compare, got a live source"])
+        return
     if config.output:
         windows = settings.window is not None
         formats = {*output.PREDICTION_FORMATS, *(output.SEGMENT_FORMATS if windows else ())}
@@ -276,10 +289,16 @@ def compare(found: list[Labeled], recognizer: Recognizer, config: Config, backgr
     """Log the figures of the segments against the true ones, recordings by the names of their files."""
     truth = evaluate.read_truth(config.truth, recognizer.class_names)
     names = [Path(one.source).stem for one in found]
+    persons = {s.person for segments in truth.values() for s in segments} != {""}
     if set(truth) == {""} and len(found) == 1:
         truth = {names[0]: truth[""]}
     if len(set(names)) < len(names):
         raise ValueError("truth: expected recordings with different file names, got two of one name")
     predicted = {name: one.segments for name, one in zip(names, found, strict=True)}
     times = {name: one.times for name, one in zip(names, found, strict=True)}
+    if persons:  # each person of a recording is compared on its own
+        frames = {
+            f"{name}/{p.person}": times[name] for name, one in zip(names, found, strict=True) for p in one.predictions
+        }
+        truth, predicted, times = evaluate.by_person(truth), evaluate.by_person(predicted), frames
     log.info("%s", evaluate.table(evaluate.evaluate(truth, predicted, times, background)))

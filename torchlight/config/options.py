@@ -214,7 +214,7 @@ class Predict:
         needs="window",
     )
     threshold: float = request(0.5, "probability below which a segment is nothing", PREDICT, low=0, high=1)
-    switch_cost: float = request(0.5, "resistance of segments to a change of label, in nat seconds", PREDICT, low=0)
+    switch_cost: float = request(0.05, "resistance of segments to a change of label, in nat seconds", PREDICT, low=0)
     shortest: float = request(0.5, "seconds of the shortest segment", PREDICT, low=0)
     background: str | None = request(None, "name of the class that means that nothing happens", PREDICT)
     truth: str | None = request(
@@ -234,6 +234,7 @@ class Predict:
     pose_model: list[str] = request(
         [], "pose estimator: a .task file (MediaPipe) or detector and pose .onnx files (RTMPose)", PREDICT
     )
+    live: bool = request(False, "play a video in real time and drop frames, as a camera does", PREDICT)
     show: bool = request(False, "show the video with its labels in a window", PREDICT)
 
 

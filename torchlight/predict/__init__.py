@@ -8,5 +8,6 @@ for prediction in recognizer.predict("recording.json"):
 """
 
 from torchlight.predict.recognizer import Prediction, Recognizer, Settings
+from torchlight.predict.stream import Stream
 
-__all__ = ["Prediction", "Recognizer", "Settings"]
+__all__ = ["Prediction", "Recognizer", "Settings", "Stream"]
