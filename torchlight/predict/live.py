@@ -16,6 +16,7 @@ from data.poses.recording import Detection
 from data.poses.video import Moment
 
 KEPT = 10_000  # latest measurements of which the percentiles are taken
+COMPUTED = ("label", "nothing")  # states for which a network ran
 SCENE = ""  # the id in an update about all persons together
 STAGES = ("capture_to_pose", "pose_to_label", "end_to_end")
 
@@ -137,7 +138,7 @@ def step(
     timing.frames += 1
     timing.updates += len(updates)
     timing.latency["capture_to_pose"].append(posed - arrived)
-    if updates:
+    if any(update.get("state") in COMPUTED for update in updates):
         timing.latency["pose_to_label"].append(labeled - posed)
         timing.latency["end_to_end"].append(timing.last - arrived)
     if display is not None:

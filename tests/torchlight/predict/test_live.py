@@ -91,6 +91,16 @@ def test_latencies_rates_and_dropped_frames_are_measured():
         assert words in lines[-1]
 
 
+def test_updates_without_a_prediction_do_not_count_as_fast_networks():
+    class Waiting:
+        def push(self, time, persons):
+            return [{"track": 1, "state": "warming up"}]
+
+    log = io.StringIO()
+    summary = run(poses(5), Waiting(), io.StringIO(), log=log, clock=Clock())
+    assert summary["updates"] == 5 and "pose_to_label_ms" not in summary and "pose to label" not in log.getvalue()
+
+
 def test_nothing_measured_is_no_number():
     assert sentence(Timing(0.0).summary(0)) == "0 frames in 0.0 s; 0.0 frames/s, 0.0 updates/s; dropped 0 (0.0%)"
 
