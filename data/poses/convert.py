@@ -55,7 +55,7 @@ def to_body(recording: Recording, body: Body, layout: str | None = None, mirror:
         PoseFileError: no map leads from the layout of the file to the body.
     """
     facts = replace(recording.facts, guessed=list(recording.facts.guessed))
-    points, score = _to_joints(recording, facts, body, layout)
+    points, score = to_joints(recording, facts, body, layout)
     depth = points.shape[-1] == 3 and facts.axes != "image"
     if not body.is_own:
         if body.is_flat:
@@ -73,7 +73,7 @@ def to_body(recording: Recording, body: Body, layout: str | None = None, mirror:
     return Recording(points.astype(np.float32), score, recording.tracks, recording.frames, facts)
 
 
-def _to_joints(
+def to_joints(
     recording: Recording, facts: Facts, body: Body, layout: str | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Points and scores of the body's joints; `facts.imputed` names those that no sensor measured."""

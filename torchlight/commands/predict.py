@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from data.poses.convert import find_body_map
 from data.poses.read import is_recording
+from data.poses.recording import Recording
 from data.poses.video import read_video
 from torchlight.commands.predict_live import is_live, log_to_stderr, predict_live
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
@@ -38,7 +39,7 @@ class Labeled:
     predictions: list[Prediction]
     segments: list[Segment] = field(default_factory=list)
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    curve: np.ndarray | None = None  # (T, K) probabilities of the first person
+    video: Recording | None = None  # of a video, whose poses take long to estimate
 
 
 def predict(config: Config) -> None:
@@ -147,11 +148,11 @@ def labeled(
         for prediction in predictions:
             prediction.source = str(path)
     else:
-        predictions = recognizer.predict(path, settings)
+        recording, predictions = None, recognizer.predict(path, settings)
     groups: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         groups.setdefault(prediction.source, []).append(prediction)
-    found = [Labeled(source, group) for source, group in groups.items()]
+    found = [Labeled(source, group, video=recording) for source, group in groups.items()]
     if settings.window is not None:
         for one in found:
             segment(one, config, background)
@@ -168,7 +169,6 @@ def segment(found: Labeled, config: Config, background: int | None) -> None:
     for person, predictions in persons.items():
         begins, ends = (np.array([getattr(p, key) for p in predictions]) for key in ("begin", "end"))
         curve = spread(begins, ends, np.stack([p.probabilities for p in predictions]), found.times)
-        found.curve = curve if found.curve is None else found.curve
         found.segments += find_segments(
             curve, found.times, config.threshold, config.switch_cost, config.shortest, background, person
         )
@@ -231,7 +231,7 @@ def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings
         from data.pictures import animate  # matplotlib is slow to import
 
         for one, file in zip(found, file_names(Path(config.save_picture), found), strict=True):
-            shown = recognizer.shown(one.predictions[0].source, settings)
+            shown = recognizer.shown(one.source if one.video is None else one.video, settings)
             bones = recognizer.streams[0].recipe.skeleton.inward
             animate(shown, bones, lambda time, one=one: caption(one, time), file)
             log.info("wrote %s", file)

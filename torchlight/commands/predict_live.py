@@ -62,7 +62,8 @@ def predict_live(
             sinks.append(VideoFile(Path(config.save_picture), camera.rate if camera else stream.rate))
         if config.show:
             sinks.append(Window())
-        display = Overlay(sinks, facts) if sinks else None
+        bones = find_layout(facts.layout).skeleton if facts.layout else None
+        display = Overlay(sinks, facts, bones) if sinks else None
         out: IO[str] = stack.enter_context(atomic(Path(config.output), "w")) if config.output else sys.stdout
         header |= {"window": stream.window, "stride": stream.stride, "off": hysteresis["off"]}
         dropped = (lambda: camera.dropped) if camera else (lambda: 0)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.poses.convert import MAX_GAP
+from data.poses.convert import MAX_GAP, to_joints
 from data.poses.recording import Detection, Facts, PoseFileError, Recording
-from torchlight.predict.clips import Clip, Settings, clips_of_recording, typical_window
+from torchlight.predict.clips import LEAST_SEEN, Clip, Settings, clips_of_recording, typical_window
 from torchlight.predict.segments import Hysteresis
 
 if TYPE_CHECKING:
+    from torchlight.predict.load import TrainedStream
     from torchlight.predict.recognizer import Prediction, Recognizer
 
 FORGOTTEN = 1.0  # seconds after which a person who is not seen is lost
@@ -113,6 +114,9 @@ class Stream:
         if isinstance(persons, np.ndarray):
             persons = persons_of_array(persons, self.recognizer.streams[0].recipe.body.is_flat)
         oldest = time - self.window - MAX_GAP
+        if persons and not self.buffers:
+            first = Recording(persons[0].points[None, None], None, ("",), np.zeros(1), replace(self.facts, guessed=[]))
+            to_joints(first, first.facts, self.recognizer.streams[0].recipe.body, self.settings.layout)
         for person in persons:
             assert person.track is not None, "a person without an id"
             self.buffers.setdefault(person.track, Buffer()).add(time, person, oldest)
@@ -145,24 +149,27 @@ class Stream:
                 clips += self.clips(time, group, stream)
             per_stream.append(clips)
         found = self.recognizer.predict_clips(per_stream) if per_stream[0] else []
+        known = {prediction.person for prediction in found}
+        if not self.is_scene:
+            waiting += [{"track": track, "state": "warming up"} for track in ready if track not in known]
         return waiting + [self.result(time, prediction) for prediction in found]
 
-    def clips(self, time: float, tracks: list[str], stream: Any) -> list[Clip]:
-        """The clip of some persons in the window that ends now; none if the network does not take it."""
+    def clips(self, time: float, tracks: list[str], stream: "TrainedStream") -> list[Clip]:
+        """The clip of some persons in the window that ends now; none if too little of them was seen."""
         begin = max(time - self.window, min(self.buffers[track].time[0] for track in tracks))
         times = time - np.arange(int((time - begin) * self.rate + 1e-6) + 1)[::-1] / self.rate
         sampled = [self.buffers[track].sample(times) for track in tracks]
         scores = None if any(s is None for _, s in sampled) else np.stack([s for _, s in sampled])
         points = np.stack([p for p, _ in sampled])
+        if (~np.isnan(points).all((0, 2, 3))).mean() < LEAST_SEEN:
+            return []
         facts = replace(self.facts, guessed=[])
         recording = Recording(points, scores, tuple(tracks), np.arange(len(times)), facts)
         settings = replace(self.settings, persons="scene" if self.is_scene else "each", window=len(times) / self.rate)
         try:
             found = clips_of_recording("stream", recording, stream.recipe, settings, stream.repeated_to)
-        except PoseFileError:
-            if np.isnan(points).all():
-                return []
-            raise
+        except PoseFileError:  # too little of the person; that the layout fits was checked before
+            return []
         for clip in found:
             clip.begin, clip.end = float(times[0]), float(time)
         return found
