@@ -3,21 +3,27 @@
 import json
 import pickle
 import random
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import nn
 
 from data.poses import read as poses
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.clip_store import FORMAT
+from graph.skeleton import find_skeleton
+from model.ctrgcn import Model as Network
 from tests.fuzz import Format
 from torchlight.config.options import Config
+from torchlight.predict import Recognizer, Settings
 from torchlight.runtime.seed import rng_state, set_rng_state
 from torchlight.training import optim, resume
 from torchlight.training.checkpoint import load, load_weights
+from torchlight.training.clip_facts import plain
 from torchlight.training.run_dir import LAST, read_environment, read_metrics
 from torchlight.training.scores import read_scores
 
@@ -173,6 +179,33 @@ def read_weights(folder: Path) -> None:
     load_weights(nn.Linear(3, 2), folder / LAST)
 
 
+def stream_content() -> dict:
+    """A small trained stream; the configuration is a mapping here, so that its fields are mutated too."""
+    args = {"num_class": 3, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8]}
+    config = replace(Config(), model="model.ctrgcn.Model", model_args=args, feeder="feeders.feeder_ucla.Feeder")
+    config.test_feeder_args = {"data_path": "data/x.clips", "window_size": 8}
+    body = plain(asdict(find_skeleton("graph.ucla")))
+    facts = {"num_class": 3, "class_names": ["a", "b", "c"], "num_person": 1, "channels": 3, "recipe": "ctrgcn"}
+    facts |= {"skeleton": "graph.ucla", "body": body, "lengths": [5.0, 8.0, 12.0], "pad": None, "window": 12}
+    network = Network(**args).state_dict()
+    return {"config": yaml.safe_load(config.to_yaml()), "clips": facts, "model": dict(network)}
+
+
+def write_stream(tree: Any, folder: Path, rng: random.Random) -> None:
+    if isinstance(tree, dict) and isinstance(tree.get("config"), dict):
+        tree = tree | {"config": yaml.dump(tree["config"])}
+    torch.save(tree, folder / LAST)
+
+
+def read_stream(folder: Path) -> None:
+    """As `--phase predict`."""
+    recognizer = Recognizer(folder / LAST, device="cpu")
+    x = np.random.default_rng(0).normal(size=(9, 20, 3)).astype(np.float32)
+    (found,) = recognizer.predict(x)
+    assert np.isfinite(found.probabilities).all() and abs(found.probabilities.sum() - 1) < 1e-3, "no probabilities"
+    recognizer.predict(x, Settings(window=0.1))
+
+
 def records_content() -> list:
     return [{"epoch": i + 1, "lr": 0.1, "train_loss": 1.5, "test_top1": 20.0 + i} for i in range(4)]
 
@@ -235,6 +268,7 @@ FORMATS = {
     "scores": Format(scores_content, dump_file, read_score_file),
     "checkpoint": Format(checkpoint_content, write_checkpoint, read_checkpoint),
     "weights": Format(checkpoint_content, write_checkpoint, read_weights),
+    "predict": Format(stream_content, write_stream, read_stream),
     "metrics": Format(records_content, write_metrics, read_records),
     "environment": Format(environment_content, write_environment, lambda folder: read_environment(folder) and None),
 }

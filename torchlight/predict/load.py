@@ -23,6 +23,8 @@ from torchlight.training.clip_facts import clip_facts
 log = logging.getLogger("torchlight")
 # Classes that a checkpoint may name; a configuration that the user gives may name any that training may.
 OWN = ("model.", "feeders.", "torchlight.objective.", "torchlight.distillation.")
+USED = ("model", "model_args", "feeder", "test_feeder_args", "objective", "objective_args", "modality", "seed")
+USED += ("test_batch_size", "precision", "tf32")  # the options of a training that predictions depend on
 CUSTOM_GRAPH = "graph.custom.Graph"
 
 
@@ -80,9 +82,13 @@ def open_stream(
     """
     path = Path(path)
     content = checkpoint.load(path)
-    config = replace(config_of(content, path) if config is None else config, **running)
+    own = config is None
+    config = replace(config_of(content, path) if own else config, **running)
     found = content.get("clips") if isinstance(content, dict) else None
-    classes = build.preflight(config, ("feeder", "model", "objective"))
+    try:
+        classes = build.preflight(config, ("feeder", "model", "objective"))
+    except ConfigError as error:
+        raise ConfigError([f"{path}: config: {'; '.join(error.problems)}"] if own else error.problems) from error
     if not isinstance(classes["feeder"], ClipFeeder):
         raise ConfigError(
             [f"feeder: expected a class with from_clips (torchlight.contract.ClipFeeder), got {config.feeder}"]
@@ -109,10 +115,11 @@ def config_of(content: Any, path: Path) -> Config:
     if not isinstance(options, dict):
         raise ValueError(f"{path}: config: expected a mapping of options, got {quote(options)}")
     problems: list[str] = []
-    values = combine([(f"{path}: config", options)], problems)
+    used = {key: value for key, value in options.items() if key in USED}
+    values = combine([(f"{path}: config", used)], problems)
     if problems:
-        raise ConfigError(problems)
-    config = replace(Config(), **values | {"phase": "predict"})
+        raise ConfigError(["; ".join(problems)])
+    config = replace(Config(), **values, phase="predict")
     for key in ("model", "feeder", "objective"):
         name = getattr(config, key)
         if not isinstance(name, str) or not name.startswith(OWN):
@@ -134,9 +141,8 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
     except ConfigError as error:
         found = known_facts(str(config.test_feeder_args.get("data_path", "")))
         if found is None:
-            raise ConfigError(
-                [*error.problems, "the checkpoint holds no facts about its clips, so the data is needed"]
-            ) from error
+            reason = "; ".join(error.problems)
+            raise ConfigError([f"{reason}; needed because the checkpoint holds no facts about its clips"]) from error
         return found | {key: config.model_args[key] for key in ("num_class",) if key in config.model_args}
     return clip_facts(clips, clips)
 
