@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graph import adjacency
+from torchlight.system.consent import ADMITTED
 from torchlight.system.text import nearest, printable, quote
 from torchlight.system.yaml_files import read_yaml
 
@@ -223,6 +224,14 @@ class _SkeletonFile:
         )
 
 
+def _resolve_own(path: str) -> Any:
+    """The object of a dotted path into a module that the user admitted; raises ValueError."""
+    try:
+        return pkgutil.resolve_name(path)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ValueError(f"expected a dotted path into a module, got {quote(path)} ({error})") from error
+
+
 def _bodies() -> list[str]:
     """The modules of this package that describe a body, such as `graph.ucla`."""
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)], "graph.")]
@@ -239,6 +248,11 @@ def find_skeleton(name: str | Path | Skeleton) -> Skeleton:
         return name
     if isinstance(name, str | Path) and Path(name).suffix in (".yaml", ".yml"):
         return Skeleton.from_yaml(name)
+    if str(name).split(".")[0] in ADMITTED:
+        found = _resolve_own(f"{name}.SKELETON")
+        if not isinstance(found, Skeleton):
+            raise ValueError(f"skeleton: expected {name}.SKELETON to be a Skeleton, got {type(found).__name__}")
+        return found
     known = [body for body in _bodies() if body != "graph.custom"]  # its skeleton is a file
     if name not in known:
         hint = nearest(str(name), known)
@@ -277,6 +291,8 @@ def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None
 
 def _resolve(path: str) -> type[BodyGraph]:
     known = [f"{name}.Graph" for name in _bodies()]
+    if isinstance(path, str) and path.split(".")[0] in ADMITTED:
+        return _resolve_own(path)
     if path not in known:
         raise ValueError(f"graph: expected a graph of this package, got {quote(path)}; {nearest(str(path), known)}")
     return pkgutil.resolve_name(path)

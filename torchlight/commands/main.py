@@ -15,6 +15,7 @@ from torchlight.runtime import slurm
 from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
+from torchlight.system.consent import admit
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.yaml_files import parse_yaml
 
@@ -39,6 +40,14 @@ def build_parser() -> Parser:
         elif typing.get_origin(kind) is typing.Literal:
             settings |= {"metavar": "|".join(typing.get_args(kind))}
         parser.option(name.replace("_", "-"), **settings)
+    parser.option(
+        "import",
+        nargs="+",
+        action="extend",
+        metavar="MODULE",
+        default=argparse.SUPPRESS,
+        help="modules or .py files of your own that the configuration may name",
+    )
     return parser
 
 
@@ -67,6 +76,8 @@ def parse(argv: list[str]) -> dict[str, Any]:
         elif not before.startswith("--"):  # else it is the value of an unknown flag
             problems.append(f"{COMMAND_LINE}: {shorten(word)}: expected --flag value, got a word without a flag")
     options = vars(known)
+    for word in options.pop("import", []):
+        admit(word)
     if "weights" in options:
         options["weights"], *further = options["weights"]
         options |= {"further_weights": further} if further else {}

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from torchlight.system.consent import ADMITTED
 from torchlight.system.paths import ROOT
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
@@ -23,9 +24,11 @@ def import_object(path: str) -> Any:
     """
     module_name, _, name = path.rpartition(".")
     root = path.split(".")[0]
-    if root not in ROOTS or not all(part.isidentifier() for part in path.split(".")) or not module_name:
-        roots = ", ".join(ROOTS)
-        raise ValueError(f"expected a dotted path below {roots}, e.g. model.ctrgcn.Model, got {quote(path)}")
+    roots = (*ROOTS, *sorted(ADMITTED))
+    if root not in roots or not all(part.isidentifier() for part in path.split(".")) or not module_name:
+        expected = f"expected a dotted path below {', '.join(roots)}, e.g. model.ctrgcn.Model"
+        hint = f"; give --import {root} to admit a module of your own" if root.isidentifier() and module_name else ""
+        raise ValueError(f"{expected}, got {quote(path)}{hint}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -15,6 +15,7 @@ from torchlight.config.load import combine
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import ClipFeeder, Feeder
 from torchlight.predict.clips import Clip
+from torchlight.system.consent import ADMITTED
 from torchlight.system.text import quote
 from torchlight.system.yaml_files import parse_yaml
 from torchlight.training import build, checkpoint, engine
@@ -122,10 +123,10 @@ def config_of(content: Any, path: Path) -> Config:
     config = replace(Config(), **values, phase="predict")
     for key in ("model", "feeder", "objective"):
         name = getattr(config, key)
-        if not isinstance(name, str) or not name.startswith(OWN):
+        if not isinstance(name, str) or not (name.startswith(OWN) or name.split(".")[0] in ADMITTED):
             raise ValueError(
-                f"{path}: config: {key}: expected a class of this project, got {quote(name)}; give the configuration "
-                "of the training with --config if you trust it"
+                f"{path}: config: {key}: expected a class of this project, got {quote(name)}; if you trust it, admit "
+                "its module with --import, or give the configuration of the training with --config"
             )
     return config
 

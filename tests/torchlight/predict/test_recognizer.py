@@ -270,7 +270,7 @@ def test_a_checkpoint_that_names_foreign_classes_needs_a_configuration(ucla, tmp
         ("model.ctrgcn.Model", "tests.torchlight.parts.Plain"),
     ):
         torch.save(content | {"config": content["config"].replace(old, new)}, tmp_path / "foreign.pt")
-        with pytest.raises(ValueError, match="expected a class of this project, got .*; give the configuration"):
+        with pytest.raises(ValueError, match="expected a class of this project, got .*; if you trust it"):
             Recognizer(tmp_path / "foreign.pt", device="cpu")
 
 

@@ -1,0 +1,44 @@
+"""Modules outside of this project that the user admits on the command line with `--import`; files never can."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from torchlight.system.text import quote
+
+ADMITTED: set[str] = set()  # top-level names of modules
+
+
+def admit(word: str) -> None:
+    """Import a module, by its name or the path of its .py file, and admit dotted paths into it.
+
+    Modules are searched in the current folder and on PYTHONPATH.
+
+    Raises:
+        ValueError: there is no such module or file, another module has its name, or it cannot be imported.
+    """
+    path = Path(word)
+    is_file = path.suffix == ".py"
+    name = path.stem if is_file else word
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"--import: expected the name of a module or the path of a .py file, got {quote(word)}")
+    if is_file and not path.is_file():
+        raise ValueError(f"--import: expected a .py file, got {quote(word)}, which does not exist")
+    folder = str(path.resolve().parent) if is_file else os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end, so that no module of this project is hidden; worker processes inherit it
+    try:
+        if is_file:
+            found = importlib.util.find_spec(name)
+            if found is None or found.origin is None or not Path(found.origin).samefile(path):
+                origin = "another place" if found is None or found.origin is None else found.origin
+                raise ValueError(f"--import: {word}: expected a name that no other module has, got that of {origin}")
+        importlib.import_module(name)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a module of the user raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ValueError(f"--import: {word}: expected a module that can be imported, got {reason}") from error
+    ADMITTED.add(name.split(".")[0])
