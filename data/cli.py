@@ -24,6 +24,7 @@ from torchlight.system.command import (
     explain_os_error,
     run,
 )
+from torchlight.system.paths import data_root
 from torchlight.system.text import counted, printable
 
 HERE = Path(__file__).resolve().parent
@@ -113,7 +114,8 @@ def class_names(folder: str) -> list[str]:
 def _parser(benchmark: Benchmark, description: str) -> Parser:
     parser = Parser(description=description, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.option("raw", *benchmark.raw_flags, type=Path, nargs="+", metavar="DIR", help="folders with the raw files")
-    parser.option("out", type=Path, metavar="STORE", help=f"the store (data/{benchmark.folder}/<recipe>.clips)")
+    parser.option("data-root", type=Path, metavar="DIR", help="folder of prepared data ($SKELETON_DATA, else data)")
+    parser.option("out", type=Path, metavar="STORE", help=f"the store (<data root>/{benchmark.folder}/<recipe>.clips)")
     parser.option("recipe", choices=benchmark.recipes, default=benchmark.recipes[0], help="preparation (%(default)s)")
     workers = min(8, os.cpu_count() or 1)
     parser.option(
@@ -131,7 +133,7 @@ def _parser(benchmark: Benchmark, description: str) -> Parser:
 
 def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
     args = _parser(benchmark, description).parse_args(argv)
-    args.out = args.out or HERE / benchmark.folder / f"{args.recipe}.clips"
+    args.out = args.out or (args.data_root or data_root()) / benchmark.folder / f"{args.recipe}.clips"
     exporting = getattr(args, "export", None)
     if not (args.raw or args.check or exporting):
         raise ValueError("expected --raw DIR to prepare a store, or --check or --export for one that exists")

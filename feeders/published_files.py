@@ -16,6 +16,7 @@ from feeders.clip_part import ArrayPart, ClipPart, from_store
 from feeders.clip_store import LARGEST, MAX_CLASSES, MAX_LENGTH, MAX_NAME, MAX_SLOTS, ClipStore, is_text
 from torchlight.system.arrays import NUMBERS, open_archive, open_array
 from torchlight.system.modalities import MODALITIES
+from torchlight.system.paths import locate
 from torchlight.system.pickles import read_pickle
 from torchlight.system.text import nearest, printable, quote
 
@@ -49,7 +50,7 @@ def open_part(data_path: str, split: str, part: str, label_path: str = "", hold_
 
 def read_part(data_path: str, split: str, part: str, label_path: str) -> ClipPart:
     """One published part, by the kind of file."""
-    path = Path(data_path)
+    path, label_path = locate(data_path), str(locate(label_path)) if label_path else ""
     if label_path and path.suffix != ".npy":
         raise ValueError(f"label_path: expected none beside {path}, which contains its labels, got {quote(label_path)}")
     readers = {".npz": read_npz, ".npy": read_npy, ".pkl": read_pyskl}

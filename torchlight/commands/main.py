@@ -16,6 +16,7 @@ from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
 from torchlight.system.consent import admit
+from torchlight.system.paths import DATA_ROOT
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.yaml_files import parse_yaml
 
@@ -76,8 +77,6 @@ def parse(argv: list[str]) -> dict[str, Any]:
         elif not before.startswith("--"):  # else it is the value of an unknown flag
             problems.append(f"{COMMAND_LINE}: {shorten(word)}: expected --flag value, got a word without a flag")
     options = vars(known)
-    for word in options.pop("import", []):
-        admit(word)
     if "weights" in options:
         options["weights"], *further = options["weights"]
         options |= {"further_weights": further} if further else {}
@@ -151,6 +150,10 @@ def act(argv: list[str]) -> int:
     slurm.join()
     set_up_logging()
     options = parse(argv)
+    for word in options.pop("import", []):
+        admit(word)
+    if options.get("data_root"):
+        os.environ[DATA_ROOT] = str(options["data_root"])  # also for worker processes and ranks
     config = load_config(options.pop("config", None), options)
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         config.resume, config.overwrite = True, False  # torchrun restarted a failed run: continue it

@@ -16,6 +16,7 @@ from torchlight.config.options import (
     check_values,
     find_without_effect,
 )
+from torchlight.system.paths import locate
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
@@ -32,7 +33,7 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
         ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.
     """
     problems: list[str] = []
-    layers = read_layers(Path(file), problems) if file else []
+    layers = read_layers(locate(file), problems) if file else []
     layers = [
         (origin, share(origin, options, problems)) for origin, options in [*layers, (COMMAND_LINE, overrides or {})]
     ]

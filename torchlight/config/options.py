@@ -81,6 +81,9 @@ class Run:
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
+    data_root: str | None = request(
+        None, "the folder that data/ stands for; default: the environment variable SKELETON_DATA, else data", DATA
+    )
     device: list[str] = option([], "GPU numbers or cpu, one process each; default: GPU 0 if there is one", INFER)
     seed: int = option(1, "seed; a run is a function of (config, seed, data)", DATA, low=0, high=2**32 - 1)
     deterministic: bool = option(False, "on a GPU: deterministic kernels only, slower (CPU runs always are)", INFER)

@@ -36,7 +36,7 @@ from torchlight.runtime.logs import close_logging, set_up_logging
 from torchlight.system.command import NO_SPACE, RunError
 from torchlight.system.files import atomic, parse_json, read_json, read_text
 from torchlight.system.lock import FolderInUse, FolderLock
-from torchlight.system.paths import ROOT
+from torchlight.system.paths import ROOT, locate
 from torchlight.system.text import quote
 
 log = logging.getLogger("torchlight")
@@ -66,7 +66,7 @@ def default_work_dir(config: Config) -> Path | None:
     """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out has its own folder); None for
     other files."""
     try:
-        inside = Path(config.config or "").resolve().relative_to(ROOT / "config")
+        inside = locate(config.config or "").resolve().relative_to(ROOT / "config")
     except ValueError:
         return None
     without = ["without", *config.hold_out] if config.hold_out else []

@@ -1,0 +1,36 @@
+"""Where configurations and data are found, from any folder."""
+
+from pathlib import Path
+
+import pytest
+
+from torchlight.system import paths
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(paths.DATA_ROOT, raising=False)
+    return tmp_path
+
+
+def test_a_configuration_of_the_project_is_found_from_another_folder(elsewhere):
+    assert paths.locate("config/demo/ctrgcn.yaml") == paths.ROOT / "config/demo/ctrgcn.yaml"
+    own = elsewhere / "config/demo/ctrgcn.yaml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert paths.locate("config/demo/ctrgcn.yaml") == Path("config/demo/ctrgcn.yaml")
+
+
+def test_data_is_below_the_data_root_then_the_current_folder_then_the_project(elsewhere, monkeypatch):
+    assert paths.locate("data/ntu/x.clips") == Path("data/ntu/x.clips")
+    assert paths.locate("data/demo/classes.txt") == paths.ROOT / "data/demo/classes.txt"
+    monkeypatch.setenv(paths.DATA_ROOT, str(elsewhere / "big"))
+    assert paths.locate("data/ntu/x.clips") == elsewhere / "big/ntu/x.clips"
+    assert paths.locate("other/x.clips") == Path("other/x.clips") and paths.locate("/abs/x") == Path("/abs/x")
+
+
+def test_preparation_and_training_agree_on_the_data_root(elsewhere, monkeypatch):
+    assert paths.data_root() == Path("data")
+    monkeypatch.setenv(paths.DATA_ROOT, "big")
+    assert paths.data_root() == Path("big")
