@@ -76,6 +76,7 @@ def test_a_python_command_is_understood(words, monkeypatch):
     if words[0] == "main.py":
         if words[1:] != ["--help"]:
             options = parse(words[1:])
+            options.pop("import", None)
             load_config(options.pop("config", None), options)
     elif words[0] == "ensemble.py":
         fusion_cli.check(fusion_cli.build_parser().parse_args(words[1:]))

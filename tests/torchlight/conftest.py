@@ -14,7 +14,12 @@ from torchlight.config import imports
 def clean(monkeypatch):
     """Dotted paths into these tests are admitted, and the log speaks to the terminal of the test that runs."""
     monkeypatch.setattr(imports, "ROOTS", (*imports.ROOTS, "tests"))
+    forget_terminal()
     yield
+    forget_terminal()
+
+
+def forget_terminal() -> None:
     log = logging.getLogger("torchlight")
     for handler in [handler for handler in log.handlers if type(handler) is logging.StreamHandler]:
         log.removeHandler(handler)

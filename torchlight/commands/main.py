@@ -62,7 +62,7 @@ def read_value(flag: str, text: str, problems: list[str]) -> Any:
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
-    """The options given on a command line, by field name.
+    """The options given on a command line, by field name; `import` holds the modules to admit.
 
     Raises:
         ConfigError: unknown flags (with the nearest known one) and malformed ones.
@@ -77,6 +77,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
         elif not before.startswith("--"):  # else it is the value of an unknown flag
             problems.append(f"{COMMAND_LINE}: {shorten(word)}: expected --flag value, got a word without a flag")
     options = vars(known)
+    modules = options.pop("import", [])
     if "weights" in options:
         options["weights"], *further = options["weights"]
         options |= {"further_weights": further} if further else {}
@@ -90,7 +91,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
             options[name] = [read_value(flag, item, problems) for item in value]
     if problems:
         raise ConfigError(problems)
-    return options | old
+    return options | old | ({"import": modules} if modules else {})
 
 
 def join_nested(argv: list[str]) -> list[str]:
