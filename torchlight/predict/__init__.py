@@ -7,6 +7,11 @@ for prediction in recognizer.predict("recording.json"):
     print(prediction.person, prediction.name, prediction.probability)
 """
 
+# ruff: noqa: E402  (the packages must be found before they are imported)
+from torchlight.system.console import find_packages
+
+find_packages()
+
 from torchlight.predict.recognizer import Prediction, Recognizer, Settings
 from torchlight.predict.stream import Stream
 
