@@ -9,9 +9,10 @@ import resource
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
-from torchlight.fusion import fuse
+from torchlight.fusion import fuse, score_files
 from torchlight.fusion.cli import main
 from torchlight.fusion.intervals import bootstrap_interval, compare, mcnemar
 from torchlight.training.scores import read_scores, write_scores
@@ -305,3 +306,49 @@ def test_one_of_several_models_is_chosen_and_several_are_fused_by_name(runs, cap
     assert code == 2 and "expected the scores of one model" in err and "got net, second" in err
     code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--model", "net", "second")
     assert code == 0 and all(name in out for name in ("net/joint", "net/bone", "second/joint", "left out"))
+
+
+def test_published_score_files_need_no_configuration_beside_them(runs, tmp_path, capsys):
+    files = [tmp_path / f"{name}.pkl" for name in ("joint", "bone")]
+    for file, modality in zip(files, ("joint", "bone"), strict=True):
+        file.write_bytes((runs / "tiny/net" / modality / "epoch1_test_score.pkl").read_bytes())
+    code, out, err = run(capsys, "--scores", *files, "--data", tmp_path / "clips", "--split", "xview")
+    assert (code, err) == (0, "") and f"{top1(STREAMS[0]):.2f}" in out
+    code, _, err = run(capsys, "--scores", *files, "--data", tmp_path / "clips", "--split", "xsub")
+    assert code == 2 and "expected a split with a part, xview/train, xview/test" in err
+    code, _, err = run(capsys, "--scores", *files, "--split", "xview")
+    assert code == 2 and "split: expected --data beside it" in err
+
+
+def test_labels_come_from_whatever_data_of_the_dataset_is_prepared(tmp_path, monkeypatch, capsys):
+    """aagcn comes first in the alphabet and its data is not there; that of ctrgcn is."""
+    store = write_store(tmp_path / "data/toy/ctrgcn.clips")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(score_files, "ROOT", tmp_path)
+    for name in ("aagcn", "ctrgcn"):
+        (tmp_path / "config/toy").mkdir(parents=True, exist_ok=True)
+        arguments = {"data_path": f"data/toy/{name}.clips", "split": "xview"}
+        options = {"feeder": "feeders.feeder_ucla.Feeder", "feeder_args": arguments}
+        (tmp_path / f"config/toy/{name}.yaml").write_text(yaml.safe_dump(options))
+    write_scores(tmp_path / "joint.pkl", NAMES, STREAMS[0])
+    code, out, err = run(capsys, "--dataset", "toy", "--scores", "joint.pkl")
+    assert (code, err) == (0, "") and f"{top1(STREAMS[0]):.2f}" in out
+    store.rename(tmp_path / "gone")
+    code, _, err = run(capsys, "--dataset", "toy", "--scores", "joint.pkl")
+    assert code == 2 and "give another with --data" in err
+
+
+def test_several_work_dirs_give_mean_and_spread_over_seeds(tmp_path, capsys):
+    store, tops = write_store(tmp_path / "clips"), []
+    for seed in range(3):
+        folder = write_run(tmp_path / f"seed{seed}" / "tiny" / "net" / "joint", store, "joint")
+        write_scores(folder / "epoch1_test_score.pkl", NAMES, STREAMS[seed])
+        tops.append(top1(STREAMS[seed]))
+    roots = [tmp_path / f"seed{seed}" for seed in range(3)]
+    code, out, err = run(capsys, "--dataset", "tiny", "--work-dir", *roots, "--json", tmp_path / "t.json")
+    assert (code, err) == (0, "") and f"{np.mean(tops):.2f} +- {np.std(tops, ddof=1):.2f}" in out
+    assert json.loads((tmp_path / "t.json").read_text())["seeds"][0]["top1"] == pytest.approx(tops)
+    folder = write_run(tmp_path / "seed0" / "tiny" / "net" / "bone", store, "bone")
+    write_scores(folder / "epoch1_test_score.pkl", NAMES, STREAMS[3])
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", *roots)
+    assert code == 2 and "expected the same streams for every seed" in err

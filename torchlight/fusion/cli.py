@@ -37,8 +37,10 @@ def build_parser() -> Parser:
     parser.option(
         "work-dir",
         type=path,
-        default=Path("work_dir"),
-        help="folder of the runs: <work-dir>/<dataset>/<model>/<modality>",
+        nargs="+",
+        default=[Path("work_dir")],
+        metavar="DIR",
+        help="folder of the runs: <work-dir>/<dataset>/<model>/<modality>; several, one per seed: mean and spread",
     )
     for modality in fuse.MODALITIES:
         parser.option(
@@ -47,6 +49,10 @@ def build_parser() -> Parser:
             metavar="DIR",
             help=f"run directory (or score file) of the {modality} stream",
         )
+    parser.option(
+        "data", metavar="PATH", help="prepared data with the labels; default: that of the runs or the dataset"
+    )
+    parser.option("split", metavar="NAME", help="split of --data; default: that of the dataset")
     parser.option("scores", type=path, nargs="+", metavar="FILE", help="score files or run directories, any number")
     parser.option(
         "alpha",
@@ -88,6 +94,13 @@ def check(args: argparse.Namespace) -> None:
     problems += [f"{name}: has no effect with {given[0]}; remove it" for name in without_effect if getattr(args, name)]
     if args.alpha and args.preset:
         problems.append("alpha: expected either --alpha or --preset, got both")
+    if len(args.work_dir) > 1:
+        blocked = ("search", "save", "compare", "scores", *(f"{m}_dir" for m in fuse.MODALITIES))
+        problems += [
+            f"{name}: expected one --work-dir, got {len(args.work_dir)}" for name in blocked if getattr(args, name)
+        ]
+    if args.split and not args.data:
+        problems.append("split: expected --data beside it, got none")
     if args.splits < 1:
         problems.append(f"splits: expected 1 or more, got {args.splits}")
     if args.seed < 0:
@@ -115,13 +128,13 @@ def check_output(file: Path, overwrite: bool) -> list[str]:
     return []
 
 
-def choose_score_files(args: argparse.Namespace) -> list[ScoreFile]:
-    """The score files that the command line names."""
+def choose_score_files(args: argparse.Namespace, root: Path) -> list[ScoreFile]:
+    """The score files that the command line names, or those of the dataset below `root`."""
     name = scores.EMA_SCORE_FILE if args.ema else scores.SCORE_FILE
     given = {m: getattr(args, f"{m}_dir") for m in fuse.MODALITIES if getattr(args, f"{m}_dir")}
     paths = args.scores or args.compare or list(given.values())
     if not paths:
-        return keep_known(args.preset, score_files.find_score_files(args.work_dir, args.dataset, args.model, name))
+        return keep_known(args.preset, score_files.find_score_files(root, args.dataset, args.model, name))
     if args.ema and not all(os.path.isdir(path) for path in paths):
         raise ConfigError(["ema: has no effect on the path of a score file; give its folder, or remove --ema"])
     found = score_files.name_score_files([score_files.score_file_in(path, name) for path in paths])
@@ -226,6 +239,27 @@ def show(rows: list[dict[str, Any]], origin: str, clips: int) -> None:
         )
 
 
+def summarize(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Log and return mean and standard deviation over seeds of the top-1 of each stream and of the fusion.
+
+    Raises:
+        ConfigError: the seeds have different streams.
+    """
+    kinds = [[row["stream"].rpartition("/")[2] for row in [*t["streams"], t["fusion"]]] for t in tables]
+    if any(kind != kinds[0] for kind in kinds):
+        names = "; ".join(", ".join(kind) for kind in kinds)
+        raise ConfigError([f"work_dir: expected the same streams for every seed, got {names}"])
+    values = np.array([[row["top1"] for row in [*t["streams"], t["fusion"]]] for t in tables])  # (seeds, streams)
+    rows = [
+        {"stream": name, "mean": float(x.mean()), "std": float(x.std(ddof=1)), "top1": x.tolist()}
+        for name, x in zip(kinds[0], values.T, strict=True)
+    ]
+    log.info("mean and standard deviation over %d seeds", len(tables))
+    for row in rows:
+        log.info("%-*s  %6.2f +- %.2f", max(map(len, kinds[0])), row["stream"], row["mean"], row["std"])
+    return rows
+
+
 def run_search(
     args: argparse.Namespace, found: list[ScoreFile], values: np.ndarray, truth: GroundTruth
 ) -> dict[str, Any]:
@@ -272,9 +306,14 @@ def act(argv: list[str]) -> int:
     set_up_logging()
     args = build_parser().parse_args(argv)
     check(args)
-    found = choose_score_files(args)
-    truth = score_files.read_truth(score_files.find_config(found, args.dataset))
-    table = run_comparison(args, found, truth) if args.compare else run_fusion(args, found, truth)
+    tables = []
+    for root in args.work_dir:
+        if len(args.work_dir) > 1:
+            log.info("%s:", printable(str(root)))
+        found = choose_score_files(args, root)
+        truth = score_files.find_truth(found, args.dataset, args.data, args.split)
+        tables.append(run_comparison(args, found, truth) if args.compare else run_fusion(args, found, truth))
+    table = tables[0] if len(tables) == 1 else {"runs": tables, "seeds": summarize(tables)}
     if args.json:
         with atomic(args.json, "w") as file:
             json.dump(table, file, indent=1)

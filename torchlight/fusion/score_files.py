@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
-from torchlight.config.options import ConfigError
+from torchlight.config.options import Config, ConfigError
 from torchlight.contract import Feeder
 from torchlight.fusion.fuse import MODALITIES
-from torchlight.system.paths import ROOT
+from torchlight.system.paths import ROOT, locate
 from torchlight.system.text import nearest, printable
 from torchlight.training.build import build_feeder, preflight
 from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, align, read_scores
 
 log = logging.getLogger("torchlight")
+PREFERRED = "ctrgcn"  # the network whose data is searched first: most later work uses its preparation
 
 
 @dataclass(frozen=True)
@@ -121,30 +123,62 @@ def score_file_in(path: Path, file: str = SCORE_FILE) -> Path:
     return path / file if os.path.isdir(path) else path
 
 
-def find_config(files: Sequence[ScoreFile], dataset: str | None) -> Path:
-    """The configuration whose test feeder has names and labels: config.yaml beside a score file, or one of
-    config/<dataset>/.
+def find_truth(
+    files: Sequence[ScoreFile], dataset: str | None, data: str | None = None, split: str | None = None
+) -> GroundTruth:
+    """Names and labels of the test part: from `data`, else from the data of config.yaml beside a score file, else from
+    any prepared data of the configurations in config/<dataset>/.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: there is none of them, or `data` has no such split.
     """
-    for file in files:
-        beside = file.path.parent / CONFIG
-        if os.path.exists(beside):
-            return beside
+    if data is not None:
+        return truth_of_data(data, split or split_of(dataset))
+    candidates = [beside for file in files if (beside := file.path.parent / CONFIG).exists()]
     known = config_names(dataset) if dataset else []
-    if not known:
+    named = [name for name in known if any(name in file.path.parts for file in files)]
+    candidates += [
+        locate(f"config/{dataset}/{name}.yaml") for name in dict.fromkeys([*named, PREFERRED, *known]) if name in known
+    ]
+    if not candidates:
         searched = (
             f"config.yaml beside a score file or config/{dataset}/*.yaml" if dataset else "config.yaml or --dataset"
         )
-        raise ValueError(f"labels: expected {searched}, got neither; give --dataset as below config/, e.g. NW-UCLA")
-    chosen = next((name for name in known if any(name in file.path.parts for file in files)), known[0])
-    return ROOT / "config" / dataset / f"{chosen}.yaml"
+        hint = "give --dataset as below config/, e.g. NW-UCLA, or --data with a prepared store"
+        raise ValueError(f"labels: expected {searched}, got neither; {hint}")
+    problems: dict[str, ConfigError] = {}
+    for candidate in candidates:
+        config = load_config(candidate)
+        place = str(config.test_feeder_args.get("data_path"))
+        if place not in problems:
+            try:
+                return read_truth(config)
+            except ConfigError as error:
+                problems[place] = error
+    first = next(iter(problems.values()))
+    if len(problems) == 1:
+        raise first
+    raise ConfigError([*first.problems, f"labels: expected one of {', '.join(problems)}; give another with --data"])
 
 
-def read_truth(config_file: Path) -> GroundTruth:
+def truth_of_data(data: str, split: str) -> GroundTruth:
+    """Names and labels of the test part of a store or published file; raises ValueError."""
+    clips = import_object("feeders.published_files.open_part")(data, split, "test")
+    number = clips.manifest.get("num_class") or int(clips.label.max()) + 1
+    names = clips.manifest.get("class_names") or [str(i) for i in range(number)]
+    return GroundTruth(clips.name, clips.label, [str(name) for name in names])
+
+
+def split_of(dataset: str | None) -> str:
+    """The split that the configurations of a dataset test on, "" if there are none."""
+    known = config_names(dataset) if dataset else []
+    return (
+        str(load_config(locate(f"config/{dataset}/{known[0]}.yaml")).test_feeder_args.get("split", "")) if known else ""
+    )
+
+
+def read_truth(config: Config) -> GroundTruth:
     """Names and labels of the test part of an experiment, from its own feeder; raises ConfigError."""
-    config = load_config(config_file)
     return truth_of(build_feeder(config, preflight(config, ("feeder",))["feeder"], "test"))
 
 

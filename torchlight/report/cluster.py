@@ -119,7 +119,7 @@ def known_labels(file: Path, names: Sequence[str], dataset: str | None) -> list[
     """The class name of each sample, "" if it is not known."""
     if dataset is None and not os.path.exists(file.parent / CONFIG):
         return [""] * len(names)
-    truth = score_files.read_truth(score_files.find_config(score_files.name_score_files([file]), dataset))
+    truth = score_files.find_truth(score_files.name_score_files([file]), dataset)
     known = dict(zip(map(str, truth.name), truth.label, strict=True))
     labels = [truth.class_names[known[name]] if name in known else "" for name in names]
     unknown = sum(name not in known for name in names)
