@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,12 +206,20 @@ def report(config: Config) -> None:
 
 
 def size(config: Config) -> None:
-    """Log parameters, multiply-adds and activation memory of one clip."""
+    """Log parameters, multiply-adds and activation memory of one clip. Data is not needed."""
     classes = build.preflight(config, ("feeder", "model"))
     model = build.build_model(config, classes["model"])
-    feeder = build.build_feeder(config, classes["feeder"], "test")
-    build.check_fit(config, feeder)
-    for key, value in model_size(model, feeder.shape).items():
+    try:
+        feeder = build.build_feeder(config, classes["feeder"], "test")
+    except ConfigError:
+        shape = build.stated_shape(config, classes["feeder"])
+        if shape is None:
+            raise
+        log.info("the data is not here; the size is that of clips of %d frames", shape[1])
+    else:
+        build.check_fit(config, feeder)
+        shape = feeder.shape
+    for key, value in model_size(model, shape).items():
         log.info("%-42s %s", key, value)
 
 
@@ -235,10 +244,20 @@ def predict_sources(config: Config) -> None:
 
 
 def show(config: Config) -> None:
-    """Log the resolved configuration, each value with its origin."""
+    """Log the resolved configuration, each value with its origin.
+
+    Raises:
+        ConfigError: a training with it could not start, whatever the data is.
+    """
     for name in FIELDS:
         value = yaml.safe_dump({name: getattr(config, name)}, default_flow_style=True, width=1000).strip()[1:-1]
         log.info("%-90s # %s", value, config.origins.get(name, "default"))
+    if config.model is None and config.feeder is None:  # no experiment, only the defaults
+        return
+    checked = replace(config, phase="train")
+    classes = build.preflight(checked, ("feeder", "model", "objective"))
+    build.build_model(checked, classes["model"])
+    build.build_objective(checked, classes["objective"])
 
 
 PHASES: dict[str, Callable[[Config], None]] = {

@@ -40,6 +40,8 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     if legacy.is_old(layers):
         layers = legacy.translate(layers, problems)
     values = combine(layers, problems)
+    if "device" in values:
+        values["device"] = " ".join(values["device"]).split()  # device: 0 1, as in files of other programs
     config = replace(Config(), **values, config=str(file) if file else None)
     problems += check_values(config)
     given = [key for origin, options in layers if origin == COMMAND_LINE for key in options]

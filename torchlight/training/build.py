@@ -19,6 +19,7 @@ MOST_PARAMETERS = 3 * 10**8  # thirty times the largest published network
 MOST_TENSORS = 10**4  # of parameters
 OBJECTIVE = "an objective, with forward(model, batch) and predict(model, batch)"
 MOST_BYTES = 2**36  # of a batch
+PADDED_FRAMES = 300  # of the published files of NTU RGB+D and Kinetics-Skeleton
 MOST_CLIPS = 10**9  # of an epoch
 FRAMEWORK = {  # arguments of a feeder that are no part of train_feeder_args and test_feeder_args
     "part": "the framework sets it",
@@ -105,6 +106,16 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
         )
     check_size(config, built, part)
     return built
+
+
+def stated_shape(config: Config, feeder: Callable) -> tuple[int, int, int, int] | None:
+    """(C, T, V, M) of a test clip as the configuration states it, without data; None if it does not. Where no number of
+    frames is stated, clips are padded to that of the benchmark, `PADDED_FRAMES`."""
+    window = inspect.signature(feeder).parameters.get("window_size")
+    frames = config.test_feeder_args.get("window_size", None if window is None else window.default) or PADDED_FRAMES
+    args = config.model_args
+    sizes = (args.get("in_channels", 3), frames, args.get("num_point"), args.get("num_person"))
+    return sizes if all(isinstance(size, int) and size > 0 for size in sizes) else None
 
 
 def check_size(config: Config, feeder: Feeder, part: str) -> None:
