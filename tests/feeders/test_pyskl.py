@@ -9,7 +9,7 @@ from feeders.modality import derive
 from feeders.pyskl_transforms import gaussian_noise, normalize_2d, normalize_3d, random_rotate, random_scale
 from feeders.random_numbers import RandomNumbers
 from feeders.sampling import uniform_test, uniform_train
-from graph import coco, ntu_rgb_d
+from graph import coco, coco20, ntu_rgb_d
 from tests.feeders.synthetic import random_clips, write_store
 
 WORDS = {"b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
@@ -50,6 +50,21 @@ def test_three_dimensional_clips_are_normalized_as_published(record, name):
 def test_streams_of_three_dimensional_clips_are_the_published_ones(record, name, key):
     found = derive(clip(record[f"{name}_prenorm_nospine"]), WORDS[key], ntu_rgb_d.SKELETON.bone_parents)
     np.testing.assert_array_equal(back(found), record[f"{name}_{key}"])
+
+
+@pytest.mark.parametrize("body, skeleton", [("ntu", ntu_rgb_d), ("coco20", coco20)])
+@pytest.mark.parametrize("key, modality", [("k", "kbone"), ("km", "kbone_motion"), ("b_skeletonagent", "bone")])
+def test_k_bones_and_their_motion_are_the_published_ones(body, skeleton, key, modality):
+    with np.load(Path(__file__).parent / "golden" / "kbone.npz") as record:
+        if f"{body}_{key}" in record:
+            found = derive(clip(record[f"{body}_j"]), modality, skeleton.SKELETON.bone_parents)
+            np.testing.assert_allclose(back(found), record[f"{body}_{key}"], rtol=0, atol=1e-6)
+
+
+def test_a_mean_score_makes_the_published_bones_of_twenty_joints():
+    with np.load(Path(__file__).parent / "golden" / "kbone.npz") as record:
+        found = derive(clip(record["coco20_j"]), "bone", coco20.SKELETON.bone_parents, score=(True, False))
+        np.testing.assert_allclose(back(found), record["coco20_b"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name, image", [("p", (1080, 1920)), ("q", (480, 640))])

@@ -104,7 +104,11 @@ class Data:
         "test on the training clips whose names contain one of these words (s03, P017) and train on the others",
         (*DATA, "report"),
     )
-    modality: Modality = option("joint", "stream: joint, bone, joint_motion or bone_motion", (*DATA, "report"))
+    modality: Modality = option(
+        "joint",
+        "stream: joint, bone, kbone (bones over two joints), or the motion of one: joint_motion, ...",
+        (*DATA, "report"),
+    )
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)
     test_batch_size: int = option(64, "clips per evaluation step and device", INFER, low=1)
     data_on_device: bool = option(
