@@ -78,6 +78,9 @@ class Run:
         WEIGHTS,
         needs="weights",
     )
+    export_names: Literal["original", "pyskl"] = request(
+        "original", "names of exported weights: those of the original programs, or of PYSKL", ("export-weights",)
+    )
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
