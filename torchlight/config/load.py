@@ -17,6 +17,7 @@ from torchlight.config.options import (
     find_without_effect,
 )
 from torchlight.system.paths import locate
+from torchlight.config.pyskl import read_pyskl_config
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
@@ -53,7 +54,9 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
 
 
 def read_layers(file: Path, problems: list[str]) -> list[Layer]:
-    """[(origin, options)] of a YAML file, its base first. A base has no base."""
+    """[(origin, options)] of a YAML file, its base first, or of a Python file of PYSKL. A base has no base."""
+    if file.suffix == ".py":
+        return [(str(file), read_foreign(file, problems))]
     options = read_options(file, problems)
     base = options.pop("base", None)
     if base is None:
@@ -81,6 +84,18 @@ def read_options(file: Path, problems: list[str]) -> dict[str, Any]:
     if not isinstance(options, dict):
         problems.append(f"{file}: expected a mapping of options, got {type(options).__name__}")
         return {}
+    return options
+
+
+def read_foreign(file: Path, problems: list[str]) -> dict[str, Any]:
+    """The options that a Python file of PYSKL means; problems as in `read_options`."""
+    try:
+        options, notes = read_pyskl_config(file)
+    except ValueError as error:
+        problems += str(error).splitlines()
+        return {}
+    for note in notes:
+        log.info("%s: %s", file, note)
     return options
 
 

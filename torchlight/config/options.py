@@ -55,7 +55,7 @@ class Run:
     """What to do, where, and with which files."""
 
     phase: Phase = option("train", "what to do", PHASES, invocation=True)
-    config: str | None = option(None, "YAML file of the experiment", PHASES, invocation=True)
+    config: str | None = option(None, "YAML file of the experiment, or a Python file of PYSKL", PHASES, invocation=True)
     resume: bool = request(False, "continue the run in work_dir", TRAIN)
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
