@@ -21,6 +21,7 @@ from torchlight.config.pyskl import read_pyskl_config
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
+from torchlight.zoo import catalog
 
 log = logging.getLogger("torchlight")
 MOST_PROBLEMS = 20  # unknown options of a file that are named
@@ -30,11 +31,13 @@ Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
     """Defaults, then the file's base, then the file, then `overrides` of the command line; mappings merge key by key.
 
+    Without a file, weights from the zoo bring their own options.
+
     Raises:
         ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.
     """
     problems: list[str] = []
-    layers = read_layers(locate(file), problems) if file else []
+    layers = read_layers(locate(file), problems) if file else read_zoo(overrides or {}, problems)
     layers = [
         (origin, share(origin, options, problems)) for origin, options in [*layers, (COMMAND_LINE, overrides or {})]
     ]
@@ -85,6 +88,21 @@ def read_options(file: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{file}: expected a mapping of options, got {type(options).__name__}")
         return {}
     return options
+
+
+def read_zoo(overrides: dict[str, Any], problems: list[str]) -> list[Layer]:
+    """The configuration that `--weights zoo:NAME` brings if no other one is given."""
+    weights = overrides.get("weights")
+    if not isinstance(weights, str) or not weights.startswith(catalog.PREFIX):
+        return []
+    try:
+        entry = catalog.find(weights)
+    except ValueError as error:
+        problems.append(str(error))
+        return []
+    for note in catalog.notes(entry):
+        log.info("%s: %s", weights, note)
+    return [(weights, options) for options in catalog.layers(entry)]
 
 
 def read_foreign(file: Path, problems: list[str]) -> dict[str, Any]:

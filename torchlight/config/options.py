@@ -59,7 +59,10 @@ class Run:
     resume: bool = request(False, "continue the run in work_dir", TRAIN)
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
-        None, "checkpoint to test, to predict with, to export or to start from; several are fused in predict", WEIGHTS
+        None,
+        "checkpoint to test, to predict with, to export or to start from; several are fused in predict; "
+        "zoo:NAME: a published one (docs/zoo.md)",
+        WEIGHTS,
     )
     weights_key: str | None = request(
         None, "key of the state dict, for weights files that hold several", WEIGHTS, needs="weights"
