@@ -18,6 +18,7 @@ from tests.feeders.synthetic import random_clips, write_store
 from tests.model.test_published import published_state
 from torchlight.config.load import load_config
 from torchlight.fusion import cli as fusion_cli
+from torchlight.predict.recognizer import Recognizer
 from torchlight.system.command import RunError, run
 from torchlight.training import build, scores
 from torchlight.zoo import __main__ as zoo
@@ -308,3 +309,14 @@ def test_entries_are_tested_and_fused_without_a_configuration(entry, server, tmp
     assert len(found) == 2
     argv = ["--dataset", "zoo", "--model", "aagcn_ntu60_xsub_3d", "--preset", "pyskl"]
     assert fusion_cli.main(argv) == 0
+
+
+def test_entries_predict_and_are_fused_without_data_or_a_configuration(entry, server, tmp_path, monkeypatch):
+    torch.save({"state_dict": published_state("pyskl_aagcn")}, tmp_path / "j.pth")
+    server.content = (tmp_path / "j.pth").read_bytes()
+    both = [dataclasses.replace(entry, name=f"aagcn_ntu60_xsub_3d_{s}", stream=s, sha256="") for s in ("j", "b")]
+    monkeypatch.setattr(catalog, "entries", lambda: {e.name: e for e in both})
+    recognizer = Recognizer([f"zoo:{one.name}" for one in both], device="cpu", preset="pyskl")
+    assert [stream.config.modality for stream in recognizer.streams] == ["joint", "bone"]
+    (found,) = recognizer.predict(np.random.default_rng(0).normal(size=(40, 25, 3)).astype(np.float32))
+    assert found.probabilities.shape == (60,) and found.name in recognizer.class_names

@@ -10,7 +10,7 @@ from typing import Any
 from torchlight.commands import phases
 from torchlight.config import legacy
 from torchlight.config.load import load_config
-from torchlight.config.options import COMMAND_LINE, FIELDS, SHARED_HELP, TYPES, ConfigError
+from torchlight.config.options import COMMAND_LINE, FIELDS, RUN, SHARED_HELP, TYPES, ConfigError
 from torchlight.runtime import slurm
 from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
@@ -157,7 +157,7 @@ def act(argv: list[str]) -> int:
     if options.get("data_root"):
         os.environ[DATA_ROOT] = str(options["data_root"])  # also for worker processes and ranks
     config = load_config(options.pop("config", None), options)
-    if config.weights and config.phase in FIELDS["weights"].metadata["phases"]:
+    if config.weights and config.phase in (*RUN, "export-weights"):
         config.weights = str(local_file(config.weights))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         config.resume, config.overwrite = True, False  # torchrun restarted a failed run: continue it

@@ -59,10 +59,7 @@ class Run:
     resume: bool = request(False, "continue the run in work_dir", TRAIN)
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
-        None,
-        "checkpoint to test, to predict with, to export or to start from; several are fused in predict; "
-        "zoo:NAME: a published one (docs/zoo.md)",
-        WEIGHTS,
+        None, "checkpoint to test, predict with, export or start from (several for predict), or zoo:NAME", WEIGHTS
     )
     weights_key: str | None = request(
         None, "key of the state dict, for weights files that hold several", WEIGHTS, needs="weights"
@@ -76,10 +73,7 @@ class Run:
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
-        False,
-        "use the moving average of the weights (model_ema of the file)",
-        WEIGHTS,
-        needs="weights",
+        False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs="weights"
     )
     export_names: Literal["original", "pyskl"] = request(
         "original", "names of exported weights: those of the original programs, or of PYSKL", ("export-weights",)
