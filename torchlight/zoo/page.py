@@ -33,9 +33,9 @@ SOURCES = {
 }
 
 
-def row(entry: Entry) -> str:
-    """What entries of one line of a table share."""
-    return entry.experiment
+def order(entry: Entry) -> tuple:
+    """Splits and poses beside each other, then the entries of a line, joints first."""
+    return entry.split, entry.pose, entry.network, entry.experiment, list(STREAMS).index(entry.stream)
 
 
 def make_page() -> str:
@@ -43,7 +43,7 @@ def make_page() -> str:
     found = list(entries().values())
     parts = [TEMPLATE.read_text().replace("{{count}}", str(len(found))).rstrip()]
     for dataset, title in DATASETS.items():
-        chosen = sorted((e for e in found if e.dataset == dataset), key=lambda e: (e.split, e.pose, e.network, e.name))
+        chosen = sorted((e for e in found if e.dataset == dataset), key=order)
         parts += [f"## {title}", table(chosen)]
     return "\n\n".join(parts) + "\n"
 
@@ -52,7 +52,7 @@ def table(found: list[Entry]) -> str:
     """One line per experiment, one column per stream that any of them has."""
     streams = [stream for stream in STREAMS if any(entry.stream == stream for entry in found)]
     lines = []
-    for name, group in groupby(found, key=row):
+    for name, group in groupby(found, key=lambda entry: entry.experiment):
         by_stream = {entry.stream: entry for entry in group}
         first = next(iter(by_stream.values()))
         cells = [accuracy(by_stream[stream]) if stream in by_stream else "" for stream in streams]
