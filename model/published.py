@@ -55,6 +55,7 @@ TRAINING_ONLY = (  # objectives and prompts of ProtoGCN, ACLNet and SkeletonAgen
 )
 KEPT = ("backbone.gcn.", "backbone.data_bn.", "backbone.to_joint_embedding.", "backbone.pos_embedding", "cls_head.fc")
 MOST_SCALES = 100
+NUM_FILTER = 8  # groups of DG-STGCN in all published weights
 PLAIN_WIDTH = 64  # of the first block of DG-STGCN; its descendants are wider
 
 
@@ -90,7 +91,10 @@ def open_checkpoint(state: Mapping[str, Tensor], model_args: Args | None = None)
         args = arguments(family, state)
         dropped, unknown = training_only(family, state)
         rest = {key: value for key, value in state.items() if key not in dropped}
-        converted = family.to_ours(rename(strip(rest, family), family.names or [], 0), args | (model_args or {}))
+        renamed = rename(strip(rest, family), family.names or [], 0)
+        if len(renamed) != len(rest):
+            raise ValueError(f"expected distinct names of {family.name}, got two for one tensor")
+        converted = family.to_ours(renamed, args | (model_args or {}))
     except (LookupError, RuntimeError, AttributeError, ArithmeticError, TypeError, StopIteration) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"expected a complete checkpoint of {family.name}, got {reason or error!r}") from error
@@ -143,11 +147,11 @@ def arguments(family: Family, state: Mapping[str, Tensor]) -> Args:
     first, norm = state[family.first], len(state["backbone.data_bn.weight"])
     args: Args = {"num_class": len(state[head]), "num_point": V, "num_person": 2}
     args["graph"] = GRAPHS.get(V, "graph.custom.Graph")
-    in_channels, per_person = norm // V, family.per_person
+    in_channels = norm // V
     if "backbone.pos_embedding" in state:
-        in_channels, per_person = state["backbone.to_joint_embedding.weight"].shape[1], True
+        in_channels = state["backbone.to_joint_embedding.weight"].shape[1]
         args["num_person"] = norm // (V * len(state["backbone.to_joint_embedding.weight"]))
-    elif per_person:
+    elif family.per_person:
         scales = len(state["backbone.sgcn1.0.PA"]) if family is MSG3D else 1
         in_channels = first.shape[1] // scales
         args["num_person"] = norm // (V * in_channels)
@@ -173,6 +177,8 @@ def special_arguments(family: Family, state: Mapping[str, Tensor]) -> Args:
         blocks = sorted({int(m[1]) for key in state if (m := re.match(r"backbone\.gcn\.(\d+)\.", key))})
         widths = [len(state[f"backbone.gcn.{i}.gcn.bn.weight"]) for i in blocks]
         args = {} if widths == [64] * 4 + [128] * 3 + [256] * 3 else {"channels": widths}
+        groups = len(state["backbone.gcn.0.gcn.A"])
+        args |= {"num_filter": groups} if family is DGSTGCN and groups != NUM_FILTER else {}
         return args | ({"joint_embedding": True} if "backbone.pos_embedding" in state else {})
     return {}
 

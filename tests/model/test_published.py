@@ -100,6 +100,24 @@ def test_entries_of_unreleased_objectives_are_dropped_and_told_apart():
     )
 
 
+def test_two_names_of_one_tensor_are_refused():
+    state = published_state("pyskl_aagcn")
+    with pytest.raises(ValueError, match="expected distinct names of PYSKL AAGCN"):
+        open_checkpoint(state | {"cls_head.fc.weight": state["cls_head.fc_cls.weight"]})
+
+
+def test_the_arguments_follow_from_the_tensors():
+    args = {"num_class": 7, "num_point": 17, "num_person": 3, "graph": "graph.coco.Graph"}
+    for name, special in (
+        ("dgstgcn", {"in_channels": 2, "channels": [16, 16, 32], "num_filter": 4}),
+        ("dgstgcn", {"in_channels": 2, "channels": [16, 16, 32], "joint_embedding": True}),
+        ("stgcnpp", {"in_channels": 2, "channels": [12, 24]}),
+    ):
+        found = open_checkpoint(build(name, "coco", 3, 7, **special).state_dict())
+        persons = {"num_person": 3 if "joint_embedding" in special else 2}  # else in no tensor
+        assert found.model_args == args | special | persons and found.model == f"model.{name}.Model"
+
+
 def test_own_and_original_names_are_no_published_checkpoint():
     assert open_checkpoint(build("ctrgcn").state_dict()) is None
     assert open_checkpoint({}) is None

@@ -24,7 +24,8 @@ def convert(
     Raises:
         ValueError: the file is damaged, or fits this class of network with other arguments only.
     """
-    if state.keys() == model.state_dict().keys():
+    own = model.state_dict()
+    if state.keys() == own.keys() and all(value.shape == own[name].shape for name, value in state.items()):
         return state, ""
     try:
         found = import_object("model.published.open_checkpoint")(state, dict(model_args or {}))
@@ -35,8 +36,8 @@ def convert(
     fits = f"the file holds {found.family}, which fits {describe(found.model, found.model_args)}"
     if not isinstance(model, import_object(found.model)):
         return state, fits
-    own = defaults(model) | dict(found.model_args if model_args is None else model_args)
-    other = [key for key, value in found.model_args.items() if key not in BY_SHAPE and plain(own.get(key)) != value]
+    given = defaults(model) | dict(found.model_args if model_args is None else model_args)
+    other = [key for key, value in found.model_args.items() if key not in BY_SHAPE and plain(given.get(key)) != value]
     if other:
         raise ValueError(f"{path}: model_args: {', '.join(other)}: expected the arguments of the weights; {fits}")
     log.info("%s: %s, converted", path, found.family)
