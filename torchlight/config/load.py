@@ -16,8 +16,8 @@ from torchlight.config.options import (
     check_values,
     find_without_effect,
 )
-from torchlight.system.paths import locate
 from torchlight.config.pyskl import read_pyskl_config
+from torchlight.system.paths import locate
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml

@@ -75,9 +75,7 @@ class Run:
     ema: bool = request(
         False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs="weights"
     )
-    export_names: Literal["original", "pyskl"] = request(
-        "original", "names of exported weights: those of the original programs, or of PYSKL", ("export-weights",)
-    )
+    export_names: Literal["original", "pyskl"] = request("original", "key names of the file", ("export-weights",))
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
