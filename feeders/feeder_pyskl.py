@@ -31,7 +31,8 @@ class Feeder(BatchFeeder):
     pre_normalize: `3d` (PreNormalize3D), `2d` (PreNormalize2D, by the size of the image) or "" for none.
     align_spine: see `align`. Augmentation, all off by default: random_scale (largest change of each axis), random_rot
     (largest angle in radians), random_noise (sigma), in this order.
-    sampling: `uniform` (UniformSample), `uniform_decode` (DG-STGCN), `pad` (the first frames, zeros appended).
+    sampling: `uniform` (UniformSample), `uniform_decode` (DG-STGCN), `uniform_mmaction2` (other random
+    numbers in tests, the whole clip), `pad` (the first frames, zeros appended).
     p_interval: share of the clip that is sampled from, `[p]` or `[low, high]`.
     Testing makes `num_clips` samples of each clip with PYSKL's own random numbers, as rows of one batch: "data" is
     (N num_clips, C, T, V, M) and "clips" is num_clips; label and index stay (N,).
@@ -45,7 +46,7 @@ class Feeder(BatchFeeder):
     random_scale: float = bounded(0.0, 0.0, 10.0)
     random_rot: float = bounded(0.0, 0.0, 6.3)
     random_noise: float = bounded(0.0, 0.0, 10.0)
-    sampling: Literal["uniform", "uniform_decode", "pad"] = "uniform"
+    sampling: Literal["uniform", "uniform_decode", "uniform_mmaction2", "pad"] = "uniform"
     p_interval: Sequence[float] = (1,)
 
     def __post_init__(self):
@@ -76,6 +77,10 @@ class Feeder(BatchFeeder):
             (
                 is_3d and self.align_spine and skeleton not in KINECT,
                 f"align_spine: expected false for skeletons other than {', '.join(KINECT)}, got true for {skeleton}",
+            ),
+            (
+                self.sampling == "uniform_mmaction2" and set(self.p_interval) != {1},
+                f"p_interval: expected [1] for the sampling of mmaction2, got {list(self.p_interval)}",
             ),
             (
                 is_3d and persons > 2,
@@ -135,7 +140,8 @@ class Feeder(BatchFeeder):
             return pad_map(length, L, "zero")
         if self.train:
             return uniform_train(length, L, random, interval, inside)
-        rows = [uniform_test(T, L, self.num_clips, interval, inside) for T in length.tolist()]
+        draws = self.sampling != "uniform_mmaction2"
+        rows = [uniform_test(T, L, self.num_clips, interval, inside, draws) for T in length.tolist()]
         return torch.stack([torch.from_numpy(row) for row in rows]).to(length.device)
 
     def split_clips(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Joint, bone, joint motion, bone motion: linear maps of the joints (N, C, T, V, M) along the bones of a skeleton."""
+"""Joint, bone, K-bone and the motion of each: linear maps of joints (N, C, T, V, M) along the bones of a skeleton."""
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
     if score:
         y[:, -1] = (x[:, -1] + start[:, -1]) / 2
     return y
+
+
+def two_steps(parents: tuple[int, ...]) -> tuple[int, ...]:
+    """Where the K-bone of every joint starts: at the parent of its parent; at itself for the root and its children.
+
+    So the K-bones of these are 0 (the streams `k` of InfoGCN and ProtoGCN).
+    """
+    return tuple(v if parents[p] == p else parents[p] for v, p in enumerate(parents))
 
 
 def motion(x: Tensor, last: Tensor | None = None, score: bool = False) -> Tensor:
@@ -45,10 +53,12 @@ def derive(
 ) -> Tensor:
     """One modality of the joints: (N, C, T, V, M) -> same. Bone motion is the motion of the bones.
 
+    K-bones (`kbone`) are bones over two joints, see `two_steps`.
+
     last as in `motion`; score: whether bones and whether motions treat the last channel as a score.
     """
-    if modality.startswith("bone"):
-        x = bone(x, parents, score[0])
+    if "bone" in modality:
+        x = bone(x, two_steps(parents) if modality.startswith("kbone") else parents, score[0])
     if modality.endswith("motion"):
         x = motion(x, last, score[1])
     return x

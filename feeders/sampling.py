@@ -40,15 +40,23 @@ def uniform_train(
 
 @lru_cache(maxsize=4096)
 def uniform_test(
-    T: int, L: int, n: int, p_interval: tuple[float, float] = (1, 1), loop_inside: bool = False
+    T: int,
+    L: int,
+    n: int,
+    p_interval: tuple[float, float] = (1, 1),
+    loop_inside: bool = False,
+    draw_share: bool = True,
 ) -> np.ndarray:
-    """PYSKL's test sampling with its own random numbers: n clips of L frames of a clip of T frames -> (n L,) int64."""
+    """PYSKL's test sampling with its own random numbers: n clips of L frames of a clip of T frames -> (n L,) int64.
+
+    draw_share: draw the share and its place for every clip, even if it is the whole clip; mmaction2 does not.
+    """
     draw = np.random.RandomState(TEST_SEED)
     low, high = p_interval
     clips = []
     for i in range(n):
-        seen = int((draw.rand() * (high - low) + low) * T)
-        offset = draw.randint(T - seen + 1)
+        seen = int((draw.rand() * (high - low) + low) * T) if draw_share else T
+        offset = draw.randint(T - seen + 1) if draw_share else 0
         if seen < L:
             if loop_inside:
                 frame = (draw.randint(0, max(seen, 1)) + np.arange(L)) % max(seen, 1)

@@ -3,9 +3,9 @@
 Yuxin Chen, Ziqi Zhang, Chunfeng Yuan, Bing Li, Ying Deng, Weiming Hu. ICCV 2021, arXiv 2107.12213.
 
 Equals the published code. `channels` shortens or widens the network (DKE-GCN's students: the first nine or seven
-blocks). Frames are averaged before the 1x1 convolutions of the topology, which gives the same numbers with far fewer
-multiply-adds. The adjacency is used with row target and column source: with the inward subset a joint receives the
-sum of its children.
+blocks). `relu_after_tcn` gives PYSKL's variant. Frames are averaged before the 1x1 convolutions of the topology, which
+gives the same numbers with far fewer multiply-adds. The adjacency is used with row target and column source: with the
+inward subset a joint receives the sum of its children.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -72,10 +72,19 @@ class GraphConv(nn.Module):
         return torch.tanh(psi.transpose(3, 4) - phi).unbind(1)
 
 
+class RectifiedTemporalConv(blocks.MultiScaleTemporalConv):
+    """MS-TCN with a ReLU behind the concatenated branches: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x))
+
+
 class Model(network.BlockNetwork):
     """CTR-GCN. (N, C, T, V, M) or, for one person, (N, T, V * C) -> (N, num_class).
 
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
+    relu_after_tcn: a ReLU between temporal convolution and residual, as in PYSKL's weights. The first block has no
+    residual, so that its own ReLU suffices.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
@@ -95,12 +104,14 @@ class Model(network.BlockNetwork):
         drop_out: float = 0,
         adaptive: bool = True,
         channels: Sequence[int] | None = None,
+        relu_after_tcn: bool = False,
     ):
         A = network.load_graph(graph, graph_args, num_point)
         layers = []
         for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
             gcn = GraphConv(C_in, C_out, A, adaptive)
-            tcn = blocks.MultiScaleTemporalConv(C_out, C_out, 5, stride, dilations=(1, 2))
+            temporal = RectifiedTemporalConv if relu_after_tcn and layers else blocks.MultiScaleTemporalConv
+            tcn = temporal(C_out, C_out, 5, stride, dilations=(1, 2))
             layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))
             blocks.init_norms(tcn, std=0.02)
         super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)

@@ -2,14 +2,16 @@
 
 Haodong Duan, Jiaqi Wang, Kai Chen, Dahua Lin. arXiv 2210.05895, 2022.
 
-Equals the published configurations in PYSKL. The topologies start as one random draw, which every block copies: only
-the number of joints of `graph` is used. Entries without effect: `alpha` and `beta` after the first, `add_coeff` after
-the last joint.
+Equals the published configurations in PYSKL. `channels` and `joint_embedding` give the networks of ProtoGCN, ACLNet and
+SkeletonAgent, which are DG-STGCN at width 96 with other training objectives. The topologies start as one random draw,
+which every block copies: only the number of joints of `graph` is used. Entries without effect: `alpha` and `beta` after
+the first, `add_coeff` after the last joint.
 
 Shapes, 100 frames of NTU RGB+D:
 (N, 3, 100, 25, 2) -> (2N, 64, 100, 25) -> (2N, 128, 50, 25) -> (2N, 256, 25, 25) -> (N, 60)
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -83,6 +85,9 @@ class Model(network.PysklNetwork):
     """DG-STGCN. (N, C, T, V, M) -> (N, num_class); all persons share the statistics of `data_bn`.
 
     num_filter: groups of channels K. init_off, init_std: mean and standard deviation of the initial topologies.
+    channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
+    joint_embedding: embed the joints in channels[0] dimensions before `data_bn`, which then has statistics for every
+    person; it takes the place of a first block without residual connection.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
@@ -103,13 +108,34 @@ class Model(network.PysklNetwork):
         num_filter: int = 8,
         init_off: float = 0.04,
         init_std: float = 0.02,
+        channels: Sequence[int] | None = None,
+        joint_embedding: bool = False,
     ):
         network.load_graph(graph, graph_args, num_point)
-        if not 1 <= num_filter <= WIDTHS[0]:
-            raise ValueError(f"num_filter: expected 1 to {WIDTHS[0]}, the first width, got {num_filter}")
+        widths = WIDTHS if channels is None else channels
+        C_first = widths[0] if joint_embedding and widths else in_channels
+        table = list(blocks.block_table(widths, C_first))
+        if not 1 <= num_filter <= widths[0]:
+            raise ValueError(f"num_filter: expected 1 to {widths[0]}, the first width, got {num_filter}")
         A = init_off + init_std * torch.randn(num_filter, num_point, num_point)
         layers = []
-        for C_in, C_out, stride in blocks.block_table(WIDTHS, in_channels):
+        for C_in, C_out, stride in table:
             gcn, tcn = GraphConv(C_in, C_out, A), TemporalConv(C_out, stride, num_point)
-            layers.append(blocks.PysklBlock(gcn, tcn, C_in, C_out, stride, first=not layers))
-        super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)
+            first = not layers and not joint_embedding
+            layers.append(blocks.PysklBlock(gcn, tcn, C_in, C_out, stride, first))
+        super().__init__(layers, C_out, num_class, num_point, num_person, C_first, drop_out, joint_embedding)
+        self.expected = {"C": in_channels, "V": num_point, "M": num_person}
+        self.embeds = joint_embedding
+        if joint_embedding:
+            self.backbone["to_joint_embedding"] = nn.Linear(in_channels, C_first)
+            self.backbone.register_parameter("pos_embedding", nn.Parameter(torch.randn(1, num_point, C_first)))
+
+    def features(self, data: Tensor) -> Tensor:
+        """Output of the last block: (N, C, T, V, M) -> (N, C_out, ceil(T / 4), V, M)."""
+        return super().features(self.embed(data) if self.embeds else data)
+
+    def embed(self, data: Tensor) -> Tensor:
+        """W x_v + b + P_v for every joint v: (N, C, T, V, M) -> (N, C_0, T, V, M)."""
+        network.check_axes(data, self.expected)
+        x = self.backbone["to_joint_embedding"](data.permute(0, 4, 2, 3, 1)) + self.backbone.pos_embedding
+        return x.permute(0, 4, 2, 3, 1)

@@ -4,7 +4,7 @@ Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. I
 rows, index n * M + m, and a feature map is (N * M, C, T, V), with the channels last in memory (`model.ops` says why).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,15 +50,20 @@ class DataNorm(nn.BatchNorm1d):
         return x.contiguous(memory_format=torch.channels_last)
 
     def check(self, data: Tensor) -> None:
-        shape = tuple(data.shape)
-        if data.dim() != 5:
-            raise ValueError(f"data: expected 5 axes (N, C, T, V, M), got {data.dim()} axes {shape}")
-        size = dict(zip("NCTVM", shape, strict=True))
-        for axis, key in (("C", "in_channels"), ("V", "num_point"), ("M", "num_person")):
-            if size[axis] != (expected := self.expected[axis]):
-                raise ValueError(f"data: expected {axis} = {expected} ({key}), got {axis} = {size[axis]} in {shape}")
-        if size["T"] < self.min_frames:
-            raise ValueError(f"data: expected at least {self.min_frames} frames, got {size['T']}; use a longer window")
+        check_axes(data, self.expected)
+        if (T := data.shape[2]) < self.min_frames:
+            raise ValueError(f"data: expected at least {self.min_frames} frames, got {T}; use a longer window")
+
+
+def check_axes(data: Tensor, expected: Mapping[str, int]) -> None:
+    """Raise ValueError for data other than (N, C, T, V, M) with these C, V and M."""
+    shape = tuple(data.shape)
+    if data.dim() != 5:
+        raise ValueError(f"data: expected 5 axes (N, C, T, V, M), got {data.dim()} axes {shape}")
+    size = dict(zip("NCTVM", shape, strict=True))
+    for axis, key in (("C", "in_channels"), ("V", "num_point"), ("M", "num_person")):
+        if size[axis] != expected[axis]:
+            raise ValueError(f"data: expected {axis} = {expected[axis]} ({key}), got {axis} = {size[axis]} in {shape}")
 
 
 def unroll_joints(data: Tensor, num_point: int) -> Tensor:
@@ -139,7 +144,10 @@ class BlockNetwork(Network):
 
 
 class PysklNetwork(Network):
-    """`backbone` (shared norm, blocks), pooling, dropout, `cls_head`: frame and key names of PYSKL (ACM MM 2022)."""
+    """`backbone` (norm, blocks), pooling, dropout, `cls_head`: frame and key names of PYSKL (ACM MM 2022).
+
+    per_person: as in `DataNorm`.
+    """
 
     def __init__(
         self,
@@ -150,10 +158,11 @@ class PysklNetwork(Network):
         num_person: int,
         in_channels: int,
         drop_out: float,
+        per_person: bool = False,
     ):
         super().__init__()
         self.num_person = num_person
-        norm = DataNorm(in_channels, num_point, num_person, per_person=False)
+        norm = DataNorm(in_channels, num_point, num_person, per_person)
         self.backbone = nn.ModuleDict({"data_bn": norm, "gcn": nn.Sequential(*blocks)})
         self.drop_out = nn.Dropout(drop_out)
         self.cls_head = nn.ModuleDict({"fc_cls": nn.Linear(width, num_class)})

@@ -90,6 +90,8 @@ def is_understood(words: list[str], monkeypatch) -> bool:
     module = words[0] == "-m"
     name, arguments = (words[1], words[2:]) if module else (words[0], words[1:])
     spec = importlib.util.find_spec(name) if module else None
+    if spec and spec.submodule_search_locations:  # of a package Python runs this file
+        spec = importlib.util.find_spec(f"{name}.__main__")
     assert spec if module else Path(name).is_file(), f"there is no {name}"
     file = Path(spec.origin if module else name)
     if not arguments or "site-packages" in file.parts:

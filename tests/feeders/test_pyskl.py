@@ -9,7 +9,7 @@ from feeders.modality import derive
 from feeders.pyskl_transforms import gaussian_noise, normalize_2d, normalize_3d, random_rotate, random_scale
 from feeders.random_numbers import RandomNumbers
 from feeders.sampling import uniform_test, uniform_train
-from graph import coco, ntu_rgb_d
+from graph import coco, coco20, ntu_rgb_d
 from tests.feeders.synthetic import random_clips, write_store
 
 WORDS = {"b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
@@ -50,6 +50,44 @@ def test_three_dimensional_clips_are_normalized_as_published(record, name):
 def test_streams_of_three_dimensional_clips_are_the_published_ones(record, name, key):
     found = derive(clip(record[f"{name}_prenorm_nospine"]), WORDS[key], ntu_rgb_d.SKELETON.bone_parents)
     np.testing.assert_array_equal(back(found), record[f"{name}_{key}"])
+
+
+@pytest.mark.parametrize("body, skeleton", [("ntu", ntu_rgb_d), ("coco20", coco20)])
+@pytest.mark.parametrize("key, modality", [("k", "kbone"), ("km", "kbone_motion"), ("b_skeletonagent", "bone")])
+def test_k_bones_and_their_motion_are_the_published_ones(body, skeleton, key, modality):
+    with np.load(Path(__file__).parent / "golden" / "kbone.npz") as record:
+        if f"{body}_{key}" in record:
+            found = derive(clip(record[f"{body}_j"]), modality, skeleton.SKELETON.bone_parents)
+            np.testing.assert_allclose(back(found), record[f"{body}_{key}"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 10])
+def test_mmaction2_samples_other_frames_than_pyskl(n):
+    with np.load(Path(__file__).parent / "golden" / "mmaction2_sampling.npz") as record:
+        lengths = sorted({int(key.split("_")[0].removeprefix("len")) for key in record.files})
+        for T in lengths:
+            found = uniform_test(T, 100, n, draw_share=False)
+            np.testing.assert_array_equal(found, record[f"len{T}_test_{n}"])
+            assert T <= 101 or not np.array_equal(found, uniform_test(T, 100, n))
+    assert len(lengths) == 8
+
+
+def test_the_sampling_of_mmaction2_takes_the_whole_clip(tmp_path):
+    clips, persons = random_clips([150, 130], 25)
+    splits = {"xsub": {"train": np.arange(2), "test": np.arange(2)}}
+    path = str(write_store(tmp_path / "n.clips", clips, [0, 1], persons, splits))
+    args = dict(split="xsub", part="test", pre_normalize="", sampling="uniform_mmaction2")
+    found = Feeder(path, **args).batch([0], 0)["data"]
+    frames = uniform_test(150, 100, 1, draw_share=False)
+    np.testing.assert_array_equal(found[0, :, :, :, 0].permute(1, 2, 0).numpy(), clips[0][0][frames])
+    with pytest.raises(ValueError, match=r"p_interval: expected \[1\] for the sampling of mmaction2"):
+        Feeder(path, **args, p_interval=[0.5, 1])
+
+
+def test_a_mean_score_makes_the_published_bones_of_twenty_joints():
+    with np.load(Path(__file__).parent / "golden" / "kbone.npz") as record:
+        found = derive(clip(record["coco20_j"]), "bone", coco20.SKELETON.bone_parents, score=(True, False))
+        np.testing.assert_allclose(back(found), record["coco20_b"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name, image", [("p", (1080, 1920)), ("q", (480, 640))])
@@ -194,7 +232,7 @@ def test_noise_of_a_clip_does_not_depend_on_longer_clips_in_the_batch(record, pi
 @pytest.mark.parametrize(
     "args, text",
     [
-        ({"sampling": "all"}, "sampling: expected uniform, uniform_decode or pad, got 'all'"),
+        ({"sampling": "all"}, "sampling: expected uniform, uniform_decode, .* got 'all'"),
         ({"pre_normalize": "4d"}, "pre_normalize: expected 3d, 2d or '', got '4d'"),
         ({"num_clips": 10}, "num_clips: expected 1 unless testing .* got 10"),
         ({"num_person": 0}, "num_person: expected an integer from 1 to 100, got 0"),

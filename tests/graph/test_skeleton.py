@@ -6,7 +6,7 @@ import pytest
 from graph import coco, kinetics, ntu_rgb_d
 from graph.skeleton import MAX_JOINTS, Skeleton, build_graph, find_skeleton
 
-BODIES = ["coco", "hand", "kinetics", "ntu_rgb_d", "ucla"]
+BODIES = ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "ucla"]
 
 RAT = """
 joints: [nose, neck, left ear, right ear]

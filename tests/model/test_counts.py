@@ -17,6 +17,16 @@ PARAMETERS = [
     ("stgcn", {"graph_args": {"labeling_mode": "distance"}}, 2873894),
     ("stgcn", {"graph_args": {"labeling_mode": "uniform"}}, 2648956),
     ("stgcn", {"edge_importance_weighting": False}, 3080082),
+    *(
+        ("mbstgcn", {"body": "kinetics", "num_class": 5, "variant": variant}, count)
+        for variant, count in (
+            ("st_gcn", 3819342),
+            ("mix", 3192106),
+            ("se", 3183145),
+            ("gaosi", 3075626),
+            ("4branch", 1750314),
+        )
+    ),
     ("agcn", {}, 3469510),
     ("agcn", {"num_class": 120}, 3484930),
     ("agcn", KINETICS, 3547776),

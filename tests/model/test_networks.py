@@ -167,3 +167,11 @@ def test_another_number_of_joints_than_the_graph_has_is_refused(name):
 def test_an_unknown_argument_is_refused(name):
     with pytest.raises(TypeError, match="droppout"):
         build(name, droppout=0.5)
+
+
+def test_a_joint_embedding_refuses_other_data_and_has_statistics_for_every_person():
+    model = build("dgstgcn", "coco", 3, channels=[16, 16, 32], joint_embedding=True, in_channels=2)
+    assert data_norm(model).num_features == 3 * 17 * 16
+    assert model(torch.randn(2, 2, 8, 17, 3)).shape == (2, 5)
+    with pytest.raises(ValueError, match=r"data: expected C = 2 \(in_channels\), got C = 3"):
+        model(torch.randn(2, 3, 8, 17, 3))

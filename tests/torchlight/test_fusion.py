@@ -31,6 +31,8 @@ def top1(scores):
         ("ctrgcn", ["bone_motion", "joint"], [0.4, 0.6]),
         ("ctrgcn", [None, None, None], [0.6, 0.6, 0.4]),
         ("pyskl", ["joint", "bone", "joint_motion", "bone_motion", "joint"], [2, 2, 1, 1, 2]),
+        ("protogcn", ["kbone", "bone_motion", "kbone_motion", "joint"], [2, 1, 1, 2]),
+        ("protogcn", [None] * 6, [2, 2, 1, 1, 2, 1]),
         ("agcn", ["joint", "bone"], [1, 1]),
         ("tsgcnext", ["joint", "bone"], [1, 0.9]),
         ("tsgcnext", [None] * 4, [0.95, 0, 0, 1]),
@@ -42,7 +44,7 @@ def test_a_preset_gives_the_published_weights(preset, modalities, weights):
 
 @pytest.mark.parametrize(
     ("preset", "modalities"),
-    [("agcn", ["joint", "bone_motion"]), ("tsgcnext", [None] * 3), ("ctrgcn", ["joint", None])],
+    [("agcn", ["joint", "bone_motion"]), ("tsgcnext", [None] * 3), ("ctrgcn", ["joint", None]), ("pyskl", ["kbone"])],
 )
 def test_a_preset_without_a_weight_for_a_stream_is_refused(preset, modalities):
     with pytest.raises(ValueError, match=f"preset {preset}"):

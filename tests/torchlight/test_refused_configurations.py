@@ -5,7 +5,7 @@ import yaml
 
 from tests.torchlight import tiny
 
-MODALITY = "joint, bone, joint_motion or bone_motion"
+MODALITY = "joint, bone, joint_motion, bone_motion, kbone or kbone_motion"
 HUGE = "1" * 400
 LONG = "n" * 300
 FLAGS = [  # words of the command line, the beginnings of the lines after "error: "

@@ -10,7 +10,7 @@ from typing import Any
 from torchlight.commands import phases
 from torchlight.config import legacy
 from torchlight.config.load import load_config
-from torchlight.config.options import COMMAND_LINE, FIELDS, SHARED_HELP, TYPES, ConfigError
+from torchlight.config.options import COMMAND_LINE, FIELDS, RUN, SHARED_HELP, TYPES, ConfigError
 from torchlight.runtime import slurm
 from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
@@ -19,6 +19,7 @@ from torchlight.system.consent import admit
 from torchlight.system.paths import DATA_ROOT
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.yaml_files import parse_yaml
+from torchlight.zoo.download import local_file
 
 log = logging.getLogger("torchlight")
 KINDS = TYPES | dict.fromkeys(SHARED_HELP, dict)  # the type of each flag
@@ -156,6 +157,8 @@ def act(argv: list[str]) -> int:
     if options.get("data_root"):
         os.environ[DATA_ROOT] = str(options["data_root"])  # also for worker processes and ranks
     config = load_config(options.pop("config", None), options)
+    if config.weights and config.phase in (*RUN, "export-weights"):
+        config.weights = str(local_file(config.weights))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         config.resume, config.overwrite = True, False  # torchrun restarted a failed run: continue it
     if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from torchlight.config.imports import import_object
 from torchlight.config.options import FIELDS, Config, ConfigError
 from torchlight.contract import manifest_of
 from torchlight.report import class_tables
@@ -224,16 +225,21 @@ def size(config: Config) -> None:
 
 
 def export_weights(config: Config) -> None:
-    """Write the flat state dict of a checkpoint under the published names, for the original programs."""
+    """Write the state dict of a checkpoint under the published names, for the original programs or for PYSKL."""
     if not config.weights:
         raise ConfigError(["weights: missing; --phase export-weights needs the checkpoint to export"])
     classes = build.preflight(config, ("model",))
     model = build.build_model(config, classes["model"])
     key = "model_ema" if config.ema else config.weights_key
-    checkpoint.load_weights(model, config.weights, key, config.ignore_weights)
-    file = Path(config.weights).with_suffix(".ema_weights.pt" if config.ema else ".weights.pt")
-    checkpoint.save(file, model.state_dict())
-    log.info("wrote %s: %d entries", file, len(model.state_dict()))
+    checkpoint.load_weights(model, config.weights, key, config.ignore_weights, config.model_args)
+    state, ema = model.state_dict(), "ema_" if config.ema else ""
+    file = Path(config.weights).with_suffix(f".{ema}weights.pt")
+    content = state
+    if config.export_names == "pyskl":
+        state = import_object("model.published.to_published")(state, config.model, config.model_args)
+        file, content = Path(config.weights).with_suffix(f".{ema}pyskl.pth"), {"state_dict": state, "meta": {}}
+    checkpoint.save(file, content)
+    log.info("wrote %s: %d entries", file, len(state))
 
 
 def predict_sources(config: Config) -> None:

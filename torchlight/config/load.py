@@ -16,10 +16,12 @@ from torchlight.config.options import (
     check_values,
     find_without_effect,
 )
+from torchlight.config.pyskl import read_pyskl_config
 from torchlight.system.paths import locate
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
+from torchlight.zoo import catalog
 
 log = logging.getLogger("torchlight")
 MOST_PROBLEMS = 20  # unknown options of a file that are named
@@ -29,11 +31,13 @@ Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
     """Defaults, then the file's base, then the file, then `overrides` of the command line; mappings merge key by key.
 
+    Without a file, weights from the zoo bring their own options.
+
     Raises:
         ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.
     """
     problems: list[str] = []
-    layers = read_layers(locate(file), problems) if file else []
+    layers = read_layers(locate(file), problems) if file else read_zoo(overrides or {}, problems)
     layers = [
         (origin, share(origin, options, problems)) for origin, options in [*layers, (COMMAND_LINE, overrides or {})]
     ]
@@ -55,7 +59,9 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
 
 
 def read_layers(file: Path, problems: list[str]) -> list[Layer]:
-    """[(origin, options)] of a YAML file, its base first. A base has no base."""
+    """[(origin, options)] of a YAML file, its base first, or of a Python file of PYSKL. A base has no base."""
+    if file.suffix == ".py":
+        return [(str(file), read_foreign(file, problems))]
     options = read_options(file, problems)
     base = options.pop("base", None)
     if base is None:
@@ -83,6 +89,33 @@ def read_options(file: Path, problems: list[str]) -> dict[str, Any]:
     if not isinstance(options, dict):
         problems.append(f"{file}: expected a mapping of options, got {type(options).__name__}")
         return {}
+    return options
+
+
+def read_zoo(overrides: dict[str, Any], problems: list[str]) -> list[Layer]:
+    """The configuration that `--weights zoo:NAME` brings if no other one is given."""
+    weights = overrides.get("weights")
+    if not isinstance(weights, str) or not weights.startswith(catalog.PREFIX):
+        return []
+    try:
+        entry = catalog.find(weights)
+    except ValueError as error:
+        problems.append(str(error))
+        return []
+    for note in catalog.notes(entry):
+        log.info("%s: %s", weights, note)
+    return [(weights, options) for options in catalog.layers(entry)]
+
+
+def read_foreign(file: Path, problems: list[str]) -> dict[str, Any]:
+    """The options that a Python file of PYSKL means; problems as in `read_options`."""
+    try:
+        options, notes = read_pyskl_config(file)
+    except ValueError as error:
+        problems += str(error).splitlines()
+        return {}
+    for note in notes:
+        log.info("%s: %s", file, note)
     return options
 
 

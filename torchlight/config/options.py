@@ -55,11 +55,11 @@ class Run:
     """What to do, where, and with which files."""
 
     phase: Phase = option("train", "what to do", PHASES, invocation=True)
-    config: str | None = option(None, "YAML file of the experiment", PHASES, invocation=True)
+    config: str | None = option(None, "YAML file of the experiment, or a Python file of PYSKL", PHASES, invocation=True)
     resume: bool = request(False, "continue the run in work_dir", TRAIN)
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
-        None, "checkpoint to test, to predict with, to export or to start from; several are fused in predict", WEIGHTS
+        None, "checkpoint to test, predict with, export or start from (several for predict), or zoo:NAME", WEIGHTS
     )
     weights_key: str | None = request(
         None, "key of the state dict, for weights files that hold several", WEIGHTS, needs="weights"
@@ -73,11 +73,9 @@ class Run:
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
-        False,
-        "use the moving average of the weights (model_ema of the file)",
-        WEIGHTS,
-        needs="weights",
+        False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs="weights"
     )
+    export_names: Literal["original", "pyskl"] = request("original", "key names of the file", ("export-weights",))
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
@@ -104,7 +102,11 @@ class Data:
         "test on the training clips whose names contain one of these words (s03, P017) and train on the others",
         (*DATA, "report"),
     )
-    modality: Modality = option("joint", "stream: joint, bone, joint_motion or bone_motion", (*DATA, "report"))
+    modality: Modality = option(
+        "joint",
+        "stream: joint, bone, kbone (bones over two joints), or the motion of one: joint_motion, ...",
+        (*DATA, "report"),
+    )
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)
     test_batch_size: int = option(64, "clips per evaluation step and device", INFER, low=1)
     data_on_device: bool = option(

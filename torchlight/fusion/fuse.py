@@ -4,6 +4,8 @@ Scores are (S, n, num_class): S streams of n clips in the same order. The preset
 
 ctrgcn    logits, joint 0.6, bone 0.6, joint motion 0.4, bone motion 0.4 (Chen et al., ICCV 2021)
 pyskl     probabilities, 2 : 2 : 1 : 1 (Duan et al., 2022; also DG-STGCN)
+protogcn  probabilities, six streams: joint, bone and K-bone 2, their motions 1 (Liu et al., CVPR 2025; also ACLNet,
+          SkeletonAgent)
 agcn      logits, joint 1, bone 1 (Shi et al., CVPR 2019; also MS-G3D)
 tsgcnext  logits, by position instead of modality, as the published program computes them: 1 : 0.9 for two streams and
           0.95 : 0 : 0 : 1 for four, so that two of the four have no effect. The weights behind the published
@@ -32,8 +34,9 @@ class Preset:
 
 
 PRESETS = {
-    "ctrgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.6, 0.4, 0.4), strict=True))),
-    "pyskl": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0), strict=True))),
+    "ctrgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.6, 0.4, 0.4), strict=False))),
+    "pyskl": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0), strict=False))),
+    "protogcn": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0, 2.0, 1.0), strict=True))),
     "agcn": Preset("logits", {"joint": 1.0, "bone": 1.0}),
     "tsgcnext": Preset("logits", by_position={2: (1.0, 0.9), 4: (0.95, 0.0, 0.0, 1.0)}),
 }
@@ -43,7 +46,7 @@ DEFAULT_PRESET = "ctrgcn"
 def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
     """The weights of a preset for streams of these modalities.
 
-    If no modality is known, the order joint, bone, joint motion, bone motion is assumed.
+    If no modality is known, the order joint, bone, joint motion, bone motion, K-bone, K-bone motion is assumed.
 
     Raises:
         ValueError: the preset has no weight for one of the streams.

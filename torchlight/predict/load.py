@@ -11,7 +11,7 @@ from torch import nn
 
 from data.recipes import Recipe, known_facts
 from graph.skeleton import Skeleton, find_skeleton
-from torchlight.config.load import combine
+from torchlight.config.load import combine, load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import ClipFeeder, Feeder
 from torchlight.predict.clips import Clip
@@ -20,6 +20,8 @@ from torchlight.system.text import quote
 from torchlight.system.yaml_files import parse_yaml
 from torchlight.training import build, checkpoint, engine
 from torchlight.training.clip_facts import clip_facts
+from torchlight.zoo import catalog
+from torchlight.zoo.download import local_file
 
 log = logging.getLogger("torchlight")
 # Classes that a checkpoint may name; a configuration that the user gives may name any that training may.
@@ -74,14 +76,16 @@ def open_stream(
 ) -> TrainedStream:
     """Load a trained stream.
 
-    config: the experiment, for checkpoints of other programs and of classes outside of this project; None: the one that
-    the checkpoint holds. changes: facts that the user overrides, such as `recipe`. running: options that the user
-    overrides, such as `precision`.
+    path: a file, or `zoo:NAME`. config: the experiment, for checkpoints of other programs and of classes outside of
+    this project; None: the one that the checkpoint or the zoo holds. changes: facts that the user overrides, such as
+    `recipe`. running: options that the user overrides, such as `precision`.
 
     Raises:
         ValueError: the file cannot be read, or does not say enough and no configuration is given.
     """
-    path = Path(path)
+    if config is None and str(path).startswith(catalog.PREFIX):
+        config = load_config(None, {"weights": str(path), "phase": "predict"})
+    path = local_file(str(path))
     content = checkpoint.load(path)
     own = config is None
     config = replace(config_of(content, path) if own else config, **running)
@@ -101,7 +105,7 @@ def open_stream(
         config.model_args = config.model_args | {"graph_args": graph_args | {"skeleton": skeleton}}
     model = build.build_model(config, classes["model"])
     key = "model_ema" if config.ema and not config.weights_key else config.weights_key
-    checkpoint.load_weights(model, path, key, config.ignore_weights)
+    checkpoint.load_weights(model, path, key, config.ignore_weights, config.model_args)
     model = engine.for_inference(model.to(device)).eval()
     objective = build.build_objective(config, classes["objective"]).to(device).eval()
     return TrainedStream(path, config, facts, Recipe(skeleton, facts), classes["feeder"], model, objective, device)

@@ -2,5 +2,5 @@
 
 from typing import Literal, get_args
 
-Modality = Literal["joint", "bone", "joint_motion", "bone_motion"]
+Modality = Literal["joint", "bone", "joint_motion", "bone_motion", "kbone", "kbone_motion"]
 MODALITIES: tuple[str, ...] = get_args(Modality)

@@ -14,6 +14,7 @@ from torch import nn
 
 from torchlight.system.files import atomic, open_regular
 from torchlight.system.text import nearest, quote, shorten
+from torchlight.training import published
 
 log = logging.getLogger("torchlight")
 
@@ -34,6 +35,10 @@ PLAIN = [  # what other programs store beside their weights: their arguments, an
     *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
+SLIM = (  # what makes a file with objects of another program safe
+    "write its weights alone where that program is installed: mmaction2's python tools/deployment/publish_model.py "
+    "IN.pth OUT.pth, or torch.save(model.state_dict(), 'OUT.pth')"
+)
 
 
 def load(path: str | Path) -> Any:
@@ -54,7 +59,10 @@ def load(path: str | Path) -> Any:
             first = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "")
             # without PyTorch's advice to load the file unsafely
             reason = f"{type(error).__name__}: {first.partition('. ')[0].strip()}"
-            raise ValueError(f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run") from error
+            hint = f"; {SLIM}" if "GLOBAL" in first else ""
+            raise ValueError(
+                f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run{hint}"
+            ) from error
 
 
 def check_sizes(content: io.BytesIO) -> None:
@@ -130,16 +138,22 @@ def is_state_dict(value: Any) -> bool:
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, key: str | None = None, ignore: tuple[str, ...] | list[str] = ()
+    model: nn.Module,
+    path: str | Path,
+    key: str | None = None,
+    ignore: tuple[str, ...] | list[str] = (),
+    model_args: dict[str, Any] | None = None,
 ) -> None:
     """Load weights strictly, except those whose names begin with a word of `ignore`, which are logged.
 
-    The counters `num_batches_tracked`, which very old files lack, keep their value.
+    Files of other toolboxes are converted (`torchlight.training.published`); `model_args`, the arguments that the
+    network was built with, are needed where they follow from no shape. The counters `num_batches_tracked`, which very
+    old files lack, keep their value.
 
     Raises:
         ValueError: entries are missing, unknown or of another shape; the message names them.
     """
-    state = state_dict_of(load(path), path, key)
+    state, fits = published.convert(model, state_dict_of(load(path), path, key), str(path), model_args)
     own = model.state_dict()
     ignored = [name for name in own if name.startswith(tuple(ignore))] if ignore else []
     without = [begin for begin in ignore if not any(name.startswith(begin) for name in (*own, *state))]
@@ -160,7 +174,8 @@ def load_weights(
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
     if missing or unknown or shapes:
         raise ValueError(
-            f"{path}: expected the weights of this network, got others: {explain(own, state, missing, unknown, shapes)}"
+            f"{path}: expected the weights of this network, got others: "
+            f"{'; '.join([explain(own, state, missing, unknown, shapes), *filter(None, [fits])])}"
         )
     model.load_state_dict({name: state[name] for name in own})
 

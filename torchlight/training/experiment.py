@@ -74,7 +74,7 @@ def build_experiment(
     objective = build.build_objective(config, classes["objective"]).to(device)
     if config.weights:
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
-        checkpoint.load_weights(model, config.weights, key, config.ignore_weights)
+        checkpoint.load_weights(model, config.weights, key, config.ignore_weights, config.model_args)
     experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [])
     if config.teacher and config.phase == "train":
         objective.teacher = load_teachers(experiment, classes["feeder"])
@@ -125,7 +125,7 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
             clips = feeders[entry.modality]
             build.check_fit(entry, clips)
             model = build.build_model(entry, import_object(entry.model))
-            checkpoint.load_weights(model, entry.weights, entry.weights_key)
+            checkpoint.load_weights(model, entry.weights, entry.weights_key, model_args=entry.model_args)
         except ValueError as error:
             raise ConfigError([f"teacher {number}: {line}" for line in str(error).splitlines()]) from error
         model = engine.for_inference(model.to(experiment.device))

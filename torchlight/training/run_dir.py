@@ -170,6 +170,9 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             set_up_logging(self.path / "log.txt")
         if not training:
+            if config.config is None:  # ensemble.py finds the labels through it
+                with self.opening(), atomic(self.path / CONFIG, "w") as file:
+                    file.write(config.to_yaml())
             return
         with self.writing():
             for file in self.path.glob(HALF_WRITTEN):

@@ -1,0 +1,322 @@
+"""The catalog of published checkpoints, and downloads from a server on the loopback interface."""
+
+import dataclasses
+import errno
+import hashlib
+import os
+import threading
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.published import open_checkpoint
+from tests.feeders.synthetic import random_clips, write_store
+from tests.model.test_published import published_state
+from torchlight.config.load import load_config
+from torchlight.fusion import cli as fusion_cli
+from torchlight.predict.recognizer import Recognizer
+from torchlight.system.command import RunError, run
+from torchlight.training import build, scores
+from torchlight.zoo import __main__ as zoo
+from torchlight.zoo import catalog, download, page
+
+CONTENT = bytes(range(256)) * 4000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+ENTRIES = catalog.entries()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`server.content`, with ranges; `server.cuts` lists after how many bytes the next answers end."""
+
+    def do_GET(self):  # noqa: N802 (the name that http.server calls)
+        server, begin = self.server, 0
+        server.requests.append(dict(self.headers))
+        if self.path != "/j.pth":
+            return self.send_error(404)
+        wanted = self.headers.get("Range")
+        if wanted and self.headers.get("If-Range") == server.tag:
+            begin = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if begin >= len(server.content):
+                return self.send_error(416)
+        body = server.content[begin:]
+        self.send_response(206 if begin else 200)
+        self.send_header("ETag", server.tag)
+        if server.announces:
+            self.send_header("Content-Length", str(server.announces(body)))
+        self.end_headers()
+        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+        return None
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A running server; `server.url` is the address of its file."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.tag, server.cuts, server.requests, server.announces = CONTENT, '"1"', [], [], len
+    server.url = f"http://127.0.0.1:{server.server_port}/j.pth"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def entry(server, tmp_path, monkeypatch):
+    """An entry whose file is on the server; its folder is below the current one."""
+    monkeypatch.chdir(tmp_path)
+    entry = dataclasses.replace(ENTRIES["aagcn_ntu60_xsub_3d_b"], url=server.url, sha256=DIGEST[:8])
+    monkeypatch.setattr(catalog, "entries", lambda: {entry.name: entry})
+    return entry
+
+
+def left(folder: Path = catalog.FOLDER) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_downloaded_once_and_only_it_is_left(entry, server, caplog):
+    file = download.local_file(f"zoo:{entry.name}")
+    assert file == Path("weights") / "aagcn_ntu60_xsub_3d_b.pth" and file.read_bytes() == CONTENT
+    assert left() == [file.name]
+    assert download.local_file(f"zoo:{entry.name}") == file and len(server.requests) == 1
+    assert download.local_file("work_dir/last.pt") == Path("work_dir/last.pt")
+
+
+def test_a_download_continues_after_cuts(entry, server):
+    server.cuts = [1000, 5000]
+    assert download.local_file(f"zoo:{entry.name}").read_bytes() == CONTENT
+    assert [request.get("Range") for request in server.requests] == [None, "bytes=1000-", "bytes=6000-"]
+
+
+def test_what_has_arrived_stays_and_the_next_call_continues(entry, server):
+    server.cuts = [1000, 0, 500]
+    with pytest.raises(
+        RunError, match=r"the connection was cut \(1500 of \d+ bytes\); 1500 bytes are kept in .*put it at"
+    ):
+        download.local_file(f"zoo:{entry.name}")
+    assert left() == [f"{entry.file.name}.part", f"{entry.file.name}.part.tag"]
+    assert download.local_file(f"zoo:{entry.name}").read_bytes() == CONTENT
+    assert server.requests[-1]["Range"] == "bytes=1500-" and left() == [entry.file.name]
+
+
+def test_another_version_on_the_server_is_received_from_its_beginning(entry, server):
+    server.cuts = [1000, 0, 0]
+    with pytest.raises(RunError):
+        download.download(server.url, entry.file)
+    server.tag, server.content = '"2"', CONTENT[::-1]
+    download.download(server.url, entry.file)
+    assert entry.file.read_bytes() == CONTENT[::-1]
+
+
+def test_a_part_that_is_complete_or_too_long_does_no_harm(entry, server):
+    for kept in (CONTENT, CONTENT + b"more"):
+        entry.file.parent.mkdir(exist_ok=True)
+        entry.file.with_name(f"{entry.file.name}.part").write_bytes(kept)
+        entry.file.with_name(f"{entry.file.name}.part.tag").write_text(server.tag)
+        download.download(server.url, entry.file, DIGEST)
+        assert entry.file.read_bytes() == CONTENT
+        entry.file.unlink()
+
+
+def test_a_content_without_a_length_is_received_to_its_end(entry, server):
+    server.announces = None
+    assert download.local_file(f"zoo:{entry.name}").read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_leaves_nothing_and_names_both(entry, server):
+    server.content = CONTENT[:-1] + b"x"
+    with pytest.raises(
+        RunError, match=f"SHA-256 begins with {DIGEST[:8]}, got [0-9a-f]{{64}}; nothing is kept; or down"
+    ):
+        download.local_file(f"zoo:{entry.name}")
+    assert left() == []
+
+
+def test_a_file_in_the_folder_is_used_if_its_hash_is_right(entry, server):
+    entry.file.parent.mkdir()
+    entry.file.write_bytes(CONTENT)
+    assert download.local_file(f"zoo:{entry.name}") == entry.file and not server.requests
+    entry.file.write_bytes(b"other")
+    with pytest.raises(ValueError, match="expected a file whose SHA-256 begins with .*remove it to download it again"):
+        download.local_file(f"zoo:{entry.name}")
+
+
+def test_a_missing_file_names_the_address_and_the_place(entry, server):
+    moved = dataclasses.replace(entry, url=server.url.replace("j.pth", "k.pth"))
+    with pytest.raises(
+        RunError, match=r"k.pth: expected a file, got HTTP 404 .*may have moved; or download it by hand"
+    ):
+        download.get(moved)
+    assert len(server.requests) == 1
+
+
+def test_no_network_names_proxies_the_address_and_the_place(entry, server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(
+        RunError, match=r"j.pth: no connection \(.*http_proxy and https_proxy; or .* put it at weights/"
+    ):
+        download.local_file(f"zoo:{entry.name}")
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(entry, monkeypatch, capsys):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(1, 1, 10))
+    assert run(lambda argv: download.local_file(f"zoo:{entry.name}") and 0, []) == 1
+    err = capsys.readouterr().err
+    assert f"{entry.file}: cannot be written (No space left on device)" in err and err.count("\n") == 1
+    assert left() == []
+
+
+def test_a_disk_that_becomes_full_leaves_nothing(entry, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(download, "copy", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        download.local_file(f"zoo:{entry.name}")
+    assert error.value.filename == str(entry.file) and left() == []
+
+
+def test_content_that_is_too_large_is_refused(entry, server):
+    server.announces = lambda body: 2**33
+    with pytest.raises(RunError, match="expected at most 4294967296 bytes, got 8589934592"):
+        download.local_file(f"zoo:{entry.name}")
+
+
+def test_an_entry_without_an_address_of_its_file_says_where_to_find_it():
+    with pytest.raises(
+        RunError, match=r"open https://drive.*https://huggingface.* put it at weights/protogcn_ntu60_xsub_3d_j.pth"
+    ):
+        download.get(ENTRIES["protogcn_ntu60_xsub_3d_j"])
+
+
+# the catalog
+
+
+def test_names_are_unique_files_and_hashes_are_hexadecimal():
+    assert len(ENTRIES) == 306
+    for entry in ENTRIES.values():
+        assert entry.file.name == f"{entry.name}.pth" and len(entry.file.parts) == 2
+        assert entry.sha256 == "" or (len(entry.sha256) == 8 and int(entry.sha256, 16) >= 0)
+        assert entry.url.startswith(("http://", "https://")) and 0 < float(entry.top1) < 100
+    counts = {family: sum(e.family == family for e in ENTRIES.values()) for family in ("pyskl", "firework8")}
+    assert counts == {"pyskl": 208, "firework8": 58}
+
+
+@pytest.mark.parametrize(
+    "name", sorted({entry.experiment + "_" + entry.stream[:1] for entry in ENTRIES.values()} & set(ENTRIES))
+)
+def test_an_entry_brings_a_valid_configuration(name):
+    entry = ENTRIES[name]
+    given = {"feeder_args": {"data_path": "pku.pkl"}} if entry.dataset == "pku-mmd" else {}
+    config = load_config(None, {"weights": f"zoo:{name}", "phase": "test"} | given)
+    build.preflight(config, ("model", "feeder") if config.feeder else ("model",))
+    assert config.feeder or catalog.notes(entry)
+    assert config.modality == {"j": "joint", "b": "bone", "k": "kbone"}[entry.stream]
+    if config.feeder:
+        assert config.test_feeder_args["split"] == entry.split
+        assert config.test_feeder_args.get("num_clips") == (1 if entry.variant == "vanilla" else 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("ctrgcn_ntu60_xsub_3d_j", "pyskl_ctrgcn"),
+        ("msg3d_ntu60_xsub_3d_j", "pyskl_msg3d"),
+        ("stgcn-vanilla_ntu60_xsub_3d_j", "pyskl_stgcn"),
+        ("stgcn++_ntu60_xsub_3d_j", "pyskl_stgcn++"),
+        ("aagcn_ntu60_xsub_3d_j", "pyskl_aagcn"),
+        ("dgstgcn_ntu60_xsub_3d_j", "pyskl_dgstgcn"),
+        ("mmaction2_2s-agcn_ntu60_xsub_3d_j", "mmaction2-1.x_2s-agcn"),
+        ("mmaction2_stgcn_ntu60_xsub_3d_j", "mmaction2-1.x_stgcn"),
+        ("mmaction2-0_agcn_ntu60_xsub_3d_j", "mmaction2-0.x_agcn"),
+        ("mmaction2-0_stgcn_ntu60_xsub_3d_j", "mmaction2-0.x_stgcn"),
+        ("protogcn_ntu60_xsub_3d_j", "firework8_protogcn"),
+        ("protogcn_k400_val_hrnet2d_j", "firework8_protogcn_k400"),
+        ("aclnet_ntu60_xsub_3d_j", "firework8_aclnet"),
+        ("skeletonagent_ntu60_xsub_3d_j", "firework8_skeletonagent"),
+        ("skeletonagent_k400_val_hrnet2d_j", "firework8_skeletonagent_k400"),
+    ],
+)
+def test_the_network_of_an_entry_is_the_one_that_its_keys_tell(name, keys):
+    config, found = load_config(None, {"weights": f"zoo:{name}"}), open_checkpoint(published_state(keys))
+    assert config.model == found.model
+    assert found.model_args.items() <= ({"graph_args": None, "attention": True} | config.model_args).items()
+
+
+def test_a_configuration_of_the_user_is_not_mixed_with_that_of_an_entry():
+    config = load_config("config/ntu/xsub/stgcnpp.yaml", {"weights": "zoo:ctrgcn_ntu60_xsub_3d_b"})
+    assert config.model == "model.stgcnpp.Model" and config.modality == "joint" and config.work_dir is None
+
+
+def test_words_find_entries(capsys):
+    assert zoo.act(["list", "ctrgcn", "ntu120"]) == 0
+    out = capsys.readouterr().out
+    assert "ctrgcn_ntu120_xsub_3d_j" in out and out.endswith("16 checkpoints\n")
+    assert len(catalog.search(["stgcn"])) == 48 + 16 + 6 and len(catalog.search(["vanilla", "jm"])) == 4
+    assert run(zoo.act, ["list", "nothing"]) == 2
+    assert zoo.act(["show", "skeletonagent_k400_val_hrnet2d_j"]) == 0
+    out = capsys.readouterr().out
+    assert "network and weights only" in out and "--preset protogcn" in out
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(main):
+    code, _, err = main("--phase", "test", "--weights", "zoo:ctrgcn_ntu120_xsub_3d_x")
+    assert code == 2 and "did you mean ctrgcn_ntu120_xsub_3d_" in err and err.count("\n") == 1
+
+
+def test_the_page_is_up_to_date():
+    assert page.PAGE.read_text() == page.make_page(), "run python -m torchlight.zoo page"
+
+
+def test_entries_are_tested_and_fused_without_a_configuration(entry, server, tmp_path, main, monkeypatch):
+    state = published_state("pyskl_aagcn")
+    torch.save({"state_dict": state, "meta": {}}, tmp_path / "j.pth")
+    server.content = (tmp_path / "j.pth").read_bytes()
+    digest = hashlib.sha256(server.content).hexdigest()
+    both = [
+        dataclasses.replace(entry, name=f"aagcn_ntu60_xsub_3d_{s}", stream=s, sha256=digest[:8]) for s in ("j", "b")
+    ]
+    monkeypatch.setattr(catalog, "entries", lambda: {e.name: e for e in both})
+    arrays, persons = random_clips([9, 16], 25)
+    splits = {"xsub": {"train": np.arange(2), "test": np.arange(2)}}
+    facts = {"num_class": 60, "skeleton": "graph.ntu_rgb_d"}
+    store = write_store(tmp_path / "ntu.clips", arrays, [0, 3], persons, splits, **facts)
+    for one in both:
+        argv = ("--weights", f"zoo:{one.name}", "--save-score", "true", "--device", "cpu")
+        small = (
+            "--feeder-args.window_size",
+            "12",
+            "--feeder-args.data_path",
+            store,
+            "--test-feeder-args.num_clips",
+            "2",
+        )
+        code, out, err = main("--phase", "test", *argv, *small)
+        assert code == 0, err
+    found = scores.read_scores(tmp_path / "work_dir/zoo/aagcn_ntu60_xsub_3d/bone" / scores.SCORE_FILE)
+    assert len(found) == 2
+    argv = ["--dataset", "zoo", "--model", "aagcn_ntu60_xsub_3d", "--preset", "pyskl"]
+    assert fusion_cli.main(argv) == 0
+
+
+def test_entries_predict_and_are_fused_without_data_or_a_configuration(entry, server, tmp_path, monkeypatch):
+    torch.save({"state_dict": published_state("pyskl_aagcn")}, tmp_path / "j.pth")
+    server.content = (tmp_path / "j.pth").read_bytes()
+    both = [dataclasses.replace(entry, name=f"aagcn_ntu60_xsub_3d_{s}", stream=s, sha256="") for s in ("j", "b")]
+    monkeypatch.setattr(catalog, "entries", lambda: {e.name: e for e in both})
+    recognizer = Recognizer([f"zoo:{one.name}" for one in both], device="cpu", preset="pyskl")
+    assert [stream.config.modality for stream in recognizer.streams] == ["joint", "bone"]
+    (found,) = recognizer.predict(np.random.default_rng(0).normal(size=(40, 25, 3)).astype(np.float32))
+    assert found.probabilities.shape == (60,) and found.name in recognizer.class_names

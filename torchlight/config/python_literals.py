@@ -1,0 +1,111 @@
+"""Python configuration files read as data: parsed, never executed.
+
+Such a file is a sequence of assignments of literals, `dict(...)` calls, names assigned before, text subscripts of
+these, and f-strings of text and names. Anything else is refused with its line number.
+"""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from torchlight.system.files import read_text
+from torchlight.system.text import quote
+
+MAX_BYTES = 2**20
+MAX_TEXT = 10**4  # characters of an f-string; assigned to its own name it would double with every line
+
+
+class Refused(Exception):
+    """An expression that is not read, and its line."""
+
+    def __init__(self, node: ast.AST, what: str):
+        super().__init__(what)
+        self.line = getattr(node, "lineno", 0)
+
+
+def read_python(path: str | Path) -> dict[str, Any]:
+    """The top-level names of a Python configuration file and their values.
+
+    Raises:
+        ValueError: the file cannot be read, is not Python, or holds anything but assignments of literals; the message
+            has the line number.
+    """
+    text = read_text(path, MAX_BYTES)
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise ValueError(f"{path}{line}: expected a Python file, got {type(error).__name__}: {error}") from error
+    names: dict[str, Any] = {}
+    for statement in tree.body:
+        try:
+            assign(statement, names)
+        except Refused as error:
+            raise ValueError(f"{path}:{error.line}: expected an assignment of literal values, got {error}") from None
+        except RecursionError:
+            raise ValueError(f"{path}:{statement.lineno}: expected a simpler value, got too many levels") from None
+    return names
+
+
+def assign(statement: ast.stmt, names: dict[str, Any]) -> None:
+    """One assignment: `name = value` or `name['key'] = value`."""
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        raise Refused(statement, f"a statement of the kind {type(statement).__name__}")
+    target, found = statement.targets[0], value(statement.value, names)
+    if isinstance(target, ast.Name):
+        names[target.id] = found
+    elif isinstance(target, ast.Subscript):
+        mapping, key = subscript(target, names)
+        mapping[key] = found
+    else:
+        raise Refused(target, f"a target of the kind {type(target).__name__}")
+
+
+def subscript(node: ast.Subscript, names: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The mapping and the text key of `mapping['key']`."""
+    mapping, key = value(node.value, names), node.slice
+    if not isinstance(mapping, dict) or not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+        raise Refused(node, "a subscript other than mapping['key']")
+    return mapping, key.value
+
+
+def value(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of an expression; the same object for the same name, as in Python."""
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as constant):  # a bool is an int
+            return constant
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.List(elts=items):
+            return [value(item, names) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(value(item, names) for item in items)
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=words) if all(word.arg for word in words):
+            return {word.arg: value(word.value, names) for word in words}
+        case ast.Name(id=name):
+            if name not in names:
+                raise Refused(node, f"the name {name}, which has no value yet")
+            return names[name]
+        case ast.Subscript():
+            mapping, key = subscript(node, names)
+            if key not in mapping:
+                raise Refused(node, f"the key {quote(key)}, which does not exist")
+            return mapping[key]
+        case ast.JoinedStr(values=parts):
+            text = "".join(text_of(part, names) for part in parts)
+            if len(text) > MAX_TEXT:
+                raise Refused(node, f"an f-string of more than {MAX_TEXT} characters")
+            return text
+    raise Refused(node, f"an expression of the kind {type(node).__name__}")
+
+
+def text_of(part: ast.expr, names: dict[str, Any]) -> str:
+    """A part of an f-string: text, or `{name}` of a text or number."""
+    match part:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.FormattedValue(value=ast.Name() as name, conversion=-1, format_spec=None):
+            found = value(name, names)
+            if isinstance(found, str | int | float):
+                return str(found)
+    raise Refused(part, "an f-string with more than names of texts and numbers")

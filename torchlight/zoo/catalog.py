@@ -1,0 +1,116 @@
+"""Published checkpoints: the rows of config/zoo.csv, and their options by the rules in config/zoo.yaml."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torchlight.system.files import read_text
+from torchlight.system.paths import ROOT
+from torchlight.system.text import nearest, quote
+from torchlight.system.yaml_files import read_yaml
+
+TABLE, RULES = ROOT / "config/zoo.csv", ROOT / "config/zoo.yaml"
+PREFIX = "zoo:"  # of an entry in place of a weights file
+FOLDER = Path("weights")  # of downloaded files, below the current folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published checkpoint.
+
+    top1: published accuracy in percent. url: the file, or a page or folder where people find it (`is_direct`).
+    sha256: the first digits of its hash, or "" if they are not published. source: its configuration in the repository
+    of the authors.
+    """
+
+    name: str
+    family: str
+    network: str
+    variant: str
+    dataset: str
+    split: str
+    pose: str
+    stream: str
+    top1: str
+    url: str
+    sha256: str
+    license: str
+    source: str
+    note: str
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the address is that of the file."""
+        return self.url.endswith(".pth")
+
+    @property
+    def experiment(self) -> str:
+        """The name without the stream, which the streams that are fused share."""
+        return self.name.rpartition("_")[0]
+
+    @property
+    def file(self) -> Path:
+        """Where the file is looked for and downloaded to."""
+        return FOLDER / f"{self.name}.pth"
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """All checkpoints by name."""
+    rows = csv.DictReader(io.StringIO(read_text(TABLE)))
+    return {row["name"]: Entry(**row) for row in rows}
+
+
+def find(name: str) -> Entry:
+    """The entry of a name, with or without `zoo:`.
+
+    Raises:
+        ValueError: there is none, with the nearest name.
+    """
+    name = name.removeprefix(PREFIX)
+    if name not in entries():
+        hint = nearest(name, entries(), limit=3)
+        raise ValueError(
+            f"weights: expected zoo:NAME, got {quote(PREFIX + name)}; {hint}; python -m torchlight.zoo list"
+        )
+    return entries()[name]
+
+
+def search(words: Iterable[str]) -> list[Entry]:
+    """The entries of which every word is a column or a part of the name."""
+    found = []
+    for entry in entries().values():
+        parts = {*vars(entry).values(), *entry.name.split("_")}
+        if all(word in parts or word in entry.name.split("_")[0].split("-") for word in words):
+            found.append(entry)
+    return found
+
+
+def rules(entry: Entry) -> list[dict[str, Any]]:
+    """The rules that apply to an entry, in their order."""
+    return [rule for rule in read_yaml(RULES) if all(agrees(entry, *item) for item in rule.get("when", {}).items())]
+
+
+def agrees(entry: Entry, column: str, wanted: str | list[str]) -> bool:
+    return getattr(entry, column) in (wanted if isinstance(wanted, list) else [wanted])
+
+
+def layers(entry: Entry) -> list[dict[str, Any]]:
+    """The options of an entry, to be merged in this order; scores of its streams lie beside each other."""
+    found = [rule["options"] for rule in rules(entry) if "options" in rule]
+    modality = next((options["modality"] for options in reversed(found) if "modality" in options), "joint")
+    return [*found, {"work_dir": f"work_dir/zoo/{entry.experiment}/{modality}"}]
+
+
+def notes(entry: Entry) -> list[str]:
+    """What is to be known before the entry is used."""
+    return [rule["note"] for rule in rules(entry) if "note" in rule]
+
+
+def preset(entry: Entry) -> str:
+    """The preset of ensemble.py with which its streams are fused; "" if none is published."""
+    return next((rule["preset"] for rule in rules(entry) if "preset" in rule), "")
