@@ -108,21 +108,22 @@ def train(config: Config) -> None:
             found, trainer.prediction = test_figures(experiment, experiment.model)
             figures = {f"test_{key}": value for key, value in found.items()}
         distributed.on_main(partial(write_class_tables, experiment, trainer.prediction))
+        word = config.tested
         log.info(
-            "last epoch (%d): test top-1 %.2f %%, top-5 %.2f %%",
-            *(trainer.epoch, figures["test_top1"], figures["test_top5"]),
+            "last epoch (%d): %s top-1 %.2f %%, top-5 %.2f %%",
+            *(trainer.epoch, word, figures["test_top1"], figures["test_top5"]),
         )
         if best := trainer.best.get("test"):
             log.info(
-                "best epoch (%d): test top-1 %.2f %%, selected on the test clips and so not a fair estimate",
-                *(best["epoch"], best["top1"]),
+                "best epoch (%d): %s top-1 %.2f %%, selected on the %s clips and so not a fair estimate",
+                *(best["epoch"], word, best["top1"], word),
             )
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
     """What environment.json holds besides versions: hashes of the data, and the device."""
     data = manifest_of(experiment.feeders["train"]).get("sha256")
-    return {"data": data, "device": device_name(experiment.device)}
+    return {"data": data, "device": device_name(experiment.device), "initial_weights": experiment.initial_weights}
 
 
 def describe(experiment: Experiment, batches: TrainBatches) -> None:
@@ -134,9 +135,11 @@ def describe(experiment: Experiment, batches: TrainBatches) -> None:
         *(config.model, f"{parameters:,}", config.modality, device_name(experiment.device)),
     )
     log.info(
-        "%d training and %d test clips, %d steps per epoch",
-        *(batches.length, len(experiment.feeders["test"]), batches.steps),
+        "%d training and %d %s clips, %d steps per epoch",
+        *(batches.length, len(experiment.feeders["test"]), config.tested, batches.steps),
     )
+    if experiment.initial_weights:
+        log.info("initial weights: %(file)s (SHA-256 %(sha256).12s...)", experiment.initial_weights)
     if config.hold_out:
         log.info(
             "the test clips are the training clips of %s, held out; the test part is not read",
@@ -168,8 +171,8 @@ def test(config: Config) -> None:
         figures, prediction = test_figures(experiment, experiment.model)
         distributed.on_main(partial(write_class_tables, experiment, prediction))
         log.info(
-            "%s: test top-1 %.2f %%, top-5 %.2f %% of %d clips, loss %.4f",
-            *(config.weights, figures["top1"], figures["top5"], len(prediction.label), figures["loss"]),
+            "%s: %s top-1 %.2f %%, top-5 %.2f %% of %d clips, cross entropy %.4f",
+            *(config.weights, config.tested, figures["top1"], figures["top5"], len(prediction.label), prediction.loss),
         )
         if config.save_score:
             name = scores.EMA_SCORE_FILE if config.ema else scores.SCORE_FILE

@@ -70,6 +70,9 @@ class Run:
         WEIGHTS,
         needs="weights",
     )
+    map_classes: bool = request(
+        False, "reorder the classes of the weights to those of the data, by their names", RUN, needs="weights"
+    )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
@@ -252,6 +255,11 @@ class Config(Predict, Records, Optimization, Network, Data, Run):
 
     def __post_init__(self) -> None:
         self.origins: dict[str, str] = {}
+
+    @property
+    def tested(self) -> str:
+        """What evaluations are made on, in words: the test clips, or training clips that are held out."""
+        return "held-out" if self.hold_out else "test"
 
     def to_yaml(self) -> str:
         """The experiment as YAML that loads to an equal configuration (options of one call left out)."""

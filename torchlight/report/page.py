@@ -174,6 +174,7 @@ def add_curves(page: Page, runs: list[Run]) -> None:
     wanted = (
         ("accuracy", ("_top1", "_top5"), "percent"),
         ("loss", ("_loss",), "loss"),
+        ("cross entropy", ("_cross_entropy",), "cross entropy"),
         ("rate", ("lr",), "learning rate"),
     )
     for i, run in enumerate(runs, 1):

@@ -17,9 +17,11 @@ from torchlight.contract import Batch, EpochObjective, FeatureModel, Feeder, Mov
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
+from torchlight.system.files import sha256
 from torchlight.system.text import quote
 from torchlight.training import build, checkpoint, engine, optim, teacher
 from torchlight.training.device import autocast, check_distinct, choose_device
+from torchlight.training.identity import check_identity
 from torchlight.training.loader import make_loader
 from torchlight.training.run_dir import RunDirectory, default_work_dir
 from torchlight.training.sampler import TestBatches
@@ -39,6 +41,7 @@ class Experiment:
     model: nn.Module
     objective: nn.Module
     notes: list[str]
+    initial_weights: dict[str, str] | None = None  # file and sha256
 
 
 @contextmanager
@@ -72,10 +75,14 @@ def build_experiment(
     seed_everything(config.seed)  # the same initial weights on every rank
     model = build.build_model(config, classes["model"])
     objective = build.build_objective(config, classes["objective"]).to(device)
+    initial = None
     if config.weights:
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
         checkpoint.load_weights(model, config.weights, key, config.ignore_weights, config.model_args)
-    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [])
+        if not config.ignore_weights:
+            check_identity(checkpoint.load(config.weights), model, feeders["test"], config)
+        initial = {"file": config.weights, "sha256": sha256(config.weights)}
+    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [], initial)
     if config.teacher and config.phase == "train":
         objective.teacher = load_teachers(experiment, classes["feeder"])
     seed_everything(config.seed, distributed.rank())
@@ -182,7 +189,9 @@ class PooledFeatures(nn.Module):
 def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, float], engine.Prediction]:
     """Loss and accuracy (percent) of a network on the test part, and its scores."""
     prediction = predict(experiment, model)
-    figures = {"loss": prediction.loss} | {f"top{k}": top_k(prediction.scores, prediction.label, k) for k in (1, 5)}
+    plain = experiment.config.objective == Config().objective
+    name = "loss" if plain else "cross_entropy"  # of another objective, whose training loss is another quantity
+    figures = {name: prediction.loss} | {f"top{k}": top_k(prediction.scores, prediction.label, k) for k in (1, 5)}
     return figures, prediction
 
 

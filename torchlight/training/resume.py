@@ -110,7 +110,8 @@ def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -
     elif changed:
         lines = ", ".join(f"{key} was {quote(old.get(key))} and is {quote(new.get(key))}" for key in changed)
         raise ValueError(
-            f"resume: {path} belongs to another experiment ({lines}); give the options it was started with"
+            f"resume: {path} belongs to another experiment ({lines}); give the options it was started with, or "
+            f"start a new run from its weights with --weights {path} and another --work-dir"
         )
 
 

@@ -104,7 +104,7 @@ class Trainer:
             line |= figures | self.update_best(number, figures)
         self.epoch, self.step, self.meter = number, 0, engine.Meter()
         distributed.on_main(partial(self.run_dir.add_metrics, line))
-        log.info(epoch_line(line, config.num_epoch))
+        log.info(epoch_line(line, config.num_epoch, config.tested))
         self.save_best(number)
         leaving = self.asked_to_leave()
         if number % config.save_interval == 0 or last or leaving:
@@ -210,7 +210,7 @@ class Trainer:
             content["model_ema"] = self.average.model.state_dict()
         content |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         content |= {"epoch": self.epoch, "step": self.step, "best": self.best, "config": self.config.to_yaml()}
-        content |= {"clips": self.clip_facts}
+        content |= {"clips": self.clip_facts, "initial_weights": self.experiment.initial_weights}
         sums = {key: pair.cpu() for key, pair in self.meter.sums.items()}
         content |= {"rng": distributed.gather(rng_state()), "sums": distributed.gather(sums)}
         distributed.on_main(partial(self.write, name, content))
@@ -276,13 +276,13 @@ class Trainer:
         raise Terminated(f"SIGTERM: {self.run_dir.left()}; the same command with --resume true continues from there")
 
 
-def epoch_line(line: dict[str, Any], num_epoch: int) -> str:
-    """One aligned line per epoch."""
+def epoch_line(line: dict[str, Any], num_epoch: int, tested: str = "test") -> str:
+    """One aligned line per epoch; tested: what the evaluation was made on."""
     text = f"epoch {line['epoch']:>3}/{num_epoch}  lr {line['lr']:.5f}  loss {line['train_loss']:7.4f}"
     if "train_top1" in line:  # not where every batch was mixed
         text += f"  train {line['train_top1']:6.2f} %"
     if "test_top1" in line:
-        text += f"  test {line['test_top1']:6.2f} %  top-5 {line['test_top5']:6.2f} %"
+        text += f"  {tested} {line['test_top1']:6.2f} %  top-5 {line['test_top5']:6.2f} %"
     if "test_ema_top1" in line:
         text += f"  ema {line['test_ema_top1']:6.2f} %"
     return text + f"  {line['clips_per_second']:7.1f} clips/s  data {100 * line['data_share']:4.1f} %"

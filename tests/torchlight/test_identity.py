@@ -1,0 +1,105 @@
+"""A checkpoint knows what it was trained for; a test of something else is refused instead of giving a wrong figure."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.torchlight import tiny
+from torchlight.training import checkpoint
+
+NAMES = ["wave", "kick", "nod", "jump", "sit"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("identity")
+
+
+def renamed(folder, name, names, order=None, **facts):
+    """A copy of the tiny store with class names, and labels in another order of the classes."""
+    store = tiny.write_benchmark(folder / f"{name}.clips")
+    manifest = json.loads((store / "manifest.json").read_text()) | {"class_names": names} | facts
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    if order is not None:
+        with np.load(store / "index.npz") as index:
+            arrays = dict(index)
+        arrays["label"] = np.array([order.index(label) for label in arrays["label"]])
+        np.savez(store / "index.npz", **arrays)
+    return store
+
+
+@pytest.fixture(scope="module")
+def trained(folder, experiment):
+    store = renamed(folder, "trained", NAMES, recipe="ctrgcn")
+    arguments = {"data_path": str(store), "window_size": 8}
+    config = experiment(train_feeder_args=arguments, test_feeder_args=arguments)
+    assert tiny.finish(tiny.start("--config", config, "--work-dir", folder / "run")) == 0
+    return config, folder / "run/last.pt"
+
+
+def run_test(main, trained, store, tmp_path, *words):
+    config, weights = trained
+    command = ("--config", config, "--phase", "test", "--weights", weights, "--work-dir", tmp_path / "t")
+    code, out, err = main(*command, "--test-feeder-args.data_path", store, *words)
+    return code, out, err
+
+
+def top1(out):
+    return next(line for line in out.splitlines() if "top-1" in line).partition("top-1 ")[2]
+
+
+def test_a_checkpoint_holds_its_identity(trained):
+    clips = checkpoint.load(trained[1])["clips"]
+    assert clips["class_names"] == NAMES and clips["recipe"] == "ctrgcn" and clips["body"]["name"] == "ucla"
+    assert clips["num_class"] == 5 and len(clips["lengths"]) == 3
+
+
+def test_data_with_the_classes_in_another_order_is_refused_and_mapped_by_name_on_request(
+    trained, folder, main, tmp_path
+):
+    order = [2, 0, 1, 4, 3]
+    store = renamed(folder, "reordered", [NAMES[i] for i in order], order)
+    code, _, err = run_test(main, trained, store, tmp_path)
+    assert code == 2 and "got 'nod' instead of 'wave' as class 0; --map-classes true" in err
+    code, mapped, err = run_test(main, trained, store, tmp_path, "--map-classes", "true")
+    assert code == 0, err
+    _, straight, _ = run_test(main, trained, folder / "trained.clips", tmp_path)
+    assert top1(mapped) == top1(straight)
+
+
+def test_data_with_other_class_names_is_refused(trained, folder, main, tmp_path):
+    store = renamed(folder, "others", [*NAMES[:4], "sitt"])
+    code, _, err = run_test(main, trained, store, tmp_path, "--map-classes", "true")
+    assert code == 2 and "got 'sitt'; did you mean sit?" in err
+
+
+def test_data_of_another_preparation_is_refused(trained, folder, main, tmp_path):
+    store = renamed(folder, "agcn", NAMES, recipe="agcn")
+    code, _, err = run_test(main, trained, store, tmp_path)
+    assert code == 2 and "expected data prepared by the recipe 'ctrgcn'" in err
+
+
+def test_another_stream_is_refused(trained, folder, main, tmp_path):
+    code, _, err = run_test(main, trained, folder / "trained.clips", tmp_path, "--modality", "bone")
+    assert code == 2 and "expected --modality joint as in the training, got bone" in err
+
+
+def test_a_training_from_other_weights_warns_and_records_them(trained, folder, main, tmp_path):
+    config, weights = trained
+    run = tmp_path / "run"
+    code, out, err = main("--config", config, "--weights", weights, "--work-dir", run, "--modality", "bone")
+    assert code == 0 and "initial weights: expected --modality joint" in out and f"initial weights: {weights}" in out, (
+        err
+    )
+    assert checkpoint.load(run / "last.pt")["initial_weights"]["file"] == str(weights)
+    assert json.loads((run / "environment.json").read_text())["initial_weights"]["file"] == str(weights)
+
+
+def test_files_without_identity_are_tested_as_before(trained, folder, main, tmp_path):
+    config, weights = trained
+    content = checkpoint.load(weights)
+    checkpoint.save(tmp_path / "flat.pt", content["model"])
+    store = renamed(folder, "unknown", [*NAMES[:4], "other"])
+    code, _, err = run_test(main, (config, tmp_path / "flat.pt"), store, tmp_path)
+    assert code == 0, err
