@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import yaml
 
+from tests.torchlight import tiny
 from torchlight.commands import main as cli
 from torchlight.config import imports
 from torchlight.config import options as config
@@ -415,3 +417,36 @@ def test_a_key_that_stands_twice_in_a_file_is_refused(tmp_path):
     (tmp_path / "twice.yaml").write_text("base_lr: 0.1\nmodel_args: {drop_out: 0.1, drop_out: 0.2}\n")
     with pytest.raises(ConfigError, match="the key drop_out appears twice"):
         load_config(tmp_path / "twice.yaml")
+
+
+def test_devices_in_one_word_of_a_file_are_several(tmp_path):
+    (tmp_path / "old.yaml").write_text("device: 0 1\n")
+    assert load_config(tmp_path / "old.yaml", {}).device == ["0", "1"]
+
+
+def test_show_ends_with_code_2_for_a_configuration_that_cannot_start(main, experiment):
+    for change, message in (
+        ({"model": "model.no.Model"}, "model: model.no.Model: no module"),
+        ({"train_feeder_args": {"windows": 5}}, "train_feeder_args.windows: unknown argument"),
+        ({"model_args": {"num_class": 5, "num_point": 19, "num_person": 1, "graph": "graph.ucla.Graph"}}, "num_point"),
+        ({"objective_args": {"label_smoothing": 2.0}}, "label_smoothing"),
+    ):
+        code, out, err = main("--config", experiment(**change), "--phase", "show")
+        assert code == 2 and message in err and "num_epoch" in out
+
+
+def test_the_size_of_a_network_needs_no_data(main):
+    code, out, err = main("--config", "config/kinetics/stgcn.yaml", "--phase", "model_size")
+    assert code == 0 and "(3, 300, 18, 2)" in out and "the data is not here" in out, err
+
+
+def test_figures_on_held_out_clips_are_called_so(main, experiment, tmp_path):
+    store = tiny.write_benchmark(tmp_path / "named.clips")
+    with np.load(store / "index.npz") as index:
+        arrays = dict(index)
+    arrays["name"] = np.array([f"c{i}p{i % 4}" for i in range(60)])
+    np.savez(store / "index.npz", **arrays)
+    arguments = {"data_path": str(store), "window_size": 8}
+    config = experiment(train_feeder_args=arguments, test_feeder_args=arguments)
+    code, out, err = main("--config", config, "--work-dir", tmp_path / "run", "--hold-out", "p3", "--num-epoch", "1")
+    assert code == 0 and "held-out top-1" in out and "  held-out " in out and " test top-1" not in out, err
