@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,33 @@ def test_the_flag_debug_reaches_the_launched_processes(monkeypatch):
     for argv in (["--debug", "--x"], ["--x"]):
         assert command.run(lambda words: launch.launch(words, 2), argv) == 0
     assert seen == [["--x", "--debug"], ["--x"]]
+
+
+def start_nodes(argv, port, folder):
+    """Two launchers on this machine, as two nodes of a cluster start them."""
+    words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}"]
+    command = [sys.executable, "-m", "torchlight.runtime.launch", *words, "main.py", *map(str, argv)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    outputs = [(folder / f"node{node}.txt").open("w") for node in range(2)]
+    return [subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment) for file in outputs]
+
+
+def test_two_nodes_that_are_requeued_leave_with_143_and_resume_exactly(tmp_path, experiment):
+    config = tmp_path / "config.yaml"
+    config.write_text(experiment(num_epoch=8, save_every_steps=1).read_text())
+    argv, run = ["--config", config, "--work-dir", tmp_path / "run", "--resume", "auto"], tmp_path / "run"
+    nodes = start_nodes(argv, tiny.free_port(), tmp_path)
+    deadline = time.monotonic() + 300
+    while not (run / "metrics.jsonl").is_file() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
+        assert time.monotonic() < deadline and all(node.poll() is None for node in nodes)
+        time.sleep(0.05)
+    for node in nodes:  # as SLURM does before it requeues a job
+        node.terminate()
+    assert [node.wait(100) for node in nodes] == [143, 143]
+    output = "".join((tmp_path / f"node{node}.txt").read_text() for node in range(2))
+    assert "Traceback" not in output and "continues from there" in output
+    assert checkpoint.load(run / "last.pt")["epoch"] < 8
+    assert [node.wait(200) for node in start_nodes(argv, tiny.free_port(), tmp_path)] == [0, 0]
+    straight = ("--config", config, "--work-dir", tmp_path / "straight")
+    assert tiny.finish(*tiny.start_ranks(2, *straight)) == 0
+    assert tiny.same_run(run, tmp_path / "straight")

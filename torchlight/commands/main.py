@@ -37,8 +37,9 @@ def build_parser() -> Parser:
             settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
         elif typing.get_origin(kind) is list:
             settings |= {"nargs": "*", "metavar": name.upper()}
-        elif kind is bool:
-            settings |= {"nargs": "?", "const": "true", "metavar": "true|false"}
+        elif kind is bool or bool in typing.get_args(kind):
+            words = [word for part in typing.get_args(kind) for word in typing.get_args(part)]
+            settings |= {"nargs": "?", "const": "true", "metavar": "|".join(["true", "false", *words])}
         elif typing.get_origin(kind) is typing.Literal:
             settings |= {"metavar": "|".join(typing.get_args(kind))}
         parser.option(name.replace("_", "-"), **settings)

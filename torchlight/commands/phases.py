@@ -97,7 +97,8 @@ def train(config: Config) -> None:
         trainer = Trainer(experiment, batches)
         resumed = trainer.resume() if config.resume else False
         if config.resume and not resumed:
-            log.warning("resume: no checkpoint in %s; starting from the beginning", run_dir.path)
+            level = logging.INFO if config.resume == "auto" else logging.WARNING
+            log.log(level, "resume: no checkpoint in %s; starting from the beginning", run_dir.path)
         if config.overwrite:
             distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))

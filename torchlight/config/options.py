@@ -56,7 +56,9 @@ class Run:
 
     phase: Phase = option("train", "what to do", PHASES, invocation=True)
     config: str | None = option(None, "YAML file of the experiment, or a Python file of PYSKL", PHASES, invocation=True)
-    resume: bool = request(False, "continue the run in work_dir", TRAIN)
+    resume: bool | Literal["auto"] = request(
+        False, "continue the run in work_dir; auto: start it if there is none, as jobs that are requeued need", TRAIN
+    )
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
         None, "checkpoint to test, predict with, export or start from (several for predict), or zoo:NAME", WEIGHTS

@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
+import sys
 
 import torch
 
 from torchlight.system.command import FAILED, RunError, debug_requested
+from torchlight.system.command import run as run_command
 from torchlight.system.paths import ROOT
 
 
@@ -18,15 +20,25 @@ def launch(argv: list[str], processes: int) -> int:
     Raises:
         RunError: a signal killed one of the processes.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
+    words = [*argv, "--debug"] if debug_requested() else argv
+    return torchrun(["--standalone", "--nproc-per-node", str(processes), str(ROOT / "main.py"), *words])
+
+
+def torchrun(argv: list[str]) -> int:
+    """PyTorch's torchrun with the arguments `argv`; its exit code is that of a process that failed, or 128 + the signal
+    that ended it, without tracebacks.
+
+    Raises:
+        RunError: a signal killed one of the processes.
+    """
     from torch.distributed import run  # slow to import
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the process that failed has printed why
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    words = [*argv, "--debug"] if debug_requested() else argv
     try:
-        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), str(ROOT / "main.py"), *words]))
+        run.run(run.parse_args(argv))
     except ChildFailedError as error:
         return exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
     except SignalException as error:
@@ -54,3 +66,12 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m torchlight.runtime.launch`: torchrun whose exit code tells a requeued job from a failed one."""
+    return run_command(torchrun, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
