@@ -297,12 +297,16 @@ def compare(found: list[Labeled], truth: dict[str, list[Segment]], background: i
         ValueError: two recordings have one name, or `truth` names others.
     """
     paths = [Path(one.source) for one in found]
-    names = [path.stem if path.exists() else path.name.rpartition("#")[2] for path in paths]  # of one file, or within it
+    names = [
+        path.stem if path.exists() else path.name.rpartition("#")[2] for path in paths
+    ]  # of one file, or within it
     persons = {s.person for segments in truth.values() for s in segments} != {""}
     if set(truth) == {""} and len(found) == 1:
         truth = {names[0]: truth[""]}
     if "" in truth:
-        raise ValueError(f"truth: expected the column recording, because {len(found)} recordings are compared, got none")
+        raise ValueError(
+            f"truth: expected the column recording, because {len(found)} recordings are compared, got none"
+        )
     if len(set(names)) < len(names):
         raise ValueError("truth: expected recordings with different file names, got two of one name")
     predicted = {name: one.segments for name, one in zip(names, found, strict=True)}
