@@ -307,6 +307,15 @@ def test_poses_on_standard_input_are_labeled_line_by_line(predict, monkeypatch, 
     assert code == 0 and len(lines_of(tmp_path / "live.jsonl")) == 1 + len(rows)
 
 
+def test_what_is_assumed_about_standard_input_is_told_on_standard_error(predict, monkeypatch):
+    points = np.random.default_rng(0).random((40, 17, 2)).cumsum(0) * 3
+    frames = [{"t": t / RATE, "persons": [{"keypoints": frame.tolist()}]} for t, frame in enumerate(points)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(json.dumps, frames))))
+    code, out, err = predict("--source", "-", "--window", 1)
+    assert code == 0 and "layout coco_17, from the number of joints" in err
+    assert json.loads(out[-1])["imputed"] > 0 and [json.loads(line) for line in out]
+
+
 def test_damaged_lines_and_a_wrong_layout_on_standard_input_are_one_line(predict, monkeypatch):
     lines = list(pose_lines(3))
     for text, message in (
