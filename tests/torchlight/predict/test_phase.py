@@ -313,6 +313,7 @@ def test_what_is_assumed_about_standard_input_is_told_on_standard_error(predict,
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(json.dumps, frames))))
     code, out, err = predict("--source", "-", "--window", 1)
     assert code == 0 and "layout coco_17, from the number of joints" in err
+    assert len([line for line in err if line.startswith("the poses have no depth")]) == 1
     assert json.loads(out[-1])["imputed"] > 0 and [json.loads(line) for line in out]
 
 
