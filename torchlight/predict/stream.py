@@ -63,7 +63,8 @@ class Stream:
     """Predictions of a recognizer for poses that arrive one after the other.
 
     window, stride: seconds; default: the median length of a training clip, and a tenth of it. facts: layout, axes and
-    units of the poses; default: those of the body of the network; what is assumed is added to `guessed`. persons: see `Settings`.
+    units of the poses; default: those of the body of the network; what is assumed is added to its `guessed`. persons:
+    see `Settings`.
 
     Times decide, not counts: a camera of 12 frames per second and one of 30 give the same input.
     """
