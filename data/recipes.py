@@ -66,6 +66,11 @@ class Recipe:
         return KINDS.get((body, name), "plain")
 
     @property
+    def known(self) -> list[str]:
+        """The recipes of the body."""
+        return [name for body, name in KINDS if body == ("own" if self.is_own else self.skeleton.name)]
+
+    @property
     def is_own(self) -> bool:
         """Whether the body is one of the user's, not a layout of the library."""
         try:

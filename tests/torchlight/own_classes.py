@@ -1,6 +1,7 @@
 """A feeder and an objective that inherit from nothing of ours; docs/architecture.md prints them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,29 @@ class ArrayFeeder:
         if modality != "joint":
             raise ValueError(f"modality: expected joint, got {modality}")
         with np.load(data_path) as arrays:
-            self.data, self.label = arrays[f"{part}_data"], arrays[f"{part}_label"]
-            self.num_class = int(arrays["train_label"].max()) + 1
-        self.part, self.seed = part, seed
-        self.name = np.array([f"{part}_{i}" for i in range(len(self.label))])
+            data, label = arrays[f"{part}_data"], arrays[f"{part}_label"]
+            num_class = int(arrays["train_label"].max()) + 1
+        self.hold(data, label, num_class, part, seed)
+
+    def hold(self, data: np.ndarray, label: np.ndarray, num_class: int, part: str, seed: int) -> None:
+        self.data, self.label, self.num_class, self.part, self.seed = data, label, num_class, part, seed
+        self.name = np.array([f"{part}_{i}" for i in range(len(label))])
         self.class_names = None
-        self.shape = self.data.shape[1:]
-        self.channels, _, self.num_point, self.num_person = self.shape
+        self.shape = data.shape[1:]
+        self.channels, self.window, self.num_point, self.num_person = self.shape
+        self.frames = np.full(len(label), self.window)
+
+    @classmethod
+    def from_clips(
+        cls, clips: Sequence[np.ndarray], facts: Mapping[str, Any], images: Sequence = (), **arguments: Any
+    ) -> "ArrayFeeder":
+        """Clips (M, T, V, C) in memory, for `--phase predict`: as many frames of each as in training, evenly spaced."""
+        feeder, even = cls.__new__(cls), []
+        for clip in clips:
+            time = np.linspace(0, clip.shape[1] - 1, facts["window"]).round().astype(int)
+            even.append(clip[:, time].transpose(3, 1, 2, 0))
+        feeder.hold(np.stack(even), np.zeros(len(clips), np.int64), facts["num_class"], "test", arguments["seed"])
+        return feeder
 
     def __len__(self) -> int:
         return len(self.label)

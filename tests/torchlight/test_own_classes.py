@@ -1,4 +1,4 @@
-"""A feeder and an objective that inherit from nothing of ours go through training, test and report."""
+"""A feeder and an objective that inherit from nothing of ours go through training, test, report and prediction."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tests.torchlight.own_classes import ArrayFeeder, FocalLoss
-from torchlight.contract import DescribedFeeder, MovableFeeder, missing_attributes
+from torchlight.contract import ClipFeeder, DescribedFeeder, MovableFeeder, SizedFeeder, missing_attributes
+from torchlight.predict import Recognizer
 from torchlight.training.scores import read_scores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,9 +71,40 @@ def test_a_foreign_feeder_and_objective_train_test_and_report(config, main, tmp_
     assert "Confusion matrix" in page and "the feeder has no skeleton" in page
 
 
+def test_a_foreign_feeder_and_objective_predict_files_and_arrays_as_the_test_phase(config, main, arrays, tmp_path):
+    last = tmp_path / "run" / "last.pt"
+    assert main("--config", config, "--phase", "train", "--num-epoch", 1)[0] == 0
+    assert main("--config", config, "--phase", "test", "--weights", last, "--save-score")[0] == 0
+    scores = read_scores(tmp_path / "run" / "epoch1_test_score.pkl")
+    with np.load(arrays) as file:
+        clips = file["test_data"][..., 0].transpose(0, 2, 3, 1)  # (N, T, V, C)
+    (tmp_path / "raw").mkdir()
+    for i in range(6):
+        np.savez(tmp_path / "raw" / f"test_{i}.npz", keypoint=clips[i])
+    arrays.unlink()  # the checkpoint says what prediction needs
+    options = ("--phase", "predict", "--weights", last, "--config", config, "--source", tmp_path / "raw")
+    code, _, err = main(*options, "--output", tmp_path / "out.jsonl")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()[1:]]
+    recognizer = Recognizer(last, config=config, device="cpu")
+    for i, row in enumerate(rows):
+        (found,) = recognizer.predict(clips[i])
+        assert np.allclose(found.scores, scores[f"test_{i}"], atol=1e-6)
+        assert row["label"] == str(scores[f"test_{i}"].argmax()) and row["source"].endswith(f"test_{i}.npz")
+    code, _, err = main("--phase", "predict", "--weights", last, "--source", tmp_path / "raw")
+    assert code == 2 and "expected a class of this project" in err  # a checkpoint alone runs no foreign class
+
+
+def test_longer_clips_are_sampled_to_the_frames_of_the_training():
+    clip = np.arange(30, dtype=np.float32).reshape(1, 10, 1, 3)
+    feeder = ArrayFeeder.from_clips([clip], {"window": 4, "num_class": 2}, part="test", modality="joint", seed=1)
+    assert feeder.batch([0], 0)["data"].shape == (1, 3, 4, 1, 1)
+    assert feeder.batch([0], 0)["data"][0, 0, :, 0, 0].tolist() == [0, 9, 18, 27]
+
+
 def test_a_foreign_feeder_needs_none_of_the_optional_attributes(arrays):
     feeder = ArrayFeeder(str(arrays), "train", "joint", seed=1)
-    assert not missing_attributes(feeder)
+    assert not missing_attributes(feeder) and isinstance(feeder, ClipFeeder) and isinstance(feeder, SizedFeeder)
     assert not isinstance(feeder, DescribedFeeder) and not isinstance(feeder, MovableFeeder)
 
 

@@ -61,6 +61,7 @@ def predict(config: Config) -> None:
     check_output(config, settings, live)
     recognizer = open_recognizer(config)
     background = background_of(config, recognizer)
+    truth = evaluate.read_truth(config.truth, recognizer.class_names) if config.truth else None
     if live:
         predict_live(config, recognizer, settings, header(recognizer, config), background)
         return
@@ -75,11 +76,11 @@ def predict(config: Config) -> None:
             failures[file] = " ".join(str(error).split())
     report(found, config)
     write(found, recognizer, config, settings)
-    if config.truth:
-        compare(found, recognizer, config, background)
+    for reason in failures.values():
+        log.error("error: %s", printable(reason))
+    if truth is not None:
+        compare(found, truth, background)
     if failures:
-        for reason in failures.values():
-            log.error("error: %s", printable(reason))
         raise RunError(f"{counted(len(failures), 'recording')} of {len(files)} could not be predicted, listed above")
 
 
@@ -200,6 +201,10 @@ def report(found: list[Labeled], config: Config) -> None:
 
 def check_output(config: Config, settings: Settings, live: bool) -> None:
     """Refuse files that cannot be written before anything is computed."""
+    for key in ("output", "save_picture"):
+        path = getattr(config, key)
+        if path and not Path(path).parent.is_dir():
+            raise ConfigError([f"{key}: expected a file in a folder that exists, got {path!r}"])
     if live:
         if config.output:
             output.check_suffix(config.output, [".jsonl"])
@@ -285,20 +290,29 @@ def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
     return facts
 
 
-def compare(found: list[Labeled], recognizer: Recognizer, config: Config, background: int | None) -> None:
-    """Log the figures of the segments against the true ones, recordings by the names of their files."""
-    truth = evaluate.read_truth(config.truth, recognizer.class_names)
-    names = [Path(one.source).stem for one in found]
+def compare(found: list[Labeled], truth: dict[str, list[Segment]], background: int | None) -> None:
+    """Log the figures of the segments against the true ones, recordings by the names of their files.
+
+    Raises:
+        ValueError: two recordings have one name, or `truth` names others.
+    """
+    paths = [Path(one.source) for one in found]
+    names = [
+        path.stem if path.exists() else path.name.rpartition("#")[2] for path in paths
+    ]  # of one file, or within it
     persons = {s.person for segments in truth.values() for s in segments} != {""}
     if set(truth) == {""} and len(found) == 1:
         truth = {names[0]: truth[""]}
+    if "" in truth:
+        raise ValueError(
+            f"truth: expected the column recording, because {len(found)} recordings are compared, got none"
+        )
     if len(set(names)) < len(names):
         raise ValueError("truth: expected recordings with different file names, got two of one name")
     predicted = {name: one.segments for name, one in zip(names, found, strict=True)}
     times = {name: one.times for name, one in zip(names, found, strict=True)}
     if persons:  # each person of a recording is compared on its own
-        frames = {
-            f"{name}/{p.person}": times[name] for name, one in zip(names, found, strict=True) for p in one.predictions
-        }
+        tracks = [(name, p.person) for name, one in zip(names, found, strict=True) for p in one.predictions]
+        frames = {f"{name}/{person}" if person else name: times[name] for name, person in tracks}
         truth, predicted, times = evaluate.by_person(truth), evaluate.by_person(predicted), frames
     log.info("%s", evaluate.table(evaluate.evaluate(truth, predicted, times, background)))

@@ -185,7 +185,7 @@ def windows(T: int, rate: float, window: float | None, stride: float | None) -> 
     if window is None or T <= round(window * rate):
         yield 0, T
         return
-    length, step = max(1, round(window * rate)), (stride or window / 10) * rate
+    length, step = max(1, round(window * rate)), max(1.0, (stride or window / 10) * rate)  # in frames
     count = int((T - length) / step + ONE_WINDOW) + 1
     begins = sorted({*(round(i * step) for i in range(count)), T - length})
     yield from ((begin, begin + length) for begin in begins if begin + length <= T)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from data.recipes import Recipe, known_facts
-from graph.skeleton import Skeleton, find_skeleton
+from graph.skeleton import MAX_JOINTS, Skeleton, find_skeleton
 from torchlight.config.load import combine, load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import ClipFeeder, Feeder
@@ -108,7 +108,11 @@ def open_stream(
     checkpoint.load_weights(model, path, key, config.ignore_weights, config.model_args)
     model = engine.for_inference(model.to(device)).eval()
     objective = build.build_objective(config, classes["objective"]).to(device).eval()
-    return TrainedStream(path, config, facts, Recipe(skeleton, facts), classes["feeder"], model, objective, device)
+    recipe = Recipe(skeleton, facts)
+    if "recipe" in changes and changes["recipe"] not in recipe.known:
+        known = " or ".join(recipe.known) or "none"
+        raise ConfigError([f"recipe: expected {known} for {skeleton.name}, got {quote(changes['recipe'])}"])
+    return TrainedStream(path, config, facts, recipe, classes["feeder"], model, objective, device)
 
 
 def config_of(content: Any, path: Path) -> Config:
@@ -175,11 +179,18 @@ def check_facts(facts: Any, path: Path) -> dict[str, Any]:
 
 
 def skeleton_of(facts: dict[str, Any], config: Config, path: Path) -> Skeleton:
-    """The body of the clips; raises ValueError if the checkpoint does not say it."""
+    """The body of the clips; raises ValueError if the checkpoint does not say it.
+
+    Of a feeder without a skeleton only the number of joints is known: they get numbers as names, and a joint that is
+    missing for long keeps its place beside the first one.
+    """
     if facts.get("body") is not None:
         return Skeleton.from_table(facts["body"])
     if facts.get("skeleton"):
         return find_skeleton(facts["skeleton"])
+    V = facts.get("num_point")
+    if type(V) is int and 0 < V <= MAX_JOINTS:
+        return Skeleton(f"{V} joints", tuple(map(str, range(V))), (0,) * V, (0,) * V, 0)
     raise ValueError(
         f"{path}: expected the skeleton of the clips, got none; give --config with test_feeder_args.skeleton"
     )

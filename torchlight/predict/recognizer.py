@@ -21,6 +21,7 @@ from torchlight.predict.clips import (
 )
 from torchlight.predict.load import TrainedStream, open_stream
 from torchlight.predict.stream import Stream
+from torchlight.system.text import counted
 from torchlight.training import engine
 from torchlight.training.device import autocast, choose_device
 from torchlight.training.experiment import PooledFeatures
@@ -124,11 +125,12 @@ class Recognizer:
         """The space of the fusion, and a weight for each stream."""
         if preset not in PRESETS:
             raise ValueError(f"preset: expected {', '.join(PRESETS)}, got {preset!r}")
+        if len(alpha) and (len(alpha) != len(self.streams) or not np.isfinite(alpha).all() or not np.sum(alpha) > 0):
+            number = counted(len(self.streams), "weight")
+            raise ValueError(f"alpha: expected {number} with a sum above 0, got {list(alpha)}")
         if len(self.streams) == 1:
             return "logits", np.ones(1)
         if len(alpha):
-            if len(alpha) != len(self.streams) or not np.isfinite(alpha).all() or not np.sum(alpha) > 0:
-                raise ValueError(f"alpha: expected {len(self.streams)} weights with a sum above 0, got {list(alpha)}")
             return PRESETS[preset].space, np.asarray(alpha, np.float64)
         return PRESETS[preset].space, np.array(preset_weights(preset, [s.config.modality for s in self.streams]))
 

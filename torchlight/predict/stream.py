@@ -63,7 +63,8 @@ class Stream:
     """Predictions of a recognizer for poses that arrive one after the other.
 
     window, stride: seconds; default: the median length of a training clip, and a tenth of it. facts: layout, axes and
-    units of the poses; default: those of the body of the network. persons: see `Settings`.
+    units of the poses; default: those of the body of the network; what is assumed is added to its `guessed`. persons:
+    see `Settings`.
 
     Times decide, not counts: a camera of 12 frames per second and one of 30 give the same input.
     """
@@ -172,6 +173,7 @@ class Stream:
             return []
         for clip in found:
             clip.begin, clip.end = float(times[0]), float(time)
+            self.facts.guessed += [note for note in clip.notes if note not in self.facts.guessed]
         return found
 
     def result(self, time: float, prediction: "Prediction") -> dict[str, Any]:
