@@ -55,11 +55,18 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing about a client that leaves early."""
+
+    def handle_error(self, request, client_address):
+        pass
+
+
 @pytest.fixture
 def server(monkeypatch):
     """A running server; `server.url` is the address of its file."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.content, server.tag, server.cuts, server.requests, server.announces = CONTENT, '"1"', [], [], len
     server.url = f"http://127.0.0.1:{server.server_port}/j.pth"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
