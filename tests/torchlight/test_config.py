@@ -12,7 +12,7 @@ import yaml
 
 from tests.torchlight import tiny
 from torchlight.commands import main as cli
-from torchlight.config import imports
+from torchlight.config import checks, imports
 from torchlight.config import options as config
 from torchlight.config.load import load_config
 from torchlight.config.options import PHASES, Config, ConfigError
@@ -225,7 +225,7 @@ def test_every_option_is_documented_and_has_an_effect_in_some_phase():
         phases = field.metadata["phases"]
         assert field.metadata["help"] and phases and set(phases) <= set(PHASES), name
         if "low" in field.metadata:
-            assert config.check_range(name, field.default) is None, name
+            assert checks.check_range(name, field.default) is None, name
 
 
 def test_the_phase_show_prints_every_option_with_its_origin_and_writes_nothing(tmp_path, experiment, main):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torchlight.config import legacy
+from torchlight.config.checks import check_values, find_without_effect
 from torchlight.config.options import (
     COMMAND_LINE,
     FIELDS,
@@ -13,8 +14,6 @@ from torchlight.config.options import (
     TYPES,
     Config,
     ConfigError,
-    check_values,
-    find_without_effect,
 )
 from torchlight.config.pyskl import read_pyskl_config
 from torchlight.system.paths import locate

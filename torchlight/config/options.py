@@ -7,14 +7,12 @@ another option, without which it has no effect.
 """
 
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import yaml
 
 from torchlight.system.modalities import Modality
-from torchlight.system.text import quote
 
 Phase = Literal["train", "test", "predict", "model_size", "show", "report", "export-weights"]
 PHASES: tuple[str, ...] = typing.get_args(Phase)
@@ -274,87 +272,3 @@ TYPES = typing.get_type_hints(Config)
 FEEDER_ARGS = ("train_feeder_args", "test_feeder_args")
 SHARED = {"feeder_args": FEEDER_ARGS}  # keys of files and flags that stand for several options
 SHARED_HELP = {"feeder_args": "arguments of both feeders; train_feeder_args and test_feeder_args override them"}
-
-
-def check_values(config: Config) -> list[str]:
-    """Problems that types do not show: numbers out of range, and options that contradict each other."""
-    problems = [problem for name in FIELDS if (problem := check_range(name, getattr(config, name)))]
-    for wrong, message in (
-        (
-            any(epoch < 0 for epoch in config.step) or sorted(config.step) != config.step,
-            f"step: expected epochs from 0 in ascending order, got {quote(config.step)}",
-        ),
-        (
-            bool(config.freeze) != bool(config.freeze_epoch),
-            f"freeze and freeze_epoch: expected both or neither, got {quote(config.freeze)} and {config.freeze_epoch}",
-        ),
-        (
-            config.step and config.lr_schedule == "cosine",
-            f"step: expected none with lr_schedule cosine, where it has no effect, got {quote(config.step)}",
-        ),
-        (
-            config.min_lr > config.base_lr and config.lr_schedule == "cosine",
-            f"min_lr: expected at most base_lr {config.base_lr}, got {config.min_lr}",
-        ),
-        (
-            config.nesterov and not config.momentum and config.optimizer == "SGD",
-            "nesterov: expected false with momentum 0, got true; set nesterov false or a momentum",
-        ),
-        (
-            config.weight_decay_end is not None and not config.weight_decay,
-            f"weight_decay_end: expected a weight_decay above 0 to start from, got {config.weight_decay}",
-        ),
-        (config.resume and config.overwrite, "resume and overwrite: expected one of them, got both"),
-        (
-            not are_devices(config.device),
-            f"device: expected different GPU numbers, or cpu, got {quote(' '.join(config.device))}; e.g. --device 0 1",
-        ),
-    ):
-        if wrong:
-            problems.append(message)
-    return problems
-
-
-def check_range(name: str, value: Any) -> str | None:
-    """The problem of a number that is outside the range of its option."""
-    facts = FIELDS[name].metadata
-    low, high, below = facts.get("low"), facts.get("high"), facts.get("below")
-    if (
-        low is None
-        or value is None
-        or (low <= value and (high is None or value <= high) and (below is None or value < below))
-    ):
-        return None
-    if below is not None:
-        return f"{name}: expected {low} <= {name} < {below}, got {value}"
-    return f"{name}: expected {low} {'or more' if high is None else f'to {high}'}, got {value}"
-
-
-def are_devices(words: list[str]) -> bool:
-    """Whether these are different GPU numbers, or cpu once or several times."""
-    if set(words) <= {"cpu"}:
-        return True
-    return len(set(words)) == len(words) and all(word.isascii() and word.isdigit() for word in words)
-
-
-def find_without_effect(config: Config, given: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Which of the options given on the command line have no effect: (problems of requests, names of all others).
-
-    An experiment may be tested with the flags that it was trained with, so flags that describe it are only named.
-    """
-    problems, others = [], []
-    for name in given:
-        if name not in FIELDS or getattr(config, name) in (None, False, [], {}):
-            continue
-        facts = FIELDS[name].metadata
-        flag = f"--{name.replace('_', '-')}"
-        if config.phase not in (*facts["phases"], "show"):
-            if facts.get("request"):
-                where = " or ".join(f"--phase {phase}" for phase in facts["phases"])
-                problems.append(f"{name}: expected {where}, got --phase {config.phase}, where {flag} has no effect")
-            else:
-                others.append(name)
-        elif facts.get("needs") and not getattr(config, facts["needs"]) and config.phase != "show":
-            needed = facts["needs"]
-            problems.append(f"{name}: expected --{needed} beside it, got none; {flag} has no effect without")
-    return problems, others
