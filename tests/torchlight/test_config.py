@@ -120,7 +120,7 @@ def test_values_of_flags_are_never_evaluated():
             "phase: expected train, test, predict, model_size, show, report or export-weights, got 'trian'",
         ),
         (("--num-epoch", "2.5"), "num_epoch: expected an integer, got 2.5"),
-        (("--resume", "maybe"), "resume: expected true or false, got 'maybe'"),
+        (("--resume", "maybe"), "resume: expected true or false or auto, got 'maybe'"),
         (("stray",), "stray: expected --flag value"),
         (("--config", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
     ],
