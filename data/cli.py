@@ -174,10 +174,12 @@ def _summarize(store: ClipStore) -> None:
             f"{len(numbers)} {'training' if part == 'train' else part}" for part, numbers in parts.items()
         )
         say(f"{split}: {counts} clips" if len(store.splits) > 1 else f"{counts} clips")
-    left_out = store.manifest["source"]["left_out"]
-    if left_out:
+    source = store.manifest["source"]
+    for text, count in source.get("guessed", {}).items():
+        say(f"assumed for {counted(count, 'clip')}: {text}")
+    if source["left_out"]:
         report = report_path(store.path)
-        say(f"left out {counted(left_out, 'raw file')} that cannot be used; the reasons are in {report}")
+        say(f"left out {counted(source['left_out'], 'raw file')} that cannot be used; the reasons are in {report}")
     say(f"wrote {store.path}")
 
 

@@ -1,6 +1,6 @@
 """A prepared clip, and what every clip must satisfy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,19 +15,31 @@ class BadFile(ValueError):
 
 @dataclass
 class Clip:
-    """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent)."""
+    """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent).
+
+    guessed: what the raw file does not say and was assumed, one sentence each.
+    """
 
     name: str
     label: int
     tracks: np.ndarray
     persons: tuple[int, ...]
+    guessed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One of several recordings in a raw file that cannot become a clip, and why."""
+
+    name: str
+    reason: str
 
 
 def without_empty_tracks(clip: Clip) -> Clip:
     """The same clip without tracks that are all zero; person slots that showed them are absent."""
     filled = [bool(track.any()) for track in clip.tracks]
     new = [sum(filled[:k]) if filled[k] else -1 for k in range(len(filled))]
-    return Clip(clip.name, clip.label, clip.tracks[filled], tuple(new[k] if k >= 0 else -1 for k in clip.persons))
+    return replace(clip, tracks=clip.tracks[filled], persons=tuple(new[k] if k >= 0 else -1 for k in clip.persons))
 
 
 def coordinates(data: np.ndarray) -> np.ndarray:

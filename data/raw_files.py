@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -18,10 +18,23 @@ from torchlight.system.files import open_regular, read_bytes, read_text
 
 MAX_CLASSES = 100_000
 MAX_DIMENSIONS = 4  # persons, frames, joints, coordinates
+SUFFIXES = (".npz", ".json", ".csv", ".npy", ".pkl", ".pickle", ".skeleton", ".h5", ".hdf5", ".trc", ".bvh", ".c3d")
+SUFFIXES += (".pose",)  # of raw files; those of folders, such as `take.01`, belong to the name of the clip
 
 
-def find_files(folders: Sequence[Path], pattern: str, recursive: bool = True) -> list[Path]:
-    """Paths in or below the folders whose names match the regular expression, sorted by name.
+def clip_name(path: Path) -> str:
+    """The name of the clip in a raw file, or in a folder that is one clip."""
+    return text_name(path.stem if path.suffix.lower() in SUFFIXES else path.name)
+
+
+def find_files(
+    folders: Sequence[Path],
+    pattern: str,
+    recursive: bool = True,
+    is_clip: Callable[[Path], bool] = lambda folder: False,
+) -> list[Path]:
+    """Paths in or below the folders whose names match the regular expression, and folders that are one clip, sorted by
+    name.
 
     Whatever has such a name is listed, folders and dangling links too, so that it is reported when it cannot be read.
     Links to folders are not followed.
@@ -32,12 +45,13 @@ def find_files(folders: Sequence[Path], pattern: str, recursive: bool = True) ->
     found = []
     for folder in folders:
         for place, inner, files in os.walk(folder, onerror=_refuse_folder):
-            found += [Path(place, name) for name in (*inner, *files) if re.fullmatch(pattern, name, re.DOTALL)]
-            if not recursive:
-                inner.clear()
-    found.sort(key=lambda file: (file.stem, str(file)))
+            whole = {name for name in inner if is_clip(Path(place, name))}
+            matches = {name for name in (*inner, *files) if re.fullmatch(pattern, name, re.DOTALL)}
+            found += [Path(place, name) for name in whole | matches]
+            inner[:] = [name for name in inner if recursive and name not in whole]
+    found.sort(key=lambda file: (clip_name(file), str(file)))
     for one, other in zip(found, found[1:], strict=False):
-        if one.stem == other.stem:
+        if clip_name(one) == clip_name(other):
             raise ValueError(
                 f"{one}: expected a unique clip name, got {other} too; remove one or give narrower --raw folders"
             )
@@ -49,10 +63,11 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def file_state(file: Path) -> list:
-    """What changes when a file changes: its folder and name, size and time."""
+    """What changes when a file, or a file of a folder that is one clip, changes: its folder and name, size and time."""
     try:
         state = file.stat()
-        return [file.parent.name, file.name, state.st_size, state.st_mtime_ns]
+        inner = [file_state(path) for path in sorted(file.iterdir())] if file.is_dir() else []
+        return [file.parent.name, file.name, state.st_size, state.st_mtime_ns, *inner]
     except OSError as error:  # a dangling link; reading the file gives the reason
         return [file.parent.name, file.name, "cannot be read", error.errno]
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from data.cli import class_names
 from data.clip import BadFile, coordinates
-from data.custom.prepare import READERS, center_on
+from data.custom.own_files import read_own
 from data.deeplabcut import prepare as deeplabcut
 from data.kinetics import poses as kinetics
 from data.ntu.benchmark import NTU120, PAD, recipe_tracks
 from data.ntu.skeleton_file import Recording as BodyRecording
 from data.ntu.skeleton_file import read_recording
 from data.poses.convert import Body
+from data.poses.parts import complete, part_of
 from data.poses.read import form_of, read
 from data.poses.recording import PoseFileError, Recording
 from data.raw_files import number_array, read_raw_json
@@ -27,6 +28,7 @@ from graph.layouts import find_layout
 from graph.skeleton import Skeleton
 
 MAX_BYTES = 64 << 20
+CUSTOM = ("centered", "plain")  # recipes of data/custom, for any body
 RATES = {"ntu_rgb_d": 30.0, "kinetics": 30.0, "ucla": 30.0}  # frames per second of the benchmarks, by their body
 KINDS = {  # (body, recipe): which script prepared the clips
     ("ntu_rgb_d", "ctrgcn"): "ntu",
@@ -34,8 +36,6 @@ KINDS = {  # (body, recipe): which script prepared the clips
     ("ntu_rgb_d", "stgcn"): "ntu",
     ("kinetics", "agcn"): "kinetics",
     ("kinetics", "stgcn"): "kinetics",
-    ("own", "centered"): "custom",
-    ("own", "plain"): "custom",
     ("own", "stgcn"): "deeplabcut",
 }
 
@@ -63,6 +63,8 @@ class Recipe:
     def kind(self) -> str:
         """Which script prepared the clips."""
         body, name = self.skeleton.name if not self.is_own else "own", self.facts.get("recipe")
+        if name in CUSTOM:
+            return "custom"
         return KINDS.get((body, name), "plain")
 
     @property
@@ -83,7 +85,7 @@ class Recipe:
         """What the coordinates mean."""
         if self.is_own:
             return Body(self.skeleton, self._is_flat_own, True)
-        return Body(self.skeleton, find_layout(self.skeleton.name).dims == 2)
+        return Body(self.skeleton, find_layout(self.skeleton.name).dims == 2 or self.facts.get("channels") == 2)
 
     @property
     def _is_flat_own(self) -> bool:
@@ -93,6 +95,21 @@ class Recipe:
     def rate(self) -> float | None:
         """Frames per second of the training clips, if known."""
         return self.facts.get("rate") or RATES.get(self.skeleton.name)
+
+    @property
+    def layout(self) -> str | None:
+        """The body layout that all pose files were taken to have, instead of the one that they state."""
+        return self.facts.get("layout")
+
+    def whole(self, recording: Recording) -> tuple[Prepared, Recording]:
+        """A recording in any layout as one clip of all its persons, and the recording as this body.
+
+        Raises:
+            PoseFileError: it does not fit the body, or the recipe refuses it.
+        """
+        found, _, rate = complete(recording, self.body, self.rate, self.layout)
+        everyone = range(len(found.points))
+        return self.prepare(part_of(found, everyone, 0, len(found.frames), self.rate, rate)), found
 
     def prepare(self, recording: Recording) -> Prepared:
         """A recording of this body, completed by `data.poses.convert`, as a clip.
@@ -104,7 +121,8 @@ class Recipe:
             frames = PREPARE[self.kind](self, recording)
         except BadFile as error:
             raise PoseFileError(str(error)) from error
-        return Prepared("", self.slots(frames), image_of(recording))
+        # a clip store does not hold the sizes of pictures
+        return Prepared("", self.slots(frames), None if self.kind == "custom" else image_of(recording))
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
         """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""
@@ -182,8 +200,24 @@ def _from_deeplabcut(recipe: Recipe, recording: Recording) -> np.ndarray:
 
 
 def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
-    data = coordinates(np.nan_to_num(_main_persons(recording, recipe.facts.get("num_person") or 1).points))
-    return center_on(data, recipe.skeleton.center) if recipe.facts["recipe"] == "centered" else data
+    return own_frames(recipe, _plain(recipe, recording))
+
+
+def own_frames(recipe: Recipe, data: np.ndarray) -> np.ndarray:
+    """Coordinates (M, T, V, C) as a recipe of data/custom prepares them; raises BadFile if they are not finite."""
+    data = coordinates(data)
+    if recipe.facts["recipe"] != "centered":
+        return data
+    dims = 2 if recipe.body.is_flat else 3  # a score is not moved
+    centered = center_on(data[..., :dims], recipe.skeleton.center)
+    return np.concatenate([centered, data[..., dims:]], -1)
+
+
+def center_on(data: np.ndarray, joint: int) -> np.ndarray:
+    """Move the origin to `joint` of the first person in the first frame with it; joints that are all zero stay zero."""
+    seen = data.any(axis=-1, keepdims=True)
+    first = np.flatnonzero(seen[0, :, joint, 0])
+    return np.where(seen, data - data[0, first[0], joint], np.float32(0)) if len(first) else data
 
 
 def _plain(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -257,20 +291,10 @@ def _read_plain(recipe: Recipe, path: Path) -> list[Prepared] | None:
 
 
 def _read_own(recipe: Recipe, path: Path) -> list[Prepared] | None:
-    read, channels = READERS.get(path.suffix), recipe.facts.get("channels")
-    if read is None:
+    if recipe.layout is not None:
         return None
-    try:
-        data = read(path, recipe.skeleton, channels)
-    except BadFile:
-        return None  # a file of another program with the same suffix
-    data = data[None] if data.ndim == 3 else data
-    if data.ndim != 4 or data.shape[2:] != (recipe.skeleton.num_joint, channels) or not data.shape[1]:
-        return None
-    data = coordinates(data)
-    if recipe.facts["recipe"] == "centered":
-        data = center_on(data, recipe.skeleton.center)
-    return [Prepared(path.stem, recipe.slots(data))]
+    data = read_own(path, recipe.skeleton, recipe.facts.get("channels"))
+    return None if data is None or not data.size else [Prepared(path.stem, recipe.slots(own_frames(recipe, data)))]
 
 
 def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.clip import BadFile, Clip, check_clip
+from data.clip import BadFile, Clip, LeftOut, check_clip
 from data.raw_files import file_state
 from data.workers import worker_map
 from feeders.clip_store import FORMAT, MANIFEST, ClipStore, valid_frames, write_store
@@ -34,6 +35,8 @@ CHUNK = (
     128  # raw files per shard: few enough to lose little work at an interruption, and each shard is opened only once
 )
 MAX_REASON = 300  # characters of a reason in the report
+MAX_GUESSES = 20  # sentences about what was assumed in the manifest
+SHARD = 2  # changes with the arrays of a shard
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,15 @@ class RawSource:
 
     Attributes:
         files: the raw files.
-        read: raw file -> its clips; raises BadFile. A function of a module, so that it can be pickled.
+        read: raw file -> its clips, and those of its recordings that cannot become one; raises BadFile. A function of a
+            module, so that it can be pickled.
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
         facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` hold for every clip.
             Shards of an earlier run are used only if the facts are equal, so what changes the clips belongs here.
     """
 
     files: Sequence[Path]
-    read: Callable[[Path], list[Clip]]
+    read: Callable[[Path], Sequence[Clip | LeftOut]]
     splits: Callable[[np.ndarray, np.ndarray], dict[str, dict[str, np.ndarray]]]
     facts: dict
 
@@ -76,7 +80,7 @@ def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False
         bad = _report(shards, out)
         if bad and strict:
             raise ValueError(
-                f"--strict: expected only usable raw files, got {len(bad)} of {len(source.files)} that are not; "
+                f"--strict: expected only usable raw files, got {len(bad)} that are not; "
                 f"{_first(bad)}; all are listed in {report_path(out)}"
             )
         _publish(_join(shards, work / "store", source, len(bad)), out)
@@ -142,9 +146,11 @@ def _make_shards(source: RawSource, work: Path, workers: int) -> list[Path]:
     return shards
 
 
-def _make_shard(read: Callable[[Path], list[Clip]], facts: dict, work: Path, files: Sequence[Path]) -> Path:
+def _make_shard(
+    read: Callable[[Path], Sequence[Clip | LeftOut]], facts: dict, work: Path, files: Sequence[Path]
+) -> Path:
     """Read one chunk of raw files into a shard, unless a shard of the same files and facts exists."""
-    key = json.dumps([FORMAT, facts, [file_state(file) for file in files]], sort_keys=True)
+    key = json.dumps([FORMAT, SHARD, facts, [file_state(file) for file in files]], sort_keys=True)
     shard = work / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.shard"
     if _is_intact(shard):
         return shard
@@ -152,9 +158,11 @@ def _make_shard(read: Callable[[Path], list[Clip]], facts: dict, work: Path, fil
     for file in files:
         try:
             found = read(file)
-            for clip in found:
+            good = [item for item in found if isinstance(item, Clip)]
+            for clip in good:
                 check_clip(clip, facts)
-            clips += found
+            clips += good
+            bad += [(item.name, printable(item.reason)[:MAX_REASON]) for item in found if isinstance(item, LeftOut)]
         except BadFile as error:
             bad.append((file.name, printable(str(error))[:MAX_REASON]))
         except OSError as error:
@@ -183,6 +191,7 @@ def _shard_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) ->
         "persons": np.array([clip.persons for clip in clips], np.int64).reshape(-1, M),
         "valid": np.array([_valid_frames(clip) for clip in clips], np.int64),
         "bad": np.array(bad, dtype=str).reshape(-1, 2),
+        "guessed": np.array(json.dumps(Counter(text for clip in clips for text in clip.guessed))),
         "frames": np.concatenate(frames) if frames else np.zeros((0, V, C), np.float32),
     }
 
@@ -213,8 +222,10 @@ def _report(shards: list[Path], out: Path) -> list[list[str]]:
 def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
     """Join the shards into a complete store at `folder`, clips sorted by name, one shard in memory at a time."""
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("name", "label", "length", "rows", "persons", "valid")}
+    guessed: Counter[str] = Counter()
     for part in parts:
         with np.load(part) as arrays:
+            guessed.update(json.loads(str(arrays["guessed"])))
             for key, values in columns.items():
                 values.append(arrays[key])
     home = np.repeat(np.arange(len(parts)), [len(name) for name in columns["name"]])
@@ -233,7 +244,9 @@ def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
     splits = source.splits(index["name"], index["label"])
     shutil.rmtree(folder, ignore_errors=True)
     frames = _read_frames(parts, home[order], first[order], index["rows"])
-    write_store(folder, source.facts, index, splits, frames, {"files": len(source.files), "left_out": bad})
+    found = {"files": len(source.files), "left_out": bad}
+    found |= {"guessed": dict(guessed.most_common(MAX_GUESSES))} if guessed else {}
+    write_store(folder, source.facts, index, splits, frames, found)
     return folder
 
 

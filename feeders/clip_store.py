@@ -63,7 +63,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of the manifest: tes
     "class_names": (lambda value: isinstance(value, list) and value and all(map(is_text, value)), "a list of names"),
     "benchmark": (is_text, "text"),
     "recipe": (is_text, "text"),
-    "skeleton": (is_text, "a module of graph/ or a YAML file"),
+    "skeleton": (is_text, "a module of graph/, a body layout or a YAML file"),
     "modality": (lambda value: value in MODALITIES, "a modality"),
     "pad": (lambda value: value in (None, "zero", "repeat"), "zero, repeat or null"),
     "window": (lambda value: value is None or is_whole(1, MAX_WINDOW)(value), f"1 to {MAX_WINDOW} frames or null"),

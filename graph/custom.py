@@ -8,14 +8,15 @@ right: [right hand]
 
 from pathlib import Path
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.skeleton import BodyGraph, Skeleton, find_skeleton
 
 
 class Graph(BodyGraph):
-    """`skeleton` is the path of the file (see `Skeleton.from_yaml` for its keys), or a skeleton."""
+    """`skeleton` is the path of the file (see `Skeleton.from_yaml` for its keys), the name of a layout of layouts.yaml,
+    or a skeleton."""
 
     def __init__(
         self, skeleton: str | Path | Skeleton, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1
     ):
-        self.skeleton = skeleton if isinstance(skeleton, Skeleton) else Skeleton.from_yaml(skeleton)
+        self.skeleton = find_skeleton(skeleton)
         super().__init__(labeling_mode, max_hop, dilation)

@@ -239,25 +239,48 @@ def _bodies() -> list[str]:
 
 
 def find_skeleton(name: str | Path | Skeleton) -> Skeleton:
-    """The skeleton of a module such as `graph.ucla`, or of a YAML file; a skeleton is returned unchanged.
+    """The skeleton of a module such as `graph.ucla`, of a layout of layouts.yaml such as `halpe_26`, or of a YAML file;
+    a skeleton is returned unchanged.
 
     Raises:
-        ValueError: neither a known module nor a readable skeleton file.
+        ValueError: neither a known name nor a readable skeleton file.
     """
+    from graph.layouts import layouts  # which needs the class Skeleton
+
     if isinstance(name, Skeleton):
         return name
-    if isinstance(name, str | Path) and Path(name).suffix in (".yaml", ".yml"):
-        return Skeleton.from_yaml(name)
-    if str(name).split(".")[0] in ADMITTED:
+    is_yaml = isinstance(name, str | Path) and Path(name).suffix in (".yaml", ".yml")
+    if not is_yaml and str(name).split(".")[0] in ADMITTED:
         found = _resolve_own(f"{name}.SKELETON")
         if not isinstance(found, Skeleton):
             raise ValueError(f"skeleton: expected {name}.SKELETON to be a Skeleton, got {type(found).__name__}")
         return found
     known = [body for body in _bodies() if body != "graph.custom"]  # its skeleton is a file
-    if name not in known:
-        hint = nearest(str(name), known)
-        raise ValueError(f"skeleton: expected a module of graph/ or a YAML file, got {quote(name)}; {hint}")
-    return pkgutil.resolve_name(f"{name}.SKELETON")
+    if name in known:
+        return pkgutil.resolve_name(f"{name}.SKELETON")
+    if isinstance(name, str) and name in layouts():
+        return layouts()[name].skeleton
+    if is_yaml or (isinstance(name, str | Path) and Path(name).is_file()):
+        return Skeleton.from_yaml(name)
+    hint = nearest(str(name), [*known, *layouts()])
+    raise ValueError(f"skeleton: expected a module of graph/, a body layout or a YAML file, got {quote(name)}; {hint}")
+
+
+def skeleton_name(name: str) -> str:
+    """The name by which `find_skeleton` finds a body: a module if there is one of this layout (by name or alias), else
+    the layout or YAML file itself.
+
+    >>> skeleton_name("kinect_v2_25"), skeleton_name("halpe"), skeleton_name("graph.coco"), skeleton_name("rat.yaml")
+    ('graph.ntu_rgb_d', 'halpe_26', 'graph.coco', 'rat.yaml')
+    """
+    from graph.layouts import find_layout
+
+    try:
+        layout = find_layout(name)
+    except ValueError:
+        return name
+    modules = {find_layout(find_skeleton(body).name).name: body for body in _bodies() if body != "graph.custom"}
+    return modules.get(layout.name, layout.name)
 
 
 class BodyGraph:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from data.cli import whole_number
 from data.clip import is_utf8
-from data.raw_files import MAX_CLASSES, read_class_names, text_name
+from data.raw_files import MAX_CLASSES, clip_name, read_class_names, text_name
 from torchlight.system.command import Parser
 from torchlight.system.files import read_text
 from torchlight.system.text import nearest, printable, quote
@@ -28,7 +28,10 @@ DENSE_CLASSES = 1000  # class numbers up to here may have any gaps; beyond, one 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """label: clip name -> class number. part: clip name -> train or test. classes: names in label order."""
+    """label: clip name -> class number. part: clip name -> train or test. classes: names in label order.
+
+    A name without `#` labels all recordings of its file; that of one recording is `<file>#<recording>`.
+    """
 
     label: dict[str, int]
     part: dict[str, str]
@@ -53,11 +56,21 @@ class LabelTable:
         return {SPLIT: {part: np.flatnonzero(found == part) for part in PARTS}}
 
 
+def key_of(name: str, known: Container[str]) -> str | None:
+    """The entry of a clip in a table: its name, or that of its file; None if it has none.
+
+    >>> key_of("walk#2", {"walk"}), key_of("walk#2", {"walk", "walk#2"}), key_of("run", {"walk"})
+    ('walk', 'walk#2', None)
+    """
+    while name not in known:
+        name, mark, _ = name.rpartition("#")
+        if not mark:
+            return None
+    return name
+
+
 def arguments(parser: Parser) -> None:
     """Options of the label table."""
-    parser.option(
-        "skeleton", "layout", type=Path, metavar="YAML", help="the body: joints and bones (docs/custom_skeleton.md)"
-    )
     parser.option(
         "classes",
         type=Path,
@@ -104,7 +117,8 @@ def read_labels(raw: Path, files: Sequence[Path], args: argparse.Namespace) -> L
     name, count = Counter(row["name"] for row in rows).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{path}: expected each clip once, got {quote(name)} {count} times")
-    lost = sorted({row["name"] for row in rows} - {text_name(file.stem) for file in files})
+    known = {clip_name(file) for file in files}
+    lost = sorted(row["name"] for row in rows if key_of(row["name"], known) is None)
     if lost:
         raise ValueError(f"{path}: expected a file for each name, got none below {raw} for {len(lost)} ({_some(lost)})")
     classes = read_class_names(args.classes) if args.classes else _classes(path, [row["label"] for row in rows])
@@ -127,7 +141,7 @@ def _rows_of_folders(raw: Path, files: Sequence[Path]) -> list[dict[str, str]]:
             raise ValueError(
                 f"{file.parent}: expected a folder name in UTF-8 as class name, got other bytes; rename it"
             )
-    return [{"name": text_name(file.stem), "label": text_name(file.parent.name)} for file in inner]
+    return [{"name": clip_name(file), "label": text_name(file.parent.name)} for file in inner]
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,15 +1,18 @@
-"""Clips of your own skeleton -> clip store.
+"""Clips of your own -> clip store, from pose files of any program or arrays of your own skeleton.
 
-    python data/custom/prepare.py --raw clips --skeleton body.yaml --out data/custom/mine.clips
+    python data/custom/prepare.py --raw clips --skeleton kinect_v2_25 --out data/custom/mine.clips
 
-The raw folder has one file per clip: .npz with the array `keypoint` or .json with the list "skeletons", both of the
-shape (frames, joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a row per frame and the
-columns <joint>_x, <joint>_y (and <joint>_z). Labels are in labels.csv or are the names of the folders;
-docs/custom_skeleton.md has an example. Recipes: centered (the origin is the skeleton's center joint in the first
-frame), plain (coordinates unchanged).
+--skeleton is a body layout of graph/layouts.yaml, a module such as graph.coco, or a YAML file with joints and bones.
+The raw folder has pose files of any form in docs/poses.md: their joints are mapped to the skeleton, and missing joints
+are filled. Files of exactly these joints are taken as they are: .npz with the array `keypoint` or .json with the list
+"skeletons", both of the shape (frames, joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a
+row per frame and the columns <joint>_x, <joint>_y (and <joint>_z). Labels are in labels.csv or are the names of the
+folders; docs/custom_skeleton.md has an example. Recipes: centered (the origin is the skeleton's center joint in the
+first frame), plain (coordinates unchanged).
 """
 
-import csv
+import argparse
+import os
 import re
 import sys
 from argparse import Namespace
@@ -21,123 +24,154 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from data.cli import Benchmark, main, whole_number
-from data.clip import BadFile, Clip, coordinates, without_empty_tracks
+from data.clip import BadFile, Clip, LeftOut, without_empty_tracks
 from data.custom import labels
-from data.custom.labels import TABLE, LabelTable, read_labels
-from data.raw_files import bad_file, find_files, number_array, open_raw_table, read_raw_json, text_name
+from data.custom.labels import TABLE, LabelTable, key_of, read_labels
+from data.custom.own_files import MAX_JSON_BYTES, read_own
+from data.poses.read import is_recording, read_each
+from data.poses.recording import PoseFileError, Recording
+from data.raw_files import SUFFIXES, bad_file, clip_name, find_files
+from data.recipes import CUSTOM, Recipe, own_frames
 from data.store import RawSource
-from graph.skeleton import Skeleton
-from torchlight.system.arrays import open_archive
+from graph.layouts import find_layout, layouts
+from graph.skeleton import find_skeleton, skeleton_name
 from torchlight.system.command import Parser
+from torchlight.system.text import quote
 
-MAX_BYTES = 256 << 20  # of a .csv file and of the array in an .npz file
-MAX_JSON_BYTES = 32 << 20  # JSON takes twenty times its size in memory
 MAX_PERSONS = 100
-AXES = "xyz"
+RATE = 30.0  # frames per second of clips of a known body, as in the benchmarks
+TEXT = (".json", ".csv", ".trc", ".bvh")  # read as a whole
 
 
 def arguments(parser: Parser) -> None:
     """Options of custom skeletons."""
+    parser.option("skeleton", type=Path, metavar="NAME", help="the body: a layout, a module of graph/ or a YAML file")
     labels.arguments(parser)
     parser.option(
         "persons",
         type=whole_number(1, MAX_PERSONS),
         default=1,
         metavar="N",
-        help="persons of a clip, at most (%(default)s)",
+        help="persons of a clip, at most; of more, those that move most (%(default)s)",
     )
-    parser.option("channels", type=int, choices=(2, 3), default=3, help="coordinates of a joint (%(default)s)")
     parser.option(
-        "up", choices=("y", "-y", "z"), default="y", help="the axis that points up, for pictures (%(default)s)"
+        "channels",
+        type=int,
+        choices=(2, 3),
+        default=3,
+        help="numbers of a joint; the third one of a 2-D layout is the score (%(default)s)",
     )
+    parser.option("layout", metavar="NAME", help="the body layout of all pose files, instead of the one they state")
+    parser.option(
+        "frame-rate",
+        type=frame_rate,
+        metavar="FPS",
+        help=f"of the clips; recordings of another rate are resampled ({RATE:g} for a known body, else as recorded)",
+    )
+    parser.option(
+        "up", choices=("y", "-y", "z"), help="the axis that points up, for pictures (-y for a 2-D layout, else y)"
+    )
+
+
+def frame_rate(text: str) -> float:
+    """The type of an option that takes frames per second."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a number from 0.1 to 1000, got {quote(text)}")
+    return number
 
 
 def source(args: Namespace) -> RawSource:
-    """All .npz, .json and .csv files below --raw. Raises ValueError."""
+    """All pose files, and folders that are one recording, below --raw. Raises ValueError."""
     if args.skeleton is None:
-        raise ValueError("--skeleton: expected a YAML file, got none")
+        raise ValueError(f"--skeleton: expected a YAML file or a body layout, got none; known: {', '.join(layouts())}")
     if len(args.raw) != 1:
         raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
-    skeleton = Skeleton.from_yaml(args.skeleton)
-    pattern = f".*({'|'.join(map(re.escape, READERS))})"
-    files = [file for file in find_files(args.raw, pattern) if file.name != TABLE]
+    name = skeleton_name(str(args.skeleton))
+    skeleton = find_skeleton(name)
+    pattern = f"(?i:.*({'|'.join(map(re.escape, SUFFIXES))}))"
+    files = [file for file in find_files(args.raw, pattern, is_clip=is_recording) if file.name != TABLE]
     table = read_labels(args.raw[0], files, args)
-    facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": str(args.skeleton)}
+    facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": name}
     facts |= {"num_class": len(table.classes), "num_point": skeleton.num_joint, "num_person": args.persons}
-    facts |= {"channels": args.channels, "pad": "zero", "window": None, "up": args.up, "class_names": table.classes}
+    facts |= {"channels": args.channels, "pad": "zero", "window": None, "class_names": table.classes}
     facts |= {"joints": skeleton.joints, "labels": table.fingerprint}
-    read = partial(read_clip, skeleton, args.recipe == "centered", args.persons, args.channels, table.label)
-    return RawSource(files, read, partial(split, table), facts)
+    facts |= {} if args.layout is None else {"layout": find_layout(args.layout).name}
+    recipe = Recipe(skeleton, facts)
+    rate = args.frame_rate or (None if recipe.is_own else RATE)
+    facts |= {} if rate is None else {"rate": rate}
+    facts["up"] = args.up or ("-y" if recipe.body.is_flat and not recipe.is_own else "y")
+    return RawSource(files, partial(read_clips, recipe, table.label), partial(split, table), facts)
 
 
 def split(table: LabelTable, names: np.ndarray, _: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """The table's parts, sorted by name."""
-    return table.split([table.part[name] for name in names])
+    return table.split([table.part[key_of(name, table.part)] for name in names])
 
 
-def read_clip(
-    skeleton: Skeleton, centered: bool, persons: int, channels: int, label: dict[str, int], path: Path
-) -> list[Clip]:
-    """One file as a clip; raises BadFile."""
-    name = text_name(path.stem)
+def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip | LeftOut]:
+    """A file, or a folder that is one recording, as clips: one for each recording in it.
+
+    Raises:
+        BadFile: the file cannot be read, or none of its recordings can become a clip.
+    """
+    name, persons = clip_name(path), recipe.facts["num_person"]
+    is_folder = path.is_dir() and is_recording(path)
+    data = None if is_folder or recipe.layout else read_own(path, recipe.skeleton, recipe.facts["channels"])
+    if data is None:
+        return _read_poses(recipe, label, path)
     if name not in label:
         raise BadFile(f"not in {TABLE}")
-    data = READERS[path.suffix](path, skeleton, channels)
-    if data.ndim not in (3, 4):
-        raise BadFile(f"expected an array ([persons,] frames, joints, coordinates), got the shape {data.shape}")
-    data = data if data.ndim == 4 else data[None]
-    M, T, V, C = data.shape
-    if not 0 < M <= persons or T == 0 or (V, C) != (skeleton.num_joint, channels):
-        expected = f"(up to {persons} persons, frames, {skeleton.num_joint} joints, {channels} coordinates)"
+    if not 0 < len(data) <= persons or not data.shape[1]:
+        V, C = data.shape[2:]
+        expected = f"(up to {persons} persons, frames, {V} joints, {C} coordinates)"
         raise BadFile(f"expected an array {expected}, got {data.shape}")
-    data = coordinates(data)
-    if centered:
-        data = center_on(data, skeleton.center)
-    return [without_empty_tracks(Clip(name, label[name], data, tuple(range(M)) + (-1,) * (persons - M)))]
+    return [_clip(name, label[name], own_frames(recipe, data), persons)]
 
 
-def center_on(data: np.ndarray, joint: int) -> np.ndarray:
-    """Move the origin to `joint` of the first person in the first frame with it; joints that are all zero stay zero."""
-    seen = data.any(axis=-1, keepdims=True)
-    first = np.flatnonzero(seen[0, :, joint, 0])
-    return np.where(seen, data - data[0, first[0], joint], np.float32(0)) if len(first) else data
-
-
-def _read_npz(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
+def _read_poses(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip | LeftOut]:
+    name = clip_name(path)
+    if path.suffix.lower() in TEXT and path.is_file() and (size := os.path.getsize(path)) > MAX_JSON_BYTES:
+        raise BadFile(f"expected at most {MAX_JSON_BYTES} bytes, got {size}")
     try:
-        with open_archive(path) as archive:
-            if (size := archive.header("keypoint", "iuf").nbytes) > MAX_BYTES:
-                raise BadFile(f"expected at most {MAX_BYTES} bytes in the array keypoint, got {size}")
-            return archive.array("keypoint", "iuf")
-    except BadFile:
-        raise
+        found = read_each(path)
     except ValueError as error:
         raise bad_file(path, error) from error
+    made: list[Clip | LeftOut] = []
+    for part, recording in found:
+        whole = name if part in (path.stem, path.name) else f"{name}#{part}"
+        try:
+            made.append(_pose_clip(recipe, label, whole, recording))
+        except ValueError as error:
+            reason = str(bad_file(path, error))
+            if len(found) == 1:
+                raise BadFile(reason) from error
+            made.append(LeftOut(f"{path.name}#{part}", reason))
+    return made
 
 
-def _read_json(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
-    record = read_raw_json(path, MAX_JSON_BYTES)
-    if not isinstance(record, dict) or "skeletons" not in record:
-        raise BadFile('expected a JSON object with the key "skeletons"')
-    return number_array(record["skeletons"])
+def _pose_clip(recipe: Recipe, label: dict[str, int], name: str, recording: Recording | PoseFileError) -> Clip:
+    """A recording as a clip; raises ValueError."""
+    key = key_of(name, label)
+    if key is None:
+        raise BadFile(f"not in {TABLE}")
+    if isinstance(recording, PoseFileError):
+        raise recording
+    prepared, found = recipe.whole(recording)
+    clip = _clip(name, label[key], prepared.frames, recipe.facts["num_person"])
+    clip.guessed = tuple(found.facts.guessed)
+    return clip
 
 
-def _read_csv(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray:
-    try:
-        with open_raw_table(path, MAX_BYTES) as file:
-            rows = csv.reader(file)
-            header = [word.strip() for word in next(rows, [])]
-            columns = [header.index(f"{joint}_{axis}") for joint in skeleton.joints for axis in AXES[:channels]]
-            values = np.fromiter((float(row[i]) for row in rows if row for i in columns), np.float64)
-    except BadFile:
-        raise
-    except (ValueError, IndexError, csv.Error) as error:
-        raise BadFile(f"expected a row per frame and the columns <joint>_x, <joint>_y ...: {error}") from error
-    return values.reshape(-1, skeleton.num_joint, channels)
+def _clip(name: str, label: int, tracks: np.ndarray, persons: int) -> Clip:
+    slots = tuple(range(len(tracks))) + (-1,) * (persons - len(tracks))
+    return without_empty_tracks(Clip(name, label, tracks, slots))
 
 
-READERS = {".npz": _read_npz, ".json": _read_json, ".csv": _read_csv}
-BENCHMARK = Benchmark("custom", ("centered", "plain"), source, arguments)
+BENCHMARK = Benchmark("custom", CUSTOM, source, arguments)
 
 if __name__ == "__main__":
     sys.exit(main(BENCHMARK, __doc__))

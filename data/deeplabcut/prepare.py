@@ -37,6 +37,8 @@ MAX_COPIES = 1000
 
 def arguments(parser: Parser) -> None:
     """Options of DeepLabCut."""
+    help = "the body: joints and bones (docs/custom_skeleton.md)"
+    parser.option("skeleton", "layout", type=Path, metavar="YAML", help=help)
     labels.arguments(parser)
     parser.option(
         "image-size", type=whole_number(1, MAX_PIXELS), nargs=2, metavar=("W", "H"), help="pixels of the video"

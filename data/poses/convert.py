@@ -229,12 +229,12 @@ def _mirror(
     return points, None if score is None else score[:, :, order]
 
 
-def rate_of(facts: Facts, rate: float | None = None) -> float:
-    """Frames per second of a recording: given, in the file, or assumed (which `facts.guessed` then states)."""
+def rate_of(facts: Facts, rate: float | None = None, assumed: float | None = None) -> float:
+    """Frames per second of a recording: given, in the file, or `assumed` (which `facts.guessed` then states)."""
     found = rate or facts.rate
     if found is None:
-        found = ASSUMED_RATE
-        text = f"the file has no frame rate: {ASSUMED_RATE:g} frames per second are assumed"
+        found = assumed or ASSUMED_RATE
+        text = f"the file has no frame rate: {found:g} frames per second are assumed"
         if text not in facts.guessed:
             facts.guessed.append(text)
     return found

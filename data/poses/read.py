@@ -14,6 +14,8 @@ from data.poses.recording import Detections, PoseFileError, Recording
 from data.poses.tracking import track
 from torchlight.system.files import open_regular, read_json
 
+# what a reader raises for a damaged file
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 JSON_LIMIT = 512 * 2**20
 JOBLIB = (
@@ -32,17 +34,42 @@ def read(path: str | Path) -> list[tuple[str, Recording]]:
     Raises:
         ValueError: the file cannot be read, is of no known form, or contains no person. The message names the file.
     """
+    found = []
+    for name, recording in read_each(path):
+        if isinstance(recording, PoseFileError):
+            raise recording
+        found.append((name, recording))
+    return found
+
+
+def read_each(path: str | Path) -> list[tuple[str, Recording | PoseFileError]]:
+    """As `read`, but a recording that cannot be used is the error that says why.
+
+    Raises:
+        ValueError: the file cannot be read, or is of no known form.
+    """
     path = Path(path)
     reader = recognize(path)
     try:
         found = reader(path)
-        found = found if isinstance(found, list) else [(path.stem, found)]
-        return [(name, finish(recording)) for name, recording in found]
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        known = isinstance(error, PoseFileError)
-        origin = "" if reason.startswith(str(path)) else f"{path}: {'' if known else 'damaged or of another form: '}"
-        raise PoseFileError(origin + " ".join(reason.split())) from error
+    except DAMAGE as error:
+        raise _error(path, error) from error
+    return [_finished(path, *item) for item in (found if isinstance(found, list) else [(path.stem, found)])]
+
+
+def _finished(path: Path, name: str, found: Recording | Detections) -> tuple[str, Recording | PoseFileError]:
+    try:
+        return name, finish(found)
+    except DAMAGE as error:
+        return name, _error(path, error)
+
+
+def _error(path: Path, error: Exception) -> PoseFileError:
+    """An error of a reader as one line that names the file."""
+    reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    known = isinstance(error, PoseFileError)
+    origin = "" if reason.startswith(str(path)) else f"{path}: {'' if known else 'damaged or of another form: '}"
+    return PoseFileError(origin + " ".join(reason.split()))
 
 
 def finish(found: Recording | Detections) -> Recording:
@@ -105,7 +132,7 @@ def is_recording(folder: Path) -> bool:
     """Whether a folder as a whole is one recording."""
     try:
         return bool(_recognize_folder(folder))
-    except ValueError:
+    except (OSError, ValueError):
         return False
 
 

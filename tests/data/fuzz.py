@@ -23,6 +23,7 @@ from data.custom.labels import LabelTable
 from data.demo.make import make
 from data.kinetics.poses import JOINTS
 from data.ntu.benchmark import read_clip as read_ntu
+from data.recipes import Recipe
 from graph.skeleton import Skeleton
 from tests.damage import damage
 
@@ -91,8 +92,9 @@ def formats(folder: Path) -> list[Format]:
     table = LabelTable({"clip": 1}, {"clip": "train"}, ["a", "b"])
     poses = rng.normal(size=(9, 3, 3)).round(4)
     own = importlib.import_module("data.custom.prepare")
-    read_own = partial(own.read_clip, skeleton, True, 2, 3, table.label)
     facts = {"num_point": 3, "channels": 3, "num_class": 2, "num_person": 2}
+    recipe = Recipe(skeleton, facts | {"recipe": "centered"})
+    read_own = partial(own.read_clips, recipe, table.label)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, keypoint=poses)
     found.append(("clip.npz", buffer.getvalue(), read_own, facts))

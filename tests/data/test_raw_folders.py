@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.custom.prepare import MAX_BYTES
+from data.custom.own_files import MAX_BYTES
 from data.demo.make import make
 from data.raw_files import find_files, read_class_names
 from feeders.clip_store import ClipStore

@@ -88,7 +88,7 @@ def test_an_index_that_does_not_fit_is_refused(store, changes, message):
         ({"class_names": ["a", "b", "c", 4]}, "class_names: expected a list of names"),
         ({"class_names": ["a", "b", "c", "\ud800"]}, "class_names: expected a list of names"),
         ({"class_names": {}}, "class_names: expected a list of names, got {}"),
-        ({"skeleton": 5}, "skeleton: expected a module of graph/ or a YAML file, got 5"),
+        ({"skeleton": 5}, "skeleton: expected a module of graph/, a body layout or a YAML file, got 5"),
         ({"num_point": 24}, "num_point: expected 25, as in the arrays, got 24"),
         ({"channels": 2}, "channels: expected 3"),
         ({"num_person": 1}, "num_person: expected 2"),

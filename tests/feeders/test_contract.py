@@ -122,7 +122,10 @@ def test_moved_clips_give_the_same_batch(make):
         ({"repeat": 0}, "repeat: expected an integer from 1 to 1000000, got 0"),
         ({"window_size": -1}, "window_size: expected an integer from [01] to 100000, got -1"),
         ({"skeleton": "graph.hand"}, "expected clips of 21 joints as in the skeleton hand, got"),
-        ({"skeleton": "graph.ntu"}, "skeleton: expected a module of graph/ or a YAML file, got 'graph.ntu'"),
+        (
+            {"skeleton": "graph.ntu"},
+            "skeleton: expected a module of graph/, a body layout or .*, got 'graph.ntu'",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(make, args, text):

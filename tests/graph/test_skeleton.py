@@ -182,6 +182,7 @@ def test_a_skeleton_is_found_by_its_module_or_its_file(write):
 )
 def test_an_unknown_skeleton_is_refused_with_the_known_ones(name):
     with pytest.raises(
-        ValueError, match="skeleton: expected a module of graph/ or a YAML file, got .*(did you mean|known:) graph"
+        ValueError,
+        match="skeleton: expected a module of graph/, a body layout or .* file, got .*(did you mean|known:) graph",
     ):
         find_skeleton(name)

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from data.poses.convert import fill, rate_of, resample, to_body
+from data.poses.convert import rate_of, to_body
+from data.poses.parts import complete, part_of
 from data.poses.read import read
 from data.poses.recording import Facts, PoseFileError, Recording
 from data.recipes import Prepared, Recipe
@@ -81,6 +82,7 @@ def clips_of_file(path: Path, recipe: Recipe, settings: Settings, pad: int | Non
         if found is not None:
             rate = recipe.rate or rate_of(Facts(""))
             return [Clip(name_of(path, p.name), "", 0.0, p.frames.shape[1] / rate, p) for p in found]
+    settings = replace(settings, layout=settings.layout or recipe.layout)
     clips = []
     for name, recording in read(path):
         try:
@@ -135,23 +137,20 @@ def clips_of_recording(
     """
     if settings.image_size is not None and recording.facts.image_size is None:
         recording = replace(recording, facts=replace(recording.facts, image_size=settings.image_size))
-    found = to_body(recording, recipe.body, settings.layout, settings.mirror)
-    rate = rate_of(found.facts, settings.rate)
+    found, seen, rate = complete(recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror)
     window = settings.window
     if window == 0:
         window = typical_window(recipe)
     each = settings.persons == "each" or (settings.persons == "auto" and window is not None)
-    seen = ~np.isnan(found.points).any(-1)  # (M, T, V)
-    points = fill(found.points.copy(), found.score, rate, recipe.skeleton, recipe.body.is_flat)
-    complete = replace(found, points=points)
     clips, refused = [], []
     for begin, end in windows(len(recording.frames), rate, window, settings.stride):
-        chosen = [[m] for m in range(len(points))] if each else [list(range(len(points)))]
+        everyone = list(range(len(found.points)))
+        chosen = [[m] for m in everyone] if each else [everyone]
         for persons in chosen:
             visible = seen[persons, begin:end].any(-1)
             if not visible.any() or (each and window is not None and visible.mean() < LEAST_SEEN):
                 continue
-            part = part_of(complete, persons, begin, end, recipe.rate, rate)
+            part = part_of(found, persons, begin, end, recipe.rate, rate)
             try:
                 prepared = recipe.prepare(part)
             except PoseFileError as error:
@@ -191,29 +190,14 @@ def windows(T: int, rate: float, window: float | None, stride: float | None) -> 
     yield from ((begin, begin + length) for begin in begins if begin + length <= T)
 
 
-def part_of(
-    recording: Recording, persons: list[int], begin: int, end: int, target: float | None, rate: float
-) -> Recording:
-    """Some persons in some frames, at the frame rate of the training. Frames without any of them are left out."""
-    points = recording.points[persons, begin:end]
-    score = None if recording.score is None else recording.score[persons, begin:end]
-    if len(persons) == 1:
-        shown = ~np.isnan(points[0]).all((1, 2))
-        points, score = points[:, shown], None if score is None else score[:, shown]
-    if target is not None:
-        points = resample(points, rate, target)
-        score = None if score is None else resample(score, rate, target)
-    tracks = tuple(recording.tracks[m] for m in persons)
-    return Recording(points, score, tracks, np.arange(points.shape[1]), recording.facts)
-
-
 def shown_recording(source: str | Path | np.ndarray | Recording, recipe: Recipe, settings: Settings) -> Recording:
     """The first recording of a source with the joints of the body, for a picture; raises PoseFileError."""
     if isinstance(source, str | Path):
         path, _, name = str(source).partition("#")
         found = dict(read(path))
+        settings = replace(settings, layout=settings.layout or recipe.layout)
         source = found[name] if name in found else next(iter(found.values()))
     elif isinstance(source, np.ndarray):
         source = recording_of_array(source, recipe, settings)
     found = to_body(source, recipe.body, settings.layout, settings.mirror)
-    return replace(found, facts=replace(found.facts, rate=rate_of(found.facts, settings.rate)))
+    return replace(found, facts=replace(found.facts, rate=rate_of(found.facts, settings.rate, recipe.rate)))

@@ -172,7 +172,15 @@ def check_facts(facts: Any, path: Path) -> dict[str, Any]:
         isinstance(lengths, list) and len(lengths) == 3 and all(isinstance(x, float) and 0 < x < 1e7 for x in lengths)
     ):
         raise ValueError(f"{origin}: lengths: expected three numbers of frames, got {quote(lengths)}")
-    for key, kind in {"recipe": str, "benchmark": str, "pad": str, "window": int, "persons_in": int}.items():
+    for key, kind in {
+        "recipe": str,
+        "layout": str,
+        "benchmark": str,
+        "pad": str,
+        "window": int,
+        "persons_in": int,
+        "rate": float,
+    }.items():
         if facts.get(key) is not None and type(facts[key]) is not kind:
             raise ValueError(f"{origin}: {key}: expected {kind.__name__}, got {quote(facts[key])}")
     return facts

@@ -1,0 +1,48 @@
+"""The steps from a recording to the frames that a recipe takes, the same for training clips and for prediction."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from data.poses.convert import Body, fill, rate_of, resample, to_body
+from data.poses.recording import Recording
+
+
+def complete(
+    recording: Recording,
+    body: Body,
+    target: float | None,
+    layout: str | None = None,
+    rate: float | None = None,
+    mirror: bool = False,
+) -> tuple[Recording, np.ndarray, float]:
+    """The recording as a body whose missing joints are filled, which joints were seen (M, T, V), and its frame rate.
+
+    target: frames per second of the clips, which a recording without a frame rate is assumed to have. layout, rate:
+    override those of the recording. mirror: see `data.poses.convert.to_body`.
+
+    Raises:
+        PoseFileError: no map leads from the layout of the recording to the body.
+    """
+    found = to_body(recording, body, layout, mirror)
+    rate = rate_of(found.facts, rate, target)
+    seen = ~np.isnan(found.points).any(-1)
+    points = fill(found.points.copy(), found.score, rate, body.skeleton, body.is_flat)
+    return replace(found, points=points), seen, rate
+
+
+def part_of(
+    recording: Recording, persons: Sequence[int], begin: int, end: int, target: float | None, rate: float
+) -> Recording:
+    """Some persons in some frames, at the frame rate of the training. Frames without any of them are left out."""
+    points = recording.points[persons, begin:end]
+    score = None if recording.score is None else recording.score[persons, begin:end]
+    if len(persons) == 1:
+        shown = ~np.isnan(points[0]).all((1, 2))
+        points, score = points[:, shown], None if score is None else score[:, shown]
+    if target is not None:
+        points = resample(points, rate, target)
+        score = None if score is None else resample(score, rate, target)
+    tracks = tuple(recording.tracks[m] for m in persons)
+    return Recording(points, score, tracks, np.arange(points.shape[1]), recording.facts)
