@@ -34,9 +34,9 @@ class Feeder(BatchFeeder):
     def __post_init__(self):
         super().__post_init__()
         check_interval(self.p_interval)
-        if self.skeleton is coco.SKELETON:
+        if self.skeleton == coco.SKELETON:
             self.bone_parents = coco.BONE_PARENTS_TSGCNEXT
-        if self.random_rot and (self.channels != 3 or self.skeleton is coco.SKELETON):
+        if self.random_rot and (self.channels != 3 or self.skeleton == coco.SKELETON):
             raise ValueError("random_rot: expected clips with x, y and z, got clips without depth")
         empty = self.name[(self.clips.valid == 0).numpy()]
         if len(empty):

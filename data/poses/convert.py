@@ -176,7 +176,7 @@ def _without_depth(points: np.ndarray, facts: Facts) -> np.ndarray:
     if facts.units == "share" and facts.image_size:
         x, y = x * facts.image_size[0], y * facts.image_size[1]
     facts.axes, facts.units = "kinect", "unknown"
-    facts.guessed.append("the poses have no depth (z = 0), but the network was trained on 3-D poses; accuracy is low")
+    facts.guessed.append("the poses have no depth (z = 0); networks of 3-D poses recognize them with low accuracy")
     return np.stack([-x, -y, np.where(np.isnan(x), np.nan, 0)], -1)
 
 

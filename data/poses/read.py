@@ -209,7 +209,7 @@ def read_json_form(path: Path, content: Any) -> Any:
     if isinstance(first, dict) and all(isinstance(item, dict) for item in content):
         if "instances" in first or "keypoint_scores" in first:
             return image_files.read_mmpose(path, content)
-        if {"pose_landmarks", "landmarks"} & first.keys():
+        if {"pose_landmarks", "pose_world_landmarks", "landmarks"} & first.keys():
             return sensor_files.read_mediapipe(path, content)
         if "keypoints" in first:
             return image_files.read_coco_results(path, content)

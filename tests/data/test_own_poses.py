@@ -1,0 +1,194 @@
+"""Pose files of other programs become clips of a body layout or of a skeleton of one's own."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from data.custom import prepare
+from data.raw_files import clip_name, file_state, find_files
+from feeders.clip_store import ClipStore
+from graph.custom import Graph
+from graph.skeleton import find_skeleton, skeleton_name
+from tests.data import pose_files
+from tests.data.pose_files import FRAMES, people
+
+
+@pytest.fixture
+def make(tmp_path, cli):
+    """(options) -> the store of `tmp_path/raw`."""
+
+    def run(skeleton, *options) -> ClipStore:
+        out = tmp_path / "s.clips"
+        arguments = ("--raw", tmp_path / "raw", "--skeleton", skeleton, "--out", out, "--overwrite", *options)
+        assert cli("custom", *arguments) == 0
+        return ClipStore(out)
+
+    return run
+
+
+def write_classes(raw, form: str, suffix: str = "") -> None:
+    """Two clips of each of two classes, in folders."""
+    for i, name in enumerate(("run/a", "run/b", "eat/c", "eat/d")):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        pose_files.FORMS[form](raw / (name + suffix), *([] if form == "pyskl" else [i]))
+
+
+def clip(store: ClipStore, name: str) -> np.ndarray:
+    """(M, T, V, C)"""
+    return store.clip(store.name.tolist().index(name)).transpose(3, 1, 2, 0)
+
+
+def left_out(tmp_path) -> dict[str, str]:
+    report = json.loads((tmp_path / "s.clips.report.json").read_text())["left out"]
+    return {entry["file"]: entry["reason"] for entry in report}
+
+
+@pytest.mark.parametrize("form", pose_files.FORMS)
+@pytest.mark.parametrize("skeleton", ["kinect_v2_25", "coco_17"])
+def test_every_form_becomes_clips_that_pass_the_checks(form, skeleton, tmp_path, make):
+    write_classes(tmp_path / "raw", form)
+    store = make(skeleton, "--recipe", "plain", "--check")
+    names = [f"{name}#{part}" for name in "abcd" for part in ("one", "two")] if form == "pyskl" else list("abcd")
+    assert store.name.tolist() == names and store.manifest["class_names"] == ["eat", "run"]
+    assert store.manifest["skeleton"] == {"kinect_v2_25": "graph.ntu_rgb_d", "coco_17": "graph.coco"}[skeleton]
+    assert store.manifest["rate"] == 30 and store.manifest["up"] == ("y" if skeleton == "kinect_v2_25" else "-y")
+    assert set(store.length) == {27 if form == "mediapipe" else FRAMES} and store.frames.shape[1:] in ((25, 3), (17, 3))
+
+
+def test_the_person_who_moves_most_takes_the_only_slot_and_the_score_is_the_third_channel(tmp_path, make):
+    write_classes(tmp_path / "raw", "coco")
+    found = clip(make("coco_17", "--recipe", "plain"), "b")
+    assert np.allclose(found[0, ..., :2], people(17, 1)[1], atol=1e-3) and (found[..., 2] == 0.5).all()
+    centered = clip(make("coco_17"), "b")
+    assert np.allclose(centered[..., :2], found[..., :2] - found[0, 0, 0, :2], atol=1e-3)
+    assert np.array_equal(centered[..., 2], found[..., 2])
+    both = clip(make("coco_17", "--persons", 2, "--channels", 2, "--recipe", "plain"), "b")
+    assert both.shape == (2, FRAMES, 17, 2)
+    assert np.allclose(sorted(both[:, 0, 0, 0]), sorted(people(17, 1)[:, 0, 0, 0]), atol=1e-3)
+
+
+def test_a_short_gap_of_a_joint_is_interpolated(tmp_path, make):
+    write_classes(tmp_path / "raw", "table")
+    found, whole = clip(make("coco_17", "--recipe", "plain"), "a")[0], people(17, 0)[1]
+    assert np.allclose(found[5, 1, :2], (whole[4, 1] + whole[6, 1]) / 2, atol=1e-3)
+    assert np.allclose(np.delete(found[..., :2], 5, 0), np.delete(whole, 5, 0), atol=1e-3)
+
+
+def test_recordings_are_resampled_to_the_frame_rate_and_arrays_of_the_body_are_not(tmp_path, make):
+    write_classes(tmp_path / "raw", "mediapipe")
+    np.savez(tmp_path / "raw/eat/own.npz", keypoint=people(25, 3, 3), rate=np.array(15.0))
+    store = make("ntu", "--persons", 2, "--recipe", "plain")
+    assert store.length[store.name == "a"] == 2 * FRAMES - 1
+    assert np.array_equal(clip(store, "own"), people(25, 3, 3))
+    assert set(make("ntu", "--persons", 2, "--frame-rate", 7.5).length) == {FRAMES, (FRAMES + 1) // 2}
+
+
+def test_recordings_of_one_file_are_named_labeled_and_left_out_one_by_one(tmp_path, make):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in "xyz":
+        pose_files.pyskl(raw / name)
+    rows = "x,walk,train\ny#one,sit,test\nz,walk,test\nz#one,sit,test\n"
+    (raw / "labels.csv").write_text(f"name,label,split\n{rows}")
+    store = make("coco")
+    assert store.name.tolist() == ["x#one", "x#two", "y#one", "z#one", "z#two"]
+    assert [store.manifest["class_names"][i] for i in store.label] == ["walk", "walk", "sit", "sit", "walk"]
+    assert store.name[store.part("own", "train")].tolist() == ["x#one", "x#two"]
+    reasons = left_out(tmp_path)
+    assert reasons["y.pkl#two"] == "not in labels.csv" and "at least one person, got none" in reasons["x.pkl#nobody"]
+    assert reasons.keys() == {"x.pkl#nobody", "y.pkl#two", "y.pkl#nobody", "z.pkl#nobody"}
+
+
+def test_what_was_assumed_is_counted_once_at_the_end(tmp_path, make, capsys):
+    write_classes(tmp_path / "raw", "coco")
+    pose_files.mediapipe(tmp_path / "raw/eat/m")
+    store = make("kinect_v2_25")
+    guessed = store.manifest["source"]["guessed"]
+    assert guessed["layout coco_17, from the number of joints"] == 4
+    assert max(guessed.values()) == 4 and sum("depth" in text for text in guessed) == 1
+    out = capsys.readouterr().out
+    assert out.count("assumed for 4 clips: layout coco_17") == 1 and out.count("assumed for 1 clip: ") >= 1
+
+
+def test_what_cannot_become_a_clip_is_in_the_report(tmp_path, make):
+    raw = tmp_path / "raw"
+    write_classes(raw, "mediapipe")
+    (raw / "run/empty.json").write_text(json.dumps([{"image_id": 0, "keypoints": [0] * 51}]))
+    (raw / "run/frames").mkdir()
+    (raw / "run/frames/0.json").write_text('{"people": []}')
+    (raw / "run/other.csv").write_text("snout_x,snout_y\n1,2\n2,3\n")
+    np.savez(raw / "run/nobody.npz", keypoint=np.full((4, 33, 3), np.nan))
+    pose_files.coco_results(raw / "run/flat")
+    np.savez(raw / "run/crowd.npz", keypoint=people(33, 0, 3))
+    make("mediapipe_pose_33")
+    reasons = left_out(tmp_path)
+    assert reasons["flat.json"].startswith("layout: expected no other layout as source of a map to mediapipe_pose_33")
+    assert reasons["other.csv"].startswith("expected a layout with a map to mediapipe_pose_33, got the joints snout")
+    assert reasons["nobody.npz"] == "expected at least one person, got none in 4 frames"
+    assert "expected an array (up to 1 persons" in reasons["crowd.npz"]
+    assert all("expected" in reason and str(tmp_path) not in reason for reason in reasons.values())
+    assert reasons.keys() == {"empty.json", "frames", "other.csv", "nobody.npz", "flat.json", "crowd.npz"}
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ((), "--skeleton: expected a YAML file or a body layout, got none; known: kinect_v1_20"),
+        (("--skeleton", "kinect_v2_52"), "got 'kinect_v2_52'; did you mean kinect_v2_25?"),
+        (("--skeleton", "graph.coc"), "got 'graph.coc'; did you mean graph.coco?"),
+        (("--skeleton", "coco_17", "--layout", "openpose_81"), "got 'openpose_81'; did you mean openpose_18?"),
+        (("--skeleton", "coco_17", "--frame-rate", "nan"), "expected a number from 0.1 to 1000, got 'nan'"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_is_near(options, reason, tmp_path, cli, capsys):
+    write_classes(tmp_path / "raw", "coco")
+    assert cli("custom", "--raw", tmp_path / "raw", "--out", tmp_path / "s.clips", *options) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1
+
+
+def test_a_body_is_found_by_its_layout_an_alias_or_its_module():
+    assert skeleton_name("mediapipe") == "mediapipe_pose_33" and skeleton_name("ucla") == "graph.ucla"
+    assert skeleton_name("graph.hand") == "graph.hand" and skeleton_name("no/such.yaml") == "no/such.yaml"
+    assert find_skeleton("mediapipe_pose_33").num_joint == Graph("mediapipe_pose_33").num_node == 33
+
+
+def test_a_table_of_a_skeleton_of_ones_own_with_gaps_is_completed(tmp_path, make):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (tmp_path / "rat.yaml").write_text("joints: [nose, hip, tail]\nbones: [[nose, hip], [tail, hip]]\n")
+    parts = ["nose", "tail", "hip"]
+    heads = [["scorer", *["net"] * 9], ["bodyparts", *np.repeat(parts, 3)], ["coords", *["x", "y", "likelihood"] * 3]]
+    for name in "ab":
+        rows = [
+            [t, *[v for part in range(3) for v in (10 * part + t, t, 0.1 if (t, part) == (2, 1) else 1)]]
+            for t in range(6)
+        ]
+        (raw / f"{name}.csv").write_text("\n".join(",".join(map(str, row)) for row in [*heads, *rows]))
+    (raw / "labels.csv").write_text("name,label,split\na,0,train\nb,1,test\n")
+    found = clip(make(tmp_path / "rat.yaml", "--channels", 2, "--recipe", "plain"), "a")[0]
+    assert np.array_equal(found[..., 0], np.arange(6)[:, None] + [0, 20, 10])
+    assert "rate" not in ClipStore(tmp_path / "s.clips").manifest
+
+
+def test_folders_that_are_one_recording_are_clips_and_their_files_are_watched(tmp_path):
+    folder = pose_files.openpose(tmp_path / "run" / "take.01")
+    pose_files.openpose(tmp_path / "run" / "take.02")
+    (tmp_path / "run" / "x.json").write_text("{}")
+    files = find_files([tmp_path], r".*\.json", is_clip=prepare.is_recording)
+    assert [clip_name(file) for file in files] == ["take.01", "take.02", "x"]
+    before, inner = file_state(folder), sorted(folder.iterdir())[0]
+    os.utime(inner, ns=(1, 1))
+    assert file_state(folder) != before
+
+
+def test_the_reader_of_clips_can_be_sent_to_worker_processes(tmp_path):
+    from data.recipes import Recipe
+
+    path = pose_files.coco_results(tmp_path / "a")
+    recipe = Recipe(find_skeleton("graph.coco"), {"recipe": "plain", "num_person": 1, "channels": 3})
+    read = pickle.loads(pickle.dumps(prepare.partial(prepare.read_clips, recipe, {"a": 0})))
+    assert read(path)[0].tracks.shape == (1, FRAMES, 17, 3)
