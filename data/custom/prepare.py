@@ -122,7 +122,8 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
     is_folder = path.is_dir() and is_recording(path)
     data = None if is_folder or recipe.layout else read_own(path, recipe.skeleton, recipe.facts["channels"])
     if data is None:
-        return _read_poses(recipe, label, path)
+        with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers; the clip is checked
+            return _read_poses(recipe, label, path)
     if name not in label:
         raise BadFile(f"not in {TABLE}")
     if not 0 < len(data) <= persons or not data.shape[1]:
