@@ -178,6 +178,8 @@ def test_folders_that_are_one_recording_are_clips_and_their_files_are_watched(tm
     folder = pose_files.openpose(tmp_path / "run" / "take.01")
     pose_files.openpose(tmp_path / "run" / "take.02")
     (tmp_path / "run" / "x.json").write_text("{}")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").touch()
     files = find_files([tmp_path], r".*\.json", is_clip=prepare.is_recording)
     assert [clip_name(file) for file in files] == ["take.01", "take.02", "x"]
     before, inner = file_state(folder), sorted(folder.iterdir())[0]
