@@ -144,9 +144,7 @@ def _recognize_folder(path: Path) -> Reader:
         content = read_json(first, JSON_LIMIT)
         if isinstance(content, dict) and "people" in content:
             return image_files.read_openpose
-    if kinds == {".txt"} and all(
-        image_files.last_number(file.name) is not None for file in files
-    ):  # frame numbers, no notes
+    if kinds == {".txt"} and all(image_files.last_number(file.name) is not None for file in path.glob("*.txt")):
         return image_files.read_yolo_labels
     raise PoseFileError(
         f"{path}: expected a folder of OpenPose JSON files or of YOLO-pose label files, got {len(files)} other files"
