@@ -279,8 +279,8 @@ def skeleton_name(name: str) -> str:
         layout = find_layout(name)
     except ValueError:
         return name
-    modules = {find_layout(find_skeleton(body).name).name: body for body in _bodies() if body != "graph.custom"}
-    return modules.get(layout.name, layout.name)
+    bodies = {find_skeleton(body).name: body for body in _bodies() if body != "graph.custom"}
+    return next((bodies[word] for word in (layout.name, *layout.aliases) if word in bodies), layout.name)
 
 
 class BodyGraph:
