@@ -200,7 +200,8 @@ def report(found: list[Labeled], config: Config) -> None:
 
 
 def check_output(config: Config, settings: Settings, live: bool) -> None:
-    """Refuse files that cannot be written before anything is computed."""
+    """Refuse files that cannot be written, and options without effect, before anything is computed."""
+    check_effect(config, settings, live)
     for key in ("output", "save_picture"):
         path = getattr(config, key)
         if path and not Path(path).parent.is_dir():
@@ -219,6 +220,23 @@ def check_output(config: Config, settings: Settings, live: bool) -> None:
         output.check_suffix(config.save_picture, [".gif"])
     if config.truth and settings.window is None:
         raise ConfigError(["truth: expected --window SECONDS beside it, got none; whole clips have no segments"])
+
+
+def check_effect(config: Config, settings: Settings, live: bool) -> None:
+    """Raise ConfigError for options of segments where there are none."""
+    given = {key for key, origin in config.origins.items() if origin == COMMAND_LINE}
+    if live:
+        wrong, reason = (
+            given & {"switch_cost", "shortest"},
+            "a recording, got a live source, whose labels are not segments",
+        )
+    elif settings.window is None:
+        wrong = given & {"threshold", "switch_cost", "shortest", "background"}
+        reason = "--window SECONDS beside it, got none; whole clips have no segments"
+    else:
+        return
+    if wrong:
+        raise ConfigError([f"{key}: expected {reason}" for key in sorted(wrong)])
 
 
 def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings: Settings) -> None:

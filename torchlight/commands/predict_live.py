@@ -51,7 +51,7 @@ def predict_live(
         ValueError: the source cannot be opened, a package is missing, or the poses do not fit the network.
         OSError: a camera stopped.
     """
-    hysteresis = {"on": config.threshold, "off": RELEASE * config.threshold, "shortest": config.shortest}
+    hysteresis = {"on": config.threshold, "off": RELEASE * config.threshold}
     options = {"hysteresis": hysteresis | {"background": background}, "top_k": config.top_k}
     with ExitStack() as stack:
         moments, facts, camera = open_source(config, recognizer, stack)

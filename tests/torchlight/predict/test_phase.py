@@ -109,6 +109,8 @@ def test_weights_and_a_source_are_needed(main, weights, long, missing):
     ("words", "message"),
     [
         (["--output", "x.xyz"], "x.xyz: expected a file name with .csv, .jsonl, got .xyz"),
+        (["--threshold", "0.7"], "threshold: expected --window SECONDS beside it"),
+        (["--source", "-", "--shortest", "1"], "shortest: expected a recording, got a live source"),
         (["--output", "x"], "got no suffix"),
         (["--output", "x.srt"], "expected a file name with .csv, .jsonl, got .srt"),
         (["--output", "x.png", "--window", "1"], ".csv, .jsonl, .srt, .tsv, .txt, .vtt"),
