@@ -153,7 +153,11 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
             reason = "; ".join(error.problems)
             raise ConfigError([f"{reason}; needed because the checkpoint holds no facts about its clips"]) from error
         return found | {key: config.model_args[key] for key in ("num_class",) if key in config.model_args}
-    return clip_facts(clips, clips)
+    try:
+        train = build.build_feeder(config, feeder, "train")
+    except ConfigError:  # only the test part is there: the lengths of training clips are not known
+        return {key: value for key, value in clip_facts(clips, clips).items() if key != "lengths"}
+    return clip_facts(train, clips)
 
 
 def check_facts(facts: Any, path: Path) -> dict[str, Any]:
