@@ -8,6 +8,7 @@ import pytest
 from benchmarks import long_recordings, pages, prediction, prediction_results_page
 from benchmarks.long_recordings import RATE, Windows, curves, join, noise_of
 from benchmarks.prediction_results_page import make_page
+from data.poses.recording import Facts, Recording
 from tests.data.conftest import cli  # noqa: F401
 from tests.torchlight.predict.conftest import save_stream, ucla_raw  # noqa: F401
 from torchlight.predict import Recognizer
@@ -119,3 +120,16 @@ def test_padded_windows_hold_zeros_up_to_the_whole_window(network, monkeypatch):
         assert found.shape == (90, 10) and np.isfinite(found).all()
         for clip in seen.pop():
             assert clip.prepared.frames.shape[1] == length and clip.prepared.frames[0].any((1, 2)).sum() == observed
+
+
+def test_the_path_of_a_body_is_removed_and_restored_from_a_picture():
+    pose = DRAW.normal(size=(20, 3)) * 0.3
+    path = np.stack([np.linspace(-0.5, 0.5, 60), np.zeros(60), np.full(60, 3.0)], 1)
+    facts = Facts("benchmark", prediction.BODY, axes="kinect", units="m", rate=RATE)
+    x = (pose + path[:, None]).astype(np.float32)
+    recording = Recording(x[None], None, ("1",), np.arange(60), facts)
+    assert np.ptp(prediction.root_relative(recording).points, axis=1).max() < 1e-5
+    moved = -prediction.restored_path(recording).points[0, :, 0]  # x to the left, y up
+    assert moved.shape == (60, 3) and np.ptp(moved[:, 0]) == pytest.approx(1, abs=0.15) and np.ptp(moved[:, 1]) < 0.1
+    flat = prediction.without_depth(recording)
+    assert np.array_equal(flat.points, -x[None, ..., :2]) and flat.facts.axes == "image" and facts.axes == "kinect"
