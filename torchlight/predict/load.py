@@ -153,8 +153,9 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
             reason = "; ".join(error.problems)
             raise ConfigError([f"{reason}; needed because the checkpoint holds no facts about its clips"]) from error
         return found | {key: config.model_args[key] for key in ("num_class",) if key in config.model_args}
+    arguments = config.train_feeder_args or config.test_feeder_args  # a checkpoint's configuration has the latter only
     try:
-        train = build.build_feeder(config, feeder, "train")
+        train = build.build_feeder(replace(config, train_feeder_args=arguments), feeder, "train")
     except ConfigError:  # only the test part is there: the lengths of training clips are not known
         return {key: value for key, value in clip_facts(clips, clips).items() if key != "lengths"}
     return clip_facts(train, clips)

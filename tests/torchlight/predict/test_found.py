@@ -13,11 +13,11 @@ from torchlight.training import checkpoint
 
 def checkpoint_without_facts(folder, train, test):
     options = {"feeder": "feeders.feeder_ucla.Feeder", "train_feeder_args": train, "test_feeder_args": test}
-    path, _ = save_stream(folder, "graph.ucla.Graph", 1, 20, **options)
+    path, config = save_stream(folder, "graph.ucla.Graph", 1, 20, **options)
     content = checkpoint.load(path)
     del content["clips"]
     torch.save(content, path)
-    return path
+    return path, config
 
 
 def test_a_checkpoint_without_facts_takes_the_window_from_training_clips_and_not_from_test_clips(
@@ -28,9 +28,9 @@ def test_a_checkpoint_without_facts_takes_the_window_from_training_clips_and_not
     assert cli("NW-UCLA", "--raw", ucla_raw, "--out", tmp_path / "u.clips") == 0
     there = {"data_path": str(tmp_path / "u.clips"), "split": "xview", "window_size": 8}
     train, test = (np.percentile(Feeder(**there, part=part).frames, (10, 50, 90)) for part in ("train", "test"))
-    found = Recognizer(checkpoint_without_facts(tmp_path, there, there), device="cpu").streams[0].facts
+    found = Recognizer(checkpoint_without_facts(tmp_path, there, there)[0], device="cpu").streams[0].facts
     assert found["lengths"] == train.tolist() != test.tolist()
     gone = there | {"data_path": str(tmp_path / "gone.clips")}
-    recognizer = Recognizer(checkpoint_without_facts(tmp_path, gone, there), device="cpu")
+    recognizer = Recognizer(*checkpoint_without_facts(tmp_path, gone, there), device="cpu")
     with pytest.raises(ValueError, match="window: expected a number of seconds"):
         recognizer.predict(np.ones((40, 20, 3)).cumsum(0), Settings(window=0))
