@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.poses.recording import Detection, Recording
+from data.poses.recording import ASSUMED_RATE, Detection, Recording
 
 HIPS = (23, 24)  # of MediaPipe's 33 joints
 FOCAL = 1.1  # focal length in units of the larger image side, for 50 degrees across
@@ -67,13 +67,14 @@ class BodyPath:
 
 
 def with_paths(recording: Recording) -> Recording:
-    """A recording of world landmarks whose persons move through space; needs `image`, `facts.image_size` and a rate."""
+    """A recording of world landmarks whose persons move through space; needs `image` and `facts.image_size`."""
     facts = recording.facts
-    assert recording.image is not None and facts.image_size is not None and facts.rate is not None
+    assert recording.image is not None and facts.image_size is not None
+    rate = facts.rate or ASSUMED_RATE
     path = BodyPath(facts.image_size)
     points = recording.points.copy()
     for m, track in enumerate(recording.tracks):
         for t in np.flatnonzero(recording.seen[m]):
             person = Detection(recording.points[m, t], track=track, image=recording.image[m, t])
-            points[m, t] = path.move(recording.frames[t] / facts.rate, person).points
+            points[m, t] = path.move(recording.frames[t] / rate, person).points
     return replace(recording, points=points)

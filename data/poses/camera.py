@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from data.poses.estimator import INSTALL, optional
+from data.poses.recording import ASSUMED_RATE
 
 TRIES, WAIT_SECONDS = 3, 1.0  # attempts to open a camera that stopped, and the pause before each
 SILENT_SECONDS = 60.0  # without an image after which a camera is given up; OpenCV itself waits 30 s for a stream
 STOP_SECONDS = 2.0  # that the thread has to end
-ASSUMED_RATE = 30.0
 TIME, RATE, LENGTH = 0, 5, 7  # CAP_PROP_POS_MSEC, CAP_PROP_FPS, CAP_PROP_FRAME_COUNT of OpenCV
 STREAM = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.poses.recording import Facts, PoseFileError, Recording
+from data.poses.recording import ASSUMED_RATE, Facts, PoseFileError, Recording
 from graph.layouts import (
     LayoutMap,
     find_layout,
@@ -25,7 +25,6 @@ MAX_GAP = 0.3  # seconds of a missing joint that are interpolated
 BODY_HEIGHT = 1.6  # meters from the head joint to the feet, where a file has no units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
 PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files without one
-ASSUMED_RATE = 30.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,9 @@ def to_body(recording: Recording, body: Body, layout: str | None = None, mirror:
         PoseFileError: no map leads from the layout of the file to the body.
     """
     facts = replace(recording.facts, guessed=list(recording.facts.guessed))
+    if body.is_flat and recording.image is not None:  # exact, where a projection would be a guess
+        facts.axes, facts.units = "image", "px"
+        recording = replace(recording, points=recording.image, facts=facts, image=None)
     points, score = to_joints(recording, facts, body, layout)
     depth = points.shape[-1] == 3 and facts.axes != "image"
     if not body.is_own:

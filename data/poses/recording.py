@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+ASSUMED_RATE = 30.0  # frames per second, where a file does not say it
 MAX_FRAMES = 10_000_000  # between the first and the last frame number: four days at 30 frames per second
 
 

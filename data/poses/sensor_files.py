@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from data.ntu import skeleton_file
+from data.poses.body_path import GUESS, with_paths
 from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording, frame_range
 from data.poses.tables import mediapipe_facts
 from torchlight.system.files import read_text
 
 MAX_BYTES = 512 * 2**20
+ASSUMED_IMAGE = (1920, 1080)  # width and height of a picture, of which only the ratio matters here
 
 
 def read_ntu(path: Path) -> Detections:
@@ -59,10 +61,31 @@ def read_azure(path: Path, content: dict[str, Any]) -> Detections:
 
 
 def read_mediapipe(path: Path, content: list[Any]) -> Recording:
-    """A list of {"frame", "pose_landmarks", "pose_world_landmarks"}; world landmarks are taken where they exist."""
-    key = "pose_world_landmarks" if any(entry.get("pose_world_landmarks") for entry in content) else "pose_landmarks"
-    key = key if any(entry.get(key) for entry in content) else "landmarks"
+    """A list of {"frame", "pose_landmarks", "pose_world_landmarks"}.
+
+    World landmarks have their origin between the hips in every frame. Where the file also has the landmarks in the
+    image, the path of the body is restored from them.
+    """
+    has = {key for key in ("pose_landmarks", "pose_world_landmarks") if any(entry.get(key) for entry in content)}
     index = [int(entry.get("frame", i)) for i, entry in enumerate(content)]
+    key = "pose_world_landmarks" if "pose_world_landmarks" in has else "pose_landmarks" if has else "landmarks"
+    points, score = _landmarks(path, content, key, index)
+    facts = mediapipe_facts(points, Facts("MediaPipe JSON"))
+    if len(content) > 1 and all("timestamp_ms" in entry for entry in content):
+        step = np.median(np.diff([entry["timestamp_ms"] for entry in content]))
+        facts.rate = round(1000 / float(step), 3) if step > 0 else None
+    recording = Recording(points[None], score[None], ("1",), np.arange(len(points)), facts)
+    if len(has) < 2 or facts.axes != "camera":
+        return recording
+    shares, _ = _landmarks(path, content, "pose_landmarks", index)
+    facts.image_size = ASSUMED_IMAGE
+    facts.guessed += [f"the file has no image size: {ASSUMED_IMAGE[0]} x {ASSUMED_IMAGE[1]} is assumed", GUESS]
+    recording.image = (shares[None, ..., :2] * np.array(ASSUMED_IMAGE)).astype(np.float32)
+    return with_paths(recording)
+
+
+def _landmarks(path: Path, content: list[Any], key: str, index: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """x, y, z (T, 33, 3) and visibility (T, 33) of one kind of landmarks; NaN and 0 where there are none."""
     points = np.full((len(frame_range(np.array([0, *index]))), 33, 3), np.nan, np.float32)
     score = np.zeros(points.shape[:2], np.float32)
     for number, entry in zip(index, content, strict=True):
@@ -73,11 +96,7 @@ def read_mediapipe(path: Path, content: list[Any]) -> Recording:
         for v, mark in enumerate(found):
             points[number, v] = mark["x"], mark["y"], mark["z"]
             score[number, v] = mark.get("visibility", 0)
-    facts = mediapipe_facts(points, Facts("MediaPipe JSON"))
-    if len(content) > 1 and all("timestamp_ms" in entry for entry in content):
-        step = np.median(np.diff([entry["timestamp_ms"] for entry in content]))
-        facts.rate = round(1000 / float(step), 3) if step > 0 else None
-    return Recording(points[None], score[None], ("1",), np.arange(len(points)), facts)
+    return points, score
 
 
 def read_bvh(path: Path) -> Recording:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
+from data.poses.recording import ASSUMED_RATE, Detection, Detections, Facts, PoseFileError, Recording
 
 SIGMAS = {
     "nose": 0.026,
@@ -26,7 +26,6 @@ SIGMAS = {
 OTHER_SIGMA = 0.08
 ACCEPT, GHOST = 0.3, 0.7  # OKS from which a detection continues a track, and above which two detections are one person
 BORN_HITS, BORN_SECONDS, DEAD_SECONDS, JUMP_SECONDS = 3, 0.3, 1.0, 0.1
-ASSUMED_RATE = 30.0
 
 
 @dataclass

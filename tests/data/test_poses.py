@@ -293,3 +293,28 @@ def test_nearly_equal_poses_of_a_frame_are_one_person():
     recording = track(Detections(frames, Facts("test", "coco_17")))
     assert len(recording.tracks) == 1
     np.testing.assert_array_equal(recording.points[0], points)
+
+
+def test_mediapipe_json_with_both_kinds_of_landmarks_has_the_path_of_the_body(tmp_path):
+    """A body that walks through the picture: its world landmarks stay in place."""
+    draw = np.random.default_rng(3)
+    body = draw.normal(size=(33, 3)) * [0.2, 0.5, 0.1]
+    body -= body[[23, 24]].mean(0)
+    frames = []
+    for t in range(30):
+        image = 0.2 + 0.02 * t + body[:, :2] * [0.1, 0.1 * 16 / 9]
+        marks = {
+            "pose_landmarks": [{"x": x, "y": y, "z": 0.0, "visibility": 0.9} for x, y in image],
+            "pose_world_landmarks": [{"x": x, "y": y, "z": z, "visibility": 0.9} for x, y, z in body],
+        }
+        frames.append({"frame": t, "timestamp_ms": 33 * t} | marks)
+    (tmp_path / "both.json").write_text(json.dumps(frames))
+    ((_, both),) = read(tmp_path / "both.json")
+    hips = both.points[0][:, [23, 24]].mean(1)
+    assert hips[-1, 0] - hips[0, 0] > 1 and both.image.shape == (1, 30, 33, 2)
+    assert any("assumed focal length" in note for note in both.facts.guessed)
+    for frame in frames:
+        del frame["pose_landmarks"]
+    (tmp_path / "world.json").write_text(json.dumps(frames))
+    ((_, world),) = read(tmp_path / "world.json")
+    assert abs(world.points[0][:, [23, 24]].mean(1)).max() < 1e-6 and world.image is None
