@@ -37,6 +37,8 @@ def test_a_sigterm_to_the_whole_group_saves_and_the_resumed_run_ends_like_the_st
     assert (content["epoch"], content["step"]) == divmod(at, 5)
     content["config"] = (trained / "config.yaml").read_text()  # nobody asks any more
     checkpoint.save(run / "last.pt", content)
+    metrics = run / "metrics.jsonl"  # the figure of an objective of one's own has a name of its own
+    metrics.write_text(metrics.read_text().replace("cross_entropy", "loss") if metrics.exists() else "")
     calm = experiment(**settings, objective_args=arguments)
     assert tiny.finish(tiny.start("--config", calm, "--work-dir", run, "--resume", "true")) == 0
     assert tiny.same_run(trained, run)
