@@ -10,7 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import aagcn, agcn, baseline, blocks, ctrgcn, dgstgcn, msg3d, network, stgcn, stgcnpp, tsgcnext
+from model import (
+    aagcn,
+    agcn,
+    baseline,
+    blockgcn,
+    blocks,
+    ctrgcn,
+    dgstgcn,
+    hdgcn,
+    hypergcn,
+    msg3d,
+    network,
+    stgcn,
+    stgcnpp,
+    tsgcnext,
+)
 
 
 def has_reference(model: nn.Module) -> bool:
@@ -188,6 +203,59 @@ class G3DTemporalConv(msg3d.TemporalConv):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.cat([layers(x) for layers in self.branches], dim=1) + self.residual(x)
         return y if self.last else F.relu(y)
+
+
+def edge_conv(f: Tensor, layer: hdgcn.EdgeConv, k: int) -> Tensor:
+    """max_j LeakyReLU(BN(W [f_j - f_i; f_i])) over the k points nearest to i: (N, C, P) -> (N, C, P)."""
+    near = (f.unsqueeze(3) - f.unsqueeze(2)).square().sum(1).topk(k, largest=False).indices  # (N, P, k)
+    f_i = f.unsqueeze(3).expand(-1, -1, -1, k)
+    f_j = f.unsqueeze(2).expand(-1, -1, f.shape[2], -1).gather(3, near.unsqueeze(1).expand_as(f_i))
+    return F.leaky_relu(layer.conv(torch.cat([f_j - f_i, f_i], dim=1)), 0.2).max(3).values
+
+
+class HDLayerAttention(hdgcn.LayerAttention):
+    """A-HA (ICCV 2023): w = sigmoid(W EdgeConv(p)), p_a the mean over the joints of layer a."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        p = (F.relu(self.conv_down(h)) * self.inside).sum(3) / self.inside.sum(1)
+        return torch.sigmoid(self.aggregate(edge_conv(p, self.edge_conv, hdgcn.NEAREST_LAYERS)))
+
+
+class HDGraphConv(hdgcn.GraphConv):
+    """HD-GCN (ICCV 2023): Z = sum_a w_a [BN(W_aj (A_aj d_a)); EdgeConv(d_a)]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = []
+        for A, down, (*convs, edge) in zip(self.PA, self.conv_down, self.conv, strict=True):
+            d = F.relu(down(x))
+            s = [conv(torch.einsum("vu,nctu->nctv", A_j, d)) for A_j, conv in zip(A, convs, strict=True)]
+            e = edge_conv(d.mean(2), edge, hdgcn.NEAREST_JOINTS).unsqueeze(2).expand_as(d)
+            layers.append(torch.cat([*s, e], dim=1))
+        h = torch.stack(layers, 2)  # (N, C, L, T, V)
+        Z = h.sum(2) if self.aha is None else (h * self.aha(h.max(3).values)[..., None, None]).sum(2)
+        return F.relu(self.bn(Z) + self.down(x))
+
+
+class BlockGraphConv(blockgcn.GraphConv):
+    """BlockGC (CVPR 2024): Z = sum_i W_i(x (norm(F_i) + norm(P_i))) for every head."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        Z = torch.zeros((), device=x.device)
+        for learned, table, conv in zip(self.fc1, self.rpe, self.fc2, strict=True):
+            A = blockgcn.unit_columns(learned) + blockgcn.unit_columns(table[:, self.steps])
+            Z = Z + conv(torch.einsum("nhctv,hvw->nhctw", x.unflatten(1, (blockgcn.HEADS, -1)), A).flatten(1, 2))
+        return F.relu(self.bn(Z) + self.down(x))
+
+
+class HyperGraphConv(hypergcn.GraphConv):
+    """Hyper-GCN (ICCV 2025): Z = (A_0 + ReLU(alpha) G) W [x; virtual joints], without the rows of virtual joints."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        virtual = self.hyper_joint.t()[None, :, None].expand(x.shape[0], -1, x.shape[2], -1)
+        joints = torch.cat([x, virtual], dim=3)  # (N, C, T, W)
+        z = self.conv_d(joints).unflatten(1, (hypergcn.HEADS, -1))
+        Z = torch.einsum("nhuv,nhctv->nhctu", self.topology(joints.mean(2)), z).flatten(1, 2)[..., : x.shape[3]]
+        return F.relu(self.bn(Z) + self.down(x))
 
 
 _OWN = [kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__ == __name__]

@@ -35,10 +35,13 @@ class BatchFeeder(Dataset):
 
     data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: further modalities of
     the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size: frames
-    of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names.
+    of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names. relative: the
+    modalities whose joints are relative to the center of the body, which keeps its coordinates, as does the root of
+    their bones. append_joints: after the channels of a modality come those of the augmented joints.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
-    `num_person`, `channels`, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton), `manifest`, `device`.
+    `num_person`, `channels` of the data, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton),
+    `manifest`, `device`.
 
     Raises:
         ValueError: an argument of the wrong type or out of range, data that is damaged or does not fit the arguments.
@@ -55,6 +58,8 @@ class BatchFeeder(Dataset):
     skeleton: str = ""
     hold_out: Sequence[str] = ()
     label_path: str = ""
+    relative: Sequence[Modality] = ()
+    append_joints: bool = False
 
     clips = None  # a ClipPart; `from_clips` sets it before the fields
 
@@ -77,7 +82,7 @@ class BatchFeeder(Dataset):
         self.stored = self.manifest.get("modality", "joint")
         self.train = self.part == "train"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared with worker processes that stay alive
-        wanted = {self.modality, *self.also}
+        wanted = {self.modality, *self.also, *(["joint"] if self.append_joints or self.relative else [])}
         if self.stored != "joint" and wanted != {self.stored}:
             raise ValueError(
                 f"modality: expected {self.stored}, which the data holds and which no other can be derived from, "
@@ -123,7 +128,7 @@ class BatchFeeder(Dataset):
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(C, T, V, M) of a clip in a batch."""
-        return self.channels, self.window_size, self.num_point, self.num_person
+        return self.channels * (2 if self.append_joints else 1), self.window_size, self.num_point, self.num_person
 
     def __len__(self) -> int:
         return self.repeat * len(self.clips)
@@ -175,7 +180,10 @@ class BatchFeeder(Dataset):
         self, x: Tensor, modality: str, last: Tensor | None = None, score: tuple[bool, bool] = (False, False)
     ) -> Tensor:
         """One modality of what is stored; see `feeders.modality.derive`."""
-        return x if modality == self.stored else derive(x, modality, self.bone_parents, last, score)
+        center = self.skeleton.center if modality in self.relative else None
+        is_stored = modality == self.stored and center is None
+        y = x if is_stored else derive(x, modality, self.bone_parents, last, score, center)
+        return torch.cat([y, x], dim=1) if self.append_joints else y
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         return self.batch(indices, int(self._epoch))

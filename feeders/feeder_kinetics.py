@@ -43,6 +43,8 @@ class Feeder(BatchFeeder):
             )
         if self.random_move and self.channels < 2:
             raise ValueError(f"random_move: expected clips with x and y, got {self.channels} channel")
+        if self.random_move and self.append_joints:
+            raise ValueError("append_joints: expected false with random_move, which moves the first two channels only")
         self.window_size = self.window_size or self.window
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:

@@ -6,9 +6,17 @@ from torch import Tensor
 from feeders.device import constant
 
 
-def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
+def relative(x: Tensor, center: int) -> Tensor:
+    """Joints minus the center joint, which keeps its own coordinates (BlockGCN, Hyper-GCN): (N, C, T, V, M) -> same."""
+    y = x - x[:, :, :, center : center + 1]
+    y[:, :, :, center] = x[:, :, :, center]
+    return y
+
+
+def bone(x: Tensor, parents: tuple[int, ...], score: bool = False, kept: int | None = None) -> Tensor:
     """Bones: each joint minus the joint where its bone starts: (N, C, T, V, M) -> same; the root's bone is 0.
 
+    kept: the root, if its bone is its coordinates (BlockGCN, Hyper-GCN).
     score: the last channel is a score; that of a bone is the mean of its two ends, and the root keeps its own (PYSKL).
     Without it a score is subtracted like a coordinate (2s-AGCN, MS-G3D).
     """
@@ -16,6 +24,8 @@ def bone(x: Tensor, parents: tuple[int, ...], score: bool = False) -> Tensor:
     y = x - start
     if score:
         y[:, -1] = (x[:, -1] + start[:, -1]) / 2
+    if kept is not None:
+        y[:, :, :, kept] = x[:, :, :, kept]
     return y
 
 
@@ -50,15 +60,20 @@ def derive(
     parents: tuple[int, ...],
     last: Tensor | None = None,
     score: tuple[bool, bool] = (False, False),
+    center: int | None = None,
 ) -> Tensor:
     """One modality of the joints: (N, C, T, V, M) -> same. Bone motion is the motion of the bones.
 
     K-bones (`kbone`) are bones over two joints, see `two_steps`.
 
-    last as in `motion`; score: whether bones and whether motions treat the last channel as a score.
+    last as in `motion`; score: whether bones and whether motions treat the last channel as a score. center: joints are
+    relative to this one, and the root of the bones keeps its coordinates.
     """
     if "bone" in modality:
-        x = bone(x, two_steps(parents) if modality.startswith("kbone") else parents, score[0])
+        root = None if center is None else next(joint for joint, parent in enumerate(parents) if joint == parent)
+        x = bone(x, two_steps(parents) if modality.startswith("kbone") else parents, score[0], root)
+    elif center is not None:
+        x = relative(x, center)
     if modality.endswith("motion"):
         x = motion(x, last, score[1])
     return x

@@ -149,3 +149,22 @@ def choose_frames(x: Tensor, time: Tensor) -> Tensor:
     clip = torch.arange(len(x), device=x.device)[:, None]
     y = x.transpose(1, 2)[clip, time.clamp(min=0)]  # (N, T', C, V, M)
     return y.masked_fill_((time < 0)[:, :, None, None, None], 0).transpose(1, 2)  # (N, C, T', V, M)
+
+
+def drop(
+    x: Tensor, chosen: Tensor, axis: Tensor | None = None, frame: Tensor | None = None, joint: Tensor | None = None
+) -> Tensor:
+    """0 in the chosen clips, where axis, frame and joint are all marked (Hyper-GCN): (N, C, T, V, M) -> same.
+
+    chosen (N, 1), axis (N, C), frame (N, T), joint (N, V), all bool; None marks everything.
+    """
+    marked = chosen[:, :, None, None, None]
+    for mask, place in ((axis, 1), (frame, 2), (joint, 3)):
+        if mask is not None:
+            marked = marked & mask.view(-1, *(mask.shape[1] if place == i else 1 for i in range(1, 5)))
+    return x.masked_fill(marked, 0)
+
+
+def smallest(u: Tensor, k: Tensor) -> Tensor:
+    """Marks the k smallest numbers of each row, a random choice if they are random: (N, n), (N, 1) -> (N, n) bool."""
+    return u.argsort(1).argsort(1) < k

@@ -4,7 +4,7 @@ An edge is a pair (child, parent): a 1 in row parent, column child. Reversed edg
 Subsets are stacked along the first axis, (K, V, V).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from torchlight.system.text import nearest, quote
 
 Edges = Iterable[tuple[int, int]]
 
-LABELING_MODES = ("spatial", "stgcn_spatial", "distance", "uniform", "binary")
+LABELING_MODES = ("spatial", "stgcn_spatial", "distance", "uniform", "binary", "hierarchy")
+DEEPEST_LEVEL = 6  # of HD-GCN's hierarchy; joints further away belong to it
 
 
 def build(inward: Edges, num_node: int, center: int, labeling_mode: str, max_hop: int, dilation: int) -> np.ndarray:
@@ -29,12 +30,14 @@ def build(inward: Edges, num_node: int, center: int, labeling_mode: str, max_hop
     for key, value in (("max_hop", max_hop), ("dilation", dilation)):
         if type(value) is not int or not 1 <= value <= num_node:
             raise ValueError(f"{key}: expected a whole number from 1 to {num_node} (the joints), got {quote(value)}")
-    if labeling_mode in ("spatial", "binary"):
+    if labeling_mode in ("spatial", "binary", "hierarchy"):
         if (max_hop, dilation) != (1, 1):
             raise ValueError(
                 f"max_hop, dilation: expected 1 and 1 with labeling_mode {labeling_mode}, where they have no effect, "
                 f"got {max_hop} and {dilation}; use stgcn_spatial, distance or uniform"
             )
+        if labeling_mode == "hierarchy":
+            return hierarchy(levels_from(center, inward, num_node), num_node)
         return spatial(inward, num_node) if labeling_mode == "spatial" else binary(inward, num_node)[None]
     hop = hop_distance(inward, num_node, max_hop)
     hops = range(0, max_hop + 1, dilation)
@@ -76,6 +79,40 @@ def hop_distance(inward: Edges, num_node: int, max_hop: int) -> np.ndarray:
     for d in range(max_hop, -1, -1):
         hop[np.linalg.matrix_power(step, d) > 0] = d
     return hop
+
+
+def steps(neighbors: np.ndarray) -> np.ndarray:
+    """Number of edges between two joints of a symmetric matrix that is not 0 at edges, infinite without a path."""
+    edges = (neighbors != 0) | np.eye(len(neighbors), dtype=bool)
+    hop, near = np.full(neighbors.shape, np.inf), np.eye(len(neighbors), dtype=bool)
+    for d in range(len(neighbors)):
+        new = near & np.isinf(hop)
+        if not new.any():
+            break
+        hop[new] = d
+        near = near @ edges
+    return hop
+
+
+def levels_from(center: int, inward: Edges, num_node: int) -> list[list[int]]:
+    """Joints by their number of steps from the center; the last level holds all at 6 steps or more (HD-GCN)."""
+    level = np.minimum(steps(binary(inward, num_node))[center], DEEPEST_LEVEL)
+    return [np.flatnonzero(level == d).tolist() for d in range(int(level.max()) + 1)]
+
+
+def hierarchy(levels: Sequence[Sequence[int]], num_node: int) -> np.ndarray:
+    """The layers of HD-GCN, one for each two successive levels g_a, g_b: (layers, 3, V, V), row target.
+
+    Subsets: the joints of both levels themselves; from every joint of g_a to every joint of g_b, divided by the size
+    of g_b; back, divided by the size of g_a.
+    """
+    A = np.zeros((len(levels) - 1, 3, num_node, num_node))
+    for layer, above, below in zip(A, levels, levels[1:], strict=False):
+        both = [*above, *below]
+        layer[0, both, both] = 1
+        layer[1][np.ix_(below, above)] = 1 / len(below)
+        layer[2][np.ix_(above, below)] = 1 / len(above)
+    return A
 
 
 def uniform(hop: np.ndarray, hops: Iterable[int]) -> np.ndarray:

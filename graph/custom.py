@@ -7,6 +7,7 @@ right: [right hand]
 """
 
 from pathlib import Path
+from typing import Any
 
 from graph.skeleton import BodyGraph, Skeleton, find_skeleton
 
@@ -15,8 +16,6 @@ class Graph(BodyGraph):
     """`skeleton` is the path of the file (see `Skeleton.from_yaml` for its keys), the name of a layout of layouts.yaml,
     or a skeleton."""
 
-    def __init__(
-        self, skeleton: str | Path | Skeleton, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1
-    ):
+    def __init__(self, skeleton: str | Path | Skeleton, *args: Any, **kwargs: Any):
         self.skeleton = find_skeleton(skeleton)
-        super().__init__(labeling_mode, max_hop, dilation)
+        super().__init__(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -284,14 +285,44 @@ def skeleton_name(name: str) -> str:
 
 
 class BodyGraph:
-    """The graph of one body: `A` (K, V, V) float64, `skeleton`, `num_node`. A subclass names its skeleton."""
+    """The graph of one body: `A` (K, V, V) float64, `skeleton`, `num_node`. A subclass names its skeleton.
+
+    With labeling_mode hierarchy `A` is (layers, 3, V, V): see `graph.adjacency.hierarchy`. Its levels are the joints at
+    equal distance from the joint `center`, the center of the body if None, unless `levels` lists them.
+    """
 
     skeleton: Skeleton
 
-    def __init__(self, labeling_mode: str = "spatial", max_hop: int = 1, dilation: int = 1):
-        self.num_node = self.skeleton.num_joint
-        self.A = adjacency.build(
-            self.skeleton.inward, self.num_node, self.skeleton.center, labeling_mode, max_hop, dilation
+    def __init__(
+        self,
+        labeling_mode: str = "spatial",
+        max_hop: int = 1,
+        dilation: int = 1,
+        center: int | None = None,
+        levels: Sequence[Sequence[int]] | None = None,
+    ):
+        V = self.num_node = self.skeleton.num_joint
+        if labeling_mode != "hierarchy" and (center, levels) != (None, None):
+            raise ValueError(f"center, levels: expected none with labeling_mode {labeling_mode}; use hierarchy")
+        if center is None:
+            center = self.skeleton.center
+        elif levels is not None or type(center) is not int or center not in range(V):
+            raise ValueError(f"center: expected a joint from 0 to {V - 1}, and none with levels, got {quote(center)}")
+        if levels is None:
+            self.A = adjacency.build(self.skeleton.inward, V, center, labeling_mode, max_hop, dilation)
+        else:
+            check_levels(levels, V)
+            self.A = adjacency.hierarchy(levels, V)
+
+
+def check_levels(levels: Any, num_joint: int) -> None:
+    """Raise ValueError unless these are two or more lists that hold every joint once."""
+    rows = levels if isinstance(levels, list | tuple) and all(isinstance(r, list | tuple) for r in levels) else []
+    joints = [joint for row in rows for joint in row]
+    whole = all(type(joint) is int for joint in joints) and sorted(joints) == list(range(num_joint))
+    if len(rows) < 2 or not all(rows) or not whole:
+        raise ValueError(
+            f"levels: expected two or more lists with each joint from 0 to {num_joint - 1} once, got {quote(levels)}"
         )
 
 

@@ -4,8 +4,9 @@ Axes: N batch rows (clips times persons), C channels, T frames, V joints.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,14 +27,26 @@ def block_table(channels: Sequence[int], in_channels: int) -> Iterator[tuple[int
 
 
 class TemporalConv(nn.Module):
-    """BN(conv(x)) over time: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
+    """BN(conv(x)) over time: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V).
+
+    padding_mode: what is before the first and after the last frame, `zeros` or copies of these frames (`replicate`).
+    """
 
     norm_after = {"conv": "bn"}
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        dilation: int,
+        padding_mode: str = "zeros",
+    ):
         super().__init__()
-        padding = (kernel_size - 1) * dilation // 2
-        self.conv = nn.Conv2d(in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1))
+        size, padding = (kernel_size, 1), ((kernel_size - 1) * dilation // 2, 0)
+        options = {"stride": (stride, 1), "padding": padding, "dilation": (dilation, 1), "padding_mode": padding_mode}
+        self.conv = nn.Conv2d(in_channels, out_channels, size, **options)
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,11 +58,21 @@ class MultiScaleTemporalConv(nn.Module):
 
     (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V). MS-G3D (CVPR 2020), CTR-GCN (ICCV 2021).
 
+    temporal: the class of the dilated convolutions, with the arguments of `TemporalConv`.
+
     Raises:
         ValueError: C_out is not a multiple of the number of branches.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dilations: Sequence[int]):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        dilations: Sequence[int],
+        temporal: Callable[..., nn.Module] = TemporalConv,
+    ):
         super().__init__()
         num_branches = len(dilations) + 2
         if out_channels % num_branches:
@@ -61,7 +84,7 @@ class MultiScaleTemporalConv(nn.Module):
 
         self.branches = nn.ModuleList()
         for d in dilations:
-            self.branches.append(nn.Sequential(*entry(), TemporalConv(width, width, kernel_size, stride, d)))
+            self.branches.append(nn.Sequential(*entry(), temporal(width, width, kernel_size, stride, d)))
         self.branches.append(nn.Sequential(*entry(), nn.MaxPool2d((3, 1), (stride, 1), (1, 0)), nn.BatchNorm2d(width)))
         self.branches.append(nn.Sequential(nn.Conv2d(in_channels, width, 1, (stride, 1)), nn.BatchNorm2d(width)))
 
@@ -107,6 +130,33 @@ class MultiBranchTemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fuse(self.scales(x))
+
+
+def norm_each(x: Tensor, norms: Sequence[nn.Module]) -> Tensor:
+    """torch.cat([norm(part) for each norm and its channels of x], 1): (N, C, T, V) -> same.
+
+    Computed as one batch norm, and one by one where the norms share their statistics between GPUs. Norms that were
+    fused into the convolutions before them leave x as it is.
+    """
+    if all(isinstance(norm, nn.Identity) for norm in norms):
+        return x
+    if any(type(norm) is not nn.BatchNorm2d for norm in norms):
+        parts = x.split([norm.num_features for norm in norms], dim=1)
+        parts = [
+            norm(part.contiguous(memory_format=torch.channels_last)) for norm, part in zip(norms, parts, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+    first, sizes = norms[0], [norm.num_features for norm in norms]
+    mean, var, weight, bias = (
+        torch.cat([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    y = F.batch_norm(x, mean, var, weight, bias, first.training, first.momentum, first.eps)
+    if first.training:
+        with torch.no_grad():
+            torch._foreach_copy_([norm.running_mean for norm in norms], mean.split(sizes))
+            torch._foreach_copy_([norm.running_var for norm in norms], var.split(sizes))
+            torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+    return y
 
 
 def shortcut(in_channels: int, out_channels: int) -> nn.Module:
@@ -161,7 +211,8 @@ def init_fan_out(*parts: nn.Module | None) -> None:
         for module in part.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
 
 def init_graph_conv(gcn: nn.Module) -> None:

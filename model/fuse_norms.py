@@ -59,7 +59,9 @@ def fuse(convs: Iterable[nn.Module], norm: nn.Module) -> None:
     """norm(sum of conv(x)) becomes sum of conv(x): every convolution is scaled, and the first one shifted."""
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # float64: rounded only once
     for i, conv in enumerate(convs):
+        if conv.bias is None:
+            conv.bias = nn.Parameter(torch.zeros_like(norm.bias), requires_grad=False)
         conv.weight.mul_(scale.view(-1, *(1,) * (conv.weight.dim() - 1)))
-        conv.bias.mul_(scale)
+        conv.bias.mul_(scale.view_as(conv.bias))
         if i == 0:
-            conv.bias.add_(norm.bias - scale * norm.running_mean)
+            conv.bias.add_((norm.bias - scale * norm.running_mean).view_as(conv.bias))

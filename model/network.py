@@ -4,7 +4,7 @@ Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. I
 rows, index n * M + m, and a feature map is (N * M, C, T, V), with the channels last in memory (`model.ops` says why).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,23 @@ def check_axes(data: Tensor, expected: Mapping[str, int]) -> None:
     for axis, key in (("C", "in_channels"), ("V", "num_point"), ("M", "num_person")):
         if size[axis] != expected[axis]:
             raise ValueError(f"data: expected {axis} = {expected[axis]} ({key}), got {axis} = {size[axis]} in {shape}")
+
+
+class EmbeddedNorm(DataNorm):
+    """`DataNorm` of data that are embedded before: (N, C, T, V, M) -> (N * M, width, T, V).
+
+    `embed` maps joints to their channels: (N, T, M, V, C) -> (N, T, M, V, width).
+    """
+
+    def __init__(self, in_channels: int, width: int, num_point: int, num_person: int):
+        super().__init__(width, num_point, num_person, per_person=True)
+        self.expected["C"] = in_channels
+
+    def forward(self, data: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+        self.check(data)
+        e = embed(data.permute(0, 2, 4, 3, 1))
+        x = super(DataNorm, self).forward(e.reshape(-1, self.num_features)).view(e.shape)
+        return x.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def unroll_joints(data: Tensor, num_point: int) -> Tensor:
@@ -141,6 +158,35 @@ class BlockNetwork(Network):
 
     def classify(self, pooled: Tensor) -> Tensor:
         return self.fc(self.drop_out(pooled))
+
+
+class EmbeddedNetwork(BlockNetwork):
+    """`BlockNetwork` on joints that are embedded linearly, with a learned vector for each joint (BlockGCN, Hyper-GCN).
+
+    embedding: channels of an embedded joint. embedded_channels: how many of the input channels, the first ones, are
+    embedded.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        width: int,
+        num_class: int,
+        num_point: int,
+        num_person: int,
+        in_channels: int,
+        drop_out: float,
+        embedding: int,
+        embedded_channels: int,
+    ):
+        super().__init__(blocks, width, num_class, num_point, num_person, in_channels, drop_out)
+        self.pos_embedding = nn.Parameter(torch.randn(1, num_point, embedding))
+        self.to_joint_embedding = nn.Linear(embedded_channels, embedding)
+        self.data_bn = EmbeddedNorm(in_channels, embedding, num_point, num_person)
+
+    def embed(self, joints: Tensor) -> Tensor:
+        """E x + b + p_v of joint v: (N, T, M, V, C) -> (N, T, M, V, width)."""
+        return self.to_joint_embedding(joints[..., : self.to_joint_embedding.in_features]) + self.pos_embedding[0]
 
 
 class PysklNetwork(Network):

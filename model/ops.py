@@ -81,6 +81,32 @@ def conv_then_aggregate(x: Tensor, conv: nn.Conv2d, A: Tensor) -> Tensor:
     return F.conv2d(aggregate(x, A.unsqueeze(0)), weight) + bias.unsqueeze(1)
 
 
+def conv_heads(x: Tensor, weight: Tensor, num_heads: int) -> Tensor:
+    """W_h x_h, a 1x1 convolution in groups without bias: (N, C, T, V), (C_out, C / H, 1, 1) -> (H, N, T, V, C_out / H).
+
+    Computed as matrix products: with few channels in a group they are faster than convolutions.
+    """
+    N, C, T, V = x.shape
+    weight = weight.flatten(1).unflatten(0, (num_heads, -1)).transpose(1, 2)  # (H, C / H, C_out / H)
+    rows = channels_last_gradient(x).permute(0, 2, 3, 1).reshape(N * T * V, num_heads, C // num_heads)
+    return (rows.transpose(0, 1) @ weight).unflatten(1, (N, T, V))
+
+
+def mix_heads(z: Tensor, A: Tensor) -> Tensor:
+    """y_h[u] = sum_k sum_v A_h[u, k, v] z_hk[v] (row target): (G, N, T, V, C / G) -> (N, C / K, T, U).
+
+    The channels of z, C / G in each of G groups, are those of H heads with K subsets in this order. A is (N, H, U, K,
+    V), or (1, H, U, K, V) for all clips; then all frames of all clips are one product.
+    """
+    G, N, T, V, _ = z.shape
+    B, H, U, K, _ = A.shape
+    z = z.view(G, B, N * T // B, V, H // G, K, -1).permute(1, 0, 4, 5, 3, 2, 6)  # (B, G, H / G, K, V, frames, c)
+    c = z.shape[6]
+    y = A.flatten(3) @ z.reshape(B, H, K * V, -1)  # (B, H, U, frames * c)
+    y = y.unflatten(3, (-1, c)).permute(0, 3, 2, 1, 4).reshape(N, T, U, H * c)
+    return y.permute(0, 3, 1, 2)
+
+
 def refine(A: Tensor, alpha: Tensor, xi: nn.Conv2d, M: Tensor) -> Tensor:
     """R = A + alpha xi(M), one topology for every channel: A (V, V), alpha (1,), M (N, R, V, V) -> (N, C, V, V).
 
@@ -126,6 +152,21 @@ class _ToMatrices(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return from_matrices(grad)
+
+
+def channels_last_gradient(x: Tensor) -> Tensor:
+    """x itself; its gradient has the channels last in memory."""
+    return _ChannelsLastGradient.apply(x)
+
+
+class _ChannelsLastGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.contiguous(memory_format=torch.channels_last)
 
 
 def run_branches(x: Tensor, branches: Iterable[nn.Module]) -> Tensor:

@@ -22,6 +22,8 @@ class Classification(nn.Module):
         label_smoothing: share of the target spread evenly over all classes.
         mixup_alpha: parameter of the Beta distribution; 0: no mixup.
         mixup_prob: probability that a batch (with update_freq: the batch of an accumulation step) is mixed.
+        penalty: weight of the network's own `penalty()`, a term of the loss that depends on its weights alone
+            (Hyper-GCN).
 
     Raises:
         ValueError: an argument is out of range.
@@ -30,17 +32,25 @@ class Classification(nn.Module):
     0.1
     """
 
-    def __init__(self, label_smoothing: float = 0.0, mixup_alpha: float = 0.0, mixup_prob: float = 1.0):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        mixup_alpha: float = 0.0,
+        mixup_prob: float = 1.0,
+        penalty: float = 0.0,
+    ):
         super().__init__()
         ranges = (
             ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "0 <= label_smoothing < 1"),
             ("mixup_alpha", mixup_alpha, 0 <= mixup_alpha < float("inf"), "a finite number, 0 or more"),
             ("mixup_prob", mixup_prob, 0 <= mixup_prob <= 1, "0 <= mixup_prob <= 1"),
+            ("penalty", penalty, 0 <= penalty < float("inf"), "a finite number, 0 or more"),
         )
         problems = [f"{name}: expected {expected}, got {value}" for name, value, good, expected in ranges if not good]
         if problems:
             raise ValueError("\n".join(problems))
         self.label_smoothing, self.mixup_alpha, self.mixup_prob = label_smoothing, mixup_alpha, mixup_prob
+        self.penalty = penalty
 
     def forward(
         self, model: nn.Module, batch: Batch
@@ -49,9 +59,15 @@ class Classification(nn.Module):
         data, label, lam = batch["data"], batch["label"], self.draw_share()
         if lam is None:
             logits = model(data)
-            return self.cross_entropy(logits, label), logits, {}
-        logits = model(lam * data + (1 - lam) * data.flip(0))
-        return lam * self.cross_entropy(logits, label) + (1 - lam) * self.cross_entropy(logits, label.flip(0)), None, {}
+            loss = self.cross_entropy(logits, label)
+        else:
+            mixed = model(lam * data + (1 - lam) * data.flip(0))
+            loss = lam * self.cross_entropy(mixed, label) + (1 - lam) * self.cross_entropy(mixed, label.flip(0))
+            logits = None
+        if not self.penalty:
+            return loss, logits, {}
+        penalty = penalty_of(model)
+        return loss + self.penalty * penalty, logits, {"penalty": penalty}
 
     def draw_share(self) -> float | None:
         """The weight lam of each clip in its mixture, sampled on the CPU for every device; None: no mixup."""
@@ -65,3 +81,15 @@ class Classification(nn.Module):
     def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Logits (N, num_class); sees no labels."""
         return model(batch["data"])
+
+
+def penalty_of(model: nn.Module) -> torch.Tensor:
+    """`penalty()` of a network, which may be wrapped by DistributedDataParallel or torch.compile.
+
+    Raises:
+        ValueError: it has none.
+    """
+    for module in model.modules():
+        if hasattr(type(module), "penalty"):
+            return module.penalty()
+    raise ValueError(f"penalty: expected 0 for a network without a penalty of its own, got {type(model).__name__}")

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
 from feeders.modality import bone, motion
 from graph import hand, kinetics, ntu_rgb_d, ucla
+from tests.feeders.synthetic import rewrite_manifest
 from torchlight.system.modalities import MODALITIES
 
 RECIPES = ("ntu", "ucla", "kinetics", "pyskl")
@@ -188,3 +189,32 @@ def test_the_examples_of_the_docs_run(store):
     exec(own, scope)
     one, two = (scope["Feeder"](str(store), "xsub", window_size=9, scale=scale).batch([0, 1], 0) for scale in (1, 2))
     assert one["data"].shape == (2, 3, 9, 25, 2) and torch.equal(2 * one["data"], two["data"])
+
+
+def test_joints_can_be_appended_by_every_recipe(make):
+    more = {"random_move": False} if "random_move" in make().__dict__ else {}
+    feeder = make(append_joints=True, modality="bone", **more)
+    batch, joints = feeder.batch([0, 1], 0), make(**more).batch([0, 1], 0)["data"]
+    assert batch["data"].shape[1:] == feeder.shape and feeder.shape[0] == 2 * feeder.channels
+    assert torch.equal(batch["data"][:, feeder.channels :], joints)
+
+
+def test_modalities_relative_to_the_center_keep_the_coordinates_of_the_center(make):
+    more = {"random_move": False} if "random_move" in make().__dict__ else {}
+    feeder = make(relative=["joint", "bone"], also=["bone", "joint_motion"], **more)
+    batch, plain = feeder.batch([0, 1], 0), make(also=["joint_motion"], **more).batch([0, 1], 0)
+    center, root = feeder.skeleton.center, next(joint for joint, parent in feeder.skeleton.bones if joint == parent)
+    x = plain["data"]
+    expected = x - x[:, :, :, center, None]
+    expected[:, :, :, center] = x[:, :, :, center]
+    torch.testing.assert_close(batch["data"], expected)
+    torch.testing.assert_close(batch["data_bone"][:, :, :, root], x[:, :, :, root])
+    torch.testing.assert_close(batch["data_joint_motion"], plain["data_joint_motion"])
+
+
+@pytest.mark.parametrize("more", [{"append_joints": True}, {"relative": ["joint"]}])
+def test_stored_bones_give_no_joints(store, more):
+    bones = str(rewrite_manifest(store, modality="bone"))
+    assert feeder_ntu.Feeder(bones, "xsub", modality="bone").stored == "bone"
+    with pytest.raises(ValueError, match="modality: expected bone, which the data holds"):
+        feeder_ntu.Feeder(bones, "xsub", modality="bone", **more)

@@ -119,3 +119,8 @@ def test_a_move_does_not_change_the_score(kinetics_store):
 def test_a_wrong_window_is_refused(kinetics_store, size, choose):
     with pytest.raises(ValueError, match=f"window_size: expected .*got {size}"):
         Feeder(str(kinetics_store), "all", "train", window_size=size, random_choose=choose)
+
+
+def test_joints_are_not_appended_to_moved_clips(kinetics_store):
+    with pytest.raises(ValueError, match="append_joints: expected false with random_move"):
+        Feeder(str(kinetics_store), "all", "train", random_move=True, append_joints=True)

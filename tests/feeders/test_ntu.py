@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from feeders.feeder_ntu import Feeder
 from feeders.transforms import blend, crop_center, crop_random, random_rotation, resize_map
+from tests.model.golden import fill
 
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 
@@ -123,6 +124,50 @@ def test_a_rotation_keeps_lengths_and_absent_persons(store):
     x, y = still.batch(range(7), 0)["data"], rotated.batch(range(7), 0)["data"]
     torch.testing.assert_close(x.norm(dim=1), y.norm(dim=1), rtol=0, atol=1e-5)
     assert (y[1, ..., 1] == 0).all() and not torch.allclose(x, y)
+
+
+STREAMS = {  # of the published feeders: skeleton of the bones, modalities relative to the chest
+    "hd_gcn": ("", []),
+    "block_gcn": ("", ["joint", "bone", "joint_motion", "bone_motion"]),
+    "hyper_gcn": ("graph.ntu_rgb_d_tips", ["joint", "bone", "bone_motion"]),
+}
+
+
+@pytest.fixture(scope="module")
+def stream_records():
+    with np.load(Path(__file__).parent / "golden" / "streams_gcn.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def two_clips(tmp_path):
+    """Two clips of 33 and 21 frames, the second with one person, in the published file format."""
+    x = fill("input:streams_gcn", (2, 40, 150), "input").astype(np.float32)
+    x[0, 33:] = x[1, 21:] = x[1, :, 75:] = 0
+    np.savez(tmp_path / "two.npz", x_test=x, y_test=np.eye(60)[:2])
+    return str(tmp_path / "two.npz")
+
+
+@pytest.mark.parametrize("network", STREAMS)
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_streams_relative_to_the_chest_are_those_of_the_published_feeders(network, modality, stream_records, two_clips):
+    skeleton, relative = STREAMS[network]
+    if network == "hd_gcn" and modality.endswith("motion"):
+        pytest.skip("HD-GCN has no motion streams")
+    record = "hyper_gcn/joint" if (network, modality) == ("block_gcn", "joint") else f"{network}/{modality}"
+    args = {"part": "test", "modality": modality, "window_size": 8, "skeleton": skeleton, "relative": relative}
+    found = Feeder(two_clips, **args).batch([0, 1], 0)["data"].numpy()
+    np.testing.assert_allclose(found, stream_records[record], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_appended_joints_are_the_augmented_joints_whatever_the_modality(modality, stream_records, two_clips):
+    args = {"part": "test", "modality": modality, "window_size": 8, "relative": MODALITIES}
+    feeder = Feeder(two_clips, append_joints=True, **args)
+    found = feeder.batch([0, 1], 0)["data"].numpy()
+    assert feeder.shape == (6, 8, 25, 2) and feeder.channels == 3
+    np.testing.assert_array_equal(found[:, :3], Feeder(two_clips, **args).batch([0, 1], 0)["data"].numpy())
+    np.testing.assert_allclose(found[:, 3:], stream_records["hd_gcn/joint"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("p", ["all", 1.5, [], [0.5, 0.7, 1], [0.0], [1.0, 0.5], [0.5, 1.5]])

@@ -75,3 +75,29 @@ def test_a_window_longer_than_the_pool_of_the_shortest_clip_is_refused(ucla_stor
         ValueError, match="window_size: expected at most 100 frames, 100 times the shortest clip, got 101"
     ):
         Feeder(str(ucla_store), window_size=101)
+
+
+def test_axes_and_joints_are_dropped_in_half_of_the_training_clips(ucla_store):
+    args = {"repeat": 300, "window_size": 64, "seed": 1}
+    whole, axis, joint = (
+        Feeder(str(ucla_store), **args, **more) for more in ({}, {"drop_axis": True}, {"drop_joint": True})
+    )
+    numbers = range(len(whole))
+    x, without_axis, without_joint = (feeder.batch(numbers, 0)["data"] for feeder in (whole, axis, joint))
+    gone = (without_axis == 0).flatten(2).all(2)  # (N, C)
+    assert torch.equal(without_axis, x.masked_fill(gone[:, :, None, None, None], 0))
+    assert gone.sum(1).max() == 1 and gone.any(1).double().mean().item() == pytest.approx(0.5, abs=0.05)
+    gone = (without_joint == 0).all(1)[..., 0]  # (N, T, V)
+    frames, joints = gone.any(2), gone.any(1)
+    assert torch.equal(gone, frames[:, :, None] & joints[:, None])
+    assert torch.equal(without_joint, x.masked_fill(gone[:, None, ..., None], 0))
+    dropped = gone.flatten(1).any(1)
+    assert dropped.double().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert sorted(set(joints.sum(1)[dropped].tolist())) == list(range(4, 13))
+    assert sorted(set(frames.sum(1)[dropped].tolist())) == list(range(16, 33))
+
+
+def test_nothing_is_dropped_in_testing(ucla_store):
+    args = {"part": "test", "window_size": 64}
+    dropping = Feeder(str(ucla_store), drop_axis=True, drop_joint=True, **args)
+    assert torch.equal(dropping.batch([0, 1], 0)["data"], Feeder(str(ucla_store), **args).batch([0, 1], 0)["data"])

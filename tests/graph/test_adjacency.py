@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graph import adjacency, coco, ntu_rgb_d
+from graph import adjacency, coco, ntu_rgb_d, ntu_rgb_d_tips, ucla
 from graph.skeleton import BodyGraph, Skeleton, build_graph
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -145,3 +145,53 @@ def test_wrong_graph_arguments_are_refused_with_what_was_expected(graph_args, wo
     with pytest.raises(ValueError) as error:
         build_graph("graph.ntu_rgb_d.Graph", graph_args)
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.fixture(scope="module")
+def new_records():
+    with np.load(GOLDEN / "graphs_gcn.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize(("name", "body"), [("ntu", "ntu_rgb_d_tips"), ("ucla", "ucla")])
+def test_hierarchies_and_steps_are_the_published_ones_to_the_last_bit(new_records, name, body):
+    centers = [0, 1, 20] if name == "ntu" else [0, 1, 2]
+    for center in centers:
+        found = tensor(body, labeling_mode="hierarchy", center=center)
+        np.testing.assert_array_equal(found, new_records[f"hd_gcn/{name}/com{center + 1}"])
+    np.testing.assert_array_equal(tensor(body, labeling_mode="hierarchy"), found)  # the center of the body
+    steps = adjacency.steps(tensor(body, labeling_mode="binary")[0])
+    np.testing.assert_array_equal(steps, new_records[f"block_gcn/{name}/hops"])
+
+
+def test_steps_without_a_path_are_infinite():
+    assert adjacency.steps(np.zeros((2, 2))).tolist() == [[0, np.inf], [np.inf, 0]]
+
+
+def test_given_levels_make_the_same_hierarchy_as_the_center_that_they_follow_from():
+    levels = adjacency.levels_from(1, ucla.SKELETON.inward, 20)
+    found = tensor("ucla", labeling_mode="hierarchy", levels=levels)
+    np.testing.assert_array_equal(found, tensor("ucla", labeling_mode="hierarchy", center=1))
+
+
+@pytest.mark.parametrize(
+    ("graph_args", "message"),
+    [
+        ({"center": 1}, "center, levels: expected none with labeling_mode spatial"),
+        ({"labeling_mode": "hierarchy", "center": 20}, "center: expected a joint from 0 to 19"),
+        ({"labeling_mode": "hierarchy", "center": 1, "levels": [[0]]}, "and none with levels"),
+        ({"labeling_mode": "hierarchy", "levels": [list(range(20))]}, "levels: expected two or more lists"),
+        ({"labeling_mode": "hierarchy", "levels": [[0], [1, 2]]}, "each joint from 0 to 19 once"),
+        ({"labeling_mode": "hierarchy", "levels": [[0], "ab", list(range(1, 20))]}, "levels: expected two or more"),
+        ({"labeling_mode": "hierarchy", "levels": 3}, "levels: expected two or more lists"),
+        ({"labeling_mode": "hierarchy", "max_hop": 2}, "max_hop"),
+    ],
+)
+def test_impossible_hierarchies_are_refused(graph_args, message):
+    with pytest.raises(ValueError, match=message):
+        tensor("ucla", **graph_args)
+
+
+def test_finger_tips_hang_on_the_hand_in_the_body_of_the_newer_networks():
+    changed = [j for j in range(25) if ntu_rgb_d_tips.PARENTS[j] != ntu_rgb_d.PARENTS[j]]
+    assert changed == [21, 23] and [ntu_rgb_d_tips.PARENTS[j] for j in changed] == [7, 11]

@@ -10,6 +10,9 @@ DKE7 = {"channels": [64] * 4 + [128] * 3}
 S8 = {"channels": [64] * 3 + [128] * 3 + [256] * 2}
 NTU_SCALES = {"num_gcn_scales": 13, "num_g3d_scales": 6}
 UCLA = {"body": "ucla", "num_person": 1, "num_class": 10}
+AROUND_SPINE = {"graph_args": {"labeling_mode": "hierarchy", "center": 1}}
+TIPS = {"graph": "graph.ntu_rgb_d_tips.Graph"}
+LARGE = TIPS | {"size": "large"}
 
 PARAMETERS = [
     ("stgcn", {}, 3098832),
@@ -68,6 +71,20 @@ PARAMETERS = [
     ("msg3d", NTU_SCALES, 3194595),
     ("msg3d", NTU_SCALES | {"num_class": 120}, 3217695),
     ("msg3d", KINETICS | {"num_gcn_scales": 8, "num_g3d_scales": 8}, 3144328),
+    ("hdgcn", TIPS, 1659980),
+    ("hdgcn", TIPS | {"num_class": 120}, 1675400),
+    ("hdgcn", TIPS | AROUND_SPINE, 1659980),
+    ("hdgcn", UCLA, 1606450),
+    ("hdgcn", UCLA | AROUND_SPINE, 1453282),
+    ("blockgcn", TIPS, 1372780),
+    ("blockgcn", TIPS | {"num_class": 120}, 1388200),
+    ("blockgcn", UCLA, 1297370),
+    ("hypergcn", TIPS, 1041677),
+    ("hypergcn", TIPS | {"num_class": 120}, 1057097),
+    ("hypergcn", UCLA, 1002147),
+    ("hypergcn", LARGE, 2305293),
+    ("hypergcn", LARGE | {"num_class": 120}, 2336073),
+    ("hypergcn", UCLA | {"size": "large"}, 2252963),
 ]
 
 ENTRIES = [
@@ -84,6 +101,11 @@ ENTRIES = [
     ("tsgcnext", {}, 120),
     ("tsgcnext", {"depths": [4, 3, 2]}, 120),
     ("msg3d", {}, 810),
+    ("hdgcn", {}, 3017),
+    ("hdgcn", UCLA | AROUND_SPINE, 2677),
+    ("blockgcn", {}, 703),
+    ("hypergcn", {}, 607),
+    ("hypergcn", {"size": "large"}, 614),
 ]
 
 

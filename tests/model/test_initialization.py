@@ -49,7 +49,7 @@ def test_stgcn_convolutions_and_norms():
     assert all((mask == 1).all() for mask in model.edge_importance)
 
 
-@pytest.mark.parametrize("name", ["agcn", "aagcn", "baseline", "ctrgcn"])
+@pytest.mark.parametrize("name", ["agcn", "aagcn", "baseline", "ctrgcn", "hdgcn"])
 def test_networks_in_the_frame_of_2s_agcn_start_with_fan_out_and_without_their_graph_branch(name):
     model = build(name, num_class=60)
     for block in (model.l1, model.l5, model.l10):
@@ -57,7 +57,7 @@ def test_networks_in_the_frame_of_2s_agcn_start_with_fan_out_and_without_their_g
         for conv in block.tcn1.modules():
             if isinstance(conv, nn.Conv2d):
                 assert_normal(conv.weight, fan_out(conv))
-                assert not conv.bias.any()
+                assert conv.bias is None or not conv.bias.any()
     for block in (model.l5, model.l8):
         assert_normal(block.residual.conv.weight, fan_out(block.residual.conv))
         assert_normal(block.gcn1.down[0].weight, fan_out(block.gcn1.down[0]))
@@ -164,3 +164,49 @@ def test_msg3d_learned_masks_start_near_zero():
         assert 0.9e-6 < mask.abs().max() <= 1e-6
     assert_default(model.sgcn2[1].residual.conv)
     assert_default(model.fc)
+
+
+def temporal_norms(model, blocks):
+    parts = [model.get_submodule(f"l{i}.tcn1") for i in range(1, blocks + 1)]
+    return torch.cat([m.weight for part in parts for m in part.modules() if isinstance(m, nn.BatchNorm2d)])
+
+
+def test_hdgcn_starts_from_its_hierarchy_with_fan_out_everywhere_but_in_the_last_layer_of_the_attention():
+    model = build("hdgcn")
+    gcn = model.l9.gcn1
+    assert_normal(temporal_norms(model, 10), 0.02, mean=1)
+    assert torch.equal(gcn.PA[0, 0].diagonal().nonzero()[:, 0], torch.tensor([1, 2, 4, 8, 20]))
+    for conv in (gcn.conv_down[0][0], gcn.conv[2][1][0], gcn.conv[3][3].conv[0], gcn.aha.conv_down[0]):
+        assert_normal(conv.weight, fan_out(conv))
+        assert conv.bias is None or not conv.bias.any()
+    assert_default(gcn.aha.aggregate)
+    assert not model.l2.tcn1.branches[0][3].bias.any()
+
+
+def test_blockgcn_starts_from_identities_without_distances_and_with_its_graph_branch():
+    model = build("blockgcn", num_class=60)
+    gcn = model.l6.gcn1
+    assert torch.equal(gcn.fc1, torch.eye(25).repeat(3, 8, 1, 1)) and not gcn.rpe.any()
+    assert (gcn.bn.weight == 1).all()
+    assert_normal(gcn.fc2[1].weight, math.sqrt(2 / 256))
+    assert_normal(temporal_norms(model, 10), 0.02, mean=1)
+    assert_normal(model.pos_embedding, 1)
+    assert (model.topo.pl.sharpness == 3).all() and 0 <= model.topo.pl.centres.min() < model.topo.pl.centres.max() <= 1
+    assert_default(model.t3.mlp)
+    assert_default(model.to_joint_embedding)
+    assert_normal(model.fc.weight, math.sqrt(2 / 60))
+
+
+def test_hypergcn_virtual_joints_start_alike_unless_they_are_asked_to_differ():
+    model = build("hypergcn", num_class=60)
+    gcn = model.l8.gcn1
+    assert torch.equal(gcn.hyper_joint, gcn.hyper_joint[:1].expand(3, -1))
+    assert_normal(torch.cat([model.get_submodule(f"l{i}").gcn1.hyper_joint[0] for i in range(1, 10)]), 1)
+    assert model.penalty().item() == pytest.approx(1)
+    assert 0 <= build("hypergcn", distinct=True).penalty() < 0.2
+    assert gcn.alpha == 1 and (gcn.edge_importance == 1).all() and (gcn.bn.weight == torch.tensor(1e-6)).all()
+    for conv, std in ((gcn.to_V, math.sqrt(8 / 256)), (gcn.to_W[0], math.sqrt(8 / 256)), (gcn.to_W[2], 0.5)):
+        assert_normal(conv.weight, std)
+        assert not conv.bias.any()
+    assert_normal(gcn.conv_d.weight, math.sqrt(2 / 256))
+    assert_normal(temporal_norms(model, 9), 0.02, mean=1)

@@ -32,6 +32,34 @@ def test_aggregation_can_lead_to_another_number_of_joints():
     assert torch.allclose(ops.aggregate(x, A), torch.einsum("nctv,kvw->nkctw", x, A[0]).flatten(1, 2))
 
 
+@pytest.mark.parametrize("clips", [1, 2])
+@pytest.mark.parametrize(("G", "H", "K"), [(2, 2, 1), (2, 2, 3), (2, 6, 1)])
+def test_heads_are_convolved_in_groups_and_mixed_with_their_own_topologies(clips, G, H, K):
+    x, conv = random_map(C=8), nn.Conv2d(8, 24, 1, groups=G, bias=False).double()
+    A = torch.randn(clips, H, 4, K, 7).double()
+    z = ops.conv_heads(x, conv.weight, G)
+    assert z.shape == (G, 2, 5, 7, 24 // G)
+    assert torch.allclose(z.permute(1, 0, 4, 2, 3).flatten(1, 2), conv(x))
+    expected = torch.einsum("nhukv,nhkctv->nhctu", A.expand(2, -1, -1, -1, -1), conv(x).unflatten(1, (H, K, -1)))
+    y = ops.mix_heads(z, A)
+    assert torch.allclose(y, expected.flatten(1, 2)) and channels_last(y)
+    y.square().sum().backward()
+    assert channels_last(x.grad)
+
+
+def test_norms_side_by_side_are_those_of_their_channels_statistics_included():
+    together, alone = ([nn.BatchNorm2d(3).double(), nn.BatchNorm2d(2).double()] for _ in range(2))
+    x = random_map(C=5)
+    expected = torch.cat([norm(part) for norm, part in zip(alone, x.split([3, 2], 1), strict=True)], 1)
+    assert torch.allclose(blocks.norm_each(x, together), expected)
+    for a, b in zip(together, alone, strict=True):
+        assert all(torch.allclose(v, b.state_dict()[key]) for key, v in a.state_dict().items())
+        a.eval(), b.eval()
+    expected = torch.cat([norm(part) for norm, part in zip(alone, x.split([3, 2], 1), strict=True)], 1)
+    assert torch.allclose(blocks.norm_each(x, together), expected)
+    assert blocks.norm_each(x, [nn.Identity(), nn.Identity()]) is x
+
+
 def test_mixing_joints_takes_rows_as_targets():
     x, A = random_map(), torch.randn(4, 7).double()
     assert torch.allclose(ops.mix_joints(x, A), torch.einsum("wv,nctv->nctw", A, x))

@@ -64,6 +64,13 @@ def test_softmax_space_adds_probabilities_and_differs_from_logits():
     assert (fuse.fuse(p, [1] * 4).argmax(1) != fuse.fuse(STREAMS, [1] * 4).argmax(1)).any()
 
 
+def test_unit_space_divides_the_scores_of_each_clip_by_their_length():
+    found = fuse.to_space(STREAMS * np.arange(1, 5)[:, None, None], "unit")
+    assert np.allclose(found, STREAMS / np.sqrt((STREAMS**2).sum(2, keepdims=True)), atol=1e-12)
+    assert np.array_equal(fuse.to_space(np.zeros((1, 2, 3)), "unit"), np.zeros((1, 2, 3)))
+    assert fuse.PRESETS["hdgcn"].space == "unit" and fuse.preset_weights("hdgcn", ["joint", "bone"] * 3) == [1.0] * 6
+
+
 def test_scores_that_are_probabilities_already_are_not_made_so_twice():
     p = fuse.softmax(STREAMS)
     assert fuse.are_probabilities(np.stack([STREAMS[0], p[0]])).tolist() == [False, True]

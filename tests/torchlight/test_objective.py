@@ -75,3 +75,29 @@ def test_prediction_sees_no_labels_and_mixes_nothing():
 def test_numbers_without_meaning_are_refused(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected .*, got"):
         Classification(**arguments)
+
+
+class Penalized(Means):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(3.0))
+
+    def penalty(self):
+        return self.weight.square()
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.8])
+def test_the_penalty_of_a_network_is_a_term_of_the_loss_also_of_a_wrapped_network(mixup_alpha):
+    model, losses = Penalized(), []
+    for objective in (Classification(mixup_alpha=mixup_alpha), Classification(mixup_alpha=mixup_alpha, penalty=0.5)):
+        torch.manual_seed(0)
+        losses.append(objective(nn.Sequential(model), BATCH))
+    torch.testing.assert_close(losses[1][0], losses[0][0] + 4.5)
+    assert losses[0][2] == {} and losses[1][2]["penalty"] == 9
+
+
+def test_a_penalty_that_the_network_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="penalty: expected 0 for a network without a penalty of its own, got Means"):
+        Classification(penalty=1)(Means(), BATCH)
+    with pytest.raises(ValueError, match="penalty: expected a finite number"):
+        Classification(penalty=-1)

@@ -54,6 +54,29 @@ def test_the_step_recipes_of_the_field_warm_up_linearly_and_fall_at_their_milest
         assert [optim.learning_rate(recipe, 7 * epoch + i, 7) for i in (0, 3, 6)] == pytest.approx([expected] * 3)
 
 
+def test_the_rate_of_hdgcn_warms_up_by_epochs_and_then_follows_a_cosine_by_steps():
+    recipe = Optimization(
+        base_lr=0.1,
+        min_lr=1e-4,
+        num_epoch=90,
+        warm_up_epoch=5,
+        warm_up_interval="epoch",
+        lr_schedule="cosine",
+        lr_interval="step",
+    )
+    n = 7
+    for step in range(90 * n):
+        e, t = step // n, step - 5 * n
+        expected = 0.1 * (e + 1) / 5 if e < 5 else 1e-4 + 0.5 * (0.1 - 1e-4) * (1 + math.cos(math.pi * t / (85 * n)))
+        assert optim.learning_rate(recipe, step, n) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_warm_up_by_steps_can_precede_a_schedule_by_epochs():
+    recipe = Optimization(base_lr=0.1, num_epoch=9, step=[3], warm_up_epoch=2, warm_up_interval="step")
+    found = [optim.learning_rate(recipe, step, 5) for step in range(20)]
+    assert found == pytest.approx([0.1 * i / 9 for i in range(10)] + [0.1] * 5 + [0.01] * 5)
+
+
 def test_the_cosine_of_pyskl_begins_at_the_base_and_falls_with_every_step():
     recipe = Optimization(base_lr=0.1, num_epoch=16, lr_schedule="cosine", lr_interval="step")
     found = [optim.learning_rate(recipe, i, 9) for i in range(144)]
@@ -193,6 +216,17 @@ def test_the_moving_average_is_the_formula_running_statistics_included_and_count
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-7)
     assert not any(p.requires_grad for p in average.model.parameters()) and not average.model.training
+
+
+def test_the_moving_average_of_a_tensor_with_two_names_moves_once():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.second = model[0]
+    average = optim.MovingAverage(model, 0.9)
+    before = model[0].weight.detach().clone()
+    model[0].weight.data += 1
+    average.update(model)
+    torch.testing.assert_close(average.model.second.weight, before + 0.1)
+    assert average.model.second.weight is average.model[0].weight
 
 
 def test_freezing_takes_the_gradient_of_what_is_named_and_gives_it_back():

@@ -153,6 +153,9 @@ class Optimization:
     lr_decay_rate: float = option(0.1, "factor at each step", TRAIN, low=0)
     min_lr: float = option(0.0, "final learning rate of the cosine", TRAIN, low=0)
     warm_up_epoch: int = option(0, "epochs of linear warm-up", TRAIN, low=0)
+    warm_up_interval: Literal["epoch", "step"] | None = option(
+        None, "when the learning rate changes during the warm-up; default: as lr_interval", TRAIN
+    )
     update_freq: int = option(1, "accumulation steps per optimizer step; batch_size is divided by it", TRAIN, low=1)
     clip_grad: float = option(0.0, "maximum norm of the gradient; 0: no clipping", TRAIN, low=0)
     freeze: list[str] = option(

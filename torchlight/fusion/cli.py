@@ -62,7 +62,8 @@ def build_parser() -> Parser:
         help="one weight per stream; a single W for two streams means 1 and W",
     )
     parser.option("preset", choices=fuse.PRESETS, help="published weights and space: " + ", ".join(fuse.PRESETS))
-    parser.option("space", choices=fuse.SPACES, help="add logits or probabilities (default: the preset's, else logits)")
+    spaces = "add logits, probabilities or logits of length 1 (default: the preset's, else logits)"
+    parser.option("space", choices=fuse.SPACES, help=spaces)
     parser.switch("search", help="search weights on random halves of the test set")
     parser.option("splits", type=int, default=20, help="number of random splits for --search")
     parser.option("seed", type=int, default=0, help="seed of the intervals and of --search")

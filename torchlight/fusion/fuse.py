@@ -7,6 +7,9 @@ pyskl     probabilities, 2 : 2 : 1 : 1 (Duan et al., 2022; also DG-STGCN)
 protogcn  probabilities, six streams: joint, bone and K-bone 2, their motions 1 (Liu et al., CVPR 2025; also ACLNet,
           SkeletonAgent)
 agcn      logits, joint 1, bone 1 (Shi et al., CVPR 2019; also MS-G3D)
+hdgcn     logits of length 1, joint 1, bone 1, of each of three hierarchies (Lee et al., ICCV 2023)
+blockgcn  logits, joint 0.6, bone 0.7, joint motion 0.35, bone motion 0.2 (Zhou et al., CVPR 2024; NTU RGB+D)
+hypergcn  logits, joint 1, bone 1.4, joint motion 1.1, bone motion 0.3 (Zhou et al., ICCV 2025; base, NTU RGB+D 60 xsub)
 tsgcnext  logits, by position instead of modality, as the published program computes them: 1 : 0.9 for two streams and
           0.95 : 0 : 0 : 1 for four, so that two of the four have no effect. The weights behind the published
           four-stream figures are not known.
@@ -21,7 +24,7 @@ import numpy as np
 from torchlight.system.modalities import MODALITIES
 from torchlight.training.scores import is_correct
 
-SPACES = ("logits", "softmax")
+SPACES = ("logits", "softmax", "unit")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ PRESETS = {
     "pyskl": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0), strict=False))),
     "protogcn": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0, 2.0, 1.0), strict=True))),
     "agcn": Preset("logits", {"joint": 1.0, "bone": 1.0}),
+    "hdgcn": Preset("unit", {"joint": 1.0, "bone": 1.0}),
+    "blockgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.7, 0.35, 0.2), strict=True))),
+    "hypergcn": Preset("logits", dict(zip(MODALITIES, (1.0, 1.4, 1.1, 0.3), strict=True))),
     "tsgcnext": Preset("logits", by_position={2: (1.0, 0.9), 4: (0.95, 0.0, 0.0, 1.0)}),
 }
 DEFAULT_PRESET = "ctrgcn"
@@ -82,14 +88,22 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def to_space(scores: np.ndarray, space: str) -> np.ndarray:
-    """Scores unchanged (`logits`) or as probabilities (`softmax`): (S, n, num_class) -> same.
+def lengths(scores: np.ndarray) -> np.ndarray:
+    """Euclidean lengths along the last axis, which stays; 1 for zeros."""
+    found = np.linalg.norm(scores.astype(np.float64), axis=-1, keepdims=True)
+    return np.where(found > 0, found, 1.0)
 
-    A stream that holds probabilities already is not changed.
+
+def to_space(scores: np.ndarray, space: str) -> np.ndarray:
+    """Scores unchanged (`logits`), divided by their length (`unit`) or as probabilities (`softmax`): (S, n, num_class).
+
+    A stream that holds probabilities already is not changed to probabilities.
     """
     assert space in SPACES, space
     if space == "logits":
         return scores
+    if space == "unit":
+        return scores / lengths(scores)
     keep = are_probabilities(scores)
     return np.stack([stream if kept else softmax(stream) for stream, kept in zip(scores, keep, strict=True)])
 

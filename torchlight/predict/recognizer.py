@@ -10,7 +10,7 @@ import numpy as np
 
 from data.poses.recording import Facts, Recording
 from torchlight.config.options import Config, ConfigError
-from torchlight.fusion.fuse import PRESETS, preset_weights, softmax
+from torchlight.fusion.fuse import PRESETS, lengths, preset_weights, softmax
 from torchlight.predict.clips import (
     Clip,
     Settings,
@@ -209,8 +209,12 @@ class Recognizer:
             scores, done = results[0]
             return scores, scores.astype(np.float64) if done else softmax(scores.astype(np.float64))
         share = self.alpha / self.alpha.sum()
-        if self.space == "logits" and not any(done for _, done in results):
-            scores = sum(w * found.astype(np.float64) for w, (found, _) in zip(share, results, strict=True))
+        if self.space != "softmax" and not any(done for _, done in results):
+            each = [found.astype(np.float64) for found, _ in results]
+            if self.space == "unit":  # logits of one length in every stream; their mean length keeps the probabilities
+                mean = sum(lengths(found) for found in each) / len(each)
+                each = [found / lengths(found) * mean for found in each]
+            scores = sum(w * found for w, found in zip(share, each, strict=True))
             return scores, softmax(scores)
         each = [found.astype(np.float64) if done else softmax(found.astype(np.float64)) for found, done in results]
         fused = sum(w * found for w, found in zip(share, each, strict=True))

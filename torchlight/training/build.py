@@ -184,9 +184,10 @@ def check_fit(config: Config, feeder: Feeder) -> None:
         ("num_class", "num_class", "classes"),
         ("num_point", "num_point", "joints"),
         ("num_person", "num_person", "persons"),
-        ("in_channels", "channels", "channels"),
+        ("in_channels", "shape", "channels"),
     ):
         told, found = config.model_args.get(argument), getattr(feeder, attribute)
+        found = found[0] if attribute == "shape" else found
         counted = argument == "num_class" and not manifest_of(feeder).get(
             "num_class"
         )  # the last class may have no clip

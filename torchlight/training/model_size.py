@@ -9,7 +9,8 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     """Parameters, and multiply-adds and memory of one clip (C, T, V, M).
 
     Multiply-adds are those of convolutions and matrix products in eval mode (PyTorch's counter); activation memory is
-    what the backward pass keeps, float32, the parameters not counted.
+    what the backward pass keeps, float32, the parameters not counted, and half of that of two clips (a batch norm over
+    clips needs two).
     """
     data = torch.zeros(1, *shape)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -17,12 +18,13 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         model.eval()(data)
+    kept = kept_for_backward(model, data.expand(2, -1, -1, -1, -1)) / 2
     return {
         "input (C, T, V, M)": str(tuple(shape)),
         "parameters": f"{parameters:,}"
         + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
         "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
-        "activation memory of one clip in training": f"{kept_for_backward(model, data) / 2**20:.1f} MiB",
+        "activation memory of one clip in training": f"{kept / 2**20:.1f} MiB",
     }
 
 

@@ -70,22 +70,18 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
     base_lr lr_decay_rate^(number of milestones <= e), or the cosine over the remaining epochs.
     lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the
     cosine min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
+    warm_up_interval: as lr_interval, for the warm-up alone.
     """
     epoch = step // steps_per_epoch
-    if recipe.lr_interval == "epoch":
-        now, warm, total, warming = (
-            epoch,
-            recipe.warm_up_epoch,
-            recipe.num_epoch,
-            (epoch + 1) / max(recipe.warm_up_epoch, 1),
-        )
-    else:
-        warm, total = recipe.warm_up_epoch * steps_per_epoch, recipe.num_epoch * steps_per_epoch
-        now, warming = step, step / max(warm - 1, 1)
-    if now < warm:
-        return recipe.base_lr * warming
+    W, by_epoch = recipe.warm_up_epoch, (recipe.warm_up_interval or recipe.lr_interval) == "epoch"
+    if by_epoch and epoch < W:
+        return recipe.base_lr * ((epoch + 1) / W)
+    if not by_epoch and step < W * steps_per_epoch:
+        return recipe.base_lr * (step / max(W * steps_per_epoch - 1, 1))
     if recipe.lr_schedule == "step":
         return recipe.base_lr * recipe.lr_decay_rate ** sum(epoch >= s for s in recipe.step)
+    now, per_epoch = (epoch, 1) if recipe.lr_interval == "epoch" else (step, steps_per_epoch)
+    warm, total = W * per_epoch, recipe.num_epoch * per_epoch
     return cosine(recipe.base_lr, recipe.min_lr, (now - warm) / max(total - warm, 1))
 
 
@@ -121,7 +117,7 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Update the average after one optimizer step; integer entries are copied."""
-        own, new = list(self.model.state_dict().values()), list(model.state_dict().values())
+        own, new = distinct_values(self.model), distinct_values(model)
         real = [i for i, value in enumerate(own) if value.is_floating_point()]
         averages = [own[i] for i in real]
         torch._foreach_mul_(averages, self.decay)  # all entries in a few kernels
@@ -129,6 +125,11 @@ class MovingAverage:
         counters = sorted(set(range(len(own))) - set(real))
         if counters:
             torch._foreach_copy_([own[i] for i in counters], [new[i] for i in counters])
+
+
+def distinct_values(model: nn.Module) -> list[torch.Tensor]:
+    """The tensors of the state dict; one with two names only once."""
+    return [v.detach() for v in {id(v): v for v in model.state_dict(keep_vars=True).values()}.values()]
 
 
 def set_frozen(model: nn.Module, words: list[str], frozen: bool) -> list[str]:

@@ -214,6 +214,9 @@ def test_streams_of_an_ensemble_are_fused_with_published_weights(ucla, tmp_path,
     assert np.allclose(fused.scores, 0.5 * first + 0.5 * other, atol=1e-6)
     (own,) = Recognizer([path, bone], device="cpu", alpha=[3, 1]).predict(file)
     assert np.allclose(own.scores, 0.75 * first + 0.25 * other, atol=1e-6)
+    (unit,) = Recognizer([path, bone], device="cpu", preset="hdgcn").predict(file)
+    parts = [scores / np.linalg.norm(scores) for scores in (first, other)]
+    assert np.allclose(unit.scores / np.linalg.norm(unit.scores), sum(parts) / np.linalg.norm(sum(parts)), atol=1e-6)
     (pyskl,) = Recognizer([path, bone], device="cpu", preset="pyskl").predict(file)
     softmax = [np.exp(s - s.max()) / np.exp(s - s.max()).sum() for s in (first, other)]
     assert np.allclose(pyskl.probabilities, np.mean(softmax, 0), atol=1e-6)
