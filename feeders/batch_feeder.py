@@ -35,9 +35,9 @@ class BatchFeeder(Dataset):
 
     data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: further modalities of
     the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size: frames
-    of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names. relative: the
-    modalities whose joints are relative to the center of the body, which keeps its coordinates, as does the root of
-    their bones. append_joints: after the channels of a modality come those of the augmented joints.
+    of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names.
+    relative: the modalities whose joints are relative to the center of the body, which keeps its coordinates, as does
+    the root of their bones. append_joints: after the channels of a modality come those of the augmented joints.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
     `num_person`, `channels` of the data, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton),

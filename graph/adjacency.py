@@ -5,6 +5,7 @@ Subsets are stacked along the first axis, (K, V, V).
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,17 @@ def levels_from(center: int, inward: Edges, num_node: int) -> list[list[int]]:
     """Joints by their number of steps from the center; the last level holds all at 6 steps or more (HD-GCN)."""
     level = np.minimum(steps(binary(inward, num_node))[center], DEEPEST_LEVEL)
     return [np.flatnonzero(level == d).tolist() for d in range(int(level.max()) + 1)]
+
+
+def check_levels(levels: Any, num_joint: int) -> None:
+    """Raise ValueError unless these are two or more lists that hold every joint once."""
+    rows = levels if isinstance(levels, list | tuple) and all(isinstance(r, list | tuple) for r in levels) else []
+    joints = [joint for row in rows for joint in row]
+    whole = all(type(joint) is int for joint in joints) and sorted(joints) == list(range(num_joint))
+    if len(rows) < 2 or not all(rows) or not whole:
+        raise ValueError(
+            f"levels: expected two or more lists with each joint from 0 to {num_joint - 1} once, got {quote(levels)}"
+        )
 
 
 def hierarchy(levels: Sequence[Sequence[int]], num_node: int) -> np.ndarray:

@@ -311,19 +311,8 @@ class BodyGraph:
         if levels is None:
             self.A = adjacency.build(self.skeleton.inward, V, center, labeling_mode, max_hop, dilation)
         else:
-            check_levels(levels, V)
+            adjacency.check_levels(levels, V)
             self.A = adjacency.hierarchy(levels, V)
-
-
-def check_levels(levels: Any, num_joint: int) -> None:
-    """Raise ValueError unless these are two or more lists that hold every joint once."""
-    rows = levels if isinstance(levels, list | tuple) and all(isinstance(r, list | tuple) for r in levels) else []
-    joints = [joint for row in rows for joint in row]
-    whole = all(type(joint) is int for joint in joints) and sorted(joints) == list(range(num_joint))
-    if len(rows) < 2 or not all(rows) or not whole:
-        raise ValueError(
-            f"levels: expected two or more lists with each joint from 0 to {num_joint - 1} once, got {quote(levels)}"
-        )
 
 
 def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None) -> BodyGraph:

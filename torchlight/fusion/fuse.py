@@ -42,8 +42,8 @@ PRESETS = {
     "protogcn": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0, 2.0, 1.0), strict=True))),
     "agcn": Preset("logits", {"joint": 1.0, "bone": 1.0}),
     "hdgcn": Preset("unit", {"joint": 1.0, "bone": 1.0}),
-    "blockgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.7, 0.35, 0.2), strict=True))),
-    "hypergcn": Preset("logits", dict(zip(MODALITIES, (1.0, 1.4, 1.1, 0.3), strict=True))),
+    "blockgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.7, 0.35, 0.2), strict=False))),
+    "hypergcn": Preset("logits", dict(zip(MODALITIES, (1.0, 1.4, 1.1, 0.3), strict=False))),
     "tsgcnext": Preset("logits", by_position={2: (1.0, 0.9), 4: (0.95, 0.0, 0.0, 1.0)}),
 }
 DEFAULT_PRESET = "ctrgcn"
