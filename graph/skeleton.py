@@ -326,8 +326,11 @@ def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None
             raise ValueError(f"graph_args: expected none for a graph that is already built, got {quote(graph_args)}")
         return graph
     kind = _resolve(graph)
+    arguments = dict(graph_args or {})
+    if "centre" in arguments and "center" not in arguments:  # the other spelling, as in skeleton files
+        arguments["center"] = arguments.pop("centre")
     try:
-        return kind(**(graph_args or {}))
+        return kind(**arguments)
     except TypeError as error:
         raise ValueError(f"graph_args: expected arguments of {graph}, got {quote(graph_args)} ({error})") from error
 
