@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model import blocks
-from model.tsgcnext import ChannelNorm, DropPath
+from model.blocks import DropPath
+from model.tsgcnext import ChannelNorm
 from tests.model.golden import fill_model
 from tests.model.zoo import build
 
