@@ -213,9 +213,7 @@ class Model(network.Network):
     ):
         super().__init__()
         check_widths(depths, channels, num_heads, kernel_size, mlp_ratio)
-        for name, rate in {"attn_drop": attn_drop, "drop": drop, "head_drop": head_drop, "drop_path": drop_path}.items():
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name}: expected a rate from 0 to below 1, got {rate}")
+        check_rates(attn_drop=attn_drop, drop=drop, head_drop=head_drop, drop_path=drop_path)
         skeleton = network.load_body(graph, graph_args, num_point).skeleton
         groups = find_groups(skeleton) if groups is None else check_groups(groups, num_point)
         J = num_person * len(groups) * len(groups[0])
@@ -250,9 +248,8 @@ class Model(network.Network):
     def features(self, data: Tensor, time: Tensor | None = None) -> Tensor:
         """Output of the last block: (N, C, T, V, M), times (N, T) -> (N, 192, T / 8, joints of all groups, M)."""
         network.check_axes(data, self.axes, self.min_frames)
-        (N, _, T, _, _), multiple = data.shape, self.min_frames
-        if T % multiple:
-            raise ValueError(f"data: expected a multiple of {multiple} frames, got {T}; the windows divide no other")
+        if data.shape[2] % self.min_frames:
+            raise ValueError(f"data: expected a multiple of {self.min_frames} frames, got {data.shape[2]}")
         x = data.index_select(3, self.joints).transpose(3, 4).flatten(3)  # (N, C, T, J), column m V + v
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         x = x + self.skate_embedding(even_times(data) if time is None else time)
@@ -292,6 +289,13 @@ def check_widths(
         raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
     if not int(mlp_ratio * min(channels)) >= 1:
         raise ValueError(f"mlp_ratio: expected a number above 0, got {mlp_ratio}")
+
+
+def check_rates(**rates: float) -> None:
+    """Raise ValueError for rates of dropout outside of 0 to below 1."""
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name}: expected a rate from 0 to below 1, got {rate}")
 
 
 def check_groups(groups: Sequence[Sequence[int]], num_point: int) -> Sequence[Sequence[int]]:
