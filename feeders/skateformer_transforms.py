@@ -100,7 +100,7 @@ def bone_lengths_of(x: Tensor, reference: Tensor, parents: tuple[int, ...]) -> T
     """Bones in the directions of x with the lengths of a reference, from the root joint of the reference outwards."""
     start = constant(parents, x.device)
     bone, other = (y - y.index_select(3, start) for y in (x, reference))
-    length, wanted = (y.square().sum(1, keepdim=True).sqrt() + EPSILON for y in (bone, other))
+    length, wanted = (y.norm(dim=1, keepdim=True) + EPSILON for y in (bone, other))
     bone = bone * (wanted / length)
     y = torch.empty_like(x)
     (root,), *levels = tree_levels(parents)
