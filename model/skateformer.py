@@ -243,10 +243,15 @@ class Model(network.Network):
         return 1 if self.frame_multiple == 1 else self.frame_multiple * 2 ** (len(self.stages) - 1)
 
     def forward(self, data: Tensor, time: Tensor | None = None) -> Tensor:
-        return self.classify(network.pool(self.features(data, time)))
+        x = self.encode(data, time).permute(0, 2, 3, 1)
+        return self.classify(x.mean((1, 2)))  # of the tokens: the gradient, too, has the channels last in memory
 
     def features(self, data: Tensor, time: Tensor | None = None) -> Tensor:
         """Output of the last block: (N, C, T, V, M), times (N, T) -> (N, 192, T / 8, joints of all groups, M)."""
+        return self.encode(data, time).unflatten(3, (self.num_person, -1)).transpose(3, 4)
+
+    def encode(self, data: Tensor, time: Tensor | None) -> Tensor:
+        """Output of the last block with the persons side by side: (N, 192, T / 8, J)."""
         network.check_axes(data, self.axes, self.min_frames)
         if data.shape[2] % self.min_frames:
             raise ValueError(f"data: expected a multiple of {self.min_frames} frames, got {data.shape[2]}")
@@ -255,7 +260,7 @@ class Model(network.Network):
         x = x + self.skate_embedding(even_times(data) if time is None else time)
         for stage in self.stages:
             x = stage["blocks"](x)
-        return x.unflatten(3, (self.num_person, -1)).transpose(3, 4)
+        return x
 
     def skate_embedding(self, time: Tensor) -> Tensor:
         """Sines and cosines of the times times a learned embedding of the joints: (N, T) -> (N, E, T, J)."""
