@@ -14,12 +14,12 @@ from feeders.batch_feeder import BatchFeeder
 from feeders.random_numbers import RandomNumbers
 from feeders.sampling import spread
 from feeders.transforms import blend
-from graph import coco, kinetics, ntu_rgb_d
+from graph import coco, coco20, kinetics, ntu_rgb_d
 
 Step = Literal["swap", "shear", "rotate", "scale", "mirror", "axis", "joints"]
 STEPS = ("swap", "shear", "rotate", "scale", "mirror", "axis", "joints")
 DEPTH = {"shear", "rotate", "scale", "axis"}  # steps for clips with x, y and z
-FLAT = (coco.SKELETON, kinetics.SKELETON)  # x, y and a score
+FLAT = (coco.SKELETON, coco20.SKELETON, kinetics.SKELETON)  # x, y and a score
 LARGEST_SHEAR, LARGEST_ANGLE, LARGEST_SCALE = 0.5, 30.0, 0.2  # angle in degrees
 JOINTS, FRAMES = (5, 15), (0.25, 0.5)  # that the last step sets to 0: how many joints; share of the frames
 

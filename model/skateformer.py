@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graph.partition import find_groups
-from model import network
+from model import network, ops
 from model.blocks import DropPath
 from model.fuse_norms import fuse_norms
 
@@ -52,8 +52,7 @@ class SkateMSA(nn.Module):
         qkv = self.split(qkv).unflatten(5, (3, self.num_heads, -1))  # (N, A, B, F, G, 3, H, d)
         (N, A, B, F_, G, _, H, d), dropout = qkv.shape, self.attn_drop if self.training else 0.0
         q, k, v = qkv.permute(5, 0, 1, 2, 6, 3, 4, 7).reshape(3, N * A * B, H, F_ * G, d)
-        bias = self.bias().to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=H**-0.5)
+        y = ops.attention(q, k, v, self.bias().to(q.dtype), H**-0.5, dropout)
         return self.merge(y.view(N, A, B, H, F_, G, d).permute(0, 1, 2, 4, 5, 3, 6).flatten(5))
 
     def split(self, x: Tensor) -> Tensor:
@@ -218,7 +217,7 @@ class Model(network.Network):
         groups = find_groups(skeleton) if groups is None else check_groups(groups, num_point)
         J = num_person * len(groups) * len(groups[0])
         sizes = window_sizes((type_1_size, type_2_size, type_3_size, type_4_size), groups, num_person)
-        self.axes = {"in_channels": in_channels, "num_point": num_point, "num_person": num_person}
+        self.expected = {"C": in_channels, "V": num_point, "M": num_person}
         self.num_person, self.frame_multiple = num_person, math.lcm(*(frames for frames, _ in sizes))
         self.register_buffer("joints", torch.tensor(groups).flatten(), persistent=False)
         widths = [in_channels * 2, in_channels * 3, channels[0]]
@@ -252,7 +251,7 @@ class Model(network.Network):
 
     def encode(self, data: Tensor, time: Tensor | None) -> Tensor:
         """Output of the last block with the persons side by side: (N, 192, T / 8, J)."""
-        network.check_axes(data, self.axes, self.min_frames)
+        network.check_axes(data, self.expected, self.min_frames)
         if data.shape[2] % self.min_frames:
             raise ValueError(f"data: expected a multiple of {self.min_frames} frames, got {data.shape[2]}")
         x = data.index_select(3, self.joints).transpose(3, 4).flatten(3)  # (N, C, T, J), column m V + v

@@ -76,8 +76,8 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
     """
     epoch, W = step // steps_per_epoch, recipe.warm_up_epoch
     by_epoch = (recipe.warm_up_interval or recipe.lr_interval) == "epoch"
-    if epoch < W:
-        now, warm = (epoch, W) if by_epoch else (step, W * steps_per_epoch)
+    now, warm = (epoch, W) if by_epoch else (step, W * steps_per_epoch)
+    if now < warm:
         if recipe.warm_up_lr is not None:
             return recipe.warm_up_lr + now * (recipe.base_lr - recipe.warm_up_lr) / warm
         return recipe.base_lr * ((now + 1) / W if by_epoch else now / max(warm - 1, 1))
