@@ -2,7 +2,7 @@
 
 Jeonghyeok Do, Munchurl Kim. ECCV 2024, arXiv 2403.09508.
 
-Equals the published code, two surprises included. The scale of the attention is H^(-1/2) with the number of heads H of
+Equals the published code, whose attention has two unusual details. Its scale is H^(-1/2) with the number of heads H of
 a type, not the width of a head. The relative positions of types 1 and 3 are tiled where they should be repeated: token
 r has the offset r mod F instead of its frame. The feeder of the published code leaves out and orders joints; here the
 network does it. Learned positions for a fixed number of frames and attention without relative positions are left out.
