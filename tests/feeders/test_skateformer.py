@@ -16,12 +16,12 @@ from feeders.transforms import choose_frames, linspace_map, min_max
 from graph import ntu_rgb_d, ucla
 from tests.feeders.synthetic import random_clips, write_store
 from tests.model.golden import fill
-from torchlight.system.modalities import MODALITIES
 
 GOLDEN = Path(__file__).parent / "golden"
 ORDER = [joint for group in ntu_rgb_d.GROUPS for joint in group]
 UCLA_ORDER = [joint for group in ucla.GROUPS for joint in group]
 STEPS = feeder_skateformer.STEPS
+MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 
 
 @pytest.fixture(scope="module")
