@@ -46,7 +46,7 @@ class Feeder(BatchFeeder):
     def __post_init__(self):
         super().__post_init__()
         check_interval(self.p_interval)
-        if self.skeleton is ntu_rgb_d.SKELETON:
+        if self.skeleton == ntu_rgb_d.SKELETON:
             self.bone_parents = ntu_rgb_d.BONE_PARENTS_SKATEFORMER
         if self.intra_prob + self.inter_prob > 1:
             raise ValueError(f"inter_prob: expected at most 1 - intra_prob, got {self.inter_prob}")
