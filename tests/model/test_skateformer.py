@@ -9,6 +9,7 @@ from graph.skeleton import Skeleton
 from model.skateformer import SkateMSA, even_times
 from tests.model.golden import Case, deviation, fill_model
 from tests.model.zoo import build, clip
+from torchlight.training.model_size import model_size
 
 SMALL = {"depths": [1, 1], "channels": [32, 32]}  # clips of 16 frames
 
@@ -168,3 +169,10 @@ def test_windows_of_single_frames_take_any_number_of_frames():
     sizes = {f"type_{i}_size": [1, 8] for i in range(1, 5)}
     with torch.no_grad():
         assert build("skateformer", **sizes).eval()(torch.randn(1, 3, 13, 25, 2)).isfinite().all()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_multiply_adds_include_those_of_the_attention(device):
+    model = build("skateformer").to(device)
+    with torch.device(device):
+        assert model_size(model, (3, 64, 25, 2))["multiply-adds of one clip"] == "3.464 G"
