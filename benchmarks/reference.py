@@ -22,6 +22,7 @@ from model import (
     hypergcn,
     msg3d,
     network,
+    skateformer,
     stgcn,
     stgcnpp,
     tsgcnext,
@@ -256,6 +257,26 @@ class HyperGraphConv(hypergcn.GraphConv):
         z = self.conv_d(joints).unflatten(1, (hypergcn.HEADS, -1))
         Z = torch.einsum("nhuv,nhctv->nhctu", self.topology(joints.mean(2)), z).flatten(1, 2)[..., : x.shape[3]]
         return F.relu(self.bn(Z) + self.down(x))
+
+
+class SkateMSA(skateformer.SkateMSA):
+    """Skate-MSA (ECCV 2024): softmax(q k^T / sqrt(H) + B) v in the windows of one type."""
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        windows = self.split(qkv)  # (N, A, B, F, G, 3 C)
+        tokens = windows.flatten(3, 4).unflatten(4, (3, self.num_heads, -1))  # (N, A, B, R, 3, H, d)
+        q, k, v = tokens.permute(4, 0, 1, 2, 5, 3, 6)  # (N, A, B, H, R, d)
+        weight = (q @ k.transpose(-2, -1) * self.num_heads**-0.5 + self.bias()).softmax(-1)
+        weight = F.dropout(weight, self.attn_drop, self.training)
+        y = (weight @ v).transpose(3, 4).flatten(4)  # (N, A, B, R, C)
+        return self.merge(y.unflatten(3, (self.frames, self.joints)))
+
+
+class SkateFormerBlock(skateformer.SkateFormerBlock):
+    """SkateFormer (ECCV 2024): one matrix of joints for each group of channels."""
+
+    def graph_conv(self, x: Tensor) -> Tensor:
+        return torch.einsum("kvu,ntukc->ntvkc", self.gconv, x.unflatten(3, (self.gconv.shape[0], -1))).flatten(3)
 
 
 _OWN = [kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__ == __name__]

@@ -156,7 +156,8 @@ class BatchFeeder(Dataset):
     def batch(self, indices: Sequence[int], epoch: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """One batch, a pure function of its arguments.
 
-        {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, and data_<modality> for each of `also`.
+        {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, data_<modality> for each of `also`, and the "time" of
+        each frame (N, T), if the recipe has it.
 
         Raises:
             ValueError: a clip of foreign data contains a coordinate that is not finite.
@@ -167,12 +168,15 @@ class BatchFeeder(Dataset):
         streams = self.streams(clip, RandomNumbers(self.seed, epoch, index), (self.modality, *self.also))
         batch = {"data": streams[self.modality].float().contiguous(), "label": label, "index": clip}
         batch |= {f"data_{word}": streams[word].float().contiguous() for word in self.also}
+        if "time" in streams:
+            batch["time"] = streams["time"].float()
         return batch if device is None else {key: value.to(device) for key, value in batch.items()}
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
         """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}.
 
-        All modalities are derived from the same augmented clips.
+        All modalities are derived from the same augmented clips. A recipe may add "time" (N, T), the place of each
+        frame in its clip, for networks that take it.
         """
         raise NotImplementedError
 

@@ -45,6 +45,11 @@ class Feeder(BatchFeeder):
             )
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
+        x, _ = self.sample(clip, random)
+        return {word: self.derive(x, word) for word in modalities}
+
+    def sample(self, clip: Tensor, random: RandomNumbers) -> tuple[Tensor, Tensor]:
+        """Scaled clips and their frame numbers: (N,) -> (N, C, T, V, M) float64, (N, T)."""
         length = self.clips.length[clip]
         # shorter clips repeat their last frame, so that minima and maxima stay those of the clip
         whole = torch.arange(self.clips.longest(clip), device=clip.device).minimum(length[:, None] - 1)
@@ -63,7 +68,7 @@ class Feeder(BatchFeeder):
             joint = smallest(random.uniform(self.num_point), random.integer(4, 13))
             frame = smallest(random.uniform(self.window_size), random.integer(16, 33))
             x = drop(x, random.uniform(1) < 0.5, frame=frame, joint=joint)
-        return {word: self.derive(x, word) for word in modalities}
+        return x, time
 
 
 def rotate_xy(x: Tensor, degrees: Tensor) -> Tensor:

@@ -29,13 +29,22 @@ def uniform_train(
     short = random.integer(0, seen) + k
     if loop_inside:
         short = short % seen
-    rank = random.uniform(L + 1).argsort(1).argsort(1)
-    middle = k + (rank < seen - L).cumsum(1)[:, :L]  # seen - L of the L + 1 gaps are widened by one frame
-    edge = torch.arange(L + 1, device=T.device) * seen // L
-    segment = edge[:, :-1] + (random.uniform(L) * edge.diff(dim=1)).long()
-
-    frame = torch.where(seen < L, short, torch.where(seen < 2 * L, middle, segment)) + offset
+    frame = torch.where(seen < L, short, spread(seen, random.uniform(L + 1), random.uniform(L))) + offset
     return frame % T
+
+
+def spread(T: Tensor, gaps: Tensor, places: Tensor) -> Tensor:
+    """L random frames in order of clips of T >= L frames: T (N, 1), gaps (N, L + 1), places (N, L) -> (N, L).
+
+    T < 2 L: frames 0 .. L - 1, where the T - L gaps before, between and after them with the smallest numbers are
+    widened by one frame. Else a frame of each of L segments, at a place from 0 to below 1.
+    """
+    L = places.shape[1]
+    rank = gaps.argsort(1).argsort(1)
+    middle = torch.arange(L, device=T.device) + (rank < T - L).cumsum(1)[:, :L]
+    edge = torch.arange(L + 1, device=T.device) * T // L
+    segment = edge[:, :-1] + (places * edge.diff(dim=1)).long()
+    return torch.where(T < 2 * L, middle, segment)
 
 
 @lru_cache(maxsize=4096)

@@ -40,6 +40,9 @@ SKELETON = Skeleton(
 # The 13 joints shared with NTU RGB+D, in the order of ntu_rgb_d.COMMON_JOINTS (TSGCNeXt, "unify").
 COMMON_JOINTS = (0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 
+# Arms, legs, face; the ears are left out (our choice for SkateFormer).
+GROUPS = ((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16), (0, 1, 2))
+
 
 class Graph(BodyGraph):
     skeleton = SKELETON

@@ -48,6 +48,12 @@ SKELETON = Skeleton(
 # The 13 joints shared with COCO, in the order of coco.COMMON_JOINTS (TSGCNeXt, "unify").
 COMMON_JOINTS = (3, 4, 8, 5, 9, 6, 10, 12, 16, 13, 17, 14, 18)
 
+# Arms, legs, shoulders and elbows, trunk; joint 20 is left out (SkateFormer).
+GROUPS = ((6, 7, 21, 22), (10, 11, 23, 24), (12, 13, 14, 15), (16, 17, 18, 19), (4, 8, 5, 9), (1, 2, 0, 3))
+
+# The bones of SkateFormer; those of 1, 20, 21 and 23 differ from the column above.
+BONE_PARENTS_SKATEFORMER = (1, 1, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11)
+
 
 class Graph(BodyGraph):
     skeleton = SKELETON

@@ -12,6 +12,7 @@ from torchlight.system.consent import ADMITTED
 from torchlight.system.text import nearest, printable, quote
 from torchlight.system.yaml_files import read_yaml
 
+NO_BODIES = ("adjacency", "layouts", "partition", "skeleton")  # modules of this package that describe no body
 MAX_JOINTS = 1000  # an adjacency matrix has the square of this many entries
 # image_size: of 2-D poses. maps: {layout: steps} from other bodies, in the notation of layouts.yaml
 KEYS = ("name", "joints", "bones", "bone_parents", "center", "left", "right", "image_size", "maps")
@@ -236,7 +237,7 @@ def _resolve_own(path: str) -> Any:
 def _bodies() -> list[str]:
     """The modules of this package that describe a body, such as `graph.ucla`."""
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)], "graph.")]
-    return sorted(name for name in found if name not in ("graph.adjacency", "graph.layouts", "graph.skeleton"))
+    return sorted(name for name in found if name.removeprefix("graph.") not in NO_BODIES)
 
 
 def find_skeleton(name: str | Path | Skeleton) -> Skeleton:

@@ -37,6 +37,9 @@ SKELETON = Skeleton(
     right=(8, 9, 10, 11, 16, 17, 18, 19),
 )
 
+# Arms, legs, trunk (SkateFormer).
+GROUPS = ((4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15), (16, 17, 18, 19), (1, 2, 0, 3))
+
 
 class Graph(BodyGraph):
     skeleton = SKELETON

@@ -159,6 +159,21 @@ def norm_each(x: Tensor, norms: Sequence[nn.Module]) -> Tensor:
     return y
 
 
+class DropPath(nn.Module):
+    """Stochastic depth: in training every row of the batch is dropped with probability `rate`, the others are scaled
+    up."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * (torch.rand(x.shape[0], 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
+
+
 def shortcut(in_channels: int, out_channels: int) -> nn.Module:
     """The residual path `down` of a graph convolution: identity if the width stays, else 1x1 convolution and norm."""
     if in_channels == out_channels:

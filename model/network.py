@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from graph.skeleton import BodyGraph, build_graph
 
 
-def load_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None, num_point: int) -> Tensor:
-    """The adjacency of the named graph in the precision of the published weights, (K, V, V) float32.
+def load_body(graph: str | BodyGraph, graph_args: dict[str, Any] | None, num_point: int) -> BodyGraph:
+    """The named graph.
 
     Raises:
         ValueError: the graph has another number of joints than `num_point`.
@@ -23,7 +23,16 @@ def load_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None, num_po
     body = build_graph(graph, graph_args)
     if body.num_node != num_point:
         raise ValueError(f"num_point: expected {body.num_node} (graph {body.skeleton.name}), got {num_point}")
-    return torch.from_numpy(body.A.astype(np.float32))
+    return body
+
+
+def load_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None, num_point: int) -> Tensor:
+    """The adjacency of the named graph in the precision of the published weights, (K, V, V) float32.
+
+    Raises:
+        ValueError: the graph has another number of joints than `num_point`.
+    """
+    return torch.from_numpy(load_body(graph, graph_args, num_point).A.astype(np.float32))
 
 
 class DataNorm(nn.BatchNorm1d):
@@ -43,20 +52,15 @@ class DataNorm(nn.BatchNorm1d):
         self.per_person, self.min_frames = per_person, min_frames
 
     def forward(self, data: Tensor) -> Tensor:
-        self.check(data)
+        check_axes(data, self.expected, self.min_frames)
         N, C, T, V, M = data.shape
         x = data.permute(0, 4, 3, 1, 2).reshape(-1, self.num_features, T)  # (N, M * V * C, T) or (N * M, V * C, T)
         x = super().forward(x).view(N * M, V, C, T).permute(0, 2, 3, 1)  # (N * M, C, T, V)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def check(self, data: Tensor) -> None:
-        check_axes(data, self.expected)
-        if (T := data.shape[2]) < self.min_frames:
-            raise ValueError(f"data: expected at least {self.min_frames} frames, got {T}; use a longer window")
 
-
-def check_axes(data: Tensor, expected: Mapping[str, int]) -> None:
-    """Raise ValueError for data other than (N, C, T, V, M) with these C, V and M."""
+def check_axes(data: Tensor, expected: Mapping[str, int], min_frames: int = 1) -> None:
+    """Raise ValueError for data other than (N, C, T, V, M) with these C, V and M, and at least `min_frames` frames."""
     shape = tuple(data.shape)
     if data.dim() != 5:
         raise ValueError(f"data: expected 5 axes (N, C, T, V, M), got {data.dim()} axes {shape}")
@@ -64,6 +68,8 @@ def check_axes(data: Tensor, expected: Mapping[str, int]) -> None:
     for axis, key in (("C", "in_channels"), ("V", "num_point"), ("M", "num_person")):
         if size[axis] != expected[axis]:
             raise ValueError(f"data: expected {axis} = {expected[axis]} ({key}), got {axis} = {size[axis]} in {shape}")
+    if size["T"] < min_frames:
+        raise ValueError(f"data: expected at least {min_frames} frames, got {size['T']}; use a longer window")
 
 
 class EmbeddedNorm(DataNorm):

@@ -132,6 +132,21 @@ def sum_of_products(R: Iterable[Tensor], x: Iterable[Tensor]) -> Tensor:
     return Z.view(shape)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropout: float) -> Tensor:
+    """softmax(scale q k^T + bias) v, dropout after the softmax: (W, H, R, d) each, bias (H, R, R) -> (W, H, R, d).
+
+    One fused kernel, except in training on a CPU, where it takes neither dropout nor a bias with a gradient. There the
+    kept weights are scaled up by dividing v, and chosen by uniform numbers, which PyTorch makes faster than its dropout
+    makes masks.
+    """
+    if q.device.type != "cpu" or not (dropout or torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout, scale=scale)
+    weight = (scale * q @ k.transpose(2, 3)).add_(bias).softmax(3)
+    if dropout:
+        weight, v = weight * (torch.rand(weight.shape) < 1 - dropout), v / (1 - dropout)
+    return weight @ v
+
+
 def to_matrices(x: Tensor) -> Tensor:
     """(N, C, T, V) -> (N, C, V, T), one V x T matrix per channel in memory."""
     return _ToMatrices.apply(x)

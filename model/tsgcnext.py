@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from graph import coco, ntu_rgb_d
 from model import network, ops
+from model.blocks import DropPath
 
 UNIFIED = {"coco": coco, "ntu": ntu_rgb_d}
 
@@ -33,20 +34,6 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (N, C, T, V)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: in training every person is dropped with probability `rate`, the others are scaled up."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep = 1 - self.rate
-        return x * (torch.rand(x.shape[0], 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
 
 
 class Block(nn.Module):

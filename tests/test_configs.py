@@ -113,11 +113,12 @@ def here(workplace, monkeypatch):
 
 
 def smaller(config: Config) -> Config:
-    """The same recipe with short windows."""
-    short = {}
+    """The same recipe with short windows, as far as the network takes them."""
+    short, modules = {}, network_of(config).modules()
+    shortest = next(module.min_frames for module in modules if hasattr(module, "min_frames"))
     for key in ("train_feeder_args", "test_feeder_args"):
         if "window_size" in getattr(config, key):
-            short[key] = {"window_size": getattr(config, key)["window_size"] // SMALLER}
+            short[key] = {"window_size": max(getattr(config, key)["window_size"] // SMALLER, shortest)}
     return load_config(config.config, short)
 
 

@@ -17,8 +17,11 @@ Batch = dict[
 
 
 class Model(Protocol):
-    """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class). It ends `--phase train` and `--phase
-    test`."""
+    """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class).
+
+    With the class attribute `takes_time = True` it also takes the times of the frames, (N, T), as an optional second
+    argument; so does `features`.
+    """
 
     def __call__(self, data: Tensor) -> Tensor: ...
 
@@ -33,8 +36,8 @@ class FeatureModel(Protocol):
 class Objective(Protocol):
     """An nn.Module that maps (model, batch) to (loss, logits, terms).
 
-    It calls the model only as `model(...)`. logits are (N, num_class), or None where they answer to no label of the
-    batch; terms are further means over the batch to log.
+    It calls the model only as `model(...)`, with `network_inputs(model, batch)`. logits are (N, num_class), or None
+    where they answer to no label of the batch; terms are further means over the batch to log.
     """
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]: ...
@@ -122,6 +125,16 @@ class MovableFeeder(Protocol):
     device: torch.device
 
     def to(self, device: torch.device) -> Any: ...
+
+
+def network_inputs(model: nn.Module, batch: Batch, key: str = "data") -> tuple[Tensor, ...]:
+    """The arguments of a network for the clips `batch[key]`: the clips, and `batch["time"]` if the batch has it and the
+    network takes it.
+
+    The network may be inside of another module (DDP, torch.compile).
+    """
+    takes_time = "time" in batch and any(getattr(type(module), "takes_time", False) for module in model.modules())
+    return (batch[key], batch["time"]) if takes_time else (batch[key],)
 
 
 def missing_attributes(feeder: Any) -> list[str]:

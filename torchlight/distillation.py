@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from torchlight.contract import network_inputs
+
 
 class Distillation(nn.Module):
     """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student) in epoch e, from 1.
@@ -46,7 +48,7 @@ class Distillation(nn.Module):
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss, logits (N, num_class), further terms to log)."""
         assert self.teacher is not None, "no teacher was attached to this objective"
-        logits, target, label = model(batch["data"]), self.teacher(batch), batch["label"]
+        logits, target, label = model(*network_inputs(model, batch)), self.teacher(batch), batch["label"]
         ce = F.cross_entropy(precise(logits), label)
         divergence, terms = self.divergence(logits, target, label)
         loss = self.ce_weight * ce + self.share * self.temperature**2 * divergence
@@ -55,7 +57,7 @@ class Distillation(nn.Module):
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Logits (N, num_class); sees neither labels nor the teacher."""
-        return model(batch["data"])
+        return model(*network_inputs(model, batch))
 
     def divergence(self, student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of both (N, num_class) and labels (N,) -> the weighted divergence, and its terms to log."""

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torchlight.contract import network_inputs
+
 Batch = dict[str, torch.Tensor]
 
 
@@ -56,12 +58,12 @@ class Classification(nn.Module):
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor]]:
         """(loss, logits (N, num_class) or None if the clips are mixed, further terms to log)."""
-        data, label, lam = batch["data"], batch["label"], self.draw_share()
+        inputs, label, lam = network_inputs(model, batch), batch["label"], self.draw_share()
         if lam is None:
-            logits = model(data)
+            logits = model(*inputs)
             loss = self.cross_entropy(logits, label)
         else:
-            mixed = model(lam * data + (1 - lam) * data.flip(0))
+            mixed = model(*(lam * x + (1 - lam) * x.flip(0) for x in inputs))
             loss = lam * self.cross_entropy(mixed, label) + (1 - lam) * self.cross_entropy(mixed, label.flip(0))
             logits = None
         if not self.penalty:
@@ -80,7 +82,7 @@ class Classification(nn.Module):
 
     def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Logits (N, num_class); sees no labels."""
-        return model(batch["data"])
+        return model(*network_inputs(model, batch))
 
 
 def penalty_of(model: nn.Module) -> torch.Tensor:

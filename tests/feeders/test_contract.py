@@ -8,13 +8,20 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
-from feeders import feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
+from feeders import (
+    feeder_kinetics,
+    feeder_ntu,
+    feeder_pyskl,
+    feeder_skateformer,
+    feeder_skateformer_ucla,
+    feeder_ucla,
+)
 from feeders.modality import bone, motion
 from graph import hand, kinetics, ntu_rgb_d, ucla
 from tests.feeders.synthetic import rewrite_manifest
 from torchlight.system.modalities import MODALITIES
 
-RECIPES = ("ntu", "ucla", "kinetics", "pyskl")
+RECIPES = ("ntu", "ucla", "kinetics", "pyskl", "skateformer", "skateformer_ucla")
 
 
 def identity(batch):
@@ -34,6 +41,8 @@ def make(request, store, ucla_store, kinetics_store):
             dict(window_size=50, random_choose=True, random_shift=True, random_move=True),
         ),
         "pyskl": (feeder_pyskl, store, "xsub", dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)),
+        "skateformer": (feeder_skateformer, store, "xsub", dict(p_interval=[0.5, 1], intra_prob=1, inter_prob=0)),
+        "skateformer_ucla": (feeder_skateformer_ucla, ucla_store, "xview", {}),
     }
     module, path, split, args = recipes[request.param]
     return lambda **more: module.Feeder(str(path), split, **{"part": "train", **args, **more})

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from feeders import clip_part, feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
+from feeders import (
+    clip_part,
+    feeder_kinetics,
+    feeder_ntu,
+    feeder_pyskl,
+    feeder_skateformer,
+    feeder_skateformer_ucla,
+    feeder_ucla,
+)
 from feeders.batch_feeder import BatchFeeder
 from tests.feeders.synthetic import random_clips, write_store
 from tests.pretend import OnGpu, gpu
@@ -28,6 +36,9 @@ RECIPES = {
     "pyskl, padded": (feeder_pyskl, "store", dict(sampling="pad", num_person=3)),
     "pyskl, 2-D": (feeder_pyskl, "kinetics_store", dict(pre_normalize="2d")),
     "pyskl, test": (feeder_pyskl, "store", dict(part="test", num_clips=2)),
+    "skateformer": (feeder_skateformer, "store", dict(p_interval=[0.5, 1])),
+    "skateformer, test": (feeder_skateformer, "store", dict(part="test")),
+    "skateformer_ucla": (feeder_skateformer_ucla, "ucla_store", {}),
 }
 SPLITS = {"store": "xsub", "ucla_store": "xview", "kinetics_store": "all"}
 

@@ -26,6 +26,7 @@ LEFT = {  # norms that follow no convolution: of the input, after a max pooling,
     "hdgcn": 1 + 10 + 10,
     "blockgcn": 1 + 10 + 10,
     "hypergcn": 1 + 9 + 9,
+    "skateformer": 0,
 }
 
 

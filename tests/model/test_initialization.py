@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.model.zoo import NETWORKS, build
+from tests.model.zoo import NETWORKS, build, clip
 
 
 def assert_normal(values, std, mean=0.0):
@@ -34,7 +34,7 @@ def assert_default(layer):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_fresh_network_trains_on_finite_logits_of_moderate_size(name):
-    logits = build(name).train()(torch.randn(2, 3, 16, 25, 2))
+    logits = build(name).train()(clip(name, frames=16))
     assert logits.abs().max() < 100
 
 
@@ -156,6 +156,18 @@ def test_tsgcnext_stem_keeps_the_default_and_blocks_are_truncated_normal():
     assert (model.l3.gamma == torch.tensor(1e-6)).all() and model.l3.alpha == 0
     assert torch.equal(model.l3.PA[0], torch.eye(25))
     assert_normal(model.fc.weight, math.sqrt(2 / 60))
+
+
+def test_skateformer_keeps_the_defaults_of_layers_and_its_tables_are_truncated_normal():
+    model = build("skateformer")
+    block = model.stages[2]["blocks"][0]
+    for layer in (model.stem[2], block.downsample.reduction, block.transformer.tconv, block.transformer.mapping):
+        assert_default(layer)
+    assert_default(block.transformer.mlp.fc1)
+    assert_default(model.head)
+    for table in (model.joint_person_embedding, block.transformer.gconv, block.transformer.attention[1].bias()):
+        assert_normal(table, 0.02)
+    assert (block.transformer.norm_1.weight == 1).all() and (block.downsample.bn.weight == 1).all()
 
 
 def test_msg3d_learned_masks_start_near_zero():

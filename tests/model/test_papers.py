@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model import blocks
-from model.tsgcnext import ChannelNorm, DropPath
+from model.blocks import DropPath
+from model.tsgcnext import ChannelNorm
 from tests.model.golden import fill_model
 from tests.model.zoo import build
 
@@ -110,7 +111,7 @@ def test_dgstgcn_refuses_an_impossible_number_of_groups(num_filter):
         build("dgstgcn", num_filter=num_filter)
 
 
-def test_drop_path_drops_whole_persons_and_keeps_the_mean():
+def test_drop_path_drops_whole_rows_and_keeps_the_mean():
     x = torch.ones(20000, 1, 1, 2)
     y = DropPath(0.25).train()(x)
     assert y.unique().tolist() == pytest.approx([0, 4 / 3])

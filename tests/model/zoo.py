@@ -18,15 +18,15 @@ def build(name: str, body: str = "ntu_rgb_d", num_person: int = 2, num_class: in
     return catalog.build(name, **(args | changed))
 
 
-def data_norm(model: nn.Module) -> DataNorm:
-    """The norm of the input, which knows what input the network accepts."""
-    return next(module for module in model.modules() if isinstance(module, DataNorm))
+def data_norm(model: nn.Module) -> DataNorm | None:
+    """The norm of the input, if there is one."""
+    return next((module for module in model.modules() if isinstance(module, DataNorm)), None)
 
 
 @functools.cache
 def min_frames(name: str) -> int:
     """Length of the shortest clip that the network accepts."""
-    return data_norm(build(name)).min_frames
+    return next(module.min_frames for module in build(name).modules() if hasattr(module, "min_frames"))
 
 
 def clip(name: str, N: int = 2, C: int = 3, V: int = 25, M: int = 2, frames: int = 8) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from torchlight.contract import network_inputs
+
 
 class ArrayFeeder:
     """Clips of one .npz file with the arrays `<part>_data` (N, C, T, V, M) float32 and `<part>_label` (N,) int64.
@@ -63,10 +65,10 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        logits = model(batch["data"])
+        logits = model(*network_inputs(model, batch))
         log_p = -F.cross_entropy(logits.float(), batch["label"], reduction="none")
         loss = -((1 - log_p.exp()) ** self.gamma * log_p).mean()
         return loss, logits, {"probability": log_p.exp().mean()}
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return model(batch["data"])
+        return model(*network_inputs(model, batch))

@@ -168,6 +168,8 @@ def test_all_problems_of_a_file_are_told_together(write):
         ({"min_lr": 0.5, "lr_schedule": "cosine"}, "expected at most base_lr 0.1, got 0.5"),
         ({"device": ["gpu"]}, "GPU numbers, or cpu"),
         ({"device": ["0", "cpu"]}, "GPU numbers, or cpu"),
+        ({"warm_up_lr": 1e-7, "lr_schedule": "cosine"}, "expected lr_schedule cosine and a warm_up_epoch above 0"),
+        ({"warm_up_lr": 1e-7, "warm_up_epoch": 5}, "expected lr_schedule cosine and a warm_up_epoch above 0"),
         ({"weight_decay_end": 0.1, "weight_decay": 0.0}, "expected a weight_decay above 0"),
         ({"save_interval": 0}, "expected 1 or more"),
     ],

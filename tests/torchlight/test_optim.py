@@ -14,6 +14,7 @@ from torchlight.config.options import Optimization
 from torchlight.training import optim
 
 TABLES = json.loads((Path(__file__).parent / "golden" / "modern_engine_lr.json").read_text())
+TIMM_TABLES = json.loads((Path(__file__).parent / "golden" / "timm_lr.json").read_text())
 STEP_RECIPES = {  # of the papers' programs: epochs, milestones, warm-up
     "ST-GCN, NTU": (80, (10, 50), 0),
     "ST-GCN, Kinetics": (50, (20, 30, 40, 50), 0),
@@ -43,6 +44,22 @@ def test_the_learning_rates_of_tsgcnext_are_those_of_the_reference_record(name):
         assert optim.learning_rate(recipe, int(step), table["steps_per_epoch"]) == pytest.approx(
             lr, rel=1e-9, abs=1e-18
         ), step
+
+
+@pytest.mark.parametrize("name", TIMM_TABLES)
+def test_the_learning_rates_of_skateformer_are_those_of_timm(name):
+    facts = TIMM_TABLES[name]
+    recipe = Optimization(
+        base_lr=facts["base_lr"],
+        min_lr=facts["min_lr"],
+        num_epoch=facts["epochs"],
+        warm_up_epoch=facts["warm_up_epoch"],
+        warm_up_lr=facts["warm_up_lr"],
+        lr_schedule="cosine",
+        lr_interval="step",
+    )
+    for step, lr in zip(facts["step"], facts["lr"], strict=True):
+        assert optim.learning_rate(recipe, step, facts["steps_per_epoch"]) == pytest.approx(lr, rel=1e-12), step
 
 
 @pytest.mark.parametrize("name", STEP_RECIPES)

@@ -28,6 +28,10 @@ def check_values(config: Config) -> list[str]:
             f"min_lr: expected at most base_lr {config.base_lr}, got {config.min_lr}",
         ),
         (
+            config.warm_up_lr is not None and (not config.warm_up_epoch or config.lr_schedule != "cosine"),
+            "warm_up_lr: expected lr_schedule cosine and a warm_up_epoch above 0 beside it, got others",
+        ),
+        (
             config.nesterov and not config.momentum and config.optimizer == "SGD",
             "nesterov: expected false with momentum 0, got true; set nesterov false or a momentum",
         ),

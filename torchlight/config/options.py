@@ -156,6 +156,7 @@ class Optimization:
     warm_up_interval: Literal["epoch", "step"] | None = option(
         None, "when the learning rate changes during the warm-up; default: as lr_interval", TRAIN
     )
+    warm_up_lr: float | None = option(None, "first rate of a warm-up over the start of the cosine (timm)", TRAIN, low=0)
     update_freq: int = option(1, "accumulation steps per optimizer step; batch_size is divided by it", TRAIN, low=1)
     clip_grad: float = option(0.0, "maximum norm of the gradient; 0: no clipping", TRAIN, low=0)
     freeze: list[str] = option(

@@ -176,14 +176,14 @@ def predict(
 
 
 class PooledFeatures(nn.Module):
-    """(N, C, T, V, M) -> (N, C_out): the features of the last block, averaged over frames, joints and persons."""
+    """Inputs of a network -> (N, C_out): the features of the last block, averaged over frames, joints and persons."""
 
     def __init__(self, model: FeatureModel):
         super().__init__()
         self.model = model
 
-    def forward(self, data: torch.Tensor) -> torch.Tensor:
-        return self.model.features(data).mean((2, 3, 4))
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.model.features(*inputs).mean((2, 3, 4))
 
 
 def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, float], engine.Prediction]:

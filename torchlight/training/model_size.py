@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -16,7 +17,7 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     parameters = sum(p.numel() for p in model.parameters())
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the counter does not know all fused attentions
         model.eval()(data)
     kept = kept_for_backward(model, data.expand(2, -1, -1, -1, -1)) / 2
     return {

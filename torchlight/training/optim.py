@@ -71,17 +71,20 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
     lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the
     cosine min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
     warm_up_interval: as lr_interval, for the warm-up alone.
+    warm_up_lr (timm): the warm-up is warm_up_lr + (base_lr - warm_up_lr) i / W and covers the beginning of the cosine,
+    whose share is then i / total.
     """
-    epoch = step // steps_per_epoch
-    W, by_epoch = recipe.warm_up_epoch, (recipe.warm_up_interval or recipe.lr_interval) == "epoch"
-    if by_epoch and epoch < W:
-        return recipe.base_lr * ((epoch + 1) / W)
-    if not by_epoch and step < W * steps_per_epoch:
-        return recipe.base_lr * (step / max(W * steps_per_epoch - 1, 1))
+    epoch, W = step // steps_per_epoch, recipe.warm_up_epoch
+    by_epoch = (recipe.warm_up_interval or recipe.lr_interval) == "epoch"
+    now, warm = (epoch, W) if by_epoch else (step, W * steps_per_epoch)
+    if now < warm:
+        if recipe.warm_up_lr is not None:
+            return recipe.warm_up_lr + now * (recipe.base_lr - recipe.warm_up_lr) / warm
+        return recipe.base_lr * ((now + 1) / W if by_epoch else now / max(warm - 1, 1))
     if recipe.lr_schedule == "step":
         return recipe.base_lr * recipe.lr_decay_rate ** sum(epoch >= s for s in recipe.step)
     now, per_epoch = (epoch, 1) if recipe.lr_interval == "epoch" else (step, steps_per_epoch)
-    warm, total = W * per_epoch, recipe.num_epoch * per_epoch
+    warm, total = 0 if recipe.warm_up_lr is not None else W * per_epoch, recipe.num_epoch * per_epoch
     return cosine(recipe.base_lr, recipe.min_lr, (now - warm) / max(total - warm, 1))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchlight.config.imports import check_arguments, import_class
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import Feeder, takes_teacher
+from torchlight.contract import Feeder, network_inputs, takes_teacher
 from torchlight.distillation import DecoupledKnowledge, precise
 from torchlight.system.modalities import Modality
 from torchlight.system.text import quote
@@ -68,7 +68,10 @@ class Teacher(nn.Module):
         self.cache = None
 
     def mean_logits(self, batch: dict[str, Tensor]) -> Tensor:
-        logits = [precise(model(batch[key])) for model, key in zip(self.models, self.inputs, strict=True)]
+        logits = [
+            precise(model(*network_inputs(model, batch, key)))
+            for model, key in zip(self.models, self.inputs, strict=True)
+        ]
         return torch.stack(logits).mean(0)
 
 
