@@ -13,7 +13,7 @@ from feeders.arguments import bounded, check_interval
 from feeders.batch_feeder import BatchFeeder
 from feeders.random_numbers import RandomNumbers
 from feeders.sampling import spread
-from feeders.transforms import blend
+from feeders.transforms import blend, drop, smallest
 from graph import coco, coco20, kinetics, ntu_rgb_d
 
 Step = Literal["swap", "shear", "rotate", "scale", "mirror", "axis", "joints"]
@@ -116,8 +116,8 @@ class Feeder(BatchFeeder):
         shear, scale = random.uniform(6, -LARGEST_SHEAR, LARGEST_SHEAR), random.uniform(3, -1, 1)
         axes, degrees = random.integer(0, min(C, 3), 2), random.uniform(1, -LARGEST_ANGLE, LARGEST_ANGLE)
         low, high = (int(share * T) for share in FRAMES)
-        joints = skate.smallest(random.integer(JOINTS[0], JOINTS[1] + 1), random.uniform(V))
-        frames = skate.smallest(random.integer(low, high + 1), random.uniform(T))
+        joint = smallest(random.uniform(V), random.integer(JOINTS[0], JOINTS[1] + 1))
+        frame = smallest(random.uniform(T), random.integer(low, high + 1))
 
         if "swap" in taken:
             x = skate.where(taken["swap"], x.flip(-1), x)
@@ -129,5 +129,5 @@ class Feeder(BatchFeeder):
         if "mirror" in taken:
             x = skate.mirror(x, self.skeleton.left, self.skeleton.right, taken["mirror"])
         if "axis" in taken:
-            x = skate.zero_axis(x, axes[:, 1], taken["axis"])
-        return skate.zero_joints(x, joints, frames, taken["joints"]) if "joints" in taken else x
+            x = drop(x, taken["axis"][:, None], axis=torch.arange(C, device=x.device) == axes[:, 1:])
+        return drop(x, taken["joints"][:, None], frame=frame, joint=joint) if "joints" in taken else x

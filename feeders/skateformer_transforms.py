@@ -71,23 +71,6 @@ def mirror(x: Tensor, left: tuple[int, ...], right: tuple[int, ...], act: Tensor
     return where(act, x.index_select(3, constant(tuple(order), x.device)), x)
 
 
-def zero_axis(x: Tensor, axis: Tensor, act: Tensor) -> Tensor:
-    """One axis (N,) becomes 0."""
-    chosen = (torch.arange(x.shape[1], device=x.device) == axis[:, None]) & act[:, None]
-    return x.masked_fill(chosen[:, :, None, None, None], 0)
-
-
-def zero_joints(x: Tensor, joints: Tensor, frames: Tensor, act: Tensor) -> Tensor:
-    """Joints (N, V) bool become 0 in frames (N, T) bool."""
-    chosen = frames[:, :, None] & joints[:, None] & act[:, None, None]  # (N, T, V)
-    return x.masked_fill(chosen[:, None, :, :, None], 0)
-
-
-def smallest(count: Tensor, u: Tensor) -> Tensor:
-    """A random subset of `count` out of n things, those with the smallest of u: (N, 1), (N, n) -> (N, n) bool."""
-    return u.argsort(1).argsort(1) < count
-
-
 def tree_levels(parents: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The joints of a tree by their distance from the root, which is its own parent."""
     levels = [tuple(joint for joint, parent in enumerate(parents) if joint == parent)]

@@ -83,7 +83,7 @@ class EmbeddedNorm(DataNorm):
         self.expected["C"] = in_channels
 
     def forward(self, data: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
-        self.check(data)
+        check_axes(data, self.expected, self.min_frames)
         e = embed(data.permute(0, 2, 4, 3, 1))
         x = super(DataNorm, self).forward(e.reshape(-1, self.num_features)).view(e.shape)
         return x.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

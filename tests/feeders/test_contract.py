@@ -212,7 +212,10 @@ def test_modalities_relative_to_the_center_keep_the_coordinates_of_the_center(ma
     more = {"random_move": False} if "random_move" in make().__dict__ else {}
     feeder = make(relative=["joint", "bone"], also=["bone", "joint_motion"], **more)
     batch, plain = feeder.batch([0, 1], 0), make(also=["joint_motion"], **more).batch([0, 1], 0)
-    center, root = feeder.skeleton.center, next(joint for joint, parent in feeder.skeleton.bones if joint == parent)
+    center, root = (
+        feeder.skeleton.center,
+        next(joint for joint, parent in enumerate(feeder.bone_parents) if joint == parent),
+    )
     x = plain["data"]
     expected = x - x[:, :, :, center, None]
     expected[:, :, :, center] = x[:, :, :, center]

@@ -9,10 +9,10 @@ import torch
 
 from feeders import feeder_skateformer, feeder_skateformer_ucla
 from feeders import skateformer_transforms as skate
-from feeders.feeder_ucla import rotate_xy
+from feeders.feeder_ucla import COPIES
 from feeders.modality import derive
 from feeders.sampling import spread
-from feeders.transforms import choose_frames, linspace_map, min_max
+from feeders.transforms import choose_frames, drop, linspace_map, min_max
 from graph import ntu_rgb_d, ucla
 from tests.feeders.synthetic import random_clips, write_store
 from tests.model.golden import fill
@@ -68,6 +68,9 @@ class Script:
         assert number.shape[1] == k and (low <= number).all() and (number < high).all()
         return number
 
+    def subset(self, k, n):
+        return self.integer(0, n[:, None], k)
+
 
 def ranks(chosen, n):
     """Numbers whose smallest are those of the chosen places: (n,)."""
@@ -95,7 +98,7 @@ def script_of(item, valid):
 def intra_of(drawn):
     """The random numbers of the augmentation."""
     if not drawn:
-        return [torch.rand(7), torch.zeros(6), torch.zeros(3), [0, 0], 0.0, 5, torch.rand(25), 16, torch.rand(64)]
+        return [torch.rand(7), torch.zeros(6), torch.zeros(3), [0, 0], 0.0, torch.rand(25), 5, torch.rand(64), 16]
     shear, scale, count, joints, frames, kept = torch.zeros(6), torch.zeros(3), 5, [], 16, []
     swap, coin_shear = drawn.pop(0)[0], drawn.pop(0)
     if coin_shear < 0.5:
@@ -107,7 +110,7 @@ def intra_of(drawn):
     if coin_joints < 0.5:
         count, joints, frames, kept = (drawn.pop(0) for _ in range(4))
     coins = [swap, coin_shear, coin_rotate, coin_scale, mirror, coin_axis, coin_joints]
-    return [coins, shear, scale, [axis, zeroed], degrees, count, ranks(joints, 25), frames, ranks(kept, 64)]
+    return [coins, shear, scale, [axis, zeroed], degrees, ranks(joints, 25), count, ranks(kept, 64), frames]
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -187,7 +190,8 @@ def test_linear_steps_are_the_published_ones(record, meta):
 def test_zeroed_joints_and_mirrored_joints_are_the_published_ones(record, meta):
     joints, frames = drawn(meta, "drop_joint", "random.sample")
     chosen = (torch.isin(torch.arange(n), torch.tensor(x))[None] for n, x in ((25, joints), (64, frames)))
-    y = skate.zero_joints(op("skateformer/op64", 64), *chosen, torch.tensor([True]))
+    joint, frame = chosen
+    y = drop(op("skateformer/op64", 64), torch.tensor([[True]]), frame=frame, joint=joint)
     np.testing.assert_array_equal(y[0].numpy(), record["op/drop_joint"])
     mirrored = skate.mirror(op(), ntu_rgb_d.SKELETON.left, ntu_rgb_d.SKELETON.right, torch.tensor([True]))
     assert torch.equal(mirrored, op()[:, :, :, record["op/spatial_flip_order"].tolist()])
@@ -229,15 +233,14 @@ def test_the_published_random_numbers_give_the_published_training_clips_of_ucla(
     _, x, y, _, frames, coin_axis, *rest = (entry[2] for entry in item)
     axis = rest.pop(0) if coin_axis < 0.5 else 0
     coin, count, joints, kept, when = (*rest, 4, [], 16, [])[:5] if rest[0] >= 0.5 else rest
-    clips = torch.from_numpy(clip).permute(2, 0, 1)[None, ..., None]
-    sampled = choose_frames(min_max(rotate_xy(clips, torch.tensor([[x, y]]))), torch.tensor([frames]))
     path = write_store(tmp_path / "u.clips", [clip[None].astype(np.float32)], [0], [(0,)], {"xview": {"train": [0]}})
     feeder = feeder_skateformer_ucla.Feeder(str(path))
-    numbers = Script([coin_axis, coin], axis, count, ranks(joints, 20), kept, ranks(when, 64))
-    found = feeder.drop(sampled, numbers)[0, :, :, UCLA_ORDER].float().numpy()
-    np.testing.assert_array_equal(found, record["ucla/train/data"][number])
-    time = skate.times(torch.tensor([frames]), torch.tensor([len(clip)]))[0].numpy()
-    np.testing.assert_array_equal(time, record[f"ucla/train/time/{number}"])
+    pool = torch.tensor(frames) * COPIES
+    numbers = [[x, y], pool, axis, coin_axis, ranks(joints, 20), count, ranks(when, 64), kept, coin]
+    found = feeder.streams(torch.tensor([0]), Script(*numbers), ["joint"])
+    data = found["joint"][0, :, :, UCLA_ORDER].float().numpy()
+    np.testing.assert_allclose(data, record["ucla/train/data"][number], rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(found["time"][0].numpy(), record[f"ucla/train/time/{number}"])
 
 
 def test_a_store_of_ucla_gives_the_published_clips_to_single_precision(record, raw, tmp_path):
