@@ -281,8 +281,8 @@ def skeleton_name(name: str) -> str:
         layout = find_layout(name)
     except ValueError:
         return name
-    bodies = {find_skeleton(body).name: body for body in _bodies() if body != "graph.custom"}
-    return next((bodies[word] for word in (layout.name, *layout.aliases) if word in bodies), layout.name)
+    words = [word for word in (layout.name, *layout.aliases) if f"graph.{word}" in _bodies()]
+    return f"graph.{words[0]}" if words else layout.name
 
 
 class BodyGraph:
