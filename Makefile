@@ -20,7 +20,7 @@ demo: $(VENV)/ready  ## raw files -> clip store -> two trained streams -> scores
 test: $(VENV)/ready  ## lint, then every test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 $(VENV)/ready: requirements.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
