@@ -1,7 +1,7 @@
 """Images from a camera, a network stream or a video file, through OpenCV (an optional package).
 
-A camera does not wait: a thread reads it all the time and keeps only the newest image, so that what is shown is never
-older than one image. Images that nobody took are counted as dropped. A file waits, and every image of it is used.
+A thread reads cameras and streams continuously and keeps only the newest image, so that results do not lag behind.
+Images that were not used are counted as dropped. Files are read image by image, and every image is used.
 """
 
 import math

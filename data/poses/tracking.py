@@ -72,8 +72,8 @@ class Tracker:
     def follow(
         self, time: float, persons: Sequence[Detection], pause: float | None = None
     ) -> list[tuple[Track, Detection]]:
-        """As `update`, with the persons of tracks that are not confirmed yet. pause: units of time in which nobody
-        looked, for poses differ more after a long one; by default since the last update."""
+        """As `update`, with the persons of tracks that are not confirmed yet. pause: time without
+        observations, after which poses may differ more; default: the time since the last update."""
         expired = [t for t in self.alive if self._expired(t, time)]
         self.ended = [t for t in expired if t.confirmed]
         self.alive = [t for t in self.alive if all(t is not e for e in expired)]
@@ -109,7 +109,7 @@ def track(detections: Detections) -> Recording:
     """Follow the persons of detections without ids; ids are numbers from 1 in the order of their first frame.
 
     Raises:
-        PoseFileError: nobody is seen often enough.
+        PoseFileError: no person is seen often enough.
     """
     persons = [person for found in detections.frames.values() for person in found]
     sigma = joint_sigmas(detections.facts, len(persons[0].points) if persons else 0)

@@ -14,7 +14,7 @@ from data.poses.estimator import PoseEstimator
 from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
 from data.poses.tracking import Tracker, joint_sigmas, track
 
-SEEN_SHARE = 0.1  # of the frames of a video in which somebody must be seen
+SEEN_SHARE = 0.1  # of the frames of a video in which a person must be seen
 
 
 @dataclass

@@ -117,7 +117,7 @@ def intra_of(drawn):
 def test_test_clips_are_the_published_ones_to_the_last_bit(record, meta, npz, modality):
     feeder = feeder_skateformer.Feeder(npz, part="test", modality=modality)
     assert feeder.clips.valid.tolist() == meta["ntu"]["valid"]
-    chosen = range(13) if modality == "joint" else meta["ntu"]["few"]
+    chosen = range(0, 13, 2) if modality == "joint" else meta["ntu"]["few"]
     data = feeder.batch(list(chosen), 0)["data"][:, :, :, ORDER]
     np.testing.assert_array_equal(data.numpy(), record[f"ntu/{modality}"])
 
@@ -137,7 +137,7 @@ def test_a_store_without_the_padding_gives_the_same_clips(record, meta, npz, tmp
     path = write_store(
         tmp_path / "n.clips", clips, meta["ntu"]["labels"], slots, {"xsub": {"test": list(range(13))}}, num_class=60
     )
-    data = feeder_skateformer.Feeder(str(path), "xsub", "test").batch(range(13), 0)["data"][:, :, :, ORDER]
+    data = feeder_skateformer.Feeder(str(path), "xsub", "test").batch(range(0, 13, 2), 0)["data"][:, :, :, ORDER]
     np.testing.assert_array_equal(data.numpy(), record["ntu/joint"])
 
 

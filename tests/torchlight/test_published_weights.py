@@ -15,7 +15,7 @@ from tests.model.test_published import EXPECTED, KEYS, published_state
 from tests.torchlight.test_weights import Bomb
 from torchlight.training import checkpoint, scores
 
-NAMES = [name for name in KEYS if not name.endswith("_k400") and name != "firework8_aclnet"]
+NAMES = [name for name in KEYS if not name.endswith("_k400")]
 
 
 def meta(**more):
