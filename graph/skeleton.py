@@ -1,6 +1,7 @@
 """A body as a table of joints and bones, and the graph that the networks build from it."""
 
 import dataclasses
+import os
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -262,7 +263,7 @@ def find_skeleton(name: str | Path | Skeleton) -> Skeleton:
         return pkgutil.resolve_name(f"{name}.SKELETON")
     if isinstance(name, str) and name in layouts():
         return layouts()[name].skeleton
-    if is_yaml or (isinstance(name, str | Path) and Path(name).is_file()):
+    if is_yaml or (isinstance(name, str | Path) and os.path.isfile(name)):  # False also for names that no file can have
         return Skeleton.from_yaml(name)
     hint = nearest(str(name), [*known, *layouts()])
     raise ValueError(f"skeleton: expected a module of graph/, a body layout or a YAML file, got {quote(name)}; {hint}")

@@ -186,3 +186,9 @@ def test_an_unknown_skeleton_is_refused_with_the_known_ones(name):
         match="skeleton: expected a module of graph/, a body layout or .* file, got .*(did you mean|known:) graph",
     ):
         find_skeleton(name)
+
+
+def test_a_name_that_no_file_can_have_is_no_skeleton():
+    for name in ("é" * 300, "a\0b"):
+        with pytest.raises(ValueError, match="expected a module of graph/, a body layout or a YAML file"):
+            find_skeleton(name)
