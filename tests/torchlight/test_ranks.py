@@ -216,6 +216,7 @@ def test_a_process_that_is_killed_is_named_by_the_launcher_with_its_signal(tmp_p
 
 def test_the_exit_code_of_a_group_is_that_of_the_process_that_failed_by_itself():
     assert launch.exit_code({0: 2, 1: 2}) == 2 and launch.exit_code({0: 1, 1: -15}) == 1
+    assert launch.exit_code({0: 143, 1: 2}) == 2 and launch.exit_code({0: 143, 1: -15}) == 143
     assert launch.exit_code({0: 143, 1: 143}) == 143 and launch.exit_code({1: -15}) == 1
     with pytest.raises(RunError, match=r"process 1 was killed by SIGSEGV; --resume true"):
         launch.exit_code({0: 1, 1: -11})

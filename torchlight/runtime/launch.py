@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from torchlight.system.command import FAILED, RunError, debug_requested
+from torchlight.system.command import FAILED, TERMINATED, RunError, debug_requested
 from torchlight.system.command import run as run_command
 from torchlight.system.paths import ROOT
 
@@ -49,6 +49,8 @@ def torchrun(argv: list[str]) -> int:
 def exit_code(codes: dict[int, int]) -> int:
     """The exit code of a group from those of its failed processes (-n: ended by signal n).
 
+    A process that failed goes before those that the launcher ended with SIGTERM afterwards.
+
     Raises:
         RunError: a signal killed one of them; the message names it.
     """
@@ -57,7 +59,8 @@ def exit_code(codes: dict[int, int]) -> int:
         ranks = ", ".join(f"process {rank} was killed by {signal_name(number)}" for rank, number in killed.items())
         hint = " (Linux kills processes when memory runs out)" if signal.SIGKILL in killed.values() else ""
         raise RunError(f"{ranks}{hint}; --resume true continues from the last checkpoint")
-    return max((code for code in codes.values() if code > 0), default=FAILED)
+    failed = {code for code in codes.values() if code > 0}
+    return max(failed - {TERMINATED} or failed, default=FAILED)
 
 
 def signal_name(number: int) -> str:
