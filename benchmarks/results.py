@@ -37,7 +37,7 @@ from torchlight.training.run_dir import CONFIG, LAST, METRICS, read_environment,
 from torchlight.training.scores import SCORE_FILE
 
 RUNS = Path("work_dir/results")
-CPU_SHARE = 20 / 65  # of a recipe's epochs, each a single pass: the 325 passes of NW-UCLA's published recipe become 20
+CPU_EPOCHS = 20  # of a single pass each: the same budget for every network
 CPU_EVALUATIONS = 5  # epochs between two evaluations
 
 
@@ -59,7 +59,7 @@ def build_parser() -> Parser:
     parser.option("models", nargs="+", default=["ctrgcn"], help="configurations, e.g. ctrgcn recipe/ctrgcn (ctrgcn)")
     parser.option("modalities", nargs="+", default=list(MODALITIES), choices=MODALITIES, help="streams (all four)")
     parser.option("seeds", type=int, nargs="+", default=[1], help="(1)")
-    parser.option("budget", choices=("full", "cpu"), default="full", help="cpu: 20/65 of the epochs as single passes")
+    parser.option("budget", choices=("full", "cpu"), default="full", help=f"cpu: {CPU_EPOCHS} single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")
     parser.option("jobs", type=whole_number(1, 64), default=1, help="trainings at a time; they share the cores (1)")
     parser.option("device", default="", help="as in main.py")
@@ -125,12 +125,12 @@ def budget_flags(config: Config, budget: str) -> list[str]:
     """full: none. cpu: the schedule of the recipe in fewer, single passes, with a warm-up of at most a quarter."""
     if budget == "full":
         return []
-    epochs = round(config.num_epoch * CPU_SHARE)
-    flags = ["--train-feeder-args.repeat", "1", "--num-epoch", str(epochs), "--eval-interval", str(CPU_EVALUATIONS)]
+    flags = ["--train-feeder-args.repeat", "1", "--num-epoch", str(CPU_EPOCHS)]
+    flags += ["--eval-interval", str(CPU_EVALUATIONS)]
     if config.step:
-        flags += ["--step", *(str(round(epoch * epochs / config.num_epoch)) for epoch in config.step)]
-    if config.warm_up_epoch > epochs // 4:
-        flags += ["--warm-up-epoch", str(epochs // 4)]
+        flags += ["--step", *(str(round(epoch * CPU_EPOCHS / config.num_epoch)) for epoch in config.step)]
+    if config.warm_up_epoch > CPU_EPOCHS // 4:
+        flags += ["--warm-up-epoch", str(CPU_EPOCHS // 4)]
     return flags
 
 
