@@ -1,6 +1,7 @@
 """BlockGCN: Redefine Topology Awareness for Skeleton-Based Action Recognition.
 
-Yuxuan Zhou, Xudong Yan, Zhi-Qi Cheng, Yan Yan, Qi Dai, Xian-Sheng Hua. CVPR 2024, arXiv 2305.11468.
+Yuxuan Zhou, Xudong Yan, Zhi-Qi Cheng, Yan Yan, Qi Dai, Xian-Sheng Hua. CVPR 2024; arXiv 2305.11468 is its first
+version, with another network.
 
 Equals the published code with `topology="published"`. There a row of the batch gets the topology features of another
 clip, and distances are divided by the largest of the batch, so logits depend on the other clips; by default each clip
