@@ -110,6 +110,13 @@ class BatchFeeder(Dataset):
         feeder.__init__(data_path="", **{key: value for key, value in arguments.items() if key not in places})
         return feeder
 
+    def raw_clip(self, i: int) -> tuple[np.ndarray, tuple[int, int] | None]:
+        """Clip i (M, T, V, C) as it is stored, and height and width of its picture if known."""
+        part, clip = self.clips, torch.tensor([i], device=self.device)
+        frames = part.take(clip, torch.arange(int(part.length[i]), device=self.device)[None])[0]
+        image = None if part.image is None else tuple(part.image[i].tolist())
+        return frames.permute(3, 1, 2, 0).cpu().numpy(), image
+
     @property
     def manifest(self) -> Mapping[str, Any]:
         """Facts about the data, by the keys of a clip store's manifest; read-only."""

@@ -111,6 +111,15 @@ class ClipFeeder(Protocol):
 
 
 @runtime_checkable
+class RawClipFeeder(ClipFeeder, Protocol):
+    """A feeder that also gives its clips as they are stored, for `--phase robustness`."""
+
+    def raw_clip(self, i: int) -> tuple[np.ndarray, tuple[int, int] | None]:
+        """Clip i (M, T, V, C) as `from_clips` takes it, and height and width of its picture if known."""
+        ...
+
+
+@runtime_checkable
 class SizedFeeder(Protocol):
     """A feeder that knows the length of its clips: `frames` (N,), and `window`, the frames that clips are padded to."""
 

@@ -162,7 +162,7 @@ def act(argv: list[str]) -> int:
         config.weights = str(local_file(config.weights))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         config.resume, config.overwrite = True, False  # torchrun restarted a failed run: continue it
-    if len(config.device) > 1 and config.phase in ("train", "test") and "RANK" not in os.environ:
+    if len(config.device) > 1 and config.phase in RUN and "RANK" not in os.environ:
         return launch(argv, len(config.device))
     phases.run(config)
     return 0

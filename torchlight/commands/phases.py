@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from torchlight.config.imports import import_object
-from torchlight.config.options import FIELDS, Config, ConfigError
+from torchlight.config.options import FIELDS, RUN, Config, ConfigError
 from torchlight.contract import manifest_of
 from torchlight.report import class_tables
 from torchlight.runtime import distributed
@@ -43,7 +43,7 @@ def run(config: Config) -> None:
         RunError: the run cannot continue.
         Terminated: SIGTERM was received and everything is saved.
     """
-    if config.phase not in ("train", "test") and distributed.rank() > 0:
+    if config.phase not in RUN and distributed.rank() > 0:
         return
     try:
         PHASES[config.phase](config)
@@ -253,6 +253,13 @@ def predict_sources(config: Config) -> None:
     run_predict(config)
 
 
+def robustness(config: Config) -> None:
+    """Test on degraded clips; see `torchlight.commands.robustness`."""
+    from torchlight.commands.robustness import measure  # the tools of prediction are slow to import
+
+    measure(config)
+
+
 def show(config: Config) -> None:
     """Log the resolved configuration, each value with its origin.
 
@@ -275,6 +282,7 @@ PHASES: dict[str, Callable[[Config], None]] = {
     "test": test,
     "predict": predict_sources,
     "report": report,
+    "robustness": robustness,
     "model_size": size,
     "export-weights": export_weights,
     "show": show,

@@ -14,10 +14,10 @@ import yaml
 
 from torchlight.system.modalities import Modality
 
-Phase = Literal["train", "test", "predict", "model_size", "show", "report", "export-weights"]
+Phase = Literal["train", "test", "predict", "model_size", "show", "report", "robustness", "export-weights"]
 PHASES: tuple[str, ...] = typing.get_args(Phase)
 TRAIN, TEST, PREDICT = ("train",), ("test",), ("predict",)
-RUN = ("train", "test")  # phases that read data and see batches
+RUN = ("train", "test", "robustness")  # phases that read data and see batches
 INFER = (*RUN, "predict")  # phases that run the network
 DATA = (*RUN, "model_size")  # phases that read data
 MODEL = (*DATA, "export-weights")  # phases that build the network
@@ -74,6 +74,9 @@ class Run:
         False, "reorder the classes of the weights to those of the data, by their names", RUN, needs="weights"
     )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
+    curves: list[str] = request(
+        [], "what degrades the test clips: stretches, joints, noise, rate, observed; default: all", ("robustness",)
+    )
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
         False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs="weights"

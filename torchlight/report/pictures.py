@@ -9,7 +9,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -128,6 +128,22 @@ def curves(lines: Sequence[dict], suffixes: Sequence[str], ylabel: str) -> Figur
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
         figure.legend(loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.2, fontsize=8.5)
+    return figure
+
+
+def panels(lines: Mapping[tuple[str, str], Sequence[tuple[float, float]]], ylabel: str) -> Figure:
+    """One small plot for each {(title, label of the x axis): points}, side by side with the same y axis."""
+    with rc_context(STYLE):
+        figure = new_figure(2.4 * len(lines) + 0.4, 2.4)
+        grid = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
+        for axes, ((title, xlabel), points) in zip(grid, lines.items(), strict=True):
+            axes.plot(*zip(*points, strict=True), color=COLORS["blue"], marker="o")
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel(xlabel)
+            axes.grid(color=COLORS["line"], linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+        grid[0].set_ylabel(ylabel)
+        grid[0].set_ylim(bottom=0)
     return figure
 
 

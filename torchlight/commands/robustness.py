@@ -1,0 +1,46 @@
+"""`--phase robustness`: the accuracy on test clips that are degraded step by step."""
+
+import logging
+from functools import partial
+
+from torchlight.config.options import Config, ConfigError
+from torchlight.contract import DescribedFeeder, RawClipFeeder
+from torchlight.predict.robustness import CURVES, FILE, DegradedClips, figures, write
+from torchlight.runtime import distributed
+from torchlight.system.text import nearest
+from torchlight.training.build import feeder_extras
+from torchlight.training.experiment import open_experiment, predict
+
+log = logging.getLogger("torchlight")
+
+
+def measure(config: Config) -> None:
+    """Measure the curves that the configuration names, log them, write a table and a picture into the run directory.
+
+    Raises:
+        ConfigError: there are no weights, a curve is unknown, or the feeder is not one of this project.
+    """
+    if not config.weights:
+        raise ConfigError(["weights: missing; --phase robustness needs the file to test"])
+    names = config.curves or list(CURVES)
+    if unknown := [name for name in names if name not in CURVES]:
+        raise ConfigError([f"curves: unknown curve {unknown[0]}; {nearest(unknown[0], CURVES)}"])
+    with open_experiment(config, ("test",)) as experiment:
+        feeder, rows, whole = experiment.feeders["test"], [], None
+        if not (isinstance(feeder, RawClipFeeder) and isinstance(feeder, DescribedFeeder)):
+            raise ConfigError([f"feeder: expected raw_clip, from_clips and a skeleton, got {config.feeder}"])
+        arguments = config.test_feeder_args | feeder_extras(config, "test")
+        for name in names:
+            log.info("%s (%s)", CURVES[name].title, CURVES[name].unit)
+            for level in CURVES[name].levels:
+                is_whole = level == CURVES[name].levels[0]
+                if not is_whole or whole is None:
+                    found = predict(experiment, experiment.model, DegradedClips(feeder, arguments, name, level))
+                    whole = found if is_whole else whole
+                used = whole if is_whole else found
+                rows.append(figures(name, level, used.scores, used.label))
+                log.info(
+                    "%8g  top-1 %6.2f %%, mean of the classes %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"]
+                )
+        distributed.on_main(partial(write, experiment.run_dir.path, rows))
+        log.info("wrote %s and robustness.png", experiment.run_dir.path / FILE)
