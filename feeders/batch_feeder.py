@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
-from feeders.clip_part import pack_clips
+from feeders.clip_part import keep_classes, pack_clips
 from feeders.clip_store import MAX_WINDOW, count_classes
 from feeders.device import send
 from feeders.modality import derive
@@ -38,6 +38,7 @@ class BatchFeeder(Dataset):
     of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names.
     relative: the modalities whose joints are relative to the center of the body, which keeps its coordinates, as does
     the root of their bones. append_joints: after the channels of a modality come those of the augmented joints.
+    classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
     `num_person`, `channels` of the data, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton),
@@ -60,6 +61,7 @@ class BatchFeeder(Dataset):
     label_path: str = ""
     relative: Sequence[Modality] = ()
     append_joints: bool = False
+    classes: Sequence[int] = ()
 
     clips = None  # a ClipPart; `from_clips` sets it before the fields
 
@@ -67,6 +69,8 @@ class BatchFeeder(Dataset):
         check_arguments(self)
         if self.clips is None:
             self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
+            if self.classes:
+                keep_classes(self.clips, self.classes)
         self.name, self.label = self.clips.name, self.clips.label
         self.num_point, self.num_person, self.channels = (
             self.clips.num_point,
@@ -106,7 +110,7 @@ class BatchFeeder(Dataset):
         are have no effect."""
         feeder = cls.__new__(cls)
         feeder.clips = pack_clips(clips, facts, images)
-        places = ("data_path", "label_path", "split", "hold_out", "skeleton")
+        places = ("data_path", "label_path", "split", "hold_out", "skeleton", "classes")
         feeder.__init__(data_path="", **{key: value for key, value in arguments.items() if key not in places})
         return feeder
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feeders.clip_store import LARGEST, ClipStore, valid_frames
+from feeders.clip_store import LARGEST, ClipStore, count_classes, valid_frames
+from torchlight.system.text import quote
 
 FRAMES_ON_DEVICE: WeakValueDictionary = WeakValueDictionary()  # (device, file, offset) -> frames; see `ClipPart.to`
 BLOCK = 1 << 16  # rows that are checked at once
@@ -240,6 +241,25 @@ def from_store(store: ClipStore, split: str, part: str) -> ClipPart:
         valid=valid,
         is_finite=store.is_finite,
     )
+
+
+def keep_classes(part: ClipPart, classes: Sequence[int]) -> None:
+    """Keep only the clips of these classes, which become the classes 0, 1, ... in this order.
+
+    Raises:
+        ValueError: a class is named twice or does not exist, or no clip is left.
+    """
+    count, names = count_classes(part.manifest) or int(part.label.max()) + 1, part.manifest.get("class_names")
+    if len(set(classes)) < len(classes) or not all(0 <= k < count for k in classes):
+        raise ValueError(f"classes: expected different numbers from 0 to {count - 1}, got {quote(list(classes))}")
+    keep = np.isin(part.label, classes)
+    if not keep.any():
+        raise ValueError(f"classes: expected classes with clips, got none of {quote(list(classes))} in {part.path}")
+    number = {k: i for i, k in enumerate(classes)}
+    part.select(keep)
+    part.label = np.array([number[k] for k in part.label.tolist()], np.int64)
+    kept = {"num_class": len(classes)} | ({} if names is None else {"class_names": [names[k] for k in classes]})
+    part.manifest = {**part.manifest, **kept}
 
 
 def pack_clips(

@@ -179,11 +179,10 @@ def test_a_recipe_reads_every_stream(file, here):
 def test_a_recipe_reads_what_the_benchmark_of_its_folder_writes(file):
     config, (folder, *split) = load_config(file), file.relative_to(CONFIG).parent.parts
     num_class, num_point, num_person, splits = BENCHMARKS[folder]
-    assert [config.model_args[key] for key in ("num_class", "num_point", "num_person")] == [
-        num_class,
-        num_point,
-        num_person,
-    ]
+    classes = config.test_feeder_args.get("classes") or range(num_class)
+    assert classes == config.train_feeder_args.get("classes", classes) and set(classes) <= set(range(num_class))
+    expected = [len(classes), num_point, num_person]
+    assert [config.model_args[key] for key in ("num_class", "num_point", "num_person")] == expected
     for arguments in (config.train_feeder_args, config.test_feeder_args):
         assert arguments["data_path"] in [*prepared(folder), f"data/{folder}/{PICKLES.get(folder)}"]
         assert arguments["split"] in splits and split in (
