@@ -18,7 +18,7 @@ from feeders.device import send
 from feeders.modality import derive
 from feeders.published_files import open_part
 from feeders.random_numbers import RandomNumbers
-from graph.skeleton import find_skeleton
+from graph.skeleton import Skeleton, find_skeleton
 from torchlight.system.modalities import Modality
 
 # Published files do not name their skeleton; the number of joints identifies it.
@@ -72,17 +72,12 @@ class BatchFeeder(Dataset):
             if self.classes:
                 keep_classes(self.clips, self.classes)
         self.name, self.label = self.clips.name, self.clips.label
-        self.num_point, self.num_person, self.channels = (
-            self.clips.num_point,
-            self.clips.num_person,
-            self.clips.channels,
-        )
+        self.num_person, self.channels = self.clips.num_person, self.clips.channels
         self.class_names = self.manifest.get("class_names")
         self.num_class = count_classes(self.manifest) or int(self.label.max()) + 1
         self.skeleton = find_skeleton(
-            self.skeleton or self.manifest.get("skeleton") or SKELETONS.get(self.num_point, "")
+            self.skeleton or self.manifest.get("skeleton") or SKELETONS.get(self.clips.num_point, "")
         )
-        self.bone_parents = self.skeleton.bone_parents
         self.stored = self.manifest.get("modality", "joint")
         self.train = self.part == "train"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared with worker processes that stay alive
@@ -92,11 +87,14 @@ class BatchFeeder(Dataset):
                 f"modality: expected {self.stored}, which the data holds and which no other can be derived from, "
                 f"got {', '.join(sorted(wanted))}"
             )
-        if self.num_point != self.skeleton.num_joint:
+        if self.clips.num_point != self.skeleton.num_joint:
             raise ValueError(
                 f"data_path: expected clips of {self.skeleton.num_joint} joints as in the skeleton "
-                f"{self.skeleton.name}, got {self.num_point}; name the skeleton of the data"
+                f"{self.skeleton.name}, got {self.clips.num_point}; name the skeleton of the data"
             )
+        self.skeleton = self.complete(self.skeleton)
+        self.num_point = self.skeleton.num_joint
+        self.bone_parents, self.kbone_parents = self.skeleton.bone_parents, None
 
     @classmethod
     def from_clips(
@@ -183,6 +181,10 @@ class BatchFeeder(Dataset):
             batch["time"] = streams["time"].float()
         return batch if device is None else {key: value.to(device) for key, value in batch.items()}
 
+    def complete(self, skeleton: Skeleton) -> Skeleton:
+        """The body in a batch: that of the data, to which a recipe may add joints; raises ValueError."""
+        return skeleton
+
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
         """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}.
 
@@ -197,7 +199,7 @@ class BatchFeeder(Dataset):
         """One modality of what is stored; see `feeders.modality.derive`."""
         center = self.skeleton.center if modality in self.relative else None
         is_stored = modality == self.stored and center is None
-        y = x if is_stored else derive(x, modality, self.bone_parents, last, score, center)
+        y = x if is_stored else derive(x, modality, self.bone_parents, last, score, center, self.kbone_parents)
         return torch.cat([y, x], dim=1) if self.append_joints else y
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:

@@ -10,15 +10,28 @@ from torch import Tensor
 from feeders.arguments import bounded, check_interval
 from feeders.batch_feeder import BatchFeeder
 from feeders.clip_store import MAX_SLOTS, MAX_WINDOW
-from feeders.pyskl_transforms import gaussian_noise, normalize_2d, normalize_3d, random_rotate, random_scale
+from feeders.pyskl_transforms import (
+    add_middle_joints,
+    gaussian_noise,
+    normalize_2d,
+    normalize_2d_fixed,
+    normalize_2d_in_place,
+    normalize_3d,
+    random_rotate,
+    random_scale,
+)
 from feeders.random_numbers import RandomNumbers, normal
 from feeders.sampling import uniform_test, uniform_train
 from feeders.transforms import choose_frames, pad_map
+from graph import coco, coco20, uav
+from graph.skeleton import Skeleton
 
-SCORE_MEANS = {  # skeleton: whether bones, and whether motions, have the mean score; PYSKL subtracts that of hands
-    "coco": (True, True),
-    "kinetics": (True, True),
-    "hand": (True, False),
+SCORE_MEANS = {  # bodies of 2-D poses: what has the mean score of its ends; that of other streams is subtracted
+    "coco": ("bone", "kbone", "motion"),
+    "kinetics": ("bone", "kbone", "motion"),
+    "hand": ("bone", "kbone"),
+    "coco20": ("bone",),
+    "uav": (),
 }
 KINECT = ("ntu_rgb_d", "ucla")  # skeletons whose spine and shoulders have the joint numbers that `align` uses
 DEFAULT_IMAGE = (1080, 1920)  # height and width in pixels
@@ -28,12 +41,16 @@ DEFAULT_IMAGE = (1080, 1920)  # height and width in pixels
 class Feeder(BatchFeeder):
     """Whole clips are normalized and augmented, bones and motions derived, then `window_size` frames sampled.
 
-    pre_normalize: `3d` (PreNormalize3D), `2d` (PreNormalize2D, by the size of the image) or "" for none.
+    pre_normalize: `3d` (PreNormalize3D), `2d` (PreNormalize2D, by the size of the image), `2d_mmaction2` (the same in
+    the precision of the data, whatever the scores are), `2d_mmaction2_0` (mmaction2 0.x) or "" for none.
     align_spine: see `align`. Augmentation, all off by default: random_scale (largest change of each axis), random_rot
     (largest angle in radians), random_noise (sigma), in this order.
     sampling: `uniform` (UniformSample), `uniform_decode` (DG-STGCN), `uniform_mmaction2` (other random
-    numbers in tests, the whole clip), `pad` (the first frames, zeros appended).
-    p_interval: share of the clip that is sampled from, `[p]` or `[low, high]`.
+    numbers in tests, the whole clip), `pad` (the first frames, zeros appended), `loop` (the first frames, looped).
+    p_interval: share of the clip that is sampled from, `[p]` or `[low, high]`. sample_first: bones and motions are
+    taken from the sampled frames, all `num_clips` after one another (ProtoGCN on Kinetics).
+    subtract_scores: scores of bones and motions are subtracted like coordinates (SkeletonAgent); by default some are
+    means, see `SCORE_MEANS`. middle_joints: COCO's 17 joints get the three further ones of `graph.coco20`.
     Testing makes `num_clips` samples of each clip with PYSKL's own random numbers, as rows of one batch: "data" is
     (N num_clips, C, T, V, M) and "clips" is num_clips; label and index stay (N,).
     """
@@ -41,22 +58,27 @@ class Feeder(BatchFeeder):
     window_size: int = bounded(100, 1, MAX_WINDOW)
     num_clips: int = bounded(1, 1, 1000)
     num_person: int = bounded(2, 1, MAX_SLOTS)
-    pre_normalize: Literal["3d", "2d", ""] = "3d"
+    pre_normalize: Literal["3d", "2d", "2d_mmaction2", "2d_mmaction2_0", ""] = "3d"
     align_spine: bool = True
     random_scale: float = bounded(0.0, 0.0, 10.0)
     random_rot: float = bounded(0.0, 0.0, 6.3)
     random_noise: float = bounded(0.0, 0.0, 10.0)
-    sampling: Literal["uniform", "uniform_decode", "uniform_mmaction2", "pad"] = "uniform"
+    sampling: Literal["uniform", "uniform_decode", "uniform_mmaction2", "pad", "loop"] = "uniform"
     p_interval: Sequence[float] = (1,)
+    sample_first: bool = False
+    subtract_scores: bool = False
+    middle_joints: bool = False
 
     def __post_init__(self):
         num_person = self.num_person
         super().__post_init__()
         self.num_person = num_person  # of a batch, not of the data
         check_interval(self.p_interval)
-        is_flat = self.skeleton.name in SCORE_MEANS or self.pre_normalize == "2d"  # x, y and optionally a score
-        has_score = is_flat and self.channels == 3
-        self.score = SCORE_MEANS.get(self.skeleton.name, (True, True)) if has_score else (False, False)
+        name = self.skeleton.name
+        is_flat = name in SCORE_MEANS or self.pre_normalize.startswith("2d")  # x, y and optionally a score
+        has_means = is_flat and self.channels == 3 and not self.subtract_scores
+        self.means = SCORE_MEANS.get(name, ("bone", "kbone", "motion")) if has_means else ()
+        self.kbone_parents = uav.KBONE_PARENTS if name == "uav" else None
         self._check_recipe(is_flat)
         images = self.clips.image
         self.image = torch.tensor([DEFAULT_IMAGE] * len(self.clips)) if images is None else images
@@ -66,7 +88,7 @@ class Feeder(BatchFeeder):
         is_3d, skeleton, persons = self.pre_normalize == "3d", self.skeleton.name, self.clips.num_person
         for is_wrong, message in (
             (
-                self.num_clips > 1 and (self.train or self.sampling == "pad"),
+                self.num_clips > 1 and (self.train or self.sampling in ("pad", "loop")),
                 f"num_clips: expected 1 unless testing with uniform sampling, got {self.num_clips}",
             ),
             (
@@ -87,8 +109,9 @@ class Feeder(BatchFeeder):
                 f"pre_normalize: expected 2d or '' for more than two persons, got 3d for {persons}",
             ),
             (
-                self.pre_normalize == "2d" and self.channels != 3,
-                f"pre_normalize: expected '' for data without x, y and a score, got 2d for {self.channels} channels",
+                self.pre_normalize.startswith("2d") and self.channels != 3,
+                f"pre_normalize: expected '' for data without x, y and a score, got {self.pre_normalize} for "
+                f"{self.channels} channels",
             ),
         ):
             if is_wrong:
@@ -105,18 +128,35 @@ class Feeder(BatchFeeder):
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
         length = self.clips.length[clip]
-        x = self.clips.take(clip, pad_map(length, self.clips.longest(clip), "zero")).float()
+        x = self.clips.take(clip, pad_map(length, self.clips.longest(clip), "zero"))
+        x = x if self.pre_normalize == "2d_mmaction2" else x.float()
         if self.pre_normalize == "3d":
             x, kept = normalize_3d(x, self.align_spine)
             length = torch.where(kept > 0, kept, length)
         elif self.pre_normalize == "2d":
             x = normalize_2d(x, self.image[clip])
+        elif self.pre_normalize == "2d_mmaction2":
+            x = normalize_2d_in_place(x, self.image[clip], self.clips.present[clip])
+        elif self.pre_normalize == "2d_mmaction2_0":
+            x = normalize_2d_fixed(x, self.clips.present[clip])
         time = self.sample(length, random)
-        x = self.augment(x, random)
+        x = self.augment(add_middle_joints(x) if self.middle_joints else x, random)
+        last = length - 1
+        if self.sample_first:
+            x, last = choose_frames(x, time), None
         out = {}
         for word in modalities:
-            out[word] = self.split_clips(choose_frames(self.derive(x, word, length - 1, self.score), time))
+            score = ("kbone" if word.startswith("kbone") else "bone") in self.means, "motion" in self.means
+            y = self.derive(x, word, last, score)
+            out[word] = self.split_clips(y if self.sample_first else choose_frames(y, time))
         return out
+
+    def complete(self, skeleton: Skeleton) -> Skeleton:
+        if not self.middle_joints:
+            return skeleton
+        if skeleton.joints != coco.JOINTS:
+            raise ValueError(f"middle_joints: expected clips of the skeleton coco, got {skeleton.name}")
+        return coco20.SKELETON
 
     def augment(self, x: Tensor, random: RandomNumbers) -> Tensor:
         """Random scale, rotation and noise of normalized clips (N, C, T, V, M) -> same."""
@@ -136,8 +176,8 @@ class Feeder(BatchFeeder):
         """The sampled frames of clips of `length` frames: (N,) -> (N, num_clips window_size), -1 for an empty one."""
         L, inside = self.window_size, self.sampling == "uniform_decode"
         interval = (self.p_interval[0], self.p_interval[-1])
-        if self.sampling == "pad":
-            return pad_map(length, L, "zero")
+        if self.sampling in ("pad", "loop"):
+            return pad_map(length, L, "zero" if self.sampling == "pad" else "repeat")
         if self.train:
             return uniform_train(length, L, random, interval, inside)
         draws = self.sampling != "uniform_mmaction2"

@@ -61,17 +61,21 @@ def derive(
     last: Tensor | None = None,
     score: tuple[bool, bool] = (False, False),
     center: int | None = None,
+    kbone_parents: tuple[int, ...] | None = None,
 ) -> Tensor:
     """One modality of the joints: (N, C, T, V, M) -> same. Bone motion is the motion of the bones.
 
-    K-bones (`kbone`) are bones over two joints, see `two_steps`.
+    K-bones (`kbone`) are bones over two joints: they start at `kbone_parents`, by default as in `two_steps`. Bones of
+    half precision are subtracted in it and become float32 (PYSKL).
 
     last as in `motion`; score: whether bones and whether motions treat the last channel as a score. center: joints are
     relative to this one, and the root of the bones keeps its coordinates.
     """
     if "bone" in modality:
         root = None if center is None else next(joint for joint, parent in enumerate(parents) if joint == parent)
-        x = bone(x, two_steps(parents) if modality.startswith("kbone") else parents, score[0], root)
+        start = (kbone_parents or two_steps(parents)) if modality.startswith("kbone") else parents
+        x = bone(x, start, score[0], root)
+        x = x.float() if x.dtype == torch.float16 else x
     elif center is not None:
         x = relative(x, center)
     if modality.endswith("motion"):

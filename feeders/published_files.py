@@ -14,6 +14,7 @@ import torch
 
 from feeders.clip_part import ArrayPart, ClipPart, from_store
 from feeders.clip_store import LARGEST, MAX_CLASSES, MAX_LENGTH, MAX_NAME, MAX_SLOTS, ClipStore, is_text
+from feeders.detections import add_key_points
 from torchlight.system.arrays import NUMBERS, open_archive, open_array
 from torchlight.system.modalities import MODALITIES
 from torchlight.system.paths import locate
@@ -151,8 +152,16 @@ def check_labels(value: Any, origin: str) -> list[int]:
 
 
 def read_pyskl(path: Path, split: str, part: str) -> ClipPart:
-    """PYSKL's annotations {"split": {name: ids}, "annotations": [records]}; scores become the last channel."""
+    """PYSKL's annotations {"split": {name: ids}, "annotations": [records]}; scores become the last channel.
+
+    A list of records alone, mmaction2 0.x has one file for each part, is the part that is asked for.
+    """
     content = read_pickle(path)
+    is_list = isinstance(content, list) and all(isinstance(record, dict) for record in content)
+    if is_list:
+        if split:
+            raise ValueError(f"split: expected '' for {path}, a list of records without splits, got {quote(split)}")
+        content = {"split": {}, "annotations": content}
     if not isinstance(content, dict) or not {"split", "annotations"} <= content.keys():
         raise ValueError(f'{path}: expected {{"split": ..., "annotations": ...}}, got {quote(type(content).__name__)}')
     splits, records = content["split"], content["annotations"]
@@ -160,6 +169,19 @@ def read_pyskl(path: Path, split: str, part: str) -> ClipPart:
         raise ValueError(f"{path}: split: expected a mapping of names to ids, got {quote(splits)}")
     if not isinstance(records, list | tuple) or not records or not all(isinstance(item, dict) for item in records):
         raise ValueError(f"{path}: annotations: expected a list of mappings, got {quote(records)}")
+    key = "filename" if "filename" in records[0] else "frame_dir"
+    check_names([record.get(key) for record in records], f"{path}: annotations: {key}")
+    if not is_list:
+        records = select(path, splits, records, key, split, part)
+    size = path.stat().st_size
+    if "raw_file" in records[0] and "keypoint" not in records[0]:
+        records, more = add_key_points(path, records, key)
+        size += more
+    return pack_records(path, records, key, MAX_EXPANSION * size)
+
+
+def select(path: Path, splits: dict, records: list[dict], key: str, split: str, part: str) -> list[dict]:
+    """The records of one part, in their order; raises ValueError if there is no such part, or it has none."""
     words = ("train",) if part == "train" else ("val", "test")
     names = [name for word in words for name in ((f"{split}_{word}", f"{word}{split}") if split else (word,))]
     chosen = [name for name in names if name in splits]
@@ -168,16 +190,17 @@ def read_pyskl(path: Path, split: str, part: str) -> ClipPart:
             f"{path}: split: expected {' or '.join(names)}, got none of them; " + printable(nearest(names[0], splits))
         )
     ids = set(check_names(splits[chosen[0]], f"{path}: split: {chosen[0]}"))
-    key = "filename" if "filename" in records[0] else "frame_dir"
-    check_names([record.get(key) for record in records], f"{path}: annotations: {key}")
     records = [record for record in records if record[key] in ids]
     if not records:
         raise ValueError(f"{path}: split: {chosen[0]}: expected the {key} of annotations, got ids of none")
-    return pack_records(path, records, key)
+    return records
 
 
-def pack_records(path: Path, records: list[dict], key: str) -> ClipPart:
-    """Checked records (M, T, V, C) as rows (V, C), one record after the other, in their data type."""
+def pack_records(path: Path, records: list[dict], key: str, limit: int) -> ClipPart:
+    """Checked records (M, T, V, C) as rows (V, C), one record after the other, in their data type.
+
+    limit: the most bytes of key points that the files can hold.
+    """
     shapes = [check_record(record, f"{path}: annotations: {record[key]}") for record in records]
     dtype = np.result_type(*(values.dtype for values in key_points(records[0]))).newbyteorder("=")
     dtype = dtype if dtype.kind == "f" else np.dtype(np.float32)
@@ -189,7 +212,7 @@ def pack_records(path: Path, records: list[dict], key: str) -> ClipPart:
             )
     persons, length = np.array([shape[:2] for shape in shapes]).T
     rows, M = persons * length, int(persons.max())
-    size, limit = int(rows.sum()) * V * C * dtype.itemsize, MAX_EXPANSION * path.stat().st_size
+    size = int(rows.sum()) * V * C * dtype.itemsize
     if size > limit:
         raise ValueError(f"{path}: annotations: expected at most {limit} bytes of key points, got {size}")
     frames = np.empty((int(rows.sum()), V, C), dtype)

@@ -75,6 +75,32 @@ def normalize_2d(x: Tensor, image: Tensor, threshold: float = 0.01) -> Tensor:
     return torch.cat([torch.where(score > threshold, (place - half) / half, 0), score], 1)
 
 
+def normalize_2d_in_place(x: Tensor, image: Tensor, present: Tensor) -> Tensor:
+    """PreNormalize2D of mmaction2: pixels to -1 .. 1 in the precision of the data, whatever the scores are.
+
+    x, y, score (N, 3, T, V, M) -> same. image: (N, 2) height and width in pixels. present: (N, M) persons; others stay
+    zero.
+    """
+    half = (image.flip(1) / 2).to(x.dtype)[:, :, None, None, None]
+    place = ((x[:, :2] - half) / half).masked_fill(~present[:, None, None, None], 0)
+    return torch.cat([place, x[:, 2:]], 1)
+
+
+def normalize_2d_fixed(x: Tensor, present: Tensor) -> Tensor:
+    """PoseNormalize of mmaction2 0.x for pictures of 1920 x 1080: x, y, score (N, 3, T, V, M) -> same.
+
+    present: (N, M) persons; others stay zero.
+    """
+    y = torch.stack([(x[:, 0] - 960) / 1920, (x[:, 1] - 540) / 1080, x[:, 2] - 0.5], 1)
+    return y.masked_fill(~present[:, None, None, None], 0)
+
+
+def add_middle_joints(x: Tensor) -> Tensor:
+    """COCO's joints and the three of `graph.coco20`, means of all channels: (N, C, T, 17, M) -> (N, C, T, 20, M)."""
+    hips, shoulders = ((x[:, :, :, left] + x[:, :, :, left + 1]) / 2 for left in (11, 5))
+    return torch.cat([x, torch.stack([hips, (hips + shoulders) / 2, shoulders], 3)], 3)
+
+
 def random_scale(x: Tensor, factor: Tensor) -> Tensor:
     """Each channel times its own factor (N, C): (N, C, T, V, M) -> same."""
     return x * factor.to(x.dtype)[:, :, None, None, None]

@@ -25,8 +25,8 @@ class Skeleton:
 
     Attributes:
         parents: the graph parent of every joint; the root is its own parent.
-        bone_parents: the joint where the bone of every joint starts; the root is its own. Published bone data sometimes
-            uses another tree than the graph.
+        bone_parents: the joint where the bone of every joint starts; a root is its own. Published bone data sometimes
+            uses another tree than the graph, or several.
         center: the center of the ST-GCN partition.
         left, right: left[i] mirrors right[i].
         maps: (layout, steps) for each layout of graph/layouts.yaml that poses can come from, in its notation.
@@ -68,13 +68,13 @@ class Skeleton:
         if len(parents) != V or not set(parents) <= set(range(V)):
             raise self._error(field, f"{V} numbers from 0 to {V - 1}, one for each joint", quote(parents))
         roots = [i for i, p in enumerate(parents) if i == p]
-        if len(roots) != 1:
+        if field == "parents" and len(roots) != 1:
             raise self._error(field, "one root", quote([self.joints[i] for i in roots]))
         for start in range(V):
             joint = start
             for _ in range(V):
                 joint = parents[joint]
-            if joint != roots[0]:
+            if joint not in roots:
                 raise self._error(field, "a tree", f"a cycle that begins at {quote(self.joints[start])}")
 
     @property

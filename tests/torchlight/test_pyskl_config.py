@@ -236,7 +236,13 @@ def test_nothing_in_a_file_is_executed(write, tmp_path, main):
     ("old", "new", "words"),
     [
         ("RecognizerGCN", "Recognizer3D", "model.type: expected 'RecognizerGCN', got 'Recognizer3D'"),
-        ("type='AAGCN'", "type='ProtoGCN'", "model.backbone.type: expected STGCN"),
+        ("type='AAGCN'", "type='GCN_7_1_1'", "model.backbone.type: expected STGCN"),
+        ("type='AAGCN'", "type='ProtoGCN', depth=3", "model.backbone.depth: expected nothing"),
+        (
+            "dict(type='PoseDecode'),",
+            "dict(type='PreNormalize3D'),",
+            "expected before the sampling of frames, got behind",
+        ),
         ("type='AAGCN'", "type='AAGCN', depth=3", "model.backbone.depth: expected nothing"),
         ("type='AAGCN'", "type='STGCN', tcn_type='mstcn'", "model.backbone.gcn_adaptive: expected 'init', got None"),
         ("type='AAGCN'", "type='DGSTGCN', gcn_ratio=0.25", "gcn_ratio: expected 0.125, got 0.25"),
@@ -266,3 +272,78 @@ def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
 def test_names_without_effect_are_told(write):
     _, notes = read_pyskl_config(write(FILES["aagcn"] + "load_from = None\n"))
     assert "without effect here: load_from" in notes
+
+
+# the descendants of PYSKL
+
+SWITCHES = "gcn_ratio=0.125, gcn_ctr='T', gcn_ada='T', tcn_ms_cfg=[(3, 1), (3, 2), (3, 3), (3, 4), ('max', 3), '1x1']"
+RANDOM = ("mode='spatial'", "mode='random', num_filter=8, init_off=.04, init_std=.02")
+AUGMENTED = THREE.replace("feats=['b']", "feats=['k']").replace(
+    "dict(type='PreNormalize3D')", "dict(type='PreNormalize3D', align_spine=False)"
+)
+PROTOGCN = (
+    config(f"type='ProtoGCN', num_prototype=400, {SWITCHES}", streams=AUGMENTED)
+    .replace(*RANDOM)
+    .replace(
+        "dict(type='GenSkeFeat'", "dict(type='Spatial_Flip', dataset='nturgb+d', p=0.5), dict(type='GenSkeFeat'", 1
+    )
+    .replace("in_channels=256", "in_channels=384, joint_cfg='nturgb+d', data_cfg='ntu60', weight=0.2")
+    .replace("UniformSample", "UniformSampleDecode")
+)
+
+
+def flat(backbone: str, layout: str, transform: str, name: str) -> str:
+    """A file in the form of those of Kinetics, FineGYM and UAV-Human: streams of the sampled frames."""
+    text = config(f"type='{backbone}', {SWITCHES}", layout, streams="").replace(*RANDOM)
+    text = text.replace("UniformSample", "UniformSampleFrames").replace(
+        "dict(type='PoseDecode'),",
+        f"dict(type='PoseDecode'), {transform} dict(type='GenSkeFeat', dataset='{layout}', feats=['bm']),",
+    )
+    text = text.replace("xsub_", "").replace("ntu60_hrnet", name)
+    more = "box_thr=box_thr, valid_ratio=valid_ratio, memcached=memcached, mc_cfg=mc_cfg, "
+    head = "box_thr = 0.5\nvalid_ratio = 0.0\nmemcached = True\nmc_cfg = ('localhost', 22077)\n"
+    return head + text.replace("ann_file=ann_file, ", f"ann_file=ann_file, {more}")
+
+
+def test_a_file_of_a_descendant_is_read_for_testing(write, main):
+    found = load_config(write(PROTOGCN), {"phase": "test"})
+    assert found.model == "model.dgstgcn.Model" and found.model_args["channels"] == [96] * 4 + [192] * 3 + [384] * 3
+    assert found.modality == "kbone" and not found.train_feeder_args
+    args = {"sampling": "uniform_decode", "num_clips": 10, "align_spine": False, "split": "xsub"}
+    assert args.items() <= found.test_feeder_args.items()
+    classes = build.preflight(found, ("model", "feeder"))
+    build.build_model(found, classes["model"])
+    code, out, err = main("--config", write(PROTOGCN))
+    assert code == 2 and "for testing only: the objective of ProtoGCN is not part of this project" in out + err
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layout", "transform", "name"),
+    [
+        ("GCN_Module_LLM_K400", "coco_new", "dict(type='Kinetics_Transform'),", "k400_hrnet"),
+        ("GCN_Module", "coco_new", "dict(type='Kinetics_Transform'),", "gym_hrnet"),
+        ("GCN_Module_LLM", "uav", "", "uav"),
+    ],
+)
+def test_two_dimensional_files_of_descendants_mean_what_the_zoo_has(write, backbone, layout, transform, name):
+    found = load_config(write(flat(backbone, layout, transform, name)), {"phase": "test"})
+    entry = {
+        "k400_hrnet": "skeletonagent_k400_val_hrnet2d_j",
+        "gym_hrnet": "aclnet_finegym_val_hrnet2d_j",
+        "uav": "skeletonagent_uav-human_csv1_2d_j",
+    }[name]
+    zoo = load_config(None, {"weights": f"zoo:{entry}", "phase": "test"})
+    assert found.modality == "bone_motion" and found.model == zoo.model
+    keys = ("channels", "joint_embedding", "num_point", "num_person", "graph")
+    assert [found.model_args.get(key) for key in keys] == [zoo.model_args.get(key) for key in keys]
+    keys = ("sample_first", "middle_joints", "sampling", "window_size", "num_clips", "num_person", "pre_normalize")
+    assert [found.test_feeder_args.get(key) for key in keys] == [zoo.test_feeder_args.get(key) for key in keys]
+    assert found.test_feeder_args.get("subtract_scores", False) == backbone.startswith("GCN_Module_LLM")
+    body = found.test_feeder_args["skeleton"]
+    assert body == ("graph.uav" if name == "uav" else "graph.coco") and found.test_feeder_args["split"] == ""
+
+
+def test_a_share_of_valid_frames_is_refused(write):
+    text = flat("GCN_Module", "coco_new", "dict(type='Kinetics_Transform'),", "k400_hrnet")
+    with pytest.raises(ConfigError, match=r"data.test.valid_ratio: expected 0.0, got 0.3"):
+        load_config(write(text.replace("valid_ratio = 0.0", "valid_ratio = 0.3")), {"phase": "test"})

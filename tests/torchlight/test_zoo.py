@@ -226,14 +226,16 @@ def test_names_are_unique_files_and_hashes_are_hexadecimal():
 )
 def test_an_entry_brings_a_valid_configuration(name):
     entry = ENTRIES[name]
-    given = {"feeder_args": {"data_path": "pku.pkl"}} if entry.dataset == "pku-mmd" else {}
+    without_place = entry.dataset in ("pku-mmd", "uav-human") or entry.family == "mmaction2-0.x"
+    given = {"feeder_args": {"data_path": "some.pkl"}} if without_place else {}
     config = load_config(None, {"weights": f"zoo:{name}", "phase": "test"} | given)
-    build.preflight(config, ("model", "feeder") if config.feeder else ("model",))
-    assert config.feeder or catalog.notes(entry)
+    build.preflight(config, ("model", "feeder"))
+    assert bool(catalog.notes(entry)) == without_place
     assert config.modality == {"j": "joint", "b": "bone", "k": "kbone"}[entry.stream]
-    if config.feeder:
-        assert config.test_feeder_args["split"] == entry.split
-        assert config.test_feeder_args.get("num_clips") == (1 if entry.variant == "vanilla" else 10)
+    args, whole_split = config.test_feeder_args, entry.split in ("val", "csv1", "csv2") or entry.family[-3:] == "0.x"
+    assert args.get("split", "") == ("" if whole_split else entry.split)
+    one = entry.variant == "vanilla" or entry.family == "mmaction2-0.x"
+    assert args.get("num_clips", 1) == (1 if one else 10)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,10 @@ def test_words_find_entries(capsys):
     assert run(zoo.act, ["list", "nothing"]) == 2
     assert zoo.act(["show", "skeletonagent_k400_val_hrnet2d_j"]) == 0
     out = capsys.readouterr().out
-    assert "network and weights only" in out and "--preset protogcn" in out
+    assert "python main.py --phase test --weights zoo:skeletonagent_k400_val_hrnet2d_j" in out
+    assert "--preset protogcn" in out
+    assert zoo.act(["show", "skeletonagent_uav-human_csv1_2d_j"]) == 0
+    assert "give --feeder-args.data_path" in capsys.readouterr().out
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(main):

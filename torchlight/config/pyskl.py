@@ -1,4 +1,7 @@
-"""PYSKL's configuration files, read as data and translated to options of this project."""
+"""Configuration files of PYSKL and of its descendants ProtoGCN, ACLNet and SkeletonAgent, read as data and translated.
+
+The objectives of the descendants are not part of this project: their files are read for testing.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,21 @@ NETWORKS = {
     "MSG3D": "model.msg3d.Model",
     "DGSTGCN": "model.dgstgcn.Model",
 }
+WIDE = [96] * 4 + [192] * 3 + [384] * 3
+DESCENDANTS = {  # DG-STGCN with these arguments
+    "ProtoGCN": {"channels": WIDE},
+    "GCN_Module": {"channels": WIDE},
+    "GCN_Module_LLM_K400": {"channels": WIDE},
+    "GCN_Module_LLM": {"channels": WIDE[1:], "joint_embedding": True},
+}
+OBJECTIVE = ("num_prototype", "llm_model", "llm_modality", "num_classes")  # of a descendant, in its network
+HEAD = ("joint_cfg", "data_cfg", "weight", "interval_epoch", "weight_1", "weight_2", "work_dir")  # and its classifier
 FIXED_ARGS = {"CTRGCN": {"relu_after_tcn": True}, "MSG3D": {"num_gcn_scales": 13, "num_g3d_scales": 6}}
 STGCNPP = {"gcn_adaptive": "init", "gcn_with_res": True, "tcn_type": "mstcn"}
 BRANCHES = [(3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1"]
 DGSTGCN = {"gcn_ratio": 0.125, "gcn_ctr": "T", "gcn_ada": "T", "tcn_ms_cfg": BRANCHES}
 LAYOUTS = {"nturgb+d": ("graph.ntu_rgb_d", 25), "coco": ("graph.coco", 17), "openpose": ("graph.kinetics", 18)}
+LAYOUTS |= {"coco_new": ("graph.coco20", 20), "uav": ("graph.uav", 17)}
 MODES = {"stgcn_spatial": "stgcn_spatial", "spatial": "spatial", "binary_adj": "binary"}
 STREAMS = {
     "j": "joint",
@@ -34,6 +47,7 @@ USED = {"model", "data", "optimizer", "optimizer_config", "lr_config", "total_ep
 INTERVALS = {"checkpoint_config": "save_interval", "evaluation": "eval_interval", "log_config": "log_interval"}
 NAMES = {"dataset_type", "ann_file", "pipeline", "modality", "graph"}  # of values that are used elsewhere
 NAMES |= {f"{part}_pipeline" for part in ("train", "val", "test")}
+NAMES |= {"left_kp", "right_kp", "box_thr", "valid_ratio", "memcached", "mc_cfg"}
 WITHOUT_EFFECT = {"log_level", "work_dir"}
 
 
@@ -77,8 +91,14 @@ class Translation:
         if self.layout not in LAYOUTS:
             self.problem("model.backbone.graph_cfg.layout", LAYOUTS, self.layout)
             return {}
+        self.kind = backbone.pop("type")
+        self.is_descendant = self.kind in DESCENDANTS
         options = {"feeder": "feeders.feeder_pyskl.Feeder"} | self.network(backbone, graph_cfg, model["cls_head"])
-        return options | self.feeders(data, options["model_args"]) | self.recipe(data)
+        options |= self.feeders(data, options["model_args"])
+        if self.is_descendant:
+            self.notes.append(f"for testing only: the objective of {self.kind} is not part of this project")
+            return options
+        return options | self.recipe(data)
 
     def problem(self, place: str, known: Any, got: Any) -> None:
         self.problems.append(f"{place}: expected {', '.join(known)}, got {quote(got)}")
@@ -100,7 +120,7 @@ class Translation:
 
     def network(self, backbone: dict[str, Any], graph_cfg: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
         """Model and arguments."""
-        kind = backbone.pop("type")
+        kind = self.kind
         graph, joints = LAYOUTS[self.layout]
         args = {"num_class": head["num_classes"], "num_point": joints, "graph": f"{graph}.Graph"}
         mode = graph_cfg.pop("mode", None)
@@ -110,10 +130,10 @@ class Translation:
             args |= {key: graph_cfg.pop(key) for key in ("num_filter", "init_off", "init_std") if key in graph_cfg}
         else:
             self.problem("model.backbone.graph_cfg.mode", [*MODES, "random"], mode)
-        model = NETWORKS.get(kind, "")
+        model = NETWORKS.get("DGSTGCN" if self.is_descendant else kind, "")
         if not model:
-            self.problem("model.backbone.type", NETWORKS, kind)
-        elif kind == "DGSTGCN":
+            self.problem("model.backbone.type", [*NETWORKS, *DESCENDANTS], kind)
+        elif kind == "DGSTGCN" or self.is_descendant:
             backbone = self.expect("model.backbone", backbone, DGSTGCN)
         elif kind == "STGCN" and backbone.keys() & STGCNPP.keys():
             model = "model.stgcnpp.Model"
@@ -121,32 +141,38 @@ class Translation:
             backbone = self.expect("model.backbone", missing | backbone, STGCNPP)
         elif kind == "STGCN" and "tcn_dropout" in backbone:
             args["dropout"] = backbone.pop("tcn_dropout")
-        self.leftover("model.backbone", backbone)
+        self.leftover("model.backbone", backbone, OBJECTIVE if self.is_descendant else ())
         self.leftover("model.backbone.graph_cfg", graph_cfg)
-        self.leftover("model.cls_head", head, ("type", "num_classes", "in_channels"))
-        return {"model": model, "model_args": args | FIXED_ARGS.get(kind, {})}
+        known = ("type", "num_classes", "in_channels")
+        self.leftover("model.cls_head", head, known + HEAD if self.is_descendant else known)
+        return {"model": model, "model_args": args | FIXED_ARGS.get(kind, {}) | DESCENDANTS.get(kind, {})}
 
     def feeders(self, data: dict[str, Any], model_args: dict[str, Any]) -> dict[str, Any]:
         """The arguments of both feeders and the modality; adds num_person to the arguments of the network."""
         train, test = data["train"], data["test"]
         repeat, train = (train["times"], train["dataset"]) if "dataset" in train else (1, train)
         common = {"skeleton": LAYOUTS[self.layout][0]}
-        parts = {}
-        for name, part in (("train", train), ("test", test)):
-            self.leftover(f"data.{name}", part, ("type", "ann_file", "split", "pipeline"))
+        if self.kind.startswith("GCN_Module_LLM"):
+            common["subtract_scores"] = True
+        parts, known = {}, ("type", "ann_file", "split", "pipeline")
+        for name, part in (("test", test),) if self.is_descendant else (("train", train), ("test", test)):
+            if self.is_descendant:  # all detections are used if no share of them has to be valid
+                part = self.expect(f"data.{name}", part, {"valid_ratio": 0.0})
+                known += ("box_thr", "memcached", "mc_cfg")
+            self.leftover(f"data.{name}", part, known)
             args = {"data_path": part["ann_file"], "split": part["split"].rpartition("_")[0]} | common
             parts[name] = args | self.pipeline(part["pipeline"], name)
+            if "middle_joints" in parts[name]:
+                parts[name]["skeleton"] = LAYOUTS["coco"][0]
         for key in ("split", "modality", "num_person"):
             found = [parts[name][key] for name in parts]
-            if found[0] != found[1]:
+            if found[0] != found[-1]:
                 self.problems.append(f"data: expected one {key} in training and test, got {quote(found)}")
         modality = [parts[name].pop("modality") for name in parts][0]
         model_args["num_person"] = parts["test"]["num_person"]
-        return {
-            "modality": modality,
-            "train_feeder_args": parts["train"] | ({"repeat": repeat} if repeat != 1 else {}),
-            "test_feeder_args": parts["test"],
-        }
+        if "train" in parts and repeat != 1:
+            parts["train"]["repeat"] = repeat
+        return {"modality": modality} | {f"{name}_feeder_args": args for name, args in parts.items()}
 
     def pipeline(self, steps: list[dict[str, Any]], part: str) -> dict[str, Any]:
         """Feeder arguments of one list of transforms."""
@@ -154,6 +180,8 @@ class Translation:
         for step in steps:
             rest = dict(step)
             kind = rest.pop("type")
+            if "sampling" in args and kind in ("PreNormalize3D", "PreNormalize2D", "RandomRot", "RandomScale"):
+                self.problems.append(f"{part} pipeline: {kind}: expected before the sampling of frames, got behind it")
             if kind == "PreNormalize3D":
                 args |= {"pre_normalize": "3d", "align_spine": rest.pop("align_spine", True)}
             elif kind == "PreNormalize2D":
@@ -163,7 +191,8 @@ class Translation:
             elif kind == "RandomScale":
                 args["random_scale"] = rest.pop("scale", 0.2)
             elif kind == "GenSkeFeat":
-                args["modality"] = self.stream(rest, "sampling" in args)
+                args["modality"] = self.stream(rest)
+                args |= {"sample_first": True} if "sampling" in args else {}
             elif kind in SAMPLERS:
                 args |= {"sampling": SAMPLERS[kind], "window_size": rest.pop("clip_len")}
                 clips = rest.pop("num_clips", 1)
@@ -173,6 +202,10 @@ class Translation:
                 args |= {"sampling": "pad", "window_size": rest.pop("length")}
             elif kind == "FormatGCNInput":
                 args["num_person"] = rest.pop("num_person", 2)
+            elif kind == "DecompressPose":
+                rest = self.expect("DecompressPose", rest, {"squeeze": True})
+            elif kind == "Kinetics_Transform" and self.layout == "coco_new":
+                args["middle_joints"] = True
             elif kind in ("PoseDecode", "Collect", "ToTensor"):
                 rest = {}
             else:
@@ -181,7 +214,7 @@ class Translation:
             self.leftover(f"{part} pipeline: {kind}", rest)
         return args
 
-    def stream(self, rest: dict[str, Any], is_sampled: bool) -> str:
+    def stream(self, rest: dict[str, Any]) -> str:
         """The modality of a GenSkeFeat."""
         feats, layout = rest.pop("feats", ["j"]), rest.pop("dataset", "nturgb+d")
         if len(feats) != 1 or feats[0] not in STREAMS:
@@ -189,8 +222,6 @@ class Translation:
             return ""
         if layout != self.layout:
             self.problem("GenSkeFeat.dataset", [self.layout], layout)
-        if is_sampled:
-            self.problems.append("GenSkeFeat: expected it before the sampling of frames, got it behind")
         return STREAMS[feats[0]]
 
     def recipe(self, data: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
 from torchlight.system.files import sha256
 from torchlight.system.text import quote
-from torchlight.training import build, checkpoint, engine, optim, teacher
+from torchlight.training import build, checkpoint, engine, optim, published, teacher
 from torchlight.training.device import autocast, check_distinct, choose_device
 from torchlight.training.identity import check_identity
 from torchlight.training.loader import make_loader
@@ -80,7 +80,8 @@ def build_experiment(
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
         checkpoint.load_weights(model, config.weights, key, config.ignore_weights, config.model_args)
         if not config.ignore_weights:
-            check_identity(checkpoint.load(config.weights), model, feeders["test"], config)
+            content = published.identity(config.weights) or checkpoint.load(config.weights)
+            check_identity(content, model, feeders["test"], config)
         initial = {"file": config.weights, "sha256": sha256(config.weights)}
     experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [], initial)
     if config.teacher and config.phase == "train":

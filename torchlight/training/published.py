@@ -1,7 +1,9 @@
-"""Checkpoints of other toolboxes for the network of a configuration, through the conversions of `model.published`."""
+"""Checkpoints of other toolboxes for the network of a configuration, through the conversions of `model.published`, and
+what is known of those in the zoo."""
 
 import inspect
 import logging
+import pkgutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,8 +11,10 @@ import yaml
 from torch import Tensor, nn
 
 from torchlight.config.imports import import_object
+from torchlight.zoo import catalog
 
 log = logging.getLogger("torchlight")
+RECIPE = "pyskl"  # of the clips of all entries of the zoo: pickles of PYSKL and mmaction2, which no store here holds
 BY_SHAPE = ("num_class", "num_point", "num_person", "in_channels", "graph", "graph_args")  # or without effect
 
 
@@ -46,6 +50,23 @@ def convert(
     if found.unknown:
         log.warning("%s: not loaded, unknown: %s", path, ", ".join(found.unknown))
     return found.state, fits
+
+
+def identity(path: str) -> dict[str, Any] | None:
+    """What the zoo knows of a file of its entries, in the form in which a checkpoint of this program holds it; None for
+    any other file."""
+    entry = catalog.entry_of(path)
+    if entry is None:
+        return None
+    modality, graph = "joint", ""
+    for options in catalog.layers(entry):
+        modality = options.get("modality", modality)
+        graph = options.get("model_args", {}).get("graph", graph)
+    skeleton = pkgutil.resolve_name("graph.skeleton.find_skeleton")(graph.removesuffix(".Graph"))
+    facts: dict[str, Any] = {"body": {"name": skeleton.name, "joints": list(skeleton.joints)}, "recipe": RECIPE}
+    if folder := catalog.classes(entry):
+        facts["class_names"] = pkgutil.resolve_name("data.cli.class_names")(folder)
+    return {"clips": facts, "config": f"modality: {modality}"}
 
 
 def describe(model: str, model_args: Mapping[str, Any]) -> str:

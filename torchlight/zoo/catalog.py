@@ -114,3 +114,14 @@ def notes(entry: Entry) -> list[str]:
 def preset(entry: Entry) -> str:
     """The preset of ensemble.py with which its streams are fused; "" if none is published."""
     return next((rule["preset"] for rule in rules(entry) if "preset" in rule), "")
+
+
+def classes(entry: Entry) -> str:
+    """The folder of data/ with the names of its classes; "" if they are not known here."""
+    return next((rule["classes"] for rule in rules(entry) if "classes" in rule), "")
+
+
+def entry_of(path: str | Path) -> Entry | None:
+    """The entry whose file this is; None for any other file."""
+    entry = entries().get(Path(path).stem)
+    return entry if entry and Path(path).absolute() == entry.file.absolute() else None

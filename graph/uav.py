@@ -1,0 +1,23 @@
+"""UAV-Human: 17 joints in an order of its own, the body of SkeletonAgent on this data set.
+
+Its bones have two roots, the head and joint 1. SkeletonAgent learns its graph, so only the number of joints matters
+there; here the graph joins the two trees.
+"""
+
+from graph.skeleton import BodyGraph, Skeleton
+
+JOINTS = ("head", *map(str, range(1, 17)))
+BONE_PARENTS = (0, 1, 1, 2, 1, 4, 5, 1, 7, 8, 7, 10, 11, 0, 0, 13, 14)
+KBONE_PARENTS = (0, 1, 2, 1, 4, 1, 4, 7, 1, 7, 1, 4, 10, 13, 14, 0, 0)  # of joint 11 as published; the rule gives 7
+
+SKELETON = Skeleton(
+    name="uav",
+    joints=JOINTS,
+    parents=(1, *BONE_PARENTS[1:]),
+    bone_parents=BONE_PARENTS,
+    center=1,
+)
+
+
+class Graph(BodyGraph):
+    skeleton = SKELETON
