@@ -13,7 +13,7 @@ from tests.model.golden import FOLDER, fill
 from tests.model.zoo import build
 
 KEYS = json.loads(gzip.decompress((FOLDER / "published_keys.json.gz").read_bytes()))
-ROUND_TRIP = [name for name in KEYS if name.startswith("pyskl") or name == "mmaction2-1.x_2s-agcn"]
+ROUND_TRIP = [name for name in KEYS if not name.startswith("mmaction2-0.x")]  # whose names no other toolbox has
 WIDE = [96] * 4 + [192] * 3 + [384] * 3
 DROPPED = {"firework8_aclnet": 4, "firework8_protogcn": 11, "firework8_skeletonagent": 6}
 EXPECTED = {
@@ -69,6 +69,7 @@ def test_a_conversion_there_and_back_is_the_identity(name):
     state = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in published_state(name).items()}
     found = open_checkpoint(state)
     back = to_published(found.state, found.model, found.model_args)
+    state = {key: value for key, value in state.items() if key not in found.dropped}
     assert set(back) == set(state)
     again = open_checkpoint(back)
     for key, value in found.state.items():

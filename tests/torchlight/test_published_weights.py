@@ -32,6 +32,8 @@ WRAPPINGS = {
     "pyskl, last epoch": lambda state: {"meta": meta(config="model = dict()"), "state_dict": state, "optimizer": {}},
     "mmaction2": lambda state: {"meta": meta(cfg="", dataset_meta={}), "state_dict": state},
     "flat": lambda state: state,
+    "DistributedDataParallel": lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+    "model_state_dict": lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"state": {}}},
 }
 
 
@@ -140,11 +142,12 @@ def test_training_starts_from_a_published_file_with_a_new_classifier(tmp_path, e
     assert not torch.equal(found["fc.weight"], state["cls_head.fc_cls.weight"])
 
 
-@pytest.mark.parametrize("form", [form for form in WRAPPINGS if form != "flat"])
-def test_a_wrapping_with_code_in_it_is_refused_and_runs_none(tmp_path, test_phase, form):
+@pytest.mark.parametrize("old", [False, True], ids=["archive", "legacy"])
+@pytest.mark.parametrize("form", WRAPPINGS)
+def test_a_wrapping_with_code_in_it_is_refused_and_runs_none(tmp_path, test_phase, form, old):
     content = WRAPPINGS[form](as_written("pyskl_stgcn"))
-    content["meta"]["hook_msgs"] = Bomb(tmp_path / "trace")
-    torch.save(content, tmp_path / "j.pth")
+    content.get("meta", content)["hook_msgs"] = Bomb(tmp_path / "trace")
+    torch.save(content, tmp_path / "j.pth", _use_new_zipfile_serialization=not old)
     err = test_phase(tmp_path / "j.pth", "stgcn", {}, expected=2)
     assert "nothing in it was run" in err and not (tmp_path / "trace").exists()
     assert not (tmp_path / "run").exists()

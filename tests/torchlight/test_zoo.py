@@ -156,6 +156,17 @@ def test_a_file_in_the_folder_is_used_if_its_hash_is_right(entry, server):
         download.local_file(f"zoo:{entry.name}")
 
 
+def test_a_folder_or_a_damaged_file_in_place_of_the_file_is_refused(entry, server, main, monkeypatch):
+    test = ("--phase", "export-weights", "--weights", f"zoo:{entry.name}")
+    entry.file.mkdir(parents=True)
+    code, _, err = main(*test)
+    assert code == 2 and f"{entry.file}: expected a file, got a folder; move it away" in err
+    entry.file.rmdir()
+    code, _, err = main(*test)  # what the server has is no checkpoint
+    assert code == 2 and "not a whole file of plain tensors" in err and "; remove it to download it again" in err
+    assert err.count("\n") == 1 + err.count("wrote")
+
+
 def test_a_missing_file_names_the_address_and_the_place(entry, server):
     moved = dataclasses.replace(entry, url=server.url.replace("j.pth", "k.pth"))
     with pytest.raises(
@@ -172,6 +183,7 @@ def test_no_network_names_proxies_the_address_and_the_place(entry, server):
         RunError, match=r"j.pth: no connection \(.*http_proxy and https_proxy; or .* put it at weights/"
     ):
         download.local_file(f"zoo:{entry.name}")
+    assert left() == []
 
 
 Usage = namedtuple("Usage", "total used free")
@@ -199,6 +211,18 @@ def test_content_that_is_too_large_is_refused(entry, server):
     server.announces = lambda body: 2**33
     with pytest.raises(RunError, match="expected at most 4294967296 bytes, got 8589934592"):
         download.local_file(f"zoo:{entry.name}")
+
+
+def test_two_processes_download_a_file_one_after_the_other(entry, server):
+    part = entry.file.with_name(f"{entry.file.name}.part")
+    entry.file.parent.mkdir()
+    first, found = download.locked(part), []
+    waiting = threading.Thread(target=lambda: found.append(download.local_file(f"zoo:{entry.name}")))
+    waiting.start()
+    download.remove(part)  # the first one has found another content and leaves nothing
+    first.close()
+    waiting.join(timeout=60)
+    assert found == [entry.file] and entry.file.read_bytes() == CONTENT and left() == [entry.file.name]
 
 
 def test_an_entry_without_an_address_of_its_file_says_where_to_find_it():
@@ -274,13 +298,32 @@ def test_words_find_entries(capsys):
     out = capsys.readouterr().out
     assert "ctrgcn_ntu120_xsub_3d_j" in out and out.endswith("16 checkpoints\n")
     assert len(catalog.search(["stgcn"])) == 48 + 16 + 6 and len(catalog.search(["vanilla", "jm"])) == 4
-    assert run(zoo.act, ["list", "nothing"]) == 2
+    assert catalog.search(["CTRGCN_ntu120", "zoo:xsub"]) == catalog.search(["ctrgcn", "ntu120", "xsub"])
     assert zoo.act(["show", "skeletonagent_k400_val_hrnet2d_j"]) == 0
     out = capsys.readouterr().out
     assert "python main.py --phase test --weights zoo:skeletonagent_k400_val_hrnet2d_j" in out
     assert "--preset protogcn" in out
     assert zoo.act(["show", "skeletonagent_uav-human_csv1_2d_j"]) == 0
     assert "give --feeder-args.data_path" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["list", "ctrgnc", "ntu120"], "got 'ctrgnc ntu120'; did you mean ctrgcn?"),
+        (["list", "?"], "got '?'; known: stgcn, stgcn++, "),
+        (["list", ""], "expected words of names, got ''"),
+        (["list", "uav-human", "ctrgcn"], "each is in some, none has all"),
+        (["show"], "show: expected names of checkpoints, got none"),
+        (["get"], "get: expected names of checkpoints, got none"),
+        (["page", "x"], "page: expected no words"),
+        (["get", "../../etc/passwd"], "expected zoo:NAME, got 'zoo:../../etc/passwd'"),
+    ],
+)
+def test_words_that_find_nothing_are_refused_with_the_nearest(capsys, words, message):
+    assert run(zoo.act, words) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(main):

@@ -15,6 +15,7 @@ from torch import nn
 from torchlight.system.files import atomic, open_regular
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.training import published
+from torchlight.zoo.catalog import entry_of
 
 log = logging.getLogger("torchlight")
 
@@ -60,6 +61,7 @@ def load(path: str | Path) -> Any:
             # without PyTorch's advice to load the file unsafely
             reason = f"{type(error).__name__}: {first.partition('. ')[0].strip()}"
             hint = f"; {SLIM}" if "GLOBAL" in first else ""
+            hint += "; remove it to download it again" if entry_of(path) else ""
             raise ValueError(
                 f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run{hint}"
             ) from error
@@ -103,7 +105,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dict[str, torch.Tensor]:
-    """The state dict in the content of a file: flat, or under a key such as `state_dict` or `model`.
+    """The state dict in the content of a file: flat, or under `model`, `state_dict`, `model_state_dict` or `key`.
 
     A `module.` at the beginning of every name (DistributedDataParallel) is removed.
 
@@ -116,7 +118,7 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
     if key is not None and key not in nested:
         known = shorten(" or ".join(nested)) if nested else "none, the state dict is flat"
         raise ValueError(f"{path}: weights_key: expected {known}, got {key!r}")
-    key = key or next((k for k in ("model", "state_dict") if k in nested), None)
+    key = key or next((k for k in ("model", "state_dict", "model_state_dict") if k in nested), None)
     state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not state:
         hint = f"; name one of {shorten(', '.join(nested))} as --weights-key" if nested else ""

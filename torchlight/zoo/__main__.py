@@ -20,6 +20,8 @@ def act(argv: list[str]) -> int:
     parser.add_argument("command", choices=("list", "show", "get", "page"), help="page writes docs/zoo.md")
     parser.add_argument("words", nargs="*", help="list: words to search for; show, get: names")
     args = parser.parse_args(argv)
+    if (args.command in ("show", "get")) != bool(args.words) and args.command != "list":
+        raise ValueError(f"{args.command}: expected {'no words' if args.words else 'names of checkpoints, got none'}")
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     if args.command == "list":
         list_entries(args.words)
@@ -37,8 +39,6 @@ def act(argv: list[str]) -> int:
 def list_entries(words: list[str]) -> None:
     """Print name and published accuracy of the entries that have all words; raises ValueError if there are none."""
     found = catalog.search(words)
-    if not found:
-        raise ValueError(f"expected words of names, got {' '.join(words)}; python -m torchlight.zoo list")
     width = max(len(entry.name) for entry in found)
     for entry in found:
         place = "in weights/" if entry.file.is_file() else "" if entry.is_direct else "by hand"

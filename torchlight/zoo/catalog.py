@@ -81,13 +81,30 @@ def find(name: str) -> Entry:
 
 
 def search(words: Iterable[str]) -> list[Entry]:
-    """The entries of which every word is a column or a part of the name."""
-    found = []
-    for entry in entries().values():
-        parts = {*vars(entry).values(), *entry.name.split("_")}
-        if all(word in parts or word in entry.name.split("_")[0].split("-") for word in words):
-            found.append(entry)
-    return found
+    """The entries of which every word is a column or a part of the name, in capitals or not.
+
+    Raises:
+        ValueError: there is none; with the nearest words, if one is in no entry.
+    """
+    words = [word.lower().removeprefix(PREFIX) for word in words]
+    parts = {entry.name: words_of(entry) for entry in entries().values()}
+    found = [entry for entry in entries().values() if all(word in parts[entry.name] for word in words)]
+    if found:
+        return found
+    columns = [getattr(entry, key) for key in ("network", "dataset") for entry in entries().values()]
+    known = dict.fromkeys([*columns, *sorted(set().union(*parts.values()))])  # the words to name first
+    unknown = next((word for word in words if word not in known), None)
+    hint = "each is in some, none has all" if unknown is None else nearest(unknown, known, limit=20)
+    raise ValueError(f"expected words of names, got {quote(' '.join(words))}; {hint}; python -m torchlight.zoo list")
+
+
+def words_of(entry: Entry) -> set[str]:
+    """What an entry is found by: columns, and parts of its name of any length."""
+    parts = entry.name.split("_")
+    ends = range(1, len(parts) + 1)
+    runs = {"_".join(parts[i:j]) for j in ends for i in range(j)}
+    columns = [entry.family, entry.network, entry.variant, entry.dataset, entry.split, entry.pose, entry.stream]
+    return {word.lower() for word in {*runs, *parts[0].split("-"), *columns, entry.license} if word}
 
 
 def rules(entry: Entry) -> list[dict[str, Any]]:

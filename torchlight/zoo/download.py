@@ -44,6 +44,8 @@ def local_file(weights: str) -> Path:
     if not weights.startswith(PREFIX):
         return Path(weights)
     entry = find(weights)
+    if entry.file.is_dir():
+        raise ValueError(f"{entry.file}: expected a file, got a folder; move it away to download the file")
     if not entry.file.is_file():
         get(entry)
     elif entry.sha256 and not sha256(entry.file).startswith(entry.sha256):
@@ -95,15 +97,29 @@ def download(url: str, file: Path, digest: str = "") -> None:
 def writing(part: Path) -> Iterator[IO[bytes]]:
     """The part of a file, for one process at a time; others wait."""
     try:
-        with open(part, "ab") as out:
-            if fcntl is not None:
-                fcntl.flock(out, fcntl.LOCK_EX)
-            yield out
+        with locked(part) as out:
+            try:
+                yield out
+            finally:
+                if not os.fstat(out.fileno()).st_size:
+                    remove(part)
     except OSError as error:
         if error.errno in NO_SPACE:
             remove(part)
             raise OSError(error.errno, error.strerror, str(part.with_suffix(""))) from error
         raise
+
+
+def locked(part: Path) -> IO[bytes]:
+    """The part of a file, opened and locked; opened again if another process has removed it meanwhile."""
+    while True:
+        out = open(part, "ab")
+        if fcntl is None:
+            return out
+        fcntl.flock(out, fcntl.LOCK_EX)
+        if part.exists() and os.path.samestat(os.fstat(out.fileno()), part.stat()):
+            return out
+        out.close()
 
 
 def remove(part: Path) -> None:
