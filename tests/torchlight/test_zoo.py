@@ -304,7 +304,7 @@ def test_words_find_entries(capsys):
     assert "python main.py --phase test --weights zoo:skeletonagent_k400_val_hrnet2d_j" in out
     assert "--preset protogcn" in out
     assert zoo.act(["show", "skeletonagent_uav-human_csv1_2d_j"]) == 0
-    assert "give --feeder-args.data_path" in capsys.readouterr().out
+    assert "give --test-feeder-args.data_path" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
