@@ -53,15 +53,18 @@ def persons(frame: Any, keypoint: Any, origin: str) -> np.ndarray:
     Raises:
         ValueError: these are no detections.
     """
-    if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 3 or keypoint.dtype.kind != "f" or not keypoint.size:
-        raise ValueError(f"{origin}: keypoint: expected numbers (n, V, 3), got {quote(type(keypoint).__name__)}")
+    shape = keypoint.shape if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind == "f" else ()
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ValueError(
+            f"{origin}: keypoint: expected numbers (n, V, 3), got {shape or quote(type(keypoint).__name__)}"
+        )
     if not isinstance(frame, np.ndarray) or frame.shape != keypoint.shape[:1] or frame.dtype.kind not in "iu":
         raise ValueError(f"{origin}: frame_inds: expected {len(keypoint)} frame numbers, got {quote(frame)}")
     rank = np.unique(frame, return_inverse=True)[1]
     count = np.bincount(rank)
     order = np.argsort(rank, kind="stable")
     if count.max() > MOST_DETECTIONS:
-        order = np.lexsort((-keypoint[:, :, -1].sum(1), rank))
+        order = np.lexsort((-keypoint[:, :, 2].sum(1), rank))
     person = np.arange(len(rank)) - np.repeat(np.cumsum(count) - count, count)
     out = np.zeros((min(int(count.max()), PERSONS), len(count), *keypoint.shape[1:]), np.float16)
     kept = person < len(out)

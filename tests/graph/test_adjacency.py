@@ -123,7 +123,7 @@ def test_the_common_joints_of_coco_and_ntu(records, layout, body, joints):
     assert np.array_equal(tensor(body)[:, joints][:, :, joints], records[f"tsgcnext/unify13/{layout}/spatial"])
 
 
-@pytest.mark.parametrize("body", ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "ucla"])
+@pytest.mark.parametrize("body", ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "uav", "ucla"])
 def test_the_weights_of_every_joint_sum_to_one_in_the_modes_of_stgcn(body):
     for mode in ("stgcn_spatial", "distance", "uniform"):
         total = tensor(body, labeling_mode=mode, max_hop=3).sum(axis=(0, 1))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from graph import coco, kinetics, ntu_rgb_d
+from graph import coco, uav, kinetics, ntu_rgb_d
 from graph.skeleton import MAX_JOINTS, Skeleton, build_graph, find_skeleton
 
-BODIES = ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "ucla"]
+BODIES = ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "uav", "ucla"]
 
 RAT = """
 joints: [nose, neck, left ear, right ear]
@@ -42,6 +42,11 @@ def test_a_graph_carries_its_skeleton(name):
     assert len(graph.skeleton.inward) == V - 1
     assert len(graph.skeleton.bones) == V
     assert graph.skeleton.parents[graph.skeleton.center] == graph.skeleton.center
+
+
+def test_bones_may_have_two_roots_and_a_graph_has_one():
+    assert [i for i, parent in enumerate(uav.SKELETON.bone_parents) if i == parent] == [0, 1]
+    assert [i for i, parent in enumerate(uav.SKELETON.parents) if i == parent] == [1]
 
 
 @pytest.mark.parametrize("name", BODIES)
