@@ -132,6 +132,24 @@ def read_pyskl(folder: Path) -> None:
         check_batches(feeder_pyskl.Feeder(str(folder / "own.pkl"), "xsub", part, **arguments))
 
 
+def detections_content() -> dict:
+    records = [
+        {"frame_dir": f"c{i}", "label": i, "raw_file": "part.pkl", "frame_inds": np.arange(9) // 3} for i in (0, 1)
+    ]
+    found = {f"c{i}": {"keypoint": np.abs(random_frames(9, 17, 3)).astype(np.float16)} for i in (0, 1)}
+    return {"annotations": {"split": {"val": ["c0", "c1"]}, "annotations": records}, "detections": found}
+
+
+def write_detections(tree: Any, folder: Path, rng: random.Random) -> None:
+    dump(tree["annotations"], folder / "own.pkl", rng)
+    dump(tree["detections"], folder / "part.pkl", rng)
+
+
+def read_detections(folder: Path) -> None:
+    arguments = {"window_size": 8, "pre_normalize": "", "middle_joints": True, "sample_first": True}
+    check_batches(feeder_pyskl.Feeder(str(folder / "own.pkl"), "", "test", **arguments))
+
+
 def scores_content() -> dict:
     return {f"c{i}": row for i, row in enumerate(random_frames(5, CLASSES))}
 
@@ -265,6 +283,7 @@ FORMATS = {
     "npz": Format(npz_content, write_npz, read_npz),
     "npy": Format(npy_content, write_npy, read_npy),
     "pyskl": Format(pyskl_content, dump_file, read_pyskl),
+    "detections": Format(detections_content, write_detections, read_detections),
     "scores": Format(scores_content, dump_file, read_score_file),
     "checkpoint": Format(checkpoint_content, write_checkpoint, read_checkpoint),
     "weights": Format(checkpoint_content, write_checkpoint, read_weights),

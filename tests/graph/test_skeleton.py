@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graph import coco, uav, kinetics, ntu_rgb_d
+from graph import coco, kinetics, ntu_rgb_d, uav
 from graph.skeleton import MAX_JOINTS, Skeleton, build_graph, find_skeleton
 
 BODIES = ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "uav", "ucla"]
