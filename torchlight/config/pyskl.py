@@ -152,7 +152,7 @@ class Translation:
         train, test = data["train"], data["test"]
         repeat, train = (train["times"], train["dataset"]) if "dataset" in train else (1, train)
         common = {"skeleton": LAYOUTS[self.layout][0]}
-        if self.kind.startswith("GCN_Module_LLM"):
+        if self.kind.startswith("GCN_Module_LLM") and self.layout == "coco_new":  # SkeletonAgent
             common["subtract_scores"] = True
         parts, known = {}, ("type", "ann_file", "split", "pipeline")
         for name, part in (("test", test),) if self.is_descendant else (("train", train), ("test", test)):
