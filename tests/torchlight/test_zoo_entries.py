@@ -191,3 +191,12 @@ def test_an_entry_of_twenty_joints_predicts_from_poses_of_seventeen(tmp_path, mo
     (found,) = recognizer.predict(np.random.default_rng(0).random((40, 17, 3)).astype(np.float32) * 300)
     assert found.probabilities.shape == (400,)
     assert has_data or found.name in recognizer.class_names
+
+
+def test_an_entry_with_the_configuration_of_another_network_names_the_network_of_its_weights(
+    tmp_path, test_entry, names
+):
+    store = ntu_store(tmp_path / "same.clips", names)
+    argv = ("--config", "config/ntu/xsub/stgcnpp.yaml", *SMALL, store)
+    message = test_entry("ctrgcn_ntu60_xsub_3d_j", published_state("pyskl_ctrgcn"), *argv, expected=2)
+    assert "the file holds PYSKL CTR-GCN, which fits model: model.ctrgcn.Model" in message
