@@ -1,6 +1,7 @@
 """Fusion, its searched weights and its intervals, each against a few lines of NumPy; and the command line of
 ensemble.py."""
 
+import itertools
 import json
 import logging
 import math
@@ -14,7 +15,7 @@ import yaml
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.fusion import fuse, score_files
 from torchlight.fusion.cli import main
-from torchlight.fusion.intervals import bootstrap_interval, compare, mcnemar
+from torchlight.fusion.intervals import bootstrap_interval, compare, sign_flip
 from torchlight.training.scores import read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
@@ -87,7 +88,7 @@ def test_the_weight_grid_sums_to_one_and_begins_with_the_most_even_weights(S):
 
 
 def test_cross_fitted_weights_are_measured_on_the_half_that_did_not_choose_them():
-    found = fuse.search_weights(STREAMS, LABEL, splits=3, seed=5, chunk=7)
+    found = fuse.search_weights(STREAMS, LABEL, splits=3, seed=5)
     grid, random, expected = fuse.weight_grid(4), np.random.default_rng(5), []
     right = np.stack([np.einsum("s,snc->nc", w, STREAMS).argmax(1) == LABEL for w in grid])
     for _ in range(3):
@@ -118,11 +119,19 @@ def test_the_interval_is_that_of_resampled_clips():
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 0), (3, 3), (19, 13), (1, 9), (700, 640)])
-def test_mcnemar_is_the_exact_two_sided_sign_test(only_a, only_b):
+def test_the_sign_flip_test_of_single_clips_is_mcnemars_exact_test(only_a, only_b):
     n, low = only_a + only_b, min(only_a, only_b)
     expected = min(1.0, sum(math.comb(n, i) for i in range(low + 1)) * 2 / 2 ** min(n, 1000) / 2 ** max(n - 1000, 0))
-    assert mcnemar(only_a, only_b) == pytest.approx(expected, rel=1e-9)
-    assert mcnemar(only_b, only_a) == mcnemar(only_a, only_b)
+    differences = np.repeat([1, -1, 0], [only_a, only_b, 7])
+    assert sign_flip(differences) == pytest.approx(expected, rel=1e-9)
+    assert sign_flip(-differences) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_sign_flip_test_counts_all_signs_of_the_groups(seed):
+    differences = np.random.default_rng(seed).integers(-3, 5, 9)
+    sums = [abs(differences @ signs) for signs in itertools.product([1, -1], repeat=9)]
+    assert sign_flip(differences) == pytest.approx(np.mean(np.array(sums) >= abs(differences.sum())), rel=1e-9)
 
 
 def test_a_comparison_counts_the_clips_that_only_one_run_gets_right():
@@ -199,7 +208,9 @@ def test_two_runs_are_compared_clip_by_clip(runs, capsys):
     code, out, _ = run(capsys, "--compare", runs / "tiny" / "net" / "joint", runs / "tiny" / "net" / "bone")
     a, b = (s.argmax(1) == LABEL for s in STREAMS[:2])
     assert code == 0 and f"only joint is correct: {sum(a & ~b)} clips; only bone is correct: {sum(b & ~a)} clips" in out
-    assert f"p = {mcnemar(sum(a & ~b), sum(b & ~a)):.4g}" in out
+    expected = sign_flip(a.astype(int) - b.astype(int))
+    assert f"McNemar's exact test, which takes clips as independent: p = {expected:.4g}" in out
+    assert "clips, taken as independent because their names tell no performances" in out and "sign-flip" not in out
 
 
 def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(runs, tmp_path, capsys):

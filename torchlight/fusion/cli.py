@@ -11,8 +11,11 @@ import numpy as np
 
 from torchlight.config.options import ConfigError
 from torchlight.fusion import fuse, score_files
-from torchlight.fusion.intervals import bootstrap_interval, compare
+from torchlight.fusion.groups import Groups, find_groups
+from torchlight.fusion.held_out import choose_on_held_out
+from torchlight.fusion.intervals import compare
 from torchlight.fusion.score_files import GroundTruth, ScoreFile
+from torchlight.fusion.tables import figures, show, summarize
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, path, run
 from torchlight.system.files import atomic
@@ -20,6 +23,7 @@ from torchlight.system.text import printable
 from torchlight.training import scores
 
 log = logging.getLogger("torchlight")
+FOR_FUSION = ("alpha", "weights_from", "preset", "space", "search", "save")  # without effect on a comparison
 
 
 def build_parser() -> Parser:
@@ -28,6 +32,33 @@ def build_parser() -> Parser:
         prog="python ensemble.py",
         description="Fuse score files of several streams, or compare two runs.",
     )
+    add_streams(parser)
+    add_statistics(parser)
+    parser.option(
+        "alpha",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="one weight per stream; a single W for two streams means 1 and W",
+    )
+    parser.option(
+        "weights-from",
+        type=path,
+        nargs="+",
+        metavar="DIR",
+        help="run directories of the same streams trained with --hold-out: the weights that fit their clips best",
+    )
+    parser.option("preset", choices=fuse.PRESETS, help="published weights and space: " + ", ".join(fuse.PRESETS))
+    spaces = "add logits, probabilities or logits of length 1 (default: the preset's, else logits)"
+    parser.option("space", choices=fuse.SPACES, help=spaces)
+    parser.option("save", type=path, metavar="FILE", help="write the fused scores as a score file")
+    parser.option("json", type=path, metavar="FILE", help="write the table as JSON")
+    parser.switch("overwrite", help="allow --save and --json to replace a file")
+    return parser
+
+
+def add_streams(parser: Parser) -> None:
+    """Options for the streams and their labels."""
     parser.option(
         "dataset",
         "datasets",
@@ -54,20 +85,20 @@ def build_parser() -> Parser:
     )
     parser.option("split", metavar="NAME", help="split of --data; default: that of the dataset")
     parser.option("scores", type=path, nargs="+", metavar="FILE", help="score files or run directories, any number")
+    parser.switch("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights")
+
+
+def add_statistics(parser: Parser) -> None:
+    """Options for intervals, search and comparison."""
     parser.option(
-        "alpha",
-        type=float,
-        nargs="+",
-        metavar="W",
-        help="one weight per stream; a single W for two streams means 1 and W",
+        "groups",
+        metavar="KIND",
+        help="what intervals and tests resample: performance (default where clip names tell it), performer, clip, or a "
+        "CSV file with the columns name and group",
     )
-    parser.option("preset", choices=fuse.PRESETS, help="published weights and space: " + ", ".join(fuse.PRESETS))
-    spaces = "add logits, probabilities or logits of length 1 (default: the preset's, else logits)"
-    parser.option("space", choices=fuse.SPACES, help=spaces)
     parser.switch("search", help="search weights on random halves of the test set")
     parser.option("splits", type=int, default=20, help="number of random splits for --search")
     parser.option("seed", type=int, default=0, help="seed of the intervals and of --search")
-    parser.switch("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights")
     parser.option(
         "compare",
         type=path,
@@ -75,10 +106,6 @@ def build_parser() -> Parser:
         metavar=("A", "B"),
         help="two score files or run directories, compared clip by clip",
     )
-    parser.option("save", type=path, metavar="FILE", help="write the fused scores as a score file")
-    parser.option("json", type=path, metavar="FILE", help="write the table as JSON")
-    parser.switch("overwrite", help="allow --save and --json to replace a file")
-    return parser
 
 
 def check(args: argparse.Namespace) -> None:
@@ -91,12 +118,17 @@ def check(args: argparse.Namespace) -> None:
         problems.append(f"streams: expected one of {', '.join(sources)}, got {' and '.join(given)}")
     if not given and not args.dataset:
         problems.append("streams: expected --dataset, --scores or folders such as --joint-dir, got none; see --help")
-    without_effect = ("alpha", "preset", "space", "search", "save") if args.compare else ("model",) if given else ()
+    without_effect = FOR_FUSION if args.compare else ("model",) if given else ()
     problems += [f"{name}: has no effect with {given[0]}; remove it" for name in without_effect if getattr(args, name)]
     if args.alpha and args.preset:
         problems.append("alpha: expected either --alpha or --preset, got both")
+    problems += [
+        f"{name}: expected either --{name} or --weights-from, got both"
+        for name in ("alpha", "preset")
+        if args.weights_from and getattr(args, name)
+    ]
     if len(args.work_dir) > 1:
-        blocked = ("search", "save", "compare", "scores", *(f"{m}_dir" for m in fuse.MODALITIES))
+        blocked = ("weights_from", "search", "save", "compare", "scores", *(f"{m}_dir" for m in fuse.MODALITIES))
         problems += [
             f"{name}: expected one --work-dir, got {len(args.work_dir)}" for name in blocked if getattr(args, name)
         ]
@@ -181,19 +213,8 @@ def choose_weights(args: argparse.Namespace, found: list[ScoreFile]) -> tuple[li
     return weights, f"preset {preset}" + ("" if args.preset else " (the default)")
 
 
-def figures(values: np.ndarray, label: np.ndarray, seed: int) -> dict[str, Any]:
-    """Top-1 with its 95 % interval, and top-5, of scores (n, num_class); in percent."""
-    low, high = bootstrap_interval(scores.is_correct(values, label), seed)
-    return {
-        "top1": scores.top_k(values, label, 1),
-        "top1_interval": [low, high],
-        "top5": scores.top_k(values, label, 5),
-    }
-
-
-def run_fusion(args: argparse.Namespace, found: list[ScoreFile], truth: GroundTruth) -> dict[str, Any]:
+def run_fusion(args: argparse.Namespace, found: list[ScoreFile], truth: GroundTruth, groups: Groups) -> dict[str, Any]:
     """Fuse, print the table, write the files of --save; returns the table."""
-    weights, origin = choose_weights(args, found)
     space = args.space or (fuse.PRESETS[args.preset].space if args.preset else "logits")
     raw = score_files.read_score_files(found, truth)
     mixed = fuse.are_probabilities(raw)
@@ -203,71 +224,42 @@ def run_fusion(args: argparse.Namespace, found: list[ScoreFile], truth: GroundTr
             found[int(mixed.argmax())].name,
         )
     values = fuse.to_space(raw, space)
+    if args.weights_from:
+        weights, origin = choose_on_held_out(args.weights_from, found, truth, space, args.ema)
+    else:
+        weights, origin = choose_weights(args, found)
     fused = fuse.fuse(values, weights)
     if not np.isfinite(fused).all():
         raise ConfigError(["alpha: expected weights whose sums are finite, got an overflow; give smaller weights"])
     rows = [
-        {"stream": s.name, "weight": w, **figures(v, truth.label, args.seed)}
+        {"stream": s.name, "weight": w, **figures(v, truth.label, groups, args.seed)}
         for s, w, v in zip(found, weights, values, strict=True)
     ]
-    rows.append({"stream": f"fusion of {space}", "weight": None, **figures(fused, truth.label, args.seed)})
+    rows.append({"stream": f"fusion of {space}", "weight": None, **figures(fused, truth.label, groups, args.seed)})
     table: dict[str, Any] = {
         "clips": len(truth.label),
+        "groups": str(groups),
         "space": space,
         "weights_from": origin,
         "streams": rows[:-1],
         "fusion": rows[-1],
     }
-    show(rows, origin, len(truth.label))
+    show(rows, origin, len(truth.label), groups)
     if args.search:
-        table["search"] = run_search(args, found, values, truth)
+        table["search"] = run_search(args, found, values, truth, groups)
     if args.save:
         scores.write_scores(args.save, truth.name, fused)
         log.info("wrote %s", printable(str(args.save)))
     return table
 
 
-def show(rows: list[dict[str, Any]], origin: str, clips: int) -> None:
-    """Log the rows as an aligned table."""
-    width = max(len(row["stream"]) for row in rows)
-    log.info("%d clips; weights: %s; intervals: bootstrap over clips", clips, origin)
-    log.info("%-*s  weight   top-1  95 %% interval   top-5", width, "stream")
-    for row in rows:
-        low, high = row["top1_interval"]
-        weight = "" if row["weight"] is None else f"{row['weight']:g}"
-        log.info(
-            "%-*s  %6s  %6.2f  %6.2f - %6.2f %6.2f", width, row["stream"], weight, row["top1"], low, high, row["top5"]
-        )
-
-
-def summarize(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Log and return mean and standard deviation over seeds of the top-1 of each stream and of the fusion.
-
-    Raises:
-        ConfigError: the seeds have different streams.
-    """
-    kinds = [[row["stream"].rpartition("/")[2] for row in [*t["streams"], t["fusion"]]] for t in tables]
-    if any(kind != kinds[0] for kind in kinds):
-        names = "; ".join(", ".join(kind) for kind in kinds)
-        raise ConfigError([f"work_dir: expected the same streams for every seed, got {names}"])
-    values = np.array([[row["top1"] for row in [*t["streams"], t["fusion"]]] for t in tables])  # (seeds, streams)
-    rows = [
-        {"stream": name, "mean": float(x.mean()), "std": float(x.std(ddof=1)), "top1": x.tolist()}
-        for name, x in zip(kinds[0], values.T, strict=True)
-    ]
-    log.info("mean and standard deviation over %d seeds", len(tables))
-    for row in rows:
-        log.info("%-*s  %6.2f +- %.2f", max(map(len, kinds[0])), row["stream"], row["mean"], row["std"])
-    return rows
-
-
 def run_search(
-    args: argparse.Namespace, found: list[ScoreFile], values: np.ndarray, truth: GroundTruth
+    args: argparse.Namespace, found: list[ScoreFile], values: np.ndarray, truth: GroundTruth, groups: Groups
 ) -> dict[str, Any]:
     """Search weights on random halves, and log the unbiased and the optimistic estimate."""
     if len(found) < 2:
         raise ConfigError(["search: expected two or more streams, got one"])
-    result = fuse.search_weights(values, truth.label, args.splits, args.seed)
+    result = fuse.search_weights(values, truth.label, args.splits, args.seed, groups.index)
     mean, spread = float(result.cross_fitted.mean()), float(result.cross_fitted.std())
     low, high = float(result.cross_fitted.min()), float(result.cross_fitted.max())
     log.info("weights chosen on one half and measured on the other: top-1 %.2f +- %.2f", mean, spread)
@@ -281,25 +273,27 @@ def run_search(
     }
 
 
-def run_comparison(args: argparse.Namespace, found: list[ScoreFile], truth: GroundTruth) -> dict[str, Any]:
+def run_comparison(
+    args: argparse.Namespace, found: list[ScoreFile], truth: GroundTruth, groups: Groups
+) -> dict[str, Any]:
     """Compare two runs clip by clip; returns the table."""
     values = score_files.read_score_files(found, truth)
     correct = [scores.is_correct(v, truth.label) for v in values]
-    result = compare(*correct, seed=args.seed)
+    result = compare(*correct, seed=args.seed, group=groups.index)
     rows = [
-        {"stream": s.name, "weight": None, **figures(v, truth.label, args.seed)}
+        {"stream": s.name, "weight": None, **figures(v, truth.label, groups, args.seed)}
         for s, v in zip(found, values, strict=True)
     ]
-    show(rows, "none, a comparison", result.n)
+    show(rows, "none, a comparison", result.n, groups)
     log.info(
         "only %s is correct: %d clips; only %s is correct: %d clips",
         *(found[0].name, result.only_a, found[1].name, result.only_b),
     )
-    log.info(
-        "difference %+.2f (95 %% interval %+.2f to %+.2f), McNemar's exact p = %.4g",
-        *(result.difference, *result.interval, result.p),
-    )
-    return {"runs": rows, **vars(result)}
+    log.info("difference %+.2f (95 %% interval %+.2f to %+.2f)", result.difference, *result.interval)
+    if groups.index is not None:
+        log.info("sign-flip test over %s: p = %.4g", groups, result.p)
+    log.info("McNemar's exact test, which takes clips as independent: p = %.4g", result.p_clips)
+    return {"runs": rows, "groups": str(groups), **vars(result)}
 
 
 def act(argv: list[str]) -> int:
@@ -313,7 +307,8 @@ def act(argv: list[str]) -> int:
             log.info("%s:", printable(str(root)))
         found = choose_score_files(args, root)
         truth = score_files.find_truth(found, args.dataset, args.data, args.split)
-        tables.append(run_comparison(args, found, truth) if args.compare else run_fusion(args, found, truth))
+        groups = find_groups(truth.name.tolist(), args.groups)
+        tables.append((run_comparison if args.compare else run_fusion)(args, found, truth, groups))
     table = tables[0] if len(tables) == 1 else {"runs": tables, "seeds": summarize(tables)}
     if args.json:
         with atomic(args.json, "w") as file:

@@ -144,19 +144,41 @@ class Search:
     fitted: float
 
 
-def search_weights(scores: np.ndarray, label: np.ndarray, splits: int = 20, seed: int = 0, chunk: int = 2048) -> Search:
-    """Search the weight grid on random halves: the best weights of each half are measured on the other half."""
+def search_weights(
+    scores: np.ndarray, label: np.ndarray, splits: int = 20, seed: int = 0, group: np.ndarray | None = None
+) -> Search:
+    """Search the weight grid on random halves: the best weights of each half are measured on the other half.
+
+    group (n,): numbers of groups of clips that stay in one half; None: every clip is a group.
+    """
+    grid, correct = correct_of_grid(scores, label)
+    n = len(label)
+    group = np.arange(n) if group is None else group
+    G = group.max() + 1
+    random, figures = np.random.default_rng(seed), []
+    for _ in range(splits):
+        first = np.isin(group, random.permutation(G)[: G // 2])
+        halves = np.flatnonzero(first), np.flatnonzero(~first)
+        right = sum(correct[correct[:, fit].sum(1).argmax(), measure].sum() for fit, measure in (halves, halves[::-1]))
+        figures.append(100.0 * right / n)
+    best = correct.sum(1).argmax()
+    return Search(np.array(figures), grid[best], 100.0 * float(correct[best].mean()))
+
+
+def best_weights(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, float]:
+    """The weights of the grid with the highest top-1 on these clips, (S,), and this top-1 in percent; of equally good
+    ones the most even."""
+    grid, correct = correct_of_grid(scores, label)
+    best = correct.sum(1).argmax()
+    return grid[best], 100.0 * float(correct[best].mean())
+
+
+def correct_of_grid(scores: np.ndarray, label: np.ndarray, chunk: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+    """The weight grid (G, S), and whether the fusion with each of its weights classifies each clip correctly (G, n)."""
     grid, n = weight_grid(len(scores)), len(label)
     correct = np.empty((len(grid), n), bool)
     for begin in range(0, n, chunk):  # a chunk fits into the cache
         rows = slice(begin, begin + chunk)
         for g, weights in enumerate(grid):
             correct[g, rows] = is_correct(fuse(scores[:, rows], weights), label[rows])
-    random, figures = np.random.default_rng(seed), []
-    for _ in range(splits):
-        order = random.permutation(n)
-        halves = order[: n // 2], order[n // 2 :]
-        right = sum(correct[correct[:, fit].sum(1).argmax(), measure].sum() for fit, measure in (halves, halves[::-1]))
-        figures.append(100.0 * right / n)
-    best = correct.sum(1).argmax()
-    return Search(np.array(figures), grid[best], 100.0 * float(correct[best].mean()))
+    return grid, correct

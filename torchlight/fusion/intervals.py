@@ -1,6 +1,10 @@
-"""Confidence intervals of an accuracy, and the comparison of two runs on the same clips."""
+"""Confidence intervals of an accuracy, and the comparison of two runs on the same clips.
 
-import math
+Clips of one group (`torchlight.fusion.groups`) depend on each other: the cameras of one performance see the same
+movement. Therefore groups are resampled and compared, not clips. An interval covers the choice of the test clips, not
+the seed of the training.
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,54 +13,89 @@ DRAWS = 10_000
 
 
 def bootstrap_interval(
-    correct: np.ndarray, seed: int = 0, level: float = 0.95, draws: int = DRAWS
+    correct: np.ndarray, seed: int = 0, group: np.ndarray | None = None, level: float = 0.95, draws: int = DRAWS
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of an accuracy, in percent; correct (n,) bool.
 
-    A bootstrap sample of n clips, k of which are correct, has a binomial number of correct clips; this number is
-    sampled directly. The interval covers the choice of test clips, not the seed of the training.
+    group (n,): numbers of the groups that are resampled (cluster bootstrap; Field and Welsh, J. R. Stat. Soc. B 2007);
+    None: every clip is a group.
     """
-    n = len(correct)
-    means = 100.0 * np.random.default_rng(seed).binomial(n, np.mean(correct), draws) / n
+    means = bootstrap_means(correct.astype(int), group, seed, draws)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
+def bootstrap_means(values: np.ndarray, group: np.ndarray | None, seed: int, draws: int) -> np.ndarray:
+    """100 times the mean over clips of whole-numbered `values` (n,), in each of `draws` samples of groups.
+
+    Groups with the same number of clips and the same sum are interchangeable, so a sample follows from how many of each
+    kind it has, a multinomial draw.
+    """
+    sums, sizes = sums_of_groups(values, group), sums_of_groups(np.ones_like(values), group)
+    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
+    kinds, counts = kinds[:, ::-1], counts[::-1]
+    samples = np.random.default_rng(seed).multinomial(len(sums), counts / len(sums), draws)  # (draws, kinds)
+    return 100.0 * (samples @ kinds[0]) / (samples @ kinds[1])
+
+
+def sums_of_groups(values: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+    """The sum of whole-numbered values (n,) in each group, (G,)."""
+    return values if group is None else np.rint(np.bincount(group, values)).astype(int)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same n clips: clips that only A, only B classifies correctly, exact two-sided p, and A - B in
-    percent."""
+    """Two runs on the same n clips: clips that only A, only B classifies correctly, A - B in percent with its 95 %
+    interval, and two-sided p values: `p` of the sign-flip test over groups, `p_clips` of McNemar's exact test, which
+    takes clips as independent."""
 
     n: int
     only_a: int
     only_b: int
     p: float
+    p_clips: float
     difference: float
     interval: tuple[float, float]
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p value of McNemar's test (1947), from the numbers of clips that only one of two runs classifies
-    correctly.
+def sign_flip(differences: np.ndarray) -> float:
+    """Exact two-sided p value of the sign-flip test (Fisher, 1935) of whole-numbered differences (G,) of groups.
 
-    Null hypothesis: each of these clips is as likely to be in either group.
+    Null hypothesis: in each group the two runs are exchangeable, so that a difference is as likely as its negative. The
+    distribution of the sum is computed exactly. With groups of one clip this is McNemar's exact test (1947).
     """
-    n, fewer = only_a + only_b, min(only_a, only_b)
-    tail = term = 1
-    for i in range(fewer):  # each binomial coefficient follows from the one before
-        term = term * (n - i) // (i + 1)
-        tail += term
-    return min(1.0, 2 * tail / 2**n) if n < 1000 else min(1.0, math.exp(math.log(2 * tail) - n * math.log(2)))
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    chance = np.ones(1)  # chance[i]: probability that the positive differences sum to i
+    for size, count in zip(sizes, counts, strict=True):
+        own = np.zeros(size * count + 1)
+        own[::size] = coin_flips(count)
+        chance = np.convolve(chance, own)
+    total, seen = len(chance) - 1, abs(int(differences.sum()))
+    return min(1.0, 2 * float(chance[: (total - seen) // 2 + 1].sum())) if seen else 1.0
 
 
-def compare(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0, draws: int = DRAWS) -> Comparison:
-    """Paired comparison of two runs; both (n,) bool, in the same order of clips. The interval is a bootstrap over
-    clips."""
+def coin_flips(count: int) -> np.ndarray:
+    """Probabilities of 0 to `count` heads in so many flips of a fair coin: (count + 1,)."""
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+    return np.exp(log_factorial[-1] - log_factorial - log_factorial[::-1] - count * np.log(2))
+
+
+def compare(
+    correct_a: np.ndarray,
+    correct_b: np.ndarray,
+    seed: int = 0,
+    group: np.ndarray | None = None,
+    draws: int = DRAWS,
+) -> Comparison:
+    """Paired comparison of two runs; both (n,) bool, in the same order of clips; group (n,): numbers of their groups,
+    None: every clip is a group."""
     assert correct_a.shape == correct_b.shape, (correct_a.shape, correct_b.shape)
-    n = len(correct_a)
-    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
-    counts = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], draws)
-    low, high = np.quantile(100.0 * (counts[:, 0] - counts[:, 1]) / n, [0.025, 0.975])
+    difference = correct_a.astype(int) - correct_b.astype(int)
+    low, high = np.quantile(bootstrap_means(difference, group, seed, draws), [0.025, 0.975])
     return Comparison(
-        n, only_a, only_b, mcnemar(only_a, only_b), 100.0 * (only_a - only_b) / n, (float(low), float(high))
+        len(difference),
+        *(int((difference == sign).sum()) for sign in (1, -1)),
+        *(sign_flip(sums_of_groups(difference, by)) for by in (group, None)),
+        100.0 * float(difference.mean()),
+        (float(low), float(high)),
     )

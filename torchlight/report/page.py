@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from torchlight.contract import DescribedFeeder, Feeder
 from torchlight.fusion import fuse
+from torchlight.fusion.groups import Groups, find_groups
 from torchlight.fusion.intervals import bootstrap_interval
 from torchlight.fusion.score_files import GroundTruth, truth_of
 from torchlight.report import pictures
@@ -103,8 +104,9 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
 def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTruth) -> np.ndarray | None:
     """Add the accuracies. Returns the scores of the other sections: the fusion's, the only run's, or None."""
     result, weights, origin = combine(scored)
+    groups = find_groups(truth.name.tolist())
     if result is not None:
-        low, high = bootstrap_interval(is_correct(result, truth.label))
+        low, high = bootstrap_interval(is_correct(result, truth.label), group=groups.index)
         cards = [
             (f"{top_k(result, truth.label, 1):.2f} %", f"top-1, 95 % interval {low:.2f} to {high:.2f}"),
             (f"{top_k(result, truth.label, 5):.2f} %", "top-5"),
@@ -125,11 +127,11 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
     )
     page.add('<th class="n">last epoch</th><th class="n">best on test</th></tr>')
     weight_of = {run.name: weight for run, weight in zip(scored, weights, strict=True)}
-    page.add(*(summary_row(run.name, weight_of.get(run.name), run.scores, truth, run.metrics) for run in runs))
+    page.add(*(summary_row(run.name, weight_of.get(run.name), run.scores, truth, groups, run.metrics) for run in runs))
     if len(scored) > 1:
-        page.add(summary_row("fusion", None, result, truth, [], "sum"))
+        page.add(summary_row("fusion", None, result, truth, groups, [], "sum"))
     page.add("</table></div>")
-    page.add(f'<p class="muted" style="margin-top:12px">{origin}Intervals: bootstrap over the test clips. ')
+    page.add(f'<p class="muted" style="margin-top:12px">{origin}Intervals: bootstrap over {groups}. ')
     page.add("&ldquo;Best on test&rdquo; is the epoch selected on the test set, and not a fair estimate.</p>")
     for run in runs:
         for problem in run.problems:
@@ -145,6 +147,7 @@ def summary_row(
     weight: float | None,
     scores: np.ndarray | None,
     truth: GroundTruth,
+    groups: Groups,
     metrics: list[dict],
     mark: str = "",
 ) -> str:
@@ -153,7 +156,7 @@ def summary_row(
     if scores is None:
         cells += ["", "", ""]
     else:
-        low, high = bootstrap_interval(is_correct(scores, truth.label))
+        low, high = bootstrap_interval(is_correct(scores, truth.label), group=groups.index)
         cells += [
             f"{top_k(scores, truth.label, 1):.2f}",
             f"{low:.2f} to {high:.2f}",
