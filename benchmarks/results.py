@@ -12,7 +12,6 @@ import argparse
 import csv
 import os
 import shlex
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -33,7 +32,8 @@ from torchlight.system.command import run as run_command
 from torchlight.system.files import atomic, read_json
 from torchlight.system.paths import ROOT
 from torchlight.system.text import counted, nearest
-from torchlight.training.run_dir import CONFIG, LAST, METRICS, read_environment, read_metrics
+from torchlight.training.programs import call, train_and_test
+from torchlight.training.run_dir import CONFIG, METRICS, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
 RUNS = Path("work_dir/results")
@@ -83,7 +83,7 @@ def act(argv: list[str]) -> None:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // args.jobs)))
     pool = ThreadPoolExecutor(args.jobs)
     try:
-        for done in [pool.submit(train_and_test, plan, environment) for plan in plans]:
+        for done in [pool.submit(train_and_test, plan.folder, plan.flags, environment) for plan in plans]:
             done.result()
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues") from error
@@ -132,29 +132,6 @@ def budget_flags(config: Config, budget: str) -> list[str]:
     if config.warm_up_epoch > CPU_EPOCHS // 4:
         flags += ["--warm-up-epoch", str(CPU_EPOCHS // 4)]
     return flags
-
-
-def train_and_test(plan: Plan, environment: dict[str, str]) -> None:
-    """Do what is left of one plan: train, continue, or only write the scores of the last epoch."""
-    weights, scores = plan.folder / LAST, plan.folder / SCORE_FILE
-    lines = read_metrics(plan.folder) if weights.exists() else []
-    if not lines or lines[-1]["epoch"] != load_config(plan.folder / CONFIG).num_epoch:
-        call(["main.py", *plan.flags, "--phase", "train", "--resume", "true"], environment)
-    if not scores.exists() or scores.stat().st_mtime < weights.stat().st_mtime:
-        test = ["--phase", "test", "--weights", str(weights), "--save-score", "true"]
-        call(["main.py", *plan.flags, *test], environment)
-
-
-def call(arguments: list[str], environment: dict[str, str] | None = None) -> None:
-    """Run one of the project's programs.
-
-    Raises:
-        RunError: it ended with an error, which it has printed.
-    """
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
-    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=False).returncode
-    if code:
-        raise RunError(f"{arguments[0]} ended with code {code}; the same command continues")
 
 
 def make_rows(folders: list[Path], model: str, dataset: str) -> list[Row]:

@@ -34,6 +34,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "report",
     "predict",
     "commands",
+    "protocol",
 )
 ENTRIES = ("main.py", "ensemble.py")
 SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}
