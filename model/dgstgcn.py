@@ -52,11 +52,20 @@ class GraphConv(nn.Module):
 
     def topology(self, x: Tensor) -> Tensor:
         """G: (N, C_in, T, V) -> (N, K, C_out / K, V, V), the last two axes source and target."""
+        D, S = self.dynamic_terms(x)
+        return torch.addcmul((self.A + self.beta[0] * S).unsqueeze(2), self.alpha[0], D)
+
+    def refinement(self, x: Tensor) -> Tensor:
+        """G - A, the part that depends on the clip: (N, C_in, T, V) -> (N, K, C_out / K, V, V)."""
+        D, S = self.dynamic_terms(x)
+        return self.alpha[0] * D + (self.beta[0] * S).unsqueeze(2)
+
+    def dynamic_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """D (N, K, C_out / K, V, V) and S (N, K, V, V)."""
         joints = ops.pointwise(x.mean(2, keepdim=True), (self.conv1, self.conv2)).squeeze(2)
         s, d = joints.unflatten(1, (2, self.A.shape[0], -1)).unbind(1)  # (N, K, C, V)
         D = torch.tanh(s.unsqueeze(-1) - d.unsqueeze(-2))  # (N, K, C, V, V)
-        S = torch.einsum("nkcu,nkcw->nkuw", s, d).softmax(dim=-2)
-        return torch.addcmul((self.A + self.beta[0] * S).unsqueeze(2), self.alpha[0], D)
+        return D, torch.einsum("nkcu,nkcw->nkuw", s, d).softmax(dim=-2)
 
     def forward(self, x: Tensor) -> Tensor:
         G = self.topology(x).flatten(1, 2).transpose(2, 3)  # (N, C, V, V), row target

@@ -26,6 +26,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "contract",
     "objective",
     "distillation",
+    "contrastive",
     "zoo",
     "config",
     "runtime",

@@ -33,6 +33,14 @@ class FeatureModel(Protocol):
     def features(self, data: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class ContrastModel(Protocol):
+    """A model that in training returns (logits, {loss: embeddings (N, D)}), for the objectives of
+    `torchlight.contrastive`. contrast_heads: the module that holds the state of each loss as buffers."""
+
+    contrast_heads: Mapping[str, nn.Module]
+
+
 class Objective(Protocol):
     """An nn.Module that maps (model, batch) to (loss, logits, terms).
 

@@ -25,7 +25,7 @@ from torchlight.zoo.download import local_file
 
 log = logging.getLogger("torchlight")
 # Classes that a checkpoint may name; a configuration that the user gives may name any that training may.
-OWN = ("model.", "feeders.", "torchlight.objective.", "torchlight.distillation.")
+OWN = ("model.", "feeders.", "torchlight.objective.", "torchlight.distillation.", "torchlight.contrastive.")
 USED = ("model", "model_args", "feeder", "test_feeder_args", "objective", "objective_args", "modality", "seed")
 USED += ("test_batch_size", "precision", "tf32")  # the options of a training that predictions depend on
 CUSTOM_GRAPH = "graph.custom.Graph"
