@@ -72,6 +72,11 @@ class ProtoGCN(ContrastiveNetwork):
 
     prototypes: their number P, 400 for joints and 100 for bones in the publication. prototype_drop_out: dropout of the
     reconstruction.
+
+    >>> model = ProtoGCN(60, 25, 2, "graph.ntu_rgb_d.Graph", channels=[16, 16])
+    >>> logits, embeddings = model(torch.zeros(2, 3, 16, 25, 2))
+    >>> logits.shape, embeddings["csc"].shape
+    (torch.Size([2, 60]), torch.Size([2, 256]))
     """
 
     for_inference = fuse_norms
@@ -114,6 +119,10 @@ class ACLNet(ContrastiveNetwork):
 
     bank: clips that `intra` compares with, a multiple of the batch size; 512 for 60 classes, 1024 for 120 in the
     publication.
+
+    >>> model = ACLNet(60, 25, 2, "graph.ntu_rgb_d.Graph", channels=[16, 16])
+    >>> sorted(model(torch.zeros(2, 3, 16, 25, 2))[1])
+    ['inter', 'intra']
     """
 
     for_inference = fuse_norms
