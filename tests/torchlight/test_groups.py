@@ -113,7 +113,8 @@ def runs(tmp_path):
     test = np.arange(len(names)) >= len(TRAIN)
     strength = {("runs", "joint"): 3, ("runs", "bone"): 0, ("held", "joint"): 0, ("held", "bone"): 3}
     for i, ((folder, modality), s) in enumerate(strength.items()):
-        place, chosen = tmp_path / folder / modality, held if folder == "held" else test
+        name = f"{modality}_without_s02" if folder == "held" else modality
+        place, chosen = tmp_path / folder / name, held if folder == "held" else test
         place.mkdir(parents=True)
         arguments = {"data_path": str(store), "split": "xview"}
         config = {"feeder": "feeders.feeder_ucla.Feeder", "feeder_args": arguments, "modality": modality}
@@ -133,7 +134,7 @@ def run(capsys, *arguments):
 def test_weights_from_held_out_clips_are_applied_to_the_test_part(runs, capsys):
     """Held out, bone is right and joint is noise; on the test part it is the opposite, and the weights stay."""
     streams = ["--joint-dir", runs / "runs/joint", "--bone-dir", runs / "runs/bone"]
-    order = [runs / "held/bone", runs / "held/joint"]  # matched by modality
+    order = [runs / "held/bone_without_s02", runs / "held/joint_without_s02"]  # matched by modality
     code, out, err = run(capsys, *streams, "--weights-from", *order, "--json", runs / "t.json")
     table = json.loads((runs / "t.json").read_text())
     joint, bone = (row["weight"] for row in table["streams"])
@@ -146,13 +147,18 @@ def test_runs_that_are_not_held_out_choose_no_weights(runs, capsys):
     streams = ["--joint-dir", runs / "runs/joint", "--bone-dir", runs / "runs/bone"]
     for more, message in (
         ([runs / "runs/joint", runs / "runs/bone"], "the same hold_out, got joint: none; bone: none"),
-        ([runs / "held/joint"], "expected 2 runs, one per stream (joint, bone), got 1"),
-        ([runs / "held/joint", runs / "held/bone", "--alpha", "1"], "alpha: expected either --alpha or --weights-from"),
+        ([runs / "held/joint_without_s02"], "expected 2 runs, one per stream (joint, bone), got 1"),
+        (
+            [runs / "held/joint_without_s02", runs / "held/bone_without_s02", "--alpha", "1"],
+            "alpha: expected either --alpha or --weights-from",
+        ),
     ):
         code, _, err = run(capsys, *streams, "--weights-from", *more)
         assert code == 2 and message in err, err
-    streams = ["--joint-dir", runs / "held/joint", "--bone-dir", runs / "held/bone"]
-    code, _, err = run(capsys, *streams, "--weights-from", runs / "held/joint", runs / "held/bone")
+    streams = ["--joint-dir", runs / "held/joint_without_s02", "--bone-dir", runs / "held/bone_without_s02"]
+    code, _, err = run(
+        capsys, *streams, "--weights-from", runs / "held/joint_without_s02", runs / "held/bone_without_s02"
+    )
     assert code == 2 and "expected clips of the training part, got 20 of the test part" in err
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from torchlight.config.load import load_config
-from torchlight.config.options import ConfigError
+from torchlight.config.options import Config, ConfigError
 from torchlight.fusion import fuse
 from torchlight.fusion.score_files import (
     GroundTruth,
@@ -25,14 +25,15 @@ def choose_on_held_out(
 ) -> tuple[list[float], str]:
     """The weights of the streams `found` with the highest top-1 on held-out clips, and their origin in words.
 
-    paths: runs of the same streams with `hold_out`, one per stream; matched by modality, or by position where a
-    modality is not known. space: see `fuse.to_space`. ema: read the scores of the averaged weights.
+    paths: runs of the same streams with `hold_out`, one per stream; matched by modality, or by position where that of a
+    stream is not known or two streams have the same. space: see `fuse.to_space`. ema: read the scores of the averaged
+    weights.
 
     Raises:
         ConfigError: not one run per stream, a run without hold_out or with another one, or clips of the test part.
     """
-    files = match(name_score_files([score_file_in(p, EMA_SCORE_FILE if ema else SCORE_FILE) for p in paths]), found)
-    configs = [load_config(file.path.parent / CONFIG) for file in files]
+    score_file = EMA_SCORE_FILE if ema else SCORE_FILE
+    files, configs = match([score_file_in(path, score_file) for path in paths], found)
     words = [" ".join(config.hold_out) for config in configs]
     if not all(words) or len(set(words)) > 1:
         got = "; ".join(f"{file.name}: {word or 'none'}" for file, word in zip(files, words, strict=True))
@@ -49,15 +50,17 @@ def choose_on_held_out(
     return np.round(weights, 12).tolist(), origin
 
 
-def match(files: Sequence[ScoreFile], found: Sequence[ScoreFile]) -> list[ScoreFile]:
-    """The held-out runs in the order of the streams `found`; raises ConfigError if they do not correspond."""
-    if len(files) != len(found):
+def match(paths: Sequence[Path], found: Sequence[ScoreFile]) -> tuple[list[ScoreFile], list[Config]]:
+    """The score files of held-out runs in the order of the streams `found`, and the configurations beside them; raises
+    ConfigError if they do not correspond."""
+    if len(paths) != len(found):
         names = ", ".join(file.name for file in found)
-        raise ConfigError([f"weights_from: expected {len(found)} runs, one per stream ({names}), got {len(files)}"])
+        raise ConfigError([f"weights_from: expected {len(found)} runs, one per stream ({names}), got {len(paths)}"])
+    pairs = [(file, load_config(file.path.parent / CONFIG)) for file in name_score_files(paths)]
     wanted = [file.modality for file in found]
-    known = {file.modality: file for file in files}
-    if None in wanted or None in known or len(known) < len(files) or len(set(wanted)) < len(wanted):
-        return list(files)
-    if set(known) != set(wanted):
-        raise ConfigError([f"weights_from: expected runs of {', '.join(wanted)}, got {', '.join(known)}"])
-    return [known[modality] for modality in wanted]
+    known = {config.modality: (file, config) for file, config in pairs}
+    if None not in wanted and len(set(wanted)) == len(wanted):
+        if set(known) != set(wanted):
+            raise ConfigError([f"weights_from: expected runs of {', '.join(wanted)}, got {', '.join(known)}"])
+        pairs = [known[modality] for modality in wanted]
+    return [file for file, _ in pairs], [config for _, config in pairs]
