@@ -323,7 +323,7 @@ def test_a_file_of_a_descendant_is_read_for_testing(write, main):
     classes = build.preflight(found, ("model", "feeder"))
     build.build_model(found, classes["model"])
     code, out, err = main("--config", write(PROTOGCN))
-    assert code == 2 and "for testing only: the objective of ProtoGCN is not part of this project" in out + err
+    assert code == 2 and "for testing only: the training objective of ProtoGCN is not read from its file" in out + err
 
 
 @pytest.mark.parametrize(

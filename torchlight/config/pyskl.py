@@ -1,6 +1,6 @@
 """Configuration files of PYSKL and of its descendants ProtoGCN, ACLNet and SkeletonAgent, read as data and translated.
 
-The objectives of the descendants are not part of this project: their files are read for testing.
+The files of the descendants are read for testing; their training has recipes here (config/ntu/xsub/protogcn.yaml).
 """
 
 from pathlib import Path
@@ -96,7 +96,7 @@ class Translation:
         options = {"feeder": "feeders.feeder_pyskl.Feeder"} | self.network(backbone, graph_cfg, model["cls_head"])
         options |= self.feeders(data, options["model_args"])
         if self.is_descendant:
-            self.notes.append(f"for testing only: the objective of {self.kind} is not part of this project")
+            self.notes.append(f"for testing only: the training objective of {self.kind} is not read from its file")
             return options
         return options | self.recipe(data)
 
