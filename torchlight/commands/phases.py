@@ -28,6 +28,7 @@ from torchlight.training.experiment import (
 )
 from torchlight.training.loader import feeder_device, worker_count
 from torchlight.training.model_size import model_size
+from torchlight.training.resume import take_optimizer
 from torchlight.training.run_dir import RunDirectory
 from torchlight.training.sampler import TrainBatches
 from torchlight.training.trainer import Trainer
@@ -99,6 +100,9 @@ def train(config: Config) -> None:
         if config.resume and not resumed:
             level = logging.INFO if config.resume == "auto" else logging.WARNING
             log.log(level, "resume: no checkpoint in %s; starting from the beginning", run_dir.path)
+        if config.weights_optimizer and not resumed:
+            take_optimizer(trainer.optimizer, config)
+            experiment.notes.append(f"the optimizer continues with the state in {config.weights}")
         if config.overwrite:
             distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))

@@ -70,6 +70,12 @@ class Run:
         WEIGHTS,
         needs="weights",
     )
+    weights_optimizer: bool = request(
+        False,
+        "continue with the optimizer state of weights (momentum, moments); rates are those of the new run",
+        TRAIN,
+        needs="weights",
+    )
     map_classes: bool = request(
         False, "reorder the classes of the weights to those of the data, by their names", RUN, needs="weights"
     )
