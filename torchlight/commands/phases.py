@@ -173,6 +173,8 @@ def test(config: Config) -> None:
         )
     with open_experiment(config, ("test",)) as experiment:
         distributed.on_main(partial(experiment.run_dir.open, config, {}))
+        for line in experiment.notes:
+            log.info(line)
         figures, prediction = test_figures(experiment, experiment.model)
         distributed.on_main(partial(write_class_tables, experiment, prediction))
         log.info(
@@ -189,7 +191,7 @@ def test(config: Config) -> None:
 
 def write_class_tables(experiment: Experiment, prediction: engine.Prediction) -> None:
     """Write per-class accuracy and confusion matrix into the run directory."""
-    names = experiment.feeders["test"].class_names or [str(i) for i in range(prediction.scores.shape[1])]
+    names = experiment.class_names or [str(i) for i in range(prediction.scores.shape[1])]
     matrix = class_tables.confusion_matrix(prediction.scores, prediction.label)
     with experiment.run_dir.writing():
         class_tables.write_class_tables(experiment.run_dir.path, matrix, list(names))

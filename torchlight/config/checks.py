@@ -43,6 +43,10 @@ def check_values(config: Config) -> list[str]:
             config.weights_optimizer and config.ignore_weights,
             "weights_optimizer: expected no ignore_weights, because its state is that of all weights, got both",
         ),
+        (
+            config.map_classes and config.ignore_weights,
+            "map_classes: expected no ignore_weights, because it maps the classifier of the weights, got both",
+        ),
         (config.resume and config.overwrite, "resume and overwrite: expected one of them, got both"),
         (
             not are_devices(config.device),

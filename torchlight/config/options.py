@@ -77,7 +77,10 @@ class Run:
         needs="weights",
     )
     map_classes: bool = request(
-        False, "reorder the classes of the weights to those of the data, by their names", RUN, needs="weights"
+        False,
+        "reorder the classes of the weights to those of the data, by their names; a test may have some of them only",
+        RUN,
+        needs="weights",
     )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     curves: list[str] = request(
