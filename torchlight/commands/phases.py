@@ -29,7 +29,7 @@ from torchlight.training.experiment import (
 from torchlight.training.loader import feeder_device, worker_count
 from torchlight.training.model_size import model_size
 from torchlight.training.resume import take_optimizer
-from torchlight.training.run_dir import RunDirectory
+from torchlight.training.run_dir import RunDirectory, default_work_dir
 from torchlight.training.sampler import TrainBatches
 from torchlight.training.trainer import Trainer
 
@@ -267,13 +267,15 @@ def robustness(config: Config) -> None:
 
 
 def show(config: Config) -> None:
-    """Log the resolved configuration, each value with its origin.
+    """Log the resolved configuration, each value with its origin, and the default of work_dir.
 
     Raises:
         ConfigError: a training with it could not start, whatever the data is.
     """
+    folder = None if config.work_dir else default_work_dir(config)
+    shown = replace(config, work_dir=str(folder)) if folder else config
     for name in FIELDS:
-        value = yaml.safe_dump({name: getattr(config, name)}, default_flow_style=True, width=1000).strip()[1:-1]
+        value = yaml.safe_dump({name: getattr(shown, name)}, default_flow_style=True, width=1000).strip()[1:-1]
         log.info("%-90s # %s", value, config.origins.get(name, "default"))
     if config.model is None and config.feeder is None:  # no experiment, only the defaults
         return
