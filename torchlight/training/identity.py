@@ -63,6 +63,7 @@ def map_classes(
             missing = "the data" if own is None else "the file"
             return own, [], [f"expected class names for --map-classes, got none in {missing}"]
         return own, [], []
+    trained = [str(name) for name in trained]
     if own == trained:
         return own, [], []
     new = next((name for name in own if name not in trained), None)
