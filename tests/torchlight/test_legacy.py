@@ -136,6 +136,15 @@ def test_the_sizes_of_windows_in_files_of_skateformer_are_our_defaults():
         assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize("feeder", ["feeder_ntu_inter", "feeder_ntu"])
+def test_files_of_skateformer_for_two_persons_choose_their_classes(feeder, tmp_path):
+    changes = {"feeder": f"feeders.{feeder}.Feeder", "model_args__num_classes": 11}
+    old = load_config(changed("skateformer_ntu", tmp_path, **changes))
+    own = load_config(FOLDER.parents[2] / "config/ntu/xsub/skateformer_interaction.yaml")
+    assert old.feeder == own.feeder and old.model_args["num_class"] == own.model_args["num_class"]
+    assert old.train_feeder_args["classes"] == old.test_feeder_args["classes"] == own.test_feeder_args["classes"]
+
+
 @pytest.mark.parametrize("spelling", ["BlockGCN", "BLockGCN", "block_gcn"])
 def test_the_command_line_that_names_blockgcn_changes_the_network_that_its_files_name(spelling, tmp_path):
     path = changed("blockgcn_ntu", tmp_path, model="model.ctrgcn.Model")

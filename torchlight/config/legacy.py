@@ -246,7 +246,7 @@ def entry(key: str, options: dict[str, Any], before: dict[str, Any]) -> dict[str
     if key not in options:
         return before
     named, name = table()[f"{key}s"], str(options[key])
-    spelled = (e for e in named.values() if name != e.get("to") and re.fullmatch(e.get("spelled", ""), name))
+    spelled = (e for e in named.values() if name != e.get("to") and re.fullmatch(e.get("spelled", "(?!)"), name))
     return named.get(name) or next(spelled, {})
 
 
