@@ -67,14 +67,14 @@ class Feeder(BatchFeeder):
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
         valid = self.clips.valid[clip].clamp(min=1)
-        early, late, weight = self.frames(valid, random)
+        early, late, weight = self.pick_frames(valid, random)
         x = blend(*self.read(clip, torch.cat([early, late], 1)).chunk(2, 2), weight)
         time = skate.times(skate.frame_numbers(early, late, weight), valid)
         if self.train:
             x = self.augment(x, clip, time, random)
         return {word: self.derive(x, word) for word in modalities} | {"time": time}
 
-    def frames(self, valid: Tensor, random: RandomNumbers) -> tuple[Tensor, Tensor, Tensor]:
+    def pick_frames(self, valid: Tensor, random: RandomNumbers) -> tuple[Tensor, Tensor, Tensor]:
         """Earlier frames, later frames, weights of the later, of clips with `valid` frames: (N,) -> (N, T) each."""
         T = self.window_size
         if len(self.p_interval) == 1:

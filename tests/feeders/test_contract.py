@@ -60,6 +60,7 @@ def test_a_batch_keeps_the_contract(make, modality):
     )
     assert feeder.shape == (feeder.channels, feeder.shape[1], feeder.num_point, feeder.num_person)
     assert batch["index"].tolist() == [N - 1, 0, 1] and batch["label"].tolist() == feeder.label[[N - 1, 0, 1]].tolist()
+    assert feeder.frames.shape == (N,) and feeder.frames.min() > 0
     assert len(feeder.name) == N and feeder.num_class > feeder.label.max() and torch.isfinite(batch["data"]).all()
     one = feeder[1]
     assert torch.equal(one["data"], batch["data"][2]) and one["label"].shape == ()

@@ -437,6 +437,23 @@ def test_show_ends_with_code_2_for_a_configuration_that_cannot_start(main, exper
         assert code == 2 and message in err and "num_epoch" in out
 
 
+def test_show_names_the_file_its_base_and_the_folder_of_the_run(main):
+    code, out, _ = main("--config", "config/ntu/xsub/ctrgcn.yaml", "--phase", "show", "--modality", "bone")
+    lines = {line.split(":")[0]: line for line in out.splitlines()}
+    assert code == 0 and lines["config"].endswith("# command line")
+    assert lines["work_dir"].startswith("work_dir: work_dir/ntu/xsub/ctrgcn/bone ")
+    assert lines["num_epoch"].endswith("# config/base/ntu_ctrgcn.yaml")
+
+
+def test_an_unknown_option_gets_the_nearest_names_and_not_the_whole_list(tmp_path):
+    (tmp_path / "unknown.yaml").write_text("lerning_rate: 0.1\nbase_lrr: 0.1\n")
+    with pytest.raises(ConfigError) as found:
+        load_config(tmp_path / "unknown.yaml")
+    one, other = found.value.problems
+    assert "lerning_rate: unknown option; the nearest are " in one and one.count(",") == 2
+    assert other.endswith("base_lrr: unknown option; did you mean base_lr?")
+
+
 def test_the_size_of_a_network_needs_no_data(main):
     code, out, err = main("--config", "config/kinetics/stgcn.yaml", "--phase", "model_size")
     assert code == 0 and "(3, 300, 18, 2)" in out and "the data is not here" in out, err

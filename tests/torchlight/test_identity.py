@@ -7,6 +7,7 @@ import pytest
 
 from tests.torchlight import tiny
 from torchlight.training import checkpoint
+from torchlight.training.scores import read_scores
 
 NAMES = ["wave", "kick", "nod", "jump", "sit"]
 
@@ -72,6 +73,57 @@ def test_data_with_other_class_names_is_refused(trained, folder, main, tmp_path)
     store = renamed(folder, "others", [*NAMES[:4], "sitt"])
     code, _, err = run_test(main, trained, store, tmp_path, "--map-classes", "true")
     assert code == 2 and "got 'sitt'; did you mean sit?" in err
+
+
+def some_classes(folder, name, kept):
+    """A copy of the tiny store with the clips of some classes only, numbered anew."""
+    store = renamed(folder, name, [NAMES[i] for i in kept], num_class=len(kept))
+    with np.load(store / "index.npz") as index:
+        arrays = dict(index)
+    for part in ("split/xview/train", "split/xview/test"):
+        arrays[part] = np.array([i for i in arrays[part] if arrays["label"][i] in kept])
+    arrays["label"] = np.array([kept.index(label) if label in kept else 0 for label in arrays["label"]])
+    np.savez(store / "index.npz", **arrays)
+    return store
+
+
+def test_data_with_some_of_the_classes_is_tested_over_all_classes_on_request(trained, folder, main, tmp_path):
+    store = some_classes(folder, "some", [3, 1])
+    code, _, err = run_test(main, trained, store, tmp_path)
+    assert code == 2 and "has 2 classes, got 5; --map-classes true tests some of the classes, by their names" in err
+    code, out, err = run_test(main, trained, store, tmp_path, "--map-classes", "true", "--save-score", "true")
+    assert code == 0 and "has 2 of the 5 classes; accuracies are over all 5" in out, err
+    assert "has 2 of the 5 classes" in (tmp_path / "t/log.txt").read_text()
+    found = read_scores(tmp_path / "t/epoch1_test_score.pkl")
+    assert run_test(main, trained, folder / "trained.clips", tmp_path, "--save-score", "true")[0] == 0
+    straight = read_scores(tmp_path / "t/epoch1_test_score.pkl")
+    assert 0 < len(found) < len(straight)
+    for name, row in found.items():
+        np.testing.assert_array_equal(row, straight[name][[3, 1, 0, 2, 4]])
+
+
+def test_the_tables_of_some_classes_have_the_names_of_all(trained, folder, main, tmp_path):
+    store = some_classes(folder, "two", [3, 1])
+    assert run_test(main, trained, store, tmp_path, "--map-classes", "true")[0] == 0
+    rows = [line.split(",") for line in (tmp_path / "t/each_class_acc.csv").read_text().splitlines()[1:]]
+    assert [row[1] for row in rows] == ["jump", "kick", "wave", "nod", "sit"]
+    assert [int(row[2]) > 0 for row in rows] == [True, True, False, False, False]
+
+
+def test_classes_are_not_mapped_where_the_names_are_unknown(trained, folder, main, tmp_path):
+    config, weights = trained
+    checkpoint.save(tmp_path / "flat.pt", checkpoint.load(weights)["model"])
+    store = some_classes(folder, "unnamed", [3, 1])
+    code, _, err = run_test(main, (config, tmp_path / "flat.pt"), store, tmp_path, "--map-classes", "true")
+    assert code == 2 and "expected class names for --map-classes, got none in the file" in err
+
+
+def test_a_store_that_has_changed_since_the_training_is_named_but_not_refused(trained, folder, main, tmp_path):
+    assert "SHA-256 differs" not in run_test(main, trained, folder / "trained.clips", tmp_path)[1]
+    store = renamed(folder, "newer", NAMES, recipe="ctrgcn", sha256={"frames.npy": "4567"})
+    code, out, err = run_test(main, trained, store, tmp_path)
+    assert code == 0 and "the data is not the data of the training: its SHA-256 differs" in out, err
+    assert "SHA-256 differs" in (tmp_path / "t/log.txt").read_text()
 
 
 def test_data_of_another_preparation_is_refused(trained, folder, main, tmp_path):

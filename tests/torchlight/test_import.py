@@ -104,6 +104,9 @@ def test_a_checkpoint_of_own_classes_is_predicted_with_consent_only(config, mine
     consent.ADMITTED.clear()
     with pytest.raises(ValueError, match="model: expected a class of this project, got 'mine_net.Net'"):
         Recognizer(mine / "run/last.pt", device="cpu")
+    consent.admit(str(mine / "mine_net.py"))
+    consent.admit(str(mine / "mine_more.py"))
+    assert Recognizer(mine / "run/last.pt", device="cpu").streams[0].num_class == 5
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from feeders.clip_store import FORMAT
+from model.skateformer import Model
 from torchlight.commands.main import main, parse
 from torchlight.config import legacy
 from torchlight.config.load import load_config
@@ -90,6 +91,79 @@ def test_ctrgcn_means_our_recipe_of_the_same_name():
     assert {key: getattr(old, key) for key in recipe.split()} == {key: getattr(ours, key) for key in recipe.split()}
     for key in ("train_feeder_args", "test_feeder_args"):
         assert getattr(old, key) | {"data_path": 0, "split": 0} == getattr(ours, key) | {"data_path": 0, "split": 0}
+
+
+RECIPE = (
+    "batch_size test_batch_size optimizer base_lr min_lr weight_decay decay_all lr_schedule lr_interval step num_epoch "
+    "nesterov warm_up_epoch warm_up_interval warm_up_lr clip_grad precision objective objective_args feeder model"
+)
+ELSEWHERE = {  # what old files give in other places: data files, and the sizes that are our defaults
+    "data_path": None,
+    "split": None,
+    **{f"type_{i}_size": None for i in (1, 2, 3, 4)},
+    **{"num_heads": 32, "kernel_size": 7, "mlp_ratio": 4.0, "intra_prob": 0.5, "inter_prob": 0.2, "window_size": 64},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "modality"),
+    [
+        ("hdgcn_ntu", "ntu/xsub/hdgcn_com1", "bone"),
+        ("blockgcn_ntu", "ntu/xsub/blockgcn", "joint"),
+        ("hypergcn_ntu", "ntu/xsub/hypergcn_large", "bone_motion"),
+        ("skateformer_ntu", "ntu/xsub/skateformer", "bone"),
+        ("skateformer_ucla", "NW-UCLA/skateformer", "joint"),
+    ],
+)
+def test_files_of_later_networks_mean_our_recipes(name, ours, modality):
+    old, own = load_config(FILES[name]), load_config(FOLDER.parents[2] / f"config/{ours}.yaml")
+    assert old.modality == modality
+    for key in RECIPE.split():
+        if not (key == "nesterov" and own.optimizer == "AdamW"):
+            assert getattr(old, key) == getattr(own, key), key
+    for key in ("model_args", "train_feeder_args", "test_feeder_args"):
+        found, expected = getattr(old, key), getattr(own, key)
+        different = {option for option in {*found, *expected} if found.get(option) != expected.get(option)}
+        assert different <= set(ELSEWHERE), key
+        assert all(found[option] == ELSEWHERE[option] for option in different if ELSEWHERE[option] is not None)
+
+
+def test_the_sizes_of_windows_in_files_of_skateformer_are_our_defaults():
+    for name in ("skateformer_ntu", "skateformer_ucla"):
+        given = load_config(FILES[name]).model_args
+        plain = {key: value for key, value in given.items() if not key.startswith("type_")}
+        shapes = [{key: x.shape for key, x in Model(**args).state_dict().items()} for args in (given, plain)]
+        assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("feeder", ["feeder_ntu_inter", "feeder_ntu"])
+def test_files_of_skateformer_for_two_persons_choose_their_classes(feeder, tmp_path):
+    changes = {"feeder": f"feeders.{feeder}.Feeder", "model_args__num_classes": 11}
+    old = load_config(changed("skateformer_ntu", tmp_path, **changes))
+    own = load_config(FOLDER.parents[2] / "config/ntu/xsub/skateformer_interaction.yaml")
+    assert old.feeder == own.feeder and old.model_args["num_class"] == own.model_args["num_class"]
+    assert old.train_feeder_args["classes"] == old.test_feeder_args["classes"] == own.test_feeder_args["classes"]
+
+
+@pytest.mark.parametrize("spelling", ["BlockGCN", "BLockGCN", "block_gcn"])
+def test_the_command_line_that_names_blockgcn_changes_the_network_that_its_files_name(spelling, tmp_path):
+    path = changed("blockgcn_ntu", tmp_path, model="model.ctrgcn.Model")
+    config, own = load_config(path, {"model": f"model.{spelling}.Model"}), load_config(FILES["blockgcn_ntu"])
+    for key in ("model", "model_args", "train_feeder_args", "test_feeder_args", "precision"):
+        assert getattr(config, key) == getattr(own, key), key
+    with pytest.raises(ConfigError, match="window_size: expected nothing, got 64; for a file of BlockGCN give --model"):
+        load_config(path)
+
+
+def test_the_files_of_hypergcn_without_virtual_joints_get_the_published_number(tmp_path):
+    assert load_config(FILES["hypergcn_ntu"]).model_args["hyper_joints"] == 3
+    base = load_config(changed("hypergcn_ntu", tmp_path, model="model.Hyper_GCN.Model", model_args__hyper_joints=1))
+    assert base.model_args["hyper_joints"] == 1 and "size" not in base.model_args
+
+
+def test_names_of_timm_are_read(tmp_path):
+    config = load_config(None, parse("--sched cosine --warmup-epochs 5 --warmup_lr 1e-6 --warmup_prefix false".split()))
+    assert (config.lr_schedule, config.lr_interval, config.warm_up_lr) == ("cosine", "step", 1e-6)
 
 
 def test_bone_and_vel_become_the_modality_from_the_file_or_from_the_command_line(tmp_path):
@@ -227,6 +301,22 @@ def test_naming_the_network_again_on_the_command_line_brings_no_defaults(tmp_pat
         ),
         ("stgcn_ntu", {"pavi_log": True}, "pavi_log: expected False, got True"),
         ("stgcn_ntu", {"model": ["net.st_gcn.Model"]}, "model: expected text or null, got"),
+        ("hdgcn_ntu", {"loss_type": "LS"}, "loss_type: expected CE, got 'LS'.*objective_args.label_smoothing"),
+        (
+            "hdgcn_ntu",
+            {"model_args__graph_args": {"CoM": 5}},
+            "expected 1 or 2 or 3 or 21, got 5.*graph_args.center",
+        ),
+        ("hdgcn_ntu", {"train_feeder_args__random_scale": True}, "random_scale: expected False or 0, got True"),
+        (
+            "hypergcn_ntu",
+            {"model_args__graph_args": {"labeling_mode": "spatial"}},
+            "expected virtual_ensemble or binary",
+        ),
+        ("skateformer_ntu", {"model_args__index_t": False}, "index_t: expected True, got False.*times of the frames"),
+        ("skateformer_ntu", {"model_args__num_points": 48}, "num_points: expected 24 or 20, got 48.*groups"),
+        ("skateformer_ntu", {"train_feeder_args__aug_method": "a5"}, "aug_method: expected a123489.*steps"),
+        ("skateformer_ntu", {"test_feeder_args__uniform": False}, "uniform: expected True.*feeder_ntu.Feeder resizes"),
         ("msg3d_ntu", {"forward_batch_size": 12}, "forward_batch_size: expected a divisor of batch_size 32, got 12"),
     ],
 )
@@ -347,6 +437,7 @@ def place(tmp_path_factory):
     return folder
 
 
+WINDOW_16 = ["--train_feeder_args", "window_size=16", "--test_feeder_args", "window_size=16"]
 SMALLER = {
     "tsgcnext_ntu": [
         "--train_feeder_args",
@@ -356,7 +447,10 @@ SMALLER = {
         "--update_freq",
         "1",
     ],
-    "ctrgcn_ntu": ["--train_feeder_args", "window_size=16", "--test_feeder_args", "window_size=16"],
+    **dict.fromkeys(("ctrgcn_ntu", "hdgcn_ntu", "hypergcn_ntu"), WINDOW_16),
+    "blockgcn_ntu": [*WINDOW_16, "--precision", "float32"],  # which is faster on a CPU
+    "skateformer_ntu": ["--warm_up_epoch", "1"],  # its schedule has a first rate of the warm-up
+    "skateformer_ucla": ["--warm_up_epoch", "1"],
     "stgcn_kinetics": ["--train_feeder_args", "window_size=10"],
 }
 
@@ -377,7 +471,7 @@ def test_an_old_file_trains_and_tests(name, place, monkeypatch):
         "--work_dir",
         f"runs/{name}",
     ]
-    warm = ["--warm_up_epoch", "0"]
+    warm = ["--warm_up_epoch", "0"]  # overridden by SMALLER
     assert main(["-c", str(FILES[name]), *small, *warm, *SMALLER.get(name, [])]) == 0
     line = json.loads(Path(f"runs/{name}/metrics.jsonl").read_text())
     assert np.isfinite(line["train_loss"]) and np.isfinite(line["test_loss"])

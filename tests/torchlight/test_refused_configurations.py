@@ -192,7 +192,7 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
     (("--ignore-weights", "fc"), ["ignore_weights: expected --weights beside it, got none"]),
     (
         ("--phase", "model_size", "--weights", "x"),
-        ["weights: expected --phase train or --phase test or --phase predict or --phase e"],
+        ["weights: expected --phase train or --phase test or --phase robustness or --phase p"],
     ),
     (("--phase", "test", "--weights", "x", "--resume"), ["resume: expected --phase train, got --phase test"]),
     (("--phase", "test", "--weights", "x", "--teacher-cache", "true"), ["teacher_cache: expected --phase train, got"]),

@@ -10,6 +10,7 @@ import torch
 
 from tests.torchlight import tiny
 from tests.torchlight.kill_test import killed_run
+from torchlight.commands import phases
 from torchlight.config.load import load_config
 from torchlight.training import build, checkpoint, optim, resume
 
@@ -95,6 +96,43 @@ def test_resuming_with_other_options_is_refused_and_names_them(tmp_path, experim
     code, out, _ = main(*argv, "--num-epoch", 4, "--num-worker", 1, "--log-interval", 1, "--test-batch-size", 16)
     assert code == 0 and "num_epoch was 3 and is 4" in out
     assert [line["epoch"] for line in tiny.metrics(run)] == [1, 2, 3, 4]
+
+
+def test_a_new_run_takes_the_optimizer_state_and_its_own_learning_rate(
+    tmp_path, experiment, trained, monkeypatch, main
+):
+    taken = {}
+
+    def take(optimizer, config):
+        resume.take_optimizer(optimizer, config)
+        taken.update(copy.deepcopy(optimizer.state_dict()))
+
+    monkeypatch.setattr(phases, "take_optimizer", take)
+    start = ("--config", experiment(**tiny.RICH), "--weights", trained / "last.pt", "--base-lr", 0.01, "--step", 1)
+    code, out, _ = main(*start, "--work-dir", tmp_path / "new", "--weights-optimizer", "true", "--weight-decay", 0)
+    assert code == 0 and f"the optimizer continues with the state in {trained / 'last.pt'}" in out
+    saved = checkpoint.load(trained / "last.pt")["optimizer"]
+    assert taken["state"] and tiny.equal(taken["state"], saved["state"])
+    group = taken["param_groups"][0]
+    assert (group["lr"], group["weight_decay"]) == (0.01, 0) and saved["param_groups"][0]["weight_decay"] > 0
+    assert main(*start, "--work-dir", tmp_path / "without", "--weight-decay", 0)[0] == 0
+    assert not tiny.equal(tiny.weights(tmp_path / "new"), tiny.weights(tmp_path / "without"))
+
+
+def test_an_optimizer_state_that_does_not_fit_is_refused(tmp_path, experiment, trained, main):
+    content = checkpoint.load(trained / "last.pt")
+    checkpoint.save(tmp_path / "flat.pt", content["model"])
+    config = experiment(**tiny.RICH)
+    for weights, words, message in (
+        (tmp_path / "flat.pt", (), "flat.pt: expected an optimizer state, got weights only; leave out"),
+        (trained / "last.pt", ("--optimizer", "AdamW"), "expected the optimizer state of AdamW, got that of 'SGD'"),
+        (trained / "last.pt", ("--decay-all", "false"), "optimizer.param_groups: expected a list of 2"),
+        (trained / "last.pt", ("--ignore-weights", "fc"), "weights_optimizer: expected no ignore_weights"),
+    ):
+        run = ("--config", config, "--weights", weights, "--work-dir", tmp_path / "run", "--weights-optimizer", "true")
+        code, _, err = main(*run, *words)
+        assert code == 2 and message in err and err.count("\n") == 1, err
+    assert not (tmp_path / "run" / "last.pt").exists()
 
 
 def changed(*path, to):

@@ -28,7 +28,8 @@ from torchlight.training.experiment import (
 )
 from torchlight.training.loader import feeder_device, worker_count
 from torchlight.training.model_size import model_size
-from torchlight.training.run_dir import RunDirectory
+from torchlight.training.resume import take_optimizer
+from torchlight.training.run_dir import RunDirectory, default_work_dir
 from torchlight.training.sampler import TrainBatches
 from torchlight.training.trainer import Trainer
 
@@ -99,6 +100,9 @@ def train(config: Config) -> None:
         if config.resume and not resumed:
             level = logging.INFO if config.resume == "auto" else logging.WARNING
             log.log(level, "resume: no checkpoint in %s; starting from the beginning", run_dir.path)
+        if config.weights_optimizer and not resumed:
+            take_optimizer(trainer.optimizer, config)
+            experiment.notes.append(f"the optimizer continues with the state in {config.weights}")
         if config.overwrite:
             distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))
@@ -169,6 +173,8 @@ def test(config: Config) -> None:
         )
     with open_experiment(config, ("test",)) as experiment:
         distributed.on_main(partial(experiment.run_dir.open, config, {}))
+        for line in experiment.notes:
+            log.info(line)
         figures, prediction = test_figures(experiment, experiment.model)
         distributed.on_main(partial(write_class_tables, experiment, prediction))
         log.info(
@@ -185,7 +191,7 @@ def test(config: Config) -> None:
 
 def write_class_tables(experiment: Experiment, prediction: engine.Prediction) -> None:
     """Write per-class accuracy and confusion matrix into the run directory."""
-    names = experiment.feeders["test"].class_names or [str(i) for i in range(prediction.scores.shape[1])]
+    names = experiment.class_names or [str(i) for i in range(prediction.scores.shape[1])]
     matrix = class_tables.confusion_matrix(prediction.scores, prediction.label)
     with experiment.run_dir.writing():
         class_tables.write_class_tables(experiment.run_dir.path, matrix, list(names))
@@ -261,13 +267,15 @@ def robustness(config: Config) -> None:
 
 
 def show(config: Config) -> None:
-    """Log the resolved configuration, each value with its origin.
+    """Log the resolved configuration, each value with its origin, and the default of work_dir.
 
     Raises:
         ConfigError: a training with it could not start, whatever the data is.
     """
+    folder = None if config.work_dir else default_work_dir(config)
+    shown = replace(config, work_dir=str(folder)) if folder else config
     for name in FIELDS:
-        value = yaml.safe_dump({name: getattr(config, name)}, default_flow_style=True, width=1000).strip()[1:-1]
+        value = yaml.safe_dump({name: getattr(shown, name)}, default_flow_style=True, width=1000).strip()[1:-1]
         log.info("%-90s # %s", value, config.origins.get(name, "default"))
     if config.model is None and config.feeder is None:  # no experiment, only the defaults
         return

@@ -39,6 +39,14 @@ def check_values(config: Config) -> list[str]:
             config.weight_decay_end is not None and not config.weight_decay,
             f"weight_decay_end: expected a weight_decay above 0 to start from, got {config.weight_decay}",
         ),
+        (
+            config.weights_optimizer and config.ignore_weights,
+            "weights_optimizer: expected no ignore_weights, because its state is that of all weights, got both",
+        ),
+        (
+            config.map_classes and config.ignore_weights,
+            "map_classes: expected no ignore_weights, because it maps the classifier of the weights, got both",
+        ),
         (config.resume and config.overwrite, "resume and overwrite: expected one of them, got both"),
         (
             not are_devices(config.device),

@@ -25,15 +25,19 @@ Name = tuple[str, ...]  # ("model_args", "graph_args", "layout")
 @functools.cache
 def table() -> dict[str, Any]:
     """The table, with `feeder_args` written out for both feeders."""
-    table = read_yaml(TABLE)
-    for feeder in table["feeders"].values():
-        options = feeder["options"].items()
-        feeder["options"] = {
-            name.replace("feeder_args", part) if name.startswith("feeder") else name: rule
-            for name, rule in options
-            for part in FEEDER_ARGS
-        }
-    return table
+    return write_out(read_yaml(TABLE))
+
+
+def write_out(node: Any) -> Any:
+    """A part of the table in which `feeder_args.name` stands for the option of both feeders."""
+    if not isinstance(node, dict):
+        return node
+    out = {}
+    for key, value in node.items():
+        both = key.startswith("feeder_args.")
+        names = [key.replace("feeder_args", part) for part in FEEDER_ARGS] if both else [key]
+        out |= dict.fromkeys(names, write_out(value))
+    return out
 
 
 def is_old(layers: list[Layer]) -> bool:
@@ -42,12 +46,12 @@ def is_old(layers: list[Layer]) -> bool:
     old = {freeze["part"], freeze["epoch"], table()["share"]} | {
         f"{p}.{switch}" for p in FEEDER_ARGS for switch in switches
     }
-    feeder, model = {}, {}
+    feeder, model, last = {}, {}, last_model(layers)
     for _, options in layers:
         feeder, model = entry("feeder", options, feeder), entry("model", options, model)
         if any(key in options and named.keys() - {"options"} for key, named in (("feeder", feeder), ("model", model))):
             return True
-        rules = rules_of(feeder, model)
+        rules = rules_of(feeder, model, last)
         for name, value in flatten(options):
             dotted = ".".join(name)
             if dotted in old or applies(rules.get(dotted), value):
@@ -94,7 +98,7 @@ def read_flag(name: str, words: list[str], is_text: bool) -> Any:
 
 def translate(layers: list[Layer], problems: list[str]) -> list[Layer]:
     """All layers as options of ours; what has no equivalent is added to `problems`. A layer of ours stays as it is."""
-    translator = Translator(problems)
+    translator = Translator(problems, last_model(layers))
     out = [new for layer in layers for new in translator.layer(*layer)]
     if translator.left_out:
         log.warning("old options without any effect, left out: %s", ", ".join(sorted(translator.left_out)))
@@ -104,10 +108,12 @@ def translate(layers: list[Layer], problems: list[str]) -> list[Layer]:
 
 
 class Translator:
-    """Reads layers in order; keeps which feeder and network the files named, and which stream was chosen."""
+    """Reads layers in order; keeps which feeder and network the files named, and which stream was chosen. `last` is
+    the entry of the network that is named last."""
 
-    def __init__(self, problems: list[str]):
+    def __init__(self, problems: list[str], last: dict[str, Any]):
         self.problems = problems
+        self.last = last
         self.feeder, self.model = {}, {}
         self.switches = dict.fromkeys(table()["stream"]["switches"], False)
         self.left_out: set[str] = set()
@@ -120,7 +126,7 @@ class Translator:
         self.feeder, self.model = entry("feeder", options, self.feeder), entry("model", options, self.model)
         named = [(key, found) for key, found in (("feeder", self.feeder), ("model", self.model)) if key in options]
         out = {name_of(name): value for _, found in named for name, value in found.get("set", {}).items()}
-        rules = rules_of(self.feeder, self.model)
+        rules = rules_of(self.feeder, self.model, self.last)
         for name, value in flat.items():
             for new, meaning in self.reword(origin, name, value, rules.get(".".join(name))).items():
                 if new in out and out[new] != meaning and new not in flat:
@@ -149,7 +155,7 @@ class Translator:
         if not applies(rule, value):
             return {name: value}
         if isinstance(rule, str):
-            self.renamed.append(f"{text} is {rule}")
+            self.renamed.append(f"{text} is {'.'.join(name_of(rule, name))}")
             return {name_of(rule, name): value}
         if has_value(rule, value):
             meaning = {name_of(new, name): v for new, v in rule["values"][as_key(value)].items()}
@@ -161,7 +167,7 @@ class Translator:
         if drop == "any" or value in drop:
             self.left_out.add(text)
             return {}
-        values = " or ".join(map(str, [*rule.get("values", ()), *drop]))
+        values = " or ".join(map(str, [*rule.get("values", ()), *drop])) or "nothing"
         why = "; " + rule["why"] if "why" in rule else ""
         self.problems.append(f"{origin}: {text}: expected {values}, got {quote(value)}{why}")
         return {}
@@ -236,13 +242,23 @@ class Translator:
 
 
 def entry(key: str, options: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The entries of the table about the feeder or the model that the options name; `before` if they name none."""
-    return table()[f"{key}s"].get(str(options[key]), {}) if key in options else before
+    """The entry of the table about the feeder or the model that the options name; `before` if they name none."""
+    if key not in options:
+        return before
+    named, name = table()[f"{key}s"], str(options[key])
+    spelled = (e for e in named.values() if name != e.get("to") and re.fullmatch(e.get("spelled", "(?!)"), name))
+    return named.get(name) or next(spelled, {})
 
 
-def rules_of(feeder: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """The rule of each option, by its dotted name."""
-    return feeder.get("options", {}) | table()["options"] | model.get("options", {})
+def last_model(layers: list[Layer]) -> dict[str, Any]:
+    """The entry of the network that the last layer with a `model` names: its rules are those of all files before."""
+    return functools.reduce(lambda before, layer: entry("model", layer[1], before), layers, {})
+
+
+def rules_of(*entries: dict[str, Any]) -> dict[str, Any]:
+    """The rule of each option, by its dotted name; those of the feeder, of all programs, then of networks."""
+    feeder, *models = (entry.get("options", {}) for entry in entries)
+    return functools.reduce(dict.__or__, models, feeder | table()["options"])
 
 
 def applies(rule: Any, value: Any) -> bool:
@@ -260,7 +276,7 @@ def has_value(rule: dict[str, Any], value: Any) -> bool:
 
 def as_key(value: Any) -> Any:
     """A value as a key of the table, where keys are text."""
-    return str(value).lower() if isinstance(value, bool) else value
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def flatten(options: dict[str, Any], prefix: Name = ()) -> Iterator[tuple[Name, Any]]:

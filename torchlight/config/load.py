@@ -1,6 +1,7 @@
 """From YAML files and flags to one configuration: command line > file > `base:` of the file > default."""
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     if ignored:
         log.warning("no effect in --phase %s: %s", config.phase, ", ".join(ignored))
     config.origins = {key: origin for origin, layer in layers for key in layer}
+    if file:
+        config.origins["config"] = COMMAND_LINE
     return config
 
 
@@ -75,7 +78,7 @@ def read_layers(file: Path, problems: list[str]) -> list[Layer]:
         problems.append(
             f"{base_file}: base: expected no base, because {file} already names this file as base; got {further}"
         )
-    return [(str(base_file), base_options), (str(file), options)]
+    return [(os.path.normpath(base_file), base_options), (str(file), options)]
 
 
 def read_options(file: Path, problems: list[str]) -> dict[str, Any]:

@@ -70,8 +70,17 @@ class Run:
         WEIGHTS,
         needs="weights",
     )
+    weights_optimizer: bool = request(
+        False,
+        "continue with the optimizer state of weights (momentum, moments); rates are those of the new run",
+        TRAIN,
+        needs="weights",
+    )
     map_classes: bool = request(
-        False, "reorder the classes of the weights to those of the data, by their names", RUN, needs="weights"
+        False,
+        "reorder the classes of the weights to those of the data, by their names; a test may have some of them only",
+        RUN,
+        needs="weights",
     )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     curves: list[str] = request(

@@ -11,7 +11,8 @@ _SHORT.maxlevel = 3
 
 
 def nearest(word: str, known: Iterable[str], limit: int = 12) -> str:
-    """'did you mean ...?' with the nearest known word, or the list of what is known if none is near.
+    """'did you mean ...?' with the nearest known word; if none is near, the list of what is known, or of a list longer
+    than `limit` the three nearest.
 
     >>> nearest("jont", ["joint", "bone"])
     'did you mean joint?'
@@ -22,7 +23,9 @@ def nearest(word: str, known: Iterable[str], limit: int = 12) -> str:
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
-    return f"known: {', '.join(known[:limit])}" + (", ..." if len(known) > limit else "") if known else "there is none"
+    if len(known) > limit:
+        return f"the nearest are {', '.join(difflib.get_close_matches(str(word), known, n=3, cutoff=0))}"
+    return f"known: {', '.join(known)}" if known else "there is none"
 
 
 def quote(value: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from torchlight.contract import DescribedFeeder, Feeder, SizedFeeder, manifest_of
 
-LEFT_OUT = ("counts", "source", "sha256", "labels", "label_files", "joints")  # of a manifest: facts about files
+LEFT_OUT = ("counts", "source", "labels", "label_files", "joints")  # of a manifest: facts about raw files
 QUANTILES = (10, 50, 90)  # percent
 
 

@@ -1,7 +1,7 @@
 """An experiment: everything that training and testing work with, built once from a configuration."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,7 @@ class Experiment:
     objective: nn.Module
     notes: list[str]
     initial_weights: dict[str, str] | None = None  # file and sha256
+    class_names: Sequence[str] | None = None  # of the outputs of the network
 
 
 @contextmanager
@@ -75,15 +76,15 @@ def build_experiment(
     seed_everything(config.seed)  # the same initial weights on every rank
     model = build.build_model(config, classes["model"])
     objective = build.build_objective(config, classes["objective"]).to(device)
-    initial = None
+    initial, names, notes = None, feeders["test"].class_names, []
     if config.weights:
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
         checkpoint.load_weights(model, config.weights, key, config.ignore_weights, config.model_args)
         if not config.ignore_weights:
             content = published.identity(config.weights) or checkpoint.load(config.weights)
-            check_identity(content, model, feeders["test"], config)
+            names, notes = check_identity(content, model, feeders["test"], config)
         initial = {"file": config.weights, "sha256": sha256(config.weights)}
-    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, [], initial)
+    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, notes, initial, names)
     if config.teacher and config.phase == "train":
         objective.teacher = load_teachers(experiment, classes["feeder"])
     seed_everything(config.seed, distributed.rank())

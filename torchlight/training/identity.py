@@ -2,7 +2,6 @@
 stream."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,25 +15,31 @@ from torchlight.system.yaml_files import parse_yaml
 log = logging.getLogger("torchlight")
 
 
-def check_identity(content: Any, model: nn.Module, feeder: Feeder, config: Config) -> None:
+def check_identity(
+    content: Any, model: nn.Module, feeder: Feeder, config: Config
+) -> tuple[list[str] | None, list[str]]:
     """Compare the `clips` and `config` of a checkpoint of this program with the data and the options; files without
-    them pass. With `map_classes`, the classifier is reordered to the class order of the data.
+    them pass. With `map_classes`, the classifier is reordered: first the classes of the data, then those of the
+    training that the data has not.
+
+    Returns:
+        The names of all outputs of the network, or None if they are unknown, and lines for the log.
 
     Raises:
         ValueError: testing would measure something else: other classes or another order, another body, another
             preparation of the data, or another stream. A training only warns, because it may be meant.
     """
     facts = content.get("clips") if isinstance(content, dict) else None
-    if not isinstance(facts, dict):
-        return
-    problems = [
-        *class_problems(facts.get("class_names"), feeder.class_names, model, config),
-        *body_problems(facts.get("body"), feeder),
-    ]
-    recipe, own = facts.get("recipe"), manifest_of(feeder).get("recipe")
-    if recipe and own and recipe != own:
-        problems.append(f"expected data prepared by the recipe {quote(recipe)} as in the training, got {quote(own)}")
-    modality = modality_of(content.get("config"))
+    facts = facts if isinstance(facts, dict) else {}
+    own = None if feeder.class_names is None else [str(name) for name in feeder.class_names]
+    names, notes, problems = map_classes(facts.get("class_names"), own, model, config)
+    problems += body_problems(facts.get("body"), feeder)
+    manifest = manifest_of(feeder)
+    recipe = facts.get("recipe")
+    if recipe and manifest.get("recipe") and recipe != manifest["recipe"]:
+        found = quote(manifest["recipe"])
+        problems.append(f"expected data prepared by the recipe {quote(recipe)} as in the training, got {found}")
+    modality = modality_of(content.get("config")) if facts else None
     if modality is not None and modality != config.modality:
         problems.append(f"expected --modality {modality} as in the training, got {config.modality}")
     for problem in problems:
@@ -42,36 +47,55 @@ def check_identity(content: Any, model: nn.Module, feeder: Feeder, config: Confi
             log.warning("initial weights: %s", problem)
         else:
             raise ValueError(f"{config.weights}: {problem}")
+    trained_on, tested_on = facts.get("sha256"), manifest.get("sha256")
+    if config.phase == "test" and trained_on and tested_on and trained_on != tested_on:
+        notes.append("the data is not the data of the training: its SHA-256 differs")
+    return names, notes
 
 
-def class_problems(trained: Any, tested: Sequence[str] | None, model: nn.Module, config: Config) -> list[str]:
-    """How the class names of a checkpoint and of the data differ; none after the classifier was reordered."""
-    if not isinstance(trained, list) or tested is None or [str(name) for name in tested] == trained:
-        return []
-    own = [str(name) for name in tested]
-    if sorted(own) != sorted(trained) or len(set(own)) < len(own):
-        new = next((name for name in own if name not in trained), own[0])
-        return [
-            f"expected data with the {len(trained)} classes of the training, got {quote(new)}; {nearest(new, trained)}"
-        ]
+def map_classes(
+    trained: Any, own: list[str] | None, model: nn.Module, config: Config
+) -> tuple[list[str] | None, list[str], list[str]]:
+    """The names of the outputs of the network, after the classifier was reordered if that was asked for; lines for the
+    log; how the class names of a checkpoint and of the data differ otherwise."""
+    if not isinstance(trained, list) or own is None:
+        if config.map_classes:
+            missing = "the data" if own is None else "the file"
+            return own, [], [f"expected class names for --map-classes, got none in {missing}"]
+        return own, [], []
+    trained = [str(name) for name in trained]
+    if own == trained:
+        return own, [], []
+    new = next((name for name in own if name not in trained), None)
+    if new is not None or len(set(own)) < len(own):
+        hint = "got a name twice" if new is None else f"got {quote(new)}; {nearest(new, trained)}"
+        return own, [], [f"expected data with the {len(trained)} classes of the training, {hint}"]
     if not config.map_classes:
-        i = next(i for i, name in enumerate(own) if name != trained[i])
-        return [
-            f"expected the classes in the order of the training, got {quote(own[i])} instead of {quote(trained[i])} as "
-            f"class {i}; --map-classes true reorders them by name"
-        ]
-    reorder_classes(model, [trained.index(name) for name in own])
-    log.info("the classes of the weights were reordered to those of the data")
-    return []
+        i = next(i for i, name in enumerate(trained) if [name] != own[i : i + 1])
+        found = f"got {quote(own[i])} instead of" if i < len(own) else "got no"
+        problem = f"expected the classes in the order of the training, {found} {quote(trained[i])} as class {i}"
+        return own, [], [f"{problem}; --map-classes true reorders them by name"]
+    names = own + [name for name in trained if name not in own]
+    reorder_classes(model, [trained.index(name) for name in names])
+    note = "the classes of the weights were reordered to those of the data"
+    if len(own) < len(trained):
+        note += f", which has {len(own)} of the {len(trained)} classes; accuracies are over all {len(trained)}"
+    return names, [note], []
 
 
 def reorder_classes(model: nn.Module, order: list[int]) -> None:
-    """Make output i of the classifier, the last layer with parameters, what output order[i] was."""
+    """Make output i of the classifier, the last layer with parameters, what output order[i] was.
+
+    Raises:
+        ValueError: the last layer has another number of outputs.
+    """
     classifier = list(dict(model.named_parameters()))[-1].rpartition(".")[0]
+    found = [(name, p) for name, p in model.named_parameters() if name.rpartition(".")[0] == classifier]
+    if any(value.shape[:1] != (len(order),) for _, value in found):
+        raise ValueError(f"map_classes: expected {len(order)} outputs of the last layer {classifier}, got others")
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.rpartition(".")[0] == classifier and value.shape[0] == len(order):
-                value.copy_(value[order].clone())
+        for _, value in found:
+            value.copy_(value[order].clone())
 
 
 def body_problems(body: Any, feeder: Feeder) -> list[str]:

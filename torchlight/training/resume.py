@@ -16,7 +16,7 @@ from torchlight.config.options import Config, Records
 from torchlight.runtime.seed import rng_state, set_rng_state
 from torchlight.system.text import quote
 from torchlight.system.yaml_files import parse_yaml
-from torchlight.training import checkpoint
+from torchlight.training import checkpoint, optim
 from torchlight.training.run_dir import BEST, LAST
 
 log = logging.getLogger("torchlight")
@@ -111,8 +111,32 @@ def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -
         lines = ", ".join(f"{key} was {quote(old.get(key))} and is {quote(new.get(key))}" for key in changed)
         raise ValueError(
             f"resume: {path} belongs to another experiment ({lines}); give the options it was started with, or "
-            f"start a new run from its weights with --weights {path} and another --work-dir"
+            f"start a new run from its weights with --weights {path} and another --work-dir (--weights-optimizer true "
+            "keeps the momentum)"
         )
+
+
+def take_optimizer(optimizer: torch.optim.Optimizer, config: Config) -> None:
+    """Give the optimizer of a new run the state of the one that trained `config.weights`; its settings, such as the
+    learning rate, stay those of the new run.
+
+    Raises:
+        ValueError: the file holds no such state, or that of another optimizer or of other parameters.
+    """
+    path = config.weights
+    content = checkpoint.load(path)
+    if not isinstance(content, dict) or not isinstance(content.get("optimizer"), dict):
+        raise ValueError(f"{path}: expected an optimizer state, got weights only; leave out --weights-optimizer")
+    trained = content.get("config")
+    options = parse_yaml(trained, f"{path}: config") if isinstance(trained, str) else None
+    kind = options.get("optimizer") if isinstance(options, dict) else None
+    if kind != config.optimizer:
+        raise ValueError(f"{path}: expected the optimizer state of {config.optimizer}, got that of {quote(kind)}")
+    try:
+        check_optimizer(content["optimizer"], optimizer, started=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; leave out --weights-optimizer") from error
+    optim.load_state(optimizer, content["optimizer"] | {"param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def check_content(
