@@ -26,10 +26,10 @@ from benchmarks.results_page import COLUMNS, HELD_OUT, Row
 from data.cli import whole_number
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.fusion.fuse import MODALITIES
 from torchlight.system.command import Parser, RunError
 from torchlight.system.command import run as run_command
 from torchlight.system.files import atomic, read_json
+from torchlight.system.modalities import COORDINATES, MODALITIES
 from torchlight.system.paths import ROOT
 from torchlight.system.text import counted, nearest
 from torchlight.training.programs import call, train_and_test
@@ -57,7 +57,7 @@ def build_parser() -> Parser:
     )
     parser.option("dataset", default="NW-UCLA", help="benchmark, a folder below config/ (%(default)s)")
     parser.option("models", nargs="+", default=["ctrgcn"], help="configurations, e.g. ctrgcn recipe/ctrgcn (ctrgcn)")
-    parser.option("modalities", nargs="+", default=list(MODALITIES), choices=MODALITIES, help="streams (all four)")
+    parser.option("modalities", nargs="+", default=list(COORDINATES), choices=MODALITIES, help="streams (all four)")
     parser.option("seeds", type=int, nargs="+", default=[1], help="(1)")
     parser.option("budget", choices=("full", "cpu"), default="full", help=f"cpu: {CPU_EPOCHS} single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")

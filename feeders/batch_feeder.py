@@ -19,7 +19,7 @@ from feeders.modality import derive
 from feeders.published_files import open_part
 from feeders.random_numbers import RandomNumbers
 from graph.skeleton import Skeleton, find_skeleton
-from torchlight.system.modalities import Modality
+from torchlight.system.modalities import Coordinates
 
 # Published files do not name their skeleton; the number of joints identifies it.
 SKELETONS = {25: "graph.ntu_rgb_d", 21: "graph.hand", 20: "graph.ucla", 18: "graph.kinetics", 17: "graph.coco"}
@@ -51,15 +51,15 @@ class BatchFeeder(Dataset):
     data_path: str
     split: str = ""
     part: Literal["train", "test"] = "train"
-    modality: Modality = "joint"
+    modality: Coordinates = "joint"
     seed: int = bounded(0, -(2**63), 2**63 - 1)
     repeat: int = bounded(1, 1, MAX_REPEAT)
-    also: Sequence[Modality] = ()
+    also: Sequence[Coordinates] = ()
     window_size: int = bounded(64, 1, MAX_WINDOW)
     skeleton: str = ""
     hold_out: Sequence[str] = ()
     label_path: str = ""
-    relative: Sequence[Modality] = ()
+    relative: Sequence[Coordinates] = ()
     append_joints: bool = False
     classes: Sequence[int] = ()
 

@@ -104,8 +104,8 @@ class ClipPart:
         return self
 
     def select(self, keep: np.ndarray) -> "ClipPart":
-        """Only the clips where keep (N,) bool is true, in their order."""
-        kept = torch.from_numpy(np.flatnonzero(keep))
+        """Only the clips where keep (N,) bool is true, in their order, or the clips of these numbers."""
+        kept = torch.from_numpy(np.flatnonzero(keep) if keep.dtype == bool else keep)
         self.name, self.label = self.name[keep], self.label[keep]
         self.first, self.present, self.length = self.first[kept], self.present[kept], self.length[kept]
         self._valid = None if self._valid is None else self._valid[kept]

@@ -23,7 +23,7 @@ import numpy as np
 
 from torchlight.system.arrays import open_archive, open_array
 from torchlight.system.files import atomic, read_json, sha256
-from torchlight.system.modalities import MODALITIES
+from torchlight.system.modalities import COORDINATES
 from torchlight.system.text import counted, quote
 
 FORMAT = "skeleton clip store 1"
@@ -64,7 +64,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of the manifest: tes
     "benchmark": (is_text, "text"),
     "recipe": (is_text, "text"),
     "skeleton": (is_text, "a module of graph/, a body layout or a YAML file"),
-    "modality": (lambda value: value in MODALITIES, "a modality"),
+    "modality": (lambda value: value in COORDINATES, "a modality"),
     "pad": (lambda value: value in (None, "zero", "repeat"), "zero, repeat or null"),
     "window": (lambda value: value is None or is_whole(1, MAX_WINDOW)(value), f"1 to {MAX_WINDOW} frames or null"),
     "up": (lambda value: value in ("x", "-x", "y", "-y", "z", "-z"), "x, y or z, with - if it points down"),

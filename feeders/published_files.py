@@ -16,7 +16,7 @@ from feeders.clip_part import ArrayPart, ClipPart, from_store
 from feeders.clip_store import LARGEST, MAX_CLASSES, MAX_LENGTH, MAX_NAME, MAX_SLOTS, ClipStore, is_text
 from feeders.detections import add_key_points
 from torchlight.system.arrays import NUMBERS, open_archive, open_array
-from torchlight.system.modalities import MODALITIES
+from torchlight.system.modalities import COORDINATES
 from torchlight.system.paths import locate
 from torchlight.system.pickles import read_pickle
 from torchlight.system.text import nearest, printable, quote
@@ -94,8 +94,8 @@ def read_npy(path: Path, split: str, part: str, label_path: Path | None = None) 
         check_word("part", part, "train" if match[1] == "train" else "test", path)
     if path.parent.name in ("xsub", "xview", "xset"):
         check_word("split", split, path.parent.name, path)
-    if modality not in MODALITIES:
-        raise ValueError(f"{path}: expected {', '.join(MODALITIES)} in the name of the file, got {modality!r}")
+    if modality not in COORDINATES:
+        raise ValueError(f"{path}: expected {', '.join(COORDINATES)} in the name of the file, got {modality!r}")
     if label_path is None:
         if not match:
             raise ValueError(f"label_path: expected the path of the labels of {path}, got none")

@@ -19,7 +19,7 @@ from feeders import (
 from feeders.modality import bone, motion
 from graph import hand, kinetics, ntu_rgb_d, ucla
 from tests.feeders.synthetic import rewrite_manifest
-from torchlight.system.modalities import MODALITIES
+from torchlight.system.modalities import COORDINATES
 
 RECIPES = ("ntu", "ucla", "kinetics", "pyskl", "skateformer", "skateformer_ucla")
 
@@ -48,7 +48,7 @@ def make(request, store, ucla_store, kinetics_store):
     return lambda **more: module.Feeder(str(path), split, **{"part": "train", **args, **more})
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", COORDINATES)
 def test_a_batch_keeps_the_contract(make, modality):
     feeder = make(modality=modality, repeat=2)
     batch = feeder.__getitems__([len(feeder) - 1, 0, 1])
@@ -93,8 +93,8 @@ def test_epochs_seeds_and_repeats_differ_and_are_reproducible(make):
 
 
 def test_other_modalities_are_derived_from_the_same_augmented_clip(make):
-    batch = make(also=MODALITIES[1:]).batch([0, 1, 2], 9)
-    for word in MODALITIES[1:]:
+    batch = make(also=COORDINATES[1:]).batch([0, 1, 2], 9)
+    for word in COORDINATES[1:]:
         assert torch.equal(batch[f"data_{word}"], make(modality=word).batch([0, 1, 2], 9)["data"])
     assert torch.equal(batch["data"], make().batch([0, 1, 2], 9)["data"])
 

@@ -18,7 +18,7 @@ from feeders import (
 from feeders.batch_feeder import BatchFeeder
 from tests.feeders.synthetic import random_clips, write_store
 from tests.pretend import OnGpu, gpu
-from torchlight.system.modalities import MODALITIES
+from torchlight.system.modalities import COORDINATES
 
 CUDA = torch.device("cuda:0")
 PYSKL = dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)
@@ -48,7 +48,7 @@ def make(request):
     module, store, arguments = RECIPES[request.param]
     path = request.getfixturevalue(store)
     return lambda: module.Feeder(
-        str(path), SPLITS[store], **{"part": "train", "repeat": 2, "also": MODALITIES[1:], **arguments}
+        str(path), SPLITS[store], **{"part": "train", "repeat": 2, "also": COORDINATES[1:], **arguments}
     )
 
 

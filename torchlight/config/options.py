@@ -119,7 +119,7 @@ class Data:
     )
     modality: Modality = option(
         "joint",
-        "stream: joint, bone, kbone (bones over two joints), or the motion of one: joint_motion, ...",
+        "stream: joint, bone, kbone (bones over two joints), the motion of one: joint_motion, ..., or limb (heatmaps)",
         (*DATA, "report"),
     )
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)

@@ -6,6 +6,7 @@ ctrgcn    logits, joint 0.6, bone 0.6, joint motion 0.4, bone motion 0.4 (Chen e
 pyskl     probabilities, 2 : 2 : 1 : 1 (Duan et al., 2022; also DG-STGCN)
 protogcn  probabilities, six streams: joint, bone and K-bone 2, their motions 1 (Liu et al., CVPR 2025; also ACLNet,
           SkeletonAgent)
+posec3d   probabilities, joint 1, limb 1 (Duan et al., CVPR 2022)
 agcn      logits, joint 1, bone 1 (Shi et al., CVPR 2019; also MS-G3D)
 hdgcn     logits of length 1, joint 1, bone 1, of each of three hierarchies (Lee et al., ICCV 2023)
 blockgcn  logits, joint 0.6, bone 0.7, joint motion 0.35, bone motion 0.2 (Zhou et al., CVPR 2024; NTU RGB+D)
@@ -39,7 +40,8 @@ class Preset:
 PRESETS = {
     "ctrgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.6, 0.4, 0.4), strict=False))),
     "pyskl": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0), strict=False))),
-    "protogcn": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0, 2.0, 1.0), strict=True))),
+    "protogcn": Preset("softmax", dict(zip(MODALITIES, (2.0, 2.0, 1.0, 1.0, 2.0, 1.0), strict=False))),
+    "posec3d": Preset("softmax", {"joint": 1.0, "limb": 1.0}),
     "agcn": Preset("logits", {"joint": 1.0, "bone": 1.0}),
     "hdgcn": Preset("unit", {"joint": 1.0, "bone": 1.0}),
     "blockgcn": Preset("logits", dict(zip(MODALITIES, (0.6, 0.7, 0.35, 0.2), strict=False))),
@@ -52,7 +54,8 @@ DEFAULT_PRESET = "ctrgcn"
 def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
     """The weights of a preset for streams of these modalities.
 
-    If no modality is known, the order joint, bone, joint motion, bone motion, K-bone, K-bone motion is assumed.
+    If no modality is known, the order of the preset is assumed: joint, bone, joint motion, bone motion, K-bone, K-bone
+    motion, or joint, limb.
 
     Raises:
         ValueError: the preset has no weight for one of the streams.
@@ -64,7 +67,7 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
             raise ValueError(f"preset {name}: expected {counts} streams, got {len(modalities)}; give --alpha instead")
         return list(preset.by_position[len(modalities)])
     if not any(modalities) and len(modalities) <= len(preset.by_modality):
-        modalities = list(MODALITIES[: len(modalities)])
+        modalities = list(preset.by_modality)[: len(modalities)]
     unknown = [
         f"{m or 'an unknown modality'} (stream {i})" for i, m in enumerate(modalities, 1) if m not in preset.by_modality
     ]

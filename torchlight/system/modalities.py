@@ -2,5 +2,7 @@
 
 from typing import Literal, get_args
 
-Modality = Literal["joint", "bone", "joint_motion", "bone_motion", "kbone", "kbone_motion"]
+Coordinates = Literal["joint", "bone", "joint_motion", "bone_motion", "kbone", "kbone_motion"]
+Modality = Literal[Coordinates, "limb"]  # limbs are drawn, as heatmaps
+COORDINATES: tuple[str, ...] = get_args(Coordinates)
 MODALITIES: tuple[str, ...] = get_args(Modality)
