@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from data.ntu.recipe_agcn_stgcn import WINDOW
 from model import catalog
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
 from torchlight.system.paths import ROOT
+from torchlight.training.build import stated_shape
 
 CONFIG = ROOT / "config"
 FOLDERS = {
@@ -45,21 +45,19 @@ def recipe(model: str) -> Config | None:
 
 def clip_shape(config: Config) -> tuple[tuple[int, int, int, int], int]:
     """(C, T, V, M) of a test clip of a recipe's feeder, and how many samples of a clip are averaged."""
-    arguments = {name: p.default for name, p in inspect.signature(import_object(config.feeder)).parameters.items()}
-    arguments |= config.test_feeder_args
-    T = arguments["window_size"] or WINDOW  # 0: all frames of the padded files
-    args = config.model_args
-    return (args.get("in_channels", 3), T, args["num_point"], args["num_person"]), arguments.get("num_clips", 1)
+    shape, arguments = stated_shape(config, import_object(config.feeder)), config.test_feeder_args
+    return shape, arguments.get("num_clips", 1) * (2 if arguments.get("mirror") else 1)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, its arguments where they are not those of NTU, and its batch."""
+    """A network, its arguments where they are not those of NTU, and its batch. plane: height and width of heatmaps."""
 
     model: str
     batch: int
     frames: int
     args: dict = field(default_factory=dict)
+    plane: tuple[int, int] | None = None
 
     def build(self, device: torch.device) -> nn.Module:
         """The network with random weights; arguments that nothing sets are those of the file's `EXAMPLE`."""
@@ -67,9 +65,9 @@ class Setting:
         return catalog.build(self.model, **(NTU | self.args)).to(device)
 
     def clips(self, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Random data (N, C, T, V, M) and labels (N,)."""
+        """Random data (N, C, T, V, M), or heatmaps (N, K, T, H, W), and labels (N,)."""
         args = NTU | self.args
-        shape = args.get("in_channels", 3), self.frames, args["num_point"], args["num_person"]
+        shape = args.get("in_channels", 3), self.frames, *(self.plane or (args["num_point"], args["num_person"]))
         return torch.randn(batch, *shape, device=device), torch.randint(args["num_class"], (batch,), device=device)
 
 
@@ -77,8 +75,9 @@ def setting(model: str, config: Config | None) -> Setting:
     """The size of a recipe with about 500 frames in a batch; without a recipe 64 frames of NTU RGB+D."""
     if config is None:
         return Setting(model, 8, 64)
-    (_, T, _, _), _ = clip_shape(config)
-    return Setting(model, max(1, 2 ** round(math.log2(512 / T))), T, config.model_args)
+    (_, T, *plane), _ = clip_shape(config)
+    batch = max(1, 2 ** round(math.log2(512 / T)))
+    return Setting(model, batch, T, config.model_args, tuple(plane) if "size" in config.test_feeder_args else None)
 
 
 SETTINGS = {header(name)[0]: setting(name, recipe(name)) for name in networks()}

@@ -69,8 +69,8 @@ class Feeder(BatchFeeder):
         """Raise ValueError for data that no heatmaps can be drawn of."""
         if self.channels not in (2, 3) or (self.channels == 3 and self.skeleton not in FLAT):
             raise ValueError(
-                f"data_path: expected 2-D poses (x, y, and a score for {' and '.join(body.name for body in FLAT)}), got "
-                f"{self.channels} channels of {self.skeleton.name}; 3-D joints must be projected to a picture first"
+                f"data_path: expected 2-D poses (x, y, and a score for {' and '.join(body.name for body in FLAT)}), "
+                f"got {self.channels} channels of {self.skeleton.name}; 3-D joints must be projected to a picture first"
             )
         if self.clips.image is None:
             raise ValueError(

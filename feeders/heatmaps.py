@@ -50,7 +50,7 @@ def compact(
 
 def resize(points: Tensor, size: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Scale pictures to one size, whatever their ratio."""
-    return scale(points, size, torch.tensor([height, width], device=size.device).expand_as(size))
+    return scale(points, size, constant((height, width), size.device).expand_as(size))
 
 
 def resize_short(points: Tensor, size: Tensor, short: int) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,8 @@ def limb_maps(
     """A normal distribution of the distance to each limb times the lower score of its two joints, the maximum over
     persons -> (N, K, T, H, W) float32.
 
-    Limbs with a joint whose score is below the threshold are left out. Limbs shorter than a pixel are their first joint.
+    Limbs with a joint whose score is below the threshold are left out. Of limbs shorter than a pixel the first joint is
+    drawn.
     """
     N, _, T, _, M = points.shape
     start, end = (constant(joints, points.device) for joints in zip(*limbs, strict=True))

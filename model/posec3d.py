@@ -50,9 +50,7 @@ class Bottleneck(nn.Module):
     an activation (X3D) instead of one over height and width (ResNet).
     """
 
-    def __init__(
-        self, C_in: int, inner: int, C_out: int, stride: Size, time: int, depthwise: bool, downsample: bool
-    ):
+    def __init__(self, C_in: int, inner: int, C_out: int, stride: Size, time: int, depthwise: bool, downsample: bool):
         super().__init__()
         self.conv1 = ConvNorm(C_in, inner, (time, 1, 1))
         kernel, groups = ((3, 3, 3), inner) if depthwise else ((1, 3, 3), 1)
@@ -133,8 +131,8 @@ class Model(frame.Network):
     """PoseConv3D. Heatmaps (N, K, T, H, W) of K joints or limbs -> (N, num_class).
 
     network: `slowonly`, `c3d` or `x3d`. blocks, temporal_strides: of the three stages of SlowOnly; (3, 4, 6) are the
-    blocks of the published networks for Kinetics. width: channels of the first layer of SlowOnly and C3D-light, of which
-    all others are multiples. graph: only its number of joints is used. num_person: nothing depends on it.
+    blocks of the published networks for Kinetics. width: channels of the first layer of SlowOnly and C3D-light, of
+    which all others are multiples. graph: only its number of joints is used. num_person: nothing depends on it.
 
     >>> model = Model(60, 17, 2, "graph.coco.Graph", network="x3d")
     >>> model(torch.zeros(1, 17, 4, 16, 16)).shape

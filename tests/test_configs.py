@@ -42,7 +42,10 @@ BENCHMARKS = {
     "NW-UCLA": (10, 20, 1, ("xview",)),
     "demo": (8, 25, 2, ("xsub", "xview")),
 }
-PICKLES = {"ntu": "ntu60_3danno.pkl", "ntu120": "ntu120_3danno.pkl"}  # as pyskl names them
+PICKLES = {  # as pyskl names them: joints
+    "ntu": {"ntu60_3danno.pkl": 25, "ntu60_hrnet.pkl": 17},
+    "ntu120": {"ntu120_3danno.pkl": 25, "ntu120_hrnet.pkl": 17},
+}
 BODIES = {25: "graph.ntu_rgb_d", 20: "graph.ucla", 18: "graph.kinetics"}
 
 
@@ -62,9 +65,15 @@ def labels_of(num_class: int) -> np.ndarray:
 
 
 def write_pickle(path: Path, num_class: int, num_point: int, splits: tuple[str, ...]) -> None:
+    """3-D joints, or the 2-D poses of a body of 17 joints with scores in a picture."""
     clips, _ = random_clips(LENGTHS, num_point)
     records = [{"frame_dir": f"c{i}", "label": int(label)} for i, label in enumerate(labels_of(num_class))]
     records = [record | {"keypoint": clip.astype(np.float16)} for record, clip in zip(records, clips, strict=True)]
+    if num_point == 17:
+        for record in records:
+            points = record["keypoint"]
+            record |= {"keypoint": 100 + 30 * points[..., :2], "keypoint_score": np.abs(points[..., 2])}
+            record["img_shape"] = (240, 320)
     names = [record["frame_dir"] for record in records]
     parts = {f"{split}_{part}": ids for split in splits for part, ids in (("train", names[:4]), ("val", names[4:]))}
     path.write_bytes(pickle.dumps({"split": parts, "annotations": records}))
@@ -95,8 +104,8 @@ def workplace(tmp_path_factory) -> Path:
         for store in prepared(folder):
             pad = "repeat" if "ntu" in store and "agcn" in store else "zero"
             write_store(place / store, clips, labels_of(num_class), persons, parts, pad=pad, **facts)
-        if folder in PICKLES:
-            write_pickle(place / "data" / folder / PICKLES[folder], num_class, num_point, splits)
+        for file, joints in PICKLES.get(folder, {}).items():
+            write_pickle(place / "data" / folder / file, num_class, joints, splits)
     for config in map(load_config, RECIPES):
         for teacher in teacher_configs(config):
             weights = place / teacher.weights
@@ -119,6 +128,8 @@ def smaller(config: Config) -> Config:
     for key in ("train_feeder_args", "test_feeder_args"):
         if "window_size" in getattr(config, key):
             short[key] = {"window_size": max(getattr(config, key)["window_size"] // SMALLER, shortest)}
+        if "size" in getattr(config, key):
+            short[key]["size"] = 16
     return load_config(config.config, short)
 
 
@@ -164,7 +175,8 @@ def test_a_recipe_binds_as_it_stands_and_makes_a_training_and_an_evaluation_step
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
 def test_a_recipe_reads_every_stream(file, here):
     short = smaller(load_config(file))
-    for modality in ("bone", "joint_motion", "bone_motion"):
+    streams = ("limb",) if "size" in short.test_feeder_args else ("bone", "joint_motion", "bone_motion")
+    for modality in streams:
         config = load_config(
             file,
             {"modality": modality} | {key: getattr(short, key) for key in ("train_feeder_args", "test_feeder_args")},
@@ -179,12 +191,16 @@ def test_a_recipe_reads_every_stream(file, here):
 def test_a_recipe_reads_what_the_benchmark_of_its_folder_writes(file):
     config, (folder, *split) = load_config(file), file.relative_to(CONFIG).parent.parts
     num_class, num_point, num_person, splits = BENCHMARKS[folder]
+    num_point = PICKLES.get(folder, {}).get(Path(config.test_feeder_args["data_path"]).name, num_point)
     classes = config.test_feeder_args.get("classes") or range(num_class)
     assert classes == config.train_feeder_args.get("classes", classes) and set(classes) <= set(range(num_class))
     expected = [len(classes), num_point, num_person]
     assert [config.model_args[key] for key in ("num_class", "num_point", "num_person")] == expected
     for arguments in (config.train_feeder_args, config.test_feeder_args):
-        assert arguments["data_path"] in [*prepared(folder), f"data/{folder}/{PICKLES.get(folder)}"]
+        assert arguments["data_path"] in [
+            *prepared(folder),
+            *(f"data/{folder}/{file}" for file in PICKLES.get(folder, {})),
+        ]
         assert arguments["split"] in splits and split in (
             [],
             ["recipe"],

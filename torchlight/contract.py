@@ -20,7 +20,7 @@ class Model(Protocol):
     """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class).
 
     With the class attribute `takes_time = True` it also takes the times of the frames, (N, T), as an optional second
-    argument; so does `features`.
+    argument; so does `features`. With `takes_heatmaps = True` a clip is heatmaps (N, K, T, H, W) of K joints or limbs.
     """
 
     def __call__(self, data: Tensor) -> Tensor: ...
@@ -69,7 +69,8 @@ class Feeder(Protocol):
     """Clips as batches, of one part (train or test) of a benchmark.
 
     name (N,) str and label (N,) int64 describe the clips in the order of the test scores; len() counts the clips of an
-    epoch, which are more than N where clips are repeated. shape is (C, T, V, M) of a clip as it is yielded.
+    epoch, which are more than N where clips are repeated. shape is (C, T, V, M), or (K, T, H, W) of heatmaps, of a clip
+    as it is yielded.
     """
 
     name: np.ndarray

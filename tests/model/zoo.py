@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from model import catalog
 from model.network import DataNorm
 
-NETWORKS = catalog.networks()
+NETWORKS = [name for name in catalog.networks() if not hasattr(catalog.load(name).Model, "takes_heatmaps")]
 BODIES = {"coco": 17, "kinetics": 18, "ucla": 20, "hand": 21, "ntu_rgb_d": 25}
 
 

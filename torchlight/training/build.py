@@ -109,12 +109,13 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
 
 
 def stated_shape(config: Config, feeder: Callable) -> tuple[int, int, int, int] | None:
-    """(C, T, V, M) of a test clip as the configuration states it, without data; None if it does not. Where no number of
-    frames is stated, clips are padded to that of the benchmark, `PADDED_FRAMES`."""
-    window = inspect.signature(feeder).parameters.get("window_size")
-    frames = config.test_feeder_args.get("window_size", None if window is None else window.default) or PADDED_FRAMES
-    args = config.model_args
-    sizes = (args.get("in_channels", 3), frames, args.get("num_point"), args.get("num_person"))
+    """(C, T, V, M) of a test clip as the configuration states it, or (K, T, H, W) for a feeder with a `size`, without
+    data; None if it does not. Where no number of frames is stated, clips are padded to that of the benchmark,
+    `PADDED_FRAMES`."""
+    arguments = {name: p.default for name, p in inspect.signature(feeder).parameters.items()} | config.test_feeder_args
+    frames, args, size = arguments.get("window_size") or PADDED_FRAMES, config.model_args, arguments.get("size")
+    plane = (size, size) if "size" in arguments else (args.get("num_point"), args.get("num_person"))
+    sizes = (args.get("in_channels", 3), frames, *plane)
     return sizes if all(isinstance(size, int) and size > 0 for size in sizes) else None
 
 

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
-    """Parameters, and multiply-adds and memory of one clip (C, T, V, M).
+    """Parameters, and multiply-adds and memory of one clip (C, T, V, M), or of heatmaps (K, T, H, W).
 
     Multiply-adds are those of convolutions and matrix products in eval mode (PyTorch's counter); activation memory is
     what the backward pass keeps, float32, the parameters not counted, and half of that of two clips (a batch norm over
@@ -21,7 +21,7 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
         model.eval()(data)
     kept = kept_for_backward(model, data.expand(2, -1, -1, -1, -1)) / 2
     return {
-        "input (C, T, V, M)": str(tuple(shape)),
+        f"input ({'K, T, H, W' if getattr(model, 'takes_heatmaps', False) else 'C, T, V, M'})": str(tuple(shape)),
         "parameters": f"{parameters:,}"
         + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
         "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
