@@ -8,6 +8,7 @@ import torch
 
 from feeders import (
     clip_part,
+    feeder_heatmap,
     feeder_kinetics,
     feeder_ntu,
     feeder_pyskl,
@@ -144,3 +145,20 @@ def test_the_fake_gpu_refuses_what_a_real_one_refuses(monkeypatch):
             waiting()
             assert len(device.waits) == 1, device.waits
             device.waits.clear()
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_heatmaps_are_drawn_on_a_gpu(part, pickle_file, monkeypatch):
+    rows = [
+        {"frame_dir": str(i), "label": 0, "keypoint": 100 + 30 * clip[..., :2], "img_shape": (240, 320)}
+        | {"keypoint_score": np.abs(clip[..., 2])}
+        for i, clip in enumerate(random_clips([9, 30, 5], 17)[0])
+    ]
+    file = str(pickle_file(rows, {"train": ["0", "1", "2"], "val": ["0", "1", "2"]}))
+    more = {"num_clips": 2, "mirror": True} if part == "test" else {"repeat": 2}
+    feeder = feeder_heatmap.Feeder(file, part=part, also=["limb"], window_size=6, size=16, **more)
+    expected = feeder.batch([0, 1, 2], 3)
+    found, waits = on_gpu(feeder, monkeypatch, [0, 1, 2], 3)
+    for key in expected.keys() - {"clips"}:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-5)
+    assert bool(waits) == (part == "test"), waits  # PYSKL's test frames are drawn by NumPy
