@@ -101,6 +101,12 @@ class Feeder(BatchFeeder):
         points, score = self.place(points, score, self.clips.image[clip].long(), random)
         return {word: self.split_views(self.draw(points, score, word), word) for word in modalities}
 
+    def joints(self, clip: int) -> Tensor:
+        """A clip in pixels (2, T, V, M), y upwards, missing joints at 0, for pictures of it."""
+        index = torch.tensor([clip], device=self.device)
+        x = self.clips.take(index, torch.arange(int(self.clips.length[clip]), device=self.device)[None])[0, :2].float()
+        return x * x.new_tensor([1, -1])[:, None, None, None]
+
     def sample(self, length: Tensor, random: RandomNumbers) -> Tensor:
         """The sampled frames of clips of `length` frames: (N,) -> (N, num_clips window_size)."""
         if self.train:

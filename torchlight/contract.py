@@ -137,6 +137,15 @@ class SizedFeeder(Protocol):
 
 
 @runtime_checkable
+class DrawnFeeder(Protocol):
+    """A feeder whose batches are no coordinates, and that gives those of a clip for a picture of it."""
+
+    def joints(self, clip: int) -> Tensor:
+        """The coordinates of a clip (C, T, V, M), y upwards."""
+        ...
+
+
+@runtime_checkable
 class MovableFeeder(Protocol):
     """A feeder that can hold its clips on a device and make batches there."""
 

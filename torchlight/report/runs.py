@@ -11,7 +11,7 @@ from torch import nn
 
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import Feeder, manifest_of
+from torchlight.contract import DrawnFeeder, Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
@@ -128,7 +128,8 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 def poses(feeder: Feeder, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int], Sequence[int]]:
     """Some frames of a test clip, (T, M, V, 2) with the second axis up, and the bones and sides of its skeleton."""
-    data = feeder.batch([i], 0)["data"][0].cpu().numpy()  # (C, T, V, M)
+    data = feeder.joints(i) if isinstance(feeder, DrawnFeeder) else feeder.batch([i], 0)["data"][0]
+    data = data.cpu().numpy()  # (C, T, V, M)
     moving = np.flatnonzero(np.abs(data).max((0, 2, 3)) > 0)
     frames = (
         moving[np.linspace(0, len(moving) - 1, FRAMES).round().astype(int)] if len(moving) else np.zeros(FRAMES, int)
