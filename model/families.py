@@ -240,4 +240,21 @@ STGCN = Family(
     stgcn_to_ours,
     stgcn_to_published,
 )
-FAMILIES = (OLD_STGCN, OLD_AGCN, CTRGCN, MSG3D, DGSTGCN, STGCNPP, AAGCN, STGCN)  # the first sign that a key has decides
+POSEC3D = Family(
+    "PYSKL PoseConv3D",
+    "model.posec3d.Model",
+    r"backbone\.(conv1|conv1a|conv1_s)\.conv\.weight",
+    "",
+    False,
+)
+FAMILIES = (
+    OLD_STGCN,
+    OLD_AGCN,
+    CTRGCN,
+    MSG3D,
+    DGSTGCN,
+    STGCNPP,
+    AAGCN,
+    STGCN,
+    POSEC3D,
+)  # the first sign that a key has decides

@@ -25,6 +25,7 @@ from model.families import (
     FAMILIES,
     MSG3D,
     OLD_STGCN,
+    POSEC3D,
     STGCN,
     STGCNPP,
     Args,
@@ -56,6 +57,7 @@ TRAINING_ONLY = (  # objectives and prompts of ProtoGCN, ACLNet and SkeletonAgen
 KEPT = ("backbone.gcn.", "backbone.data_bn.", "backbone.to_joint_embedding.", "backbone.pos_embedding", "cls_head.fc")
 MOST_SCALES = 100
 NUM_FILTER = 8  # groups of DG-STGCN in all published weights
+POSEC3D_WIDTH = 32  # of the first layer of PoseConv3D
 PLAIN_WIDTH = 64  # of the first block of DG-STGCN; its descendants are wider
 
 
@@ -139,6 +141,8 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], key: str) -> bo
 
 def arguments(family: Family, state: Mapping[str, Tensor]) -> Args:
     """What the tensors of a file tell about the arguments of the network."""
+    if family is POSEC3D:
+        return posec3d_arguments(state)
     head = next(key for key in (*state, "cls_head.fc.weight") if re.fullmatch(r"cls_head\.fc(_cls)?\.weight", key))
     if "backbone.pos_embedding" in state:
         V = state["backbone.pos_embedding"].shape[1]
@@ -157,6 +161,20 @@ def arguments(family: Family, state: Mapping[str, Tensor]) -> Args:
         args["num_person"] = norm // (V * in_channels)
     args |= {"in_channels": in_channels} if in_channels != 3 else {}
     return args | special_arguments(family, state)
+
+
+def posec3d_arguments(state: Mapping[str, Tensor]) -> Args:
+    """The arguments of PoseConv3D, whose published networks have the joints or limbs of COCO as channels."""
+    args: Args = {"num_class": len(state["cls_head.fc_cls.weight"]), "num_point": 17, "num_person": 2}
+    args["graph"] = GRAPHS[17]
+    names = {"conv1": "slowonly", "conv1a": "c3d", "conv1_s": "x3d"}
+    stem, network = next((s, n) for s, n in names.items() if f"backbone.{s}.conv.weight" in state)
+    width, K = state[f"backbone.{stem}.conv.weight"].shape[:2]
+    args |= {"in_channels": K, "network": network}
+    if network == "slowonly":
+        found = {m.groups() for key in state if (m := re.match(r"backbone\.layer([123])\.(\d+)\.conv1\.", key))}
+        args["blocks"] = [sum(stage == number for stage, _ in found) for number in "123"]
+    return args | ({"width": width} if network != "x3d" and width != POSEC3D_WIDTH else {})
 
 
 def special_arguments(family: Family, state: Mapping[str, Tensor]) -> Args:

@@ -13,6 +13,7 @@ from torch import nn
 from model import catalog, posec3d
 from model.network import pool
 from model.posec3d import Model
+from model.published import open_checkpoint, to_published
 from tests.model.golden import fill_model
 from torchlight.training.engine import for_inference
 from torchlight.training.model_size import model_size
@@ -170,3 +171,25 @@ def test_data_other_than_heatmaps_are_refused(shape):
 def test_arguments_that_no_network_has_are_refused(arguments, text):
     with pytest.raises(ValueError, match=text):
         Model(**{"num_class": 5, "num_point": 17, "num_person": 2, "graph": "graph.coco.Graph"} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("changed", "special"),
+    [
+        ({}, {"network": "slowonly", "blocks": [4, 6, 3]}),
+        ({"blocks": (3, 4, 6), "num_class": 400}, {"network": "slowonly", "blocks": [3, 4, 6]}),
+        ({"width": 8, "blocks": (1, 1, 2)}, {"network": "slowonly", "blocks": [1, 1, 2], "width": 8}),
+        ({"network": "c3d"}, {"network": "c3d"}),
+        ({"network": "x3d", "in_channels": 5}, {"network": "x3d", "in_channels": 5}),
+    ],
+)
+def test_a_published_file_tells_its_arguments_and_needs_no_conversion(changed, special):
+    state = build(**changed).state_dict()
+    found = open_checkpoint(state)
+    args = {"num_class": changed.get("num_class", 5), "num_point": 17, "num_person": 2, "graph": "graph.coco.Graph"}
+    assert found.model == "model.posec3d.Model" and found.state == state and not found.dropped
+    assert found.model_args == args | {"in_channels": 17} | special
+    assert to_published(state, found.model, found.model_args).keys() == state.keys()
+    state.pop("cls_head.fc_cls.weight")
+    with pytest.raises(ValueError, match="expected a complete checkpoint of PYSKL PoseConv3D"):
+        open_checkpoint(state)

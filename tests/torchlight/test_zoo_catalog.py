@@ -14,17 +14,18 @@ ENTRIES = catalog.entries()
 
 
 def test_names_are_unique_files_and_hashes_are_hexadecimal():
-    assert len(ENTRIES) == 306
+    assert len(ENTRIES) == 348
     for entry in ENTRIES.values():
         assert entry.file.name == f"{entry.name}.pth" and len(entry.file.parts) == 2
         assert entry.sha256 == "" or (len(entry.sha256) == 8 and int(entry.sha256, 16) >= 0)
-        assert entry.url.startswith(("http://", "https://")) and 0 < float(entry.top1) < 100
+        assert entry.url.startswith(("http://", "https://")) and (entry.top1 == "" or 0 < float(entry.top1) < 100)
     counts = {family: sum(e.family == family for e in ENTRIES.values()) for family in ("pyskl", "firework8")}
-    assert counts == {"pyskl": 208, "firework8": 58}
+    assert counts == {"pyskl": 234, "firework8": 58}
 
 
 @pytest.mark.parametrize(
-    "name", sorted({entry.experiment + "_" + entry.stream[:1] for entry in ENTRIES.values()} & set(ENTRIES))
+    "name",
+    sorted({e.experiment + "_" + e.stream[:1] for e in ENTRIES.values() if e.network != "posec3d"} & set(ENTRIES)),
 )
 def test_an_entry_brings_a_valid_configuration(name):
     entry = ENTRIES[name]
@@ -64,6 +65,22 @@ def test_the_network_of_an_entry_is_the_one_that_its_keys_tell(name, keys):
     config, found = load_config(None, {"weights": f"zoo:{name}"}), open_checkpoint(published_state(keys))
     assert config.model == found.model
     assert found.model_args.items() <= ({"graph_args": None, "attention": True} | config.model_args).items()
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if e.network == "posec3d"], ids=lambda e: e.name)
+def test_an_entry_of_posec3d_brings_its_network_and_heatmaps(entry):
+    config = load_config(None, {"weights": f"zoo:{entry.name}", "phase": "test"})
+    given = {"feeder_args": {"data_path": "mm.pkl"}} if "data_path" not in config.test_feeder_args else {}
+    config = load_config(None, {"weights": f"zoo:{entry.name}", "phase": "test"} | given)
+    assert build.preflight(config, ("model", "feeder"))["feeder"].__module__ == "feeders.feeder_heatmap"
+    classes = {"ntu60": 60, "ntu120": 120, "finegym": 99, "k400": 400, "ucf101": 101, "hmdb51": 51, "diving48": 48}
+    args, feeder = config.model_args, config.test_feeder_args
+    assert args["num_class"] == classes[entry.dataset] and args["graph"] == "graph.coco.Graph"
+    assert config.modality == {"j": "joint", "limb": "limb"}[entry.stream]
+    assert args["network"] == {"c3d": "c3d", "x3d": "x3d"}.get(entry.variant, "slowonly")
+    assert (args.get("blocks") == [3, 4, 6]) == (entry.variant == "slowonly346")
+    assert feeder["mirror"] == (entry.variant != "poseonly") and feeder["num_clips"] == 10
+    assert catalog.preset(entry) == "posec3d" and "sampling" not in feeder
 
 
 def test_a_configuration_of_the_user_is_not_mixed_with_that_of_an_entry():

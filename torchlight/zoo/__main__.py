@@ -42,7 +42,7 @@ def list_entries(words: list[str]) -> None:
     width = max(len(entry.name) for entry in found)
     for entry in found:
         place = "in weights/" if entry.file.is_file() else "" if entry.is_direct else "by hand"
-        print(f"{entry.name:{width}}  {entry.top1:>6} %  {place}".rstrip())
+        print(f"{entry.name:{width}}  {entry.top1 or '-':>6} %  {place}".rstrip())
     print(counted(len(found), "checkpoint"))
 
 

@@ -108,8 +108,9 @@ def words_of(entry: Entry) -> set[str]:
 
 
 def rules(entry: Entry) -> list[dict[str, Any]]:
-    """The rules that apply to an entry, in their order."""
-    return [rule for rule in read_yaml(RULES) if all(agrees(entry, *item) for item in rule.get("when", {}).items())]
+    """The rules that apply to an entry, in their order, from the last one on that replaces those before."""
+    found = [rule for rule in read_yaml(RULES) if all(agrees(entry, *item) for item in rule.get("when", {}).items())]
+    return found[max((i for i, rule in enumerate(found) if rule.get("replaces")), default=0) :]
 
 
 def agrees(entry: Entry, column: str, wanted: str | list[str]) -> bool:

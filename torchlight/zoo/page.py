@@ -11,7 +11,7 @@ from torchlight.system.text import markdown_table
 from torchlight.zoo.catalog import Entry, entries
 
 PAGE, TEMPLATE = ROOT / "docs/zoo.md", ROOT / "torchlight/zoo/page.md"
-STREAMS = {"j": "joint", "b": "bone", "k": "K-bone", "jm": "joint motion", "bm": "bone motion"}
+STREAMS = {"j": "joint", "b": "bone", "k": "K-bone", "jm": "joint motion", "bm": "bone motion", "limb": "limb"}
 DATASETS = {
     "ntu60": "NTU RGB+D 60",
     "ntu120": "NTU RGB+D 120",
@@ -21,6 +21,9 @@ DATASETS = {
     "uav-human": "UAV-Human",
     "babel60": "BABEL-60",
     "babel120": "BABEL-120",
+    "ucf101": "UCF101",
+    "hmdb51": "HMDB51",
+    "diving48": "Diving48",
 }
 POSES = {"3d": "3-D", "hrnet2d": "2-D (HRNet)", "2d": "2-D"}
 SOURCES = {
@@ -62,8 +65,8 @@ def table(found: list[Entry]) -> str:
 
 
 def accuracy(entry: Entry) -> str:
-    """The published accuracy in percent, a link to the weights."""
-    return f"[{entry.top1}]({entry.url})"
+    """The published accuracy in percent, or a dash if there is none, a link to the weights."""
+    return f"[{entry.top1 or '-'}]({entry.url})"
 
 
 def source(entry: Entry) -> str:
