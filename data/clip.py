@@ -17,7 +17,8 @@ class BadFile(ValueError):
 class Clip:
     """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent).
 
-    guessed: what the raw file does not say and was assumed, one sentence each.
+    guessed: what the raw file does not say and was assumed, one sentence each. image: height and width of the picture
+    that 2-D coordinates are pixels of, where the store keeps it.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Clip:
     tracks: np.ndarray
     persons: tuple[int, ...]
     guessed: tuple[str, ...] = ()
+    image: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ class Recipe:
             frames = PREPARE[self.kind](self, recording)
         except BadFile as error:
             raise PoseFileError(str(error)) from error
-        # a clip store does not hold the sizes of pictures
-        return Prepared("", self.slots(frames), None if self.kind == "custom" else image_of(recording))
+        kept = self.kind != "custom" or self.facts.get("images")  # as the clip store holds the sizes of its pictures
+        return Prepared("", self.slots(frames), image_of(recording) if kept else None)
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
         """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""

@@ -36,7 +36,7 @@ CHUNK = (
 )
 MAX_REASON = 300  # characters of a reason in the report
 MAX_GUESSES = 20  # sentences about what was assumed in the manifest
-SHARD = 2  # changes with the arrays of a shard
+SHARD = 3  # changes with the arrays of a shard
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ def _shard_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) ->
         "rows": np.array([len(rows) for rows in frames], np.int64),
         "persons": np.array([clip.persons for clip in clips], np.int64).reshape(-1, M),
         "valid": np.array([_valid_frames(clip) for clip in clips], np.int64),
+        "image": np.array([clip.image or (0, 0) for clip in clips], np.int64).reshape(-1, 2),
         "bad": np.array(bad, dtype=str).reshape(-1, 2),
         "guessed": np.array(json.dumps(Counter(text for clip in clips for text in clip.guessed))),
         "frames": np.concatenate(frames) if frames else np.zeros((0, V, C), np.float32),
@@ -221,7 +222,8 @@ def _report(shards: list[Path], out: Path) -> list[list[str]]:
 
 def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
     """Join the shards into a complete store at `folder`, clips sorted by name, one shard in memory at a time."""
-    columns: dict[str, list[np.ndarray]] = {key: [] for key in ("name", "label", "length", "rows", "persons", "valid")}
+    names = ("name", "label", "length", "rows", "persons", "valid", "image")
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in names}
     guessed: Counter[str] = Counter()
     for part in parts:
         with np.load(part) as arrays:
@@ -246,7 +248,11 @@ def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
     frames = _read_frames(parts, home[order], first[order], index["rows"])
     found = {"files": len(source.files), "left_out": bad}
     found |= {"guessed": dict(guessed.most_common(MAX_GUESSES))} if guessed else {}
-    write_store(folder, source.facts, index, splits, frames, found)
+    facts = source.facts
+    if not index["image"].all():  # a clip whose picture has no known size, or recipes without pictures
+        del index["image"]
+        facts = {key: value for key, value in facts.items() if key != "images"}
+    write_store(folder, facts, index, splits, frames, found)
     return folder
 
 

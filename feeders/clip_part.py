@@ -239,6 +239,7 @@ def from_store(store: ClipStore, split: str, part: str) -> ClipPart:
         length,
         store.manifest,
         valid=valid,
+        image=None if store.image is None else torch.from_numpy(store.image[i]),
         is_finite=store.is_finite,
     )
 

@@ -7,8 +7,9 @@ A store is a folder:
                     (null: no padding)
     frames.npy      (R, V, C) float32: the frames of every track of every clip, one after the other
     index.npz       per clip: name, label, start (first row), length (frames per track), persons (the track in each
-                    person slot, -1: empty slot), valid (frames that are not all zero); per split:
-                    `split/<name>/<part>`, clip numbers in published order
+                    person slot, -1: empty slot), valid (frames that are not all zero); image, where all clips are
+                    pixels of a picture of known size: its height and width; per split: `split/<name>/<part>`, clip
+                    numbers in published order
 
 Nothing is padded and empty person slots take no space. Worker processes and ranks share the pages of `frames.npy`.
 """
@@ -36,11 +37,13 @@ COLUMNS = (
     "valid",
     "start",
 )  # of the index, in the order in which they are written
+IMAGE = "image"  # the column that not all stores have
 LARGEST = 1e9  # absolute value of a coordinate, whatever its unit
 MAX_CLASSES = 100_000
 MAX_LENGTH = 1_000_000  # frames of a clip
 MAX_WINDOW = 100_000  # frames of a padded or sampled clip
 MAX_SLOTS = 100  # persons in a clip
+MAX_PIXELS = 100_000  # of a side of a picture
 MAX_NAME = 1000  # characters of the name of a clip
 MAX_INDEX_BYTES = 2**31
 
@@ -66,6 +69,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of the manifest: tes
     "skeleton": (is_text, "a module of graph/, a body layout or a YAML file"),
     "modality": (lambda value: value in COORDINATES, "a modality"),
     "pad": (lambda value: value in (None, "zero", "repeat"), "zero, repeat or null"),
+    "images": (lambda value: type(value) is bool, "true or false"),
     "window": (lambda value: value is None or is_whole(1, MAX_WINDOW)(value), f"1 to {MAX_WINDOW} frames or null"),
     "up": (lambda value: value in ("x", "-x", "y", "-y", "z", "-z"), "x, y or z, with - if it points down"),
     "origin_joint": (is_whole(0, 10_000), "the number of a joint"),
@@ -85,7 +89,8 @@ class ClipStore:
     """Read access to a clip store.
 
     Attributes: `name` (N,) str, `label`, `start`, `length`, `valid` (N,) int64, `persons` (N, M) int64,
-    `frames` (R, V, C) float32 memory map, `splits` {"xsub": {"train": (n,) int64, "test": ...}}, `manifest` dict.
+    `image` (N, 2) int64 or None, `frames` (R, V, C) float32 memory map, `splits` {"xsub": {"train": (n,) int64, "test":
+    ...}}, `manifest` dict.
 
     Raises:
         ValueError: the folder is missing, incomplete or not a clip store, or its three files contradict each other.
@@ -101,7 +106,8 @@ class ClipStore:
         arrays = read_index(self.path / INDEX)
         self.name, self.label, self.length, self.persons, self.valid, self.start = (arrays[key] for key in COLUMNS)
         self.splits: dict[str, dict[str, np.ndarray]] = {}
-        for key in [key for key in arrays if key not in COLUMNS]:
+        self.image = arrays.get(IMAGE)
+        for key in [key for key in arrays if key not in (*COLUMNS, IMAGE)]:
             _, split, part = key.split("/")
             self.splits.setdefault(split, {})[part] = arrays[key]
         self._check()
@@ -142,6 +148,8 @@ class ClipStore:
         _check_range(path, "valid", self.length - self.valid, 0, MAX_LENGTH, "length - valid")
         _check_range(path, "start", self.start, 0, R)
         _check_range(path, "persons", self.persons, -1, R)
+        if self.image is not None:
+            _check_range(path, IMAGE, self.image, 1, MAX_PIXELS)
         end = self.start + (self.persons.max(1) + 1) * self.length
         _check_range(path, "start", end, 0, R, "start + number of tracks * length")
         for split, parts in self.splits.items():
@@ -195,11 +203,13 @@ def read_index(path: Path) -> dict[str, np.ndarray]:
         N = headers["name"].shape[0] if headers["name"].shape else 0
         for key, header in headers.items():
             is_split = key.startswith("split/") and key.count("/") == 2
-            if key not in COLUMNS and not is_split:
+            if key not in (*COLUMNS, IMAGE) and not is_split:
                 raise ValueError(f"{path}: expected {', '.join(COLUMNS)} and split/<name>/<part>, got {quote(key)}")
-            rank = 2 if key == "persons" else 1
-            if len(header.shape) != rank or not is_split and header.shape[0] != N or 0 in header.shape and not is_split:
-                expected = "(n,)" if is_split else f"({N}, M)" if rank == 2 else f"({N},), N > 0"
+            rank = 2 if key in ("persons", IMAGE) else 1
+            is_wrong = len(header.shape) != rank or key == IMAGE and header.shape[1] != 2
+            if is_wrong or not is_split and header.shape[0] != N or 0 in header.shape and not is_split:
+                width = 2 if key == IMAGE else "M"
+                expected = "(n,)" if is_split else f"({N}, {width})" if rank == 2 else f"({N},), N > 0"
                 raise ValueError(f"{path}: {key}: expected the shape {expected}, got {header.shape}")
         if headers["persons"].shape[1] > MAX_SLOTS or headers["name"].dtype.itemsize > 4 * MAX_NAME:
             raise ValueError(f"{path}: expected at most {MAX_SLOTS} person slots and names of {MAX_NAME} characters")
@@ -231,8 +241,8 @@ def write_store(
     """Write a store into a new folder and open it; memory does not grow with the number of clips.
 
     facts: entries of the manifest, with `num_point` and `channels`. clips: name, label, length, valid (N,), persons
-    (N, M) and rows (N,), the number of frames over all tracks. splits: clip numbers. frames: blocks (n, V, C) float32,
-    the tracks of clip after clip. source: the entry of this name in the manifest.
+    (N, M) and rows (N,), the number of frames over all tracks, and optionally image (N, 2). splits: clip numbers.
+    frames: blocks (n, V, C) float32, the tracks of clip after clip. source: the entry of this name in the manifest.
 
     Raises:
         ValueError: a coordinate that is not finite or not below 1e9, or what `ClipStore` refuses.
@@ -248,6 +258,7 @@ def write_store(
                 raise ValueError(f"{folder / FRAMES}: expected finite coordinates below {LARGEST:g}, got {block.max()}")
             sink.write(np.ascontiguousarray(block, "<f4").tobytes())
     index = {key: clips[key] for key in COLUMNS if key != "start"} | {"start": np.cumsum(rows) - rows}
+    index |= {IMAGE: clips[IMAGE]} if IMAGE in clips else {}
     parts = {f"split/{split}/{part}": value for split, parts in splits.items() for part, value in parts.items()}
     with atomic(folder / INDEX) as sink:
         np.savez(sink, **index, **parts)

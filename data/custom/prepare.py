@@ -103,6 +103,7 @@ def source(args: Namespace) -> RawSource:
     recipe = Recipe(skeleton, facts)
     rate = args.frame_rate or (None if recipe.is_own else RATE)
     facts |= {} if rate is None else {"rate": rate}
+    facts |= {"images": True} if recipe.body.is_flat and args.recipe == "plain" else {}
     facts["up"] = args.up or ("-y" if recipe.body.is_flat and not recipe.is_own else "y")
     return RawSource(files, partial(read_clips, recipe, table.label), partial(split, table), facts)
 
@@ -163,7 +164,7 @@ def _pose_clip(recipe: Recipe, label: dict[str, int], name: str, recording: Reco
         raise recording
     prepared, found = recipe.whole(recording)
     clip = _clip(name, label[key], prepared.frames, recipe.facts["num_person"])
-    clip.guessed = tuple(found.facts.guessed)
+    clip.guessed, clip.image = tuple(found.facts.guessed), prepared.image
     return clip
 
 

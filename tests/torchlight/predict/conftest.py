@@ -35,18 +35,21 @@ def save_stream(
 ) -> tuple[Path, Config]:
     """A checkpoint with random weights, as a training writes it, and its configuration."""
     torch.manual_seed(seed)
+    network = options.pop("network", SMALL)
+    noise = 0.3 if network is SMALL else 0.08  # of deep networks the logits would be huge
     config = replace(Config(), phase="test", device=["cpu"], objective="torchlight.objective.Classification", **options)
-    config.model = SMALL["model"]
-    config.model_args = {"num_point": joints, "num_person": persons, "graph": graph, "channels": SMALL["channels"]}
-    config.model_args |= {"graph_args": graph_args or {}}
+    config.model = network["model"]
+    config.model_args = {"num_point": joints, "num_person": persons, "graph": graph, "graph_args": graph_args or {}}
+    config.model_args |= {key: value for key, value in network.items() if key != "model"}
     classes = build.preflight(replace(config, model_args=config.model_args | {"num_class": 1}), ("feeder",))
     feeder = build.build_feeder(config, classes["feeder"], "test")
     config.model_args |= {"num_class": feeder.num_class}
     model = build.build_model(config, build.preflight(config, ("model",))["model"])
     for value in model.state_dict().values():  # batch norms that do something, and blocks that matter
         if value.is_floating_point():
-            value.add_(0.3 * torch.rand(value.shape))
-    model.fc.weight.data.div_(100)  # probabilities that differ between clips
+            value.add_(noise * torch.rand(value.shape))
+    classifier = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    classifier.weight.data.div_(100)  # probabilities that differ between clips
     path = folder / "last.pt"
     facts = clip_facts(feeder, feeder)
     checkpoint.save(path, {"model": model.state_dict(), "config": config.to_yaml(), "clips": facts})

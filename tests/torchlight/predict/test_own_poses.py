@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feeders.clip_store import ClipStore
 from tests.data import pose_files
 from tests.torchlight.predict.conftest import save_stream, scores_of_test
+from torchlight.config.options import ConfigError
 from torchlight.predict import Recognizer
 
 GRAPHS = {  # skeleton -> graph, its arguments, joints
@@ -18,6 +20,11 @@ NTU = {"feeder": "feeders.feeder_ntu.Feeder", "test_feeder_args": {"window_size"
 PYSKL = {
     "feeder": "feeders.feeder_pyskl.Feeder",
     "test_feeder_args": {"window_size": 16, "pre_normalize": "2d", "num_clips": 2},
+}
+HEATMAPS = {
+    "feeder": "feeders.feeder_heatmap.Feeder",
+    "test_feeder_args": {"window_size": 4, "size": 16, "num_clips": 2, "mirror": True},
+    "network": {"model": "model.posec3d.Model", "in_channels": 17, "network": "c3d", "width": 4},
 }
 
 
@@ -58,8 +65,21 @@ def test_pose_files_of_every_form_equal_the_test_phase(skeleton, recipe, tmp_pat
     assert found == {"folder", "mediapipe", "results", "pickle#one", "pickle#two", "table"}
 
 
-def test_poses_that_are_divided_by_the_size_of_the_picture_equal_the_test_phase(tmp_path, cli):
-    check(tmp_path, cli, "coco_17", forms(tmp_path / "raw"), "--recipe", "plain", persons=2, feeder=PYSKL)
+@pytest.mark.parametrize("feeder", [PYSKL, HEATMAPS], ids=["joints", "heatmaps"])
+def test_poses_in_pictures_of_any_size_equal_the_test_phase(feeder, tmp_path, cli):
+    check(tmp_path, cli, "coco_17", forms(tmp_path / "raw"), "--recipe", "plain", persons=2, feeder=feeder)
+    store = ClipStore(tmp_path / "s.clips")
+    assert store.manifest["images"] and len({tuple(size) for size in store.image.tolist()}) > 1
+
+
+def test_pictures_of_unknown_size_are_not_kept_and_heatmaps_of_them_are_refused(tmp_path, cli):
+    raw = tmp_path / "raw"
+    files = forms(raw)
+    np.savez(raw / "own.npz", keypoint=np.ones((1, 5, 17, 3), np.float32))
+    with pytest.raises(ConfigError, match="expected poses in pixels with the size of the picture of every clip"):
+        check(tmp_path, cli, "coco_17", [*files, raw / "own.npz"], "--recipe", "plain", persons=2, feeder=HEATMAPS)
+    store = ClipStore(tmp_path / "s.clips")
+    assert "images" not in store.manifest and store.image is None
 
 
 def test_a_layout_without_a_module_and_a_frame_rate_equal_the_test_phase(tmp_path, cli):
