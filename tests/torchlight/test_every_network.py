@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -26,6 +27,19 @@ def few_clips(tmp_path_factory):
     return write_store(path, clips, np.arange(12) % 5, [(0,)] * 12, splits, **facts)
 
 
+@pytest.fixture(scope="module")
+def few_poses(tmp_path_factory):
+    """A file of eight training and four test clips of 17 joints in pictures."""
+    draw = np.random.default_rng(0)
+    names, rows = [f"c{i}" for i in range(12)], []
+    for i, T in enumerate(draw.integers(8, 30, 12)):
+        rows.append({"frame_dir": names[i], "label": i % 5, "img_shape": (240, 320)})
+        rows[-1] |= {"keypoint": draw.uniform(50, 200, (1, T, 17, 2)), "keypoint_score": draw.uniform(0, 1, (1, T, 17))}
+    path = tmp_path_factory.mktemp("data") / "few.pkl"
+    path.write_bytes(pickle.dumps({"split": {"train": names[:8], "val": names[8:]}, "annotations": rows}))
+    return path
+
+
 @pytest.fixture
 def one_rank(monkeypatch):
     """The environment of a process group of one process, so that networks are wrapped for several devices."""
@@ -36,9 +50,21 @@ def one_rank(monkeypatch):
     monkeypatch.setattr(os, "_exit", lambda code: None)  # how a rank leaves
 
 
-def options(name: str, store) -> dict:
+def options(name: str, store, poses) -> dict:
     """Two epochs of two steps."""
     network = catalog.load(name)
+    if hasattr(network.Model, "takes_heatmaps"):
+        args = {"num_class": 5, "num_point": 17, "num_person": 1, "graph": "graph.coco.Graph", "in_channels": 17}
+        return tiny.options(store) | {
+            "feeder": "feeders.feeder_heatmap.Feeder",
+            "feeder_args": {"data_path": str(poses), "window_size": 3, "size": 16},
+            "train_feeder_args": {},
+            "test_feeder_args": {"num_clips": 2, "mirror": True},
+            "model": f"model.{name}.Model",
+            "model_args": args | {"width": 4, "blocks": [1, 1, 1]},
+            "batch_size": 4,
+            "base_lr": 0.001,
+        }
     args = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
     return tiny.options(store) | {
         "feeder_args": {"data_path": str(store), "window_size": max(16, min_frames(name))},
@@ -53,7 +79,9 @@ def options(name: str, store) -> dict:
 
 
 @pytest.mark.parametrize("name", catalog.networks())
-def test_a_network_trains_resumes_predicts_reports_and_distills(name, few_clips, tmp_path, main, one_rank, monkeypatch):
+def test_a_network_trains_resumes_predicts_reports_and_distills(
+    name, few_clips, few_poses, tmp_path, main, one_rank, monkeypatch
+):
     monkeypatch.setattr(teacher, "CHANCE_FACTOR", -1)  # the teacher has hardly learned
 
     def call(*words):
@@ -62,7 +90,7 @@ def test_a_network_trains_resumes_predicts_reports_and_distills(name, few_clips,
         return out
 
     config, run = tmp_path / "config.yaml", tmp_path / "run"
-    config.write_text(yaml.safe_dump(options(name, few_clips)))
+    config.write_text(yaml.safe_dump(options(name, few_clips, few_poses)))
     call("--work-dir", run, "--keep", 2)
     shutil.copytree(run, tmp_path / "resumed")
     for file in ("last.pt", "epoch_2.pt"):
@@ -73,10 +101,12 @@ def test_a_network_trains_resumes_predicts_reports_and_distills(name, few_clips,
     weights = run / "last.pt"
     call("--phase", "test", "--weights", weights, "--work-dir", run, "--save-score", "true")
     call("--phase", "report", "--work-dir", run)
-    np.savez(tmp_path / "clip.npz", keypoint=np.random.default_rng(0).normal(size=(1, 20, 20, 3)))
-    call("--phase", "predict", "--weights", weights, "--source", tmp_path / "clip.npz")
+    given = options(name, few_clips, few_poses)
+    V = given["model_args"]["num_point"]
+    np.savez(tmp_path / "clip.npz", keypoint=np.random.default_rng(0).normal(size=(1, 20, V, 3)))
+    more = ("--image-size", 320, 240) if V == 17 else ()  # of 2-D poses
+    call("--phase", "predict", "--weights", weights, "--source", tmp_path / "clip.npz", *more)
 
-    given = options(name, few_clips)
     teaching = given | {
         "teacher": {"model": given["model"], "model_args": given["model_args"], "weights": str(weights)},
         "objective": "torchlight.distillation.DecoupledKnowledge",
