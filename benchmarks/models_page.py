@@ -23,7 +23,17 @@ from torchlight.training.model_size import model_size
 
 PUBLISHED = pages.HERE / "published.csv"
 DATASETS = {folder.split("/")[0]: title for folder, title in FOLDERS.items()}
-STREAMS = ("one stream", "joint", "bone", "joint motion", "bone motion", "two streams", "four streams", "six streams")
+STREAMS = (
+    "one stream",
+    "joint",
+    "bone",
+    "joint motion",
+    "bone motion",
+    "limb",
+    "two streams",
+    "four streams",
+    "six streams",
+)
 COLUMNS = ("model", "dataset", "split", "stream", "top1", "source")
 
 
