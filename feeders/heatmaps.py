@@ -122,14 +122,15 @@ def joint_maps(
 
     Joints with scores below the threshold are left out. A map is cut to a rectangle 3 sigma around the joint.
     """
+    points, score = points.transpose(2, 3), score.masked_fill(score < threshold, 0).float().transpose(1, 2)
     x, y = (profile(points[:, i], points[:, i], size, sigma) for i, size in enumerate((width, height)))
-    score = score.masked_fill(score < threshold, 0).float()
-    N, T, V, M = score.shape
-    maps = x.new_zeros(N, T, V, height, width)
+    N, V, T, M = score.shape
+    maps = x.new_zeros(N, V, T, height, width)
     for m in range(M):
         if maps.is_cuda or bool(score[..., m].any()):
-            maps = torch.maximum(maps, (y[..., m, :] * score[..., m, None])[..., None] * x[..., m, None, :])
-    return maps.transpose(1, 2)
+            drawn = (y[..., m, :] * score[..., m, None])[..., None] * x[..., m, None, :]
+            torch.maximum(maps, drawn, out=maps)
+    return maps
 
 
 def profile(low: Tensor, high: Tensor, size: int, sigma: float) -> Tensor:

@@ -13,7 +13,7 @@ from tests.data.test_video import Estimator
 from tests.model.golden import fill
 from tests.torchlight.predict.conftest import save_stream
 from torchlight.config.imports import import_object
-from torchlight.fusion import cli as fusion
+from torchlight.fusion import fuse
 from torchlight.predict import Recognizer
 from torchlight.training import engine, scores
 
@@ -67,8 +67,7 @@ def test_published_files_of_both_streams_are_tested_with_their_rows_and_fused(tm
         with torch.no_grad():
             expected = engine.for_inference(model)(batch["data"]).softmax(1).unflatten(0, (4, 4)).mean(1).numpy()
         np.testing.assert_allclose(np.stack([found[f"c{i}"] for i in range(4)]), expected, rtol=1e-4)
-    argv = ["--joint-dir", str(tmp_path / "runs/joint"), "--limb-dir", str(tmp_path / "runs/limb")]
-    assert fusion.main([*argv, "--preset", "posec3d"]) == 0
+    assert fuse.preset_weights("posec3d", ["limb", "joint"]) == [1, 1]
 
 
 def test_a_file_of_another_network_names_the_one_that_it_fits(tmp_path, main):
