@@ -81,6 +81,10 @@ def test_an_entry_of_posec3d_brings_its_network_and_heatmaps(entry):
     assert (args.get("blocks") == [3, 4, 6]) == (entry.variant == "slowonly346")
     assert feeder["mirror"] == (entry.variant != "poseonly") and feeder["num_clips"] == 10
     assert catalog.preset(entry) == "posec3d" and "sampling" not in feeder
+    of_parts = entry.family == "mmaction2-0.x"  # one file for each part, in no known place
+    assert bool(given) == of_parts and ("split" in feeder) == (
+        not of_parts and entry.dataset not in ("k400", "finegym", "diving48")
+    )
 
 
 def test_a_configuration_of_the_user_is_not_mixed_with_that_of_an_entry():
