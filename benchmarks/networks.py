@@ -72,12 +72,16 @@ class Setting:
 
 
 def setting(model: str, config: Config | None) -> Setting:
-    """The size of a recipe with about 500 frames in a batch; without a recipe 64 frames of NTU RGB+D."""
+    """The size of a recipe with about 500 frames in a batch, or one clip of heatmaps.
+
+    Without a recipe: 64 frames of NTU RGB+D.
+    """
     if config is None:
         return Setting(model, 8, 64)
     (_, T, *plane), _ = clip_shape(config)
-    batch = max(1, 2 ** round(math.log2(512 / T)))
-    return Setting(model, batch, T, config.model_args, tuple(plane) if "size" in config.test_feeder_args else None)
+    if "size" in config.test_feeder_args:  # a view of heatmaps is as large as a batch of joints
+        return Setting(model, 1, T, config.model_args, tuple(plane))
+    return Setting(model, max(1, 2 ** round(math.log2(512 / T))), T, config.model_args)
 
 
 SETTINGS = {header(name)[0]: setting(name, recipe(name)) for name in networks()}

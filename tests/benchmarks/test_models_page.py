@@ -74,6 +74,7 @@ def test_the_benchmark_measures_every_network_at_the_size_of_its_recipe():
     assert (SETTINGS["CTR-GCN"].batch, SETTINGS["CTR-GCN"].frames) == (8, 64)
     assert SETTINGS["CTR-GCN, NW-UCLA"].args["graph"] == "graph.ucla.Graph"
     assert setting("new", None).frames == 64
+    assert SETTINGS["PoseConv3D"].clips(1, torch.device("meta"))[0].shape == (1, 17, 48, 64, 64)
 
 
 def test_a_published_figure_of_an_unknown_stream_is_refused(tmp_path, monkeypatch):
