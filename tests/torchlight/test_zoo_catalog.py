@@ -110,7 +110,7 @@ def test_words_find_entries(capsys):
     ("words", "message"),
     [
         (["list", "ctrgnc", "ntu120"], "got 'ctrgnc ntu120'; did you mean ctrgcn?"),
-        (["list", "?"], "got '?'; known: stgcn, stgcn++, "),
+        (["list", "?"], "got '?'; the nearest are "),
         (["list", ""], "expected words of names, got ''"),
         (["list", "uav-human", "ctrgcn"], "each is in some, none has all"),
         (["show"], "show: expected names of checkpoints, got none"),
