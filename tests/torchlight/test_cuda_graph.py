@@ -18,7 +18,7 @@ from torchlight.distillation import DecoupledKnowledge, LogitDistillation
 from torchlight.objective import Classification
 from torchlight.system.command import RunError
 from torchlight.training import device, engine, optim
-from torchlight.training.cuda_graph import StepGraphs, step_graphs
+from torchlight.training.cuda_graph import StepGraphs, kind_of, step_graphs
 from torchlight.training.teacher import Teacher
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -99,6 +99,13 @@ def test_mixed_and_whole_batches_have_a_graph_each_and_the_share_differs_from_st
 
 def test_batches_of_another_size_have_a_graph_of_their_own(monkeypatch):
     compare(monkeypatch, Dropping(), Classification(), batches(10, sizes=(3, 2)), number=2)
+
+
+def test_a_batch_with_other_values_or_types_is_of_another_kind():
+    one = {"data": torch.zeros(2), "clips": 1}
+    others = (one | {"clips": 2}, one | {"data": torch.zeros(2).double()}, {"data": one["data"]}, one | {"clips": None})
+    assert kind_of([one]) == kind_of([{"clips": 1, "data": torch.ones(2)}])
+    assert all(kind_of([one]) != kind_of([other]) for other in others) and kind_of([one]) != kind_of([one, one])
 
 
 @pytest.mark.parametrize("kind", [DecoupledKnowledge, LogitDistillation])
