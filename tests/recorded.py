@@ -58,8 +58,11 @@ def pretend_graphs(monkeypatch, changed: Iterable[Tensor]) -> list[FakeGraph]:
         assert pool == ("pool" if graphs else None) and capture_error_mode == "thread_local"
         graphs.append(graph)
         saved, generator = [x.detach().clone() for x in changed], torch.get_rng_state()
-        with Recorder(graph.calls):
-            yield
+        try:
+            with Recorder(graph.calls):
+                yield
+        except RuntimeError:
+            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
         for x, value in zip(changed, saved, strict=True):
             x.detach().copy_(value)
         torch.set_rng_state(generator)

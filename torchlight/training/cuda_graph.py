@@ -7,6 +7,7 @@ started the next. A graph repeats them on the same memory, so that batches are c
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -81,7 +82,8 @@ class StepGraphs:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:300]
+            cause = error.__context__ or error  # leaving the recording after an error is another one
+            reason = " ".join(str(cause).split())[:300]
             raise RunError(f"the training step cannot be recorded ({reason}); give --cuda-graph false") from error
         self.pool = graph.pool()
         gradients = [(p, p.grad) for p in self.parameters if p.grad is not None]
@@ -123,9 +125,15 @@ def kind_of(batches: list[Batch]) -> tuple:
     )
 
 
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """Always the same stream: each one keeps memory of its own."""
+    return torch.cuda.Stream()
+
+
 def run_beside(function: Callable[[list[Batch]], Any], batches: list[Batch]) -> Any:
     """`function(batches)` on another stream, as PyTorch demands it of what precedes a recording."""
-    stream = torch.cuda.Stream()
+    stream = side_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         result = function(batches)
