@@ -61,8 +61,8 @@ def pretend_graphs(monkeypatch, changed: Iterable[Tensor]) -> list[FakeGraph]:
         try:
             with Recorder(graph.calls):
                 yield
-        except RuntimeError:
-            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
+        except RuntimeError as error:
+            raise RuntimeError("operation failed due to a previous error during capture") from error
         for x, value in zip(changed, saved, strict=True):
             x.detach().copy_(value)
         torch.set_rng_state(generator)
