@@ -45,7 +45,8 @@ def in_turns(sides: dict[str, Work], rounds: int, device: torch.device) -> dict[
 
 def call(model: nn.Module, data: Tensor, precision: str) -> Tensor:
     """A forward pass; TF32 exists on GPUs only."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = precision not in ("float32", "tf32 convolutions")
     with torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         return model(data)
 

@@ -144,7 +144,8 @@ def network_sides(setting: Setting, what: str, batch: int, args: argparse.Namesp
     if args.against:
         return {"other checkout": work(build_there(setting, args)), "this checkout": work(model)}
     sides = {"reference": work(reference(model), merge=False)} if has_reference(model) else {}
-    precisions = ("float32", "bfloat16") if args.device == CPU else ("float32", "tf32", "bfloat16")
+    on_gpu = () if args.device == CPU else ("tf32 convolutions", "tf32")
+    precisions = ("float32", *on_gpu, "bfloat16")
     return sides | {precision: work(setting.build(args.device), precision) for precision in precisions}
 
 

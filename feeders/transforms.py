@@ -65,10 +65,14 @@ def rotation(angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     """One linear map of the coordinates for each clip: (N, C, C), (N, C, T, V, M) -> (N, C, T, V, M)."""
-    dtype = (
-        torch.float64 if x.is_cuda else x.dtype
-    )  # TensorFloat-32, if enabled, would keep three digits of a coordinate
-    return (matrix.to(dtype) @ x.flatten(2).to(dtype)).to(x.dtype).view(x.shape)
+    matrix, rows = matrix.to(x.dtype), x.flatten(2)
+    if not x.is_cuda:
+        return (matrix @ rows).view(x.shape)
+    # matrix products of a GPU may use TensorFloat-32, and other kernels for another number of clips
+    y = matrix[:, :, :1] * rows[:, :1]
+    for c in range(1, rows.shape[1]):
+        y.addcmul_(matrix[:, :, c : c + 1], rows[:, c : c + 1])
+    return y.view(x.shape)
 
 
 def random_rotation(x: Tensor, angles: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ class Model(network.BlockNetwork):
     """
 
     for_inference = fuse_norms
+    graph_safe = True
 
     def __init__(
         self,

@@ -148,6 +148,7 @@ class Model(network.EmbeddedNetwork):
     """
 
     for_inference = fuse_norms
+    graph_safe = True
 
     def __init__(
         self,

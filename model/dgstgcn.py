@@ -104,6 +104,7 @@ class Model(network.PysklNetwork):
     """
 
     for_inference = fuse_norms
+    graph_safe = True
 
     def __init__(
         self,

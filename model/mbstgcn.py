@@ -159,6 +159,8 @@ class Model(network.Network):
     torch.Size([1, 400])
     """
 
+    graph_safe = True
+
     def __init__(
         self,
         num_class: int,

@@ -153,6 +153,7 @@ class Model(network.Network):
     """
 
     for_inference = fuse_norms
+    graph_safe = True
 
     def __init__(
         self,

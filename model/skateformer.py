@@ -186,6 +186,7 @@ class Model(network.Network):
 
     for_inference = fuse_norms
     takes_time = True
+    graph_safe = True
 
     def __init__(
         self,

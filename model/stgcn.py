@@ -67,6 +67,7 @@ class Model(network.Network):
     """
 
     for_inference = fuse_norms
+    graph_safe = True
 
     def __init__(
         self,
@@ -118,6 +119,8 @@ class TwoStream(network.Network):
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])
     """
+
+    graph_safe = True
 
     def __init__(
         self,

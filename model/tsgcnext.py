@@ -91,6 +91,8 @@ class Model(network.Network):
     torch.Size([1, 60])
     """
 
+    graph_safe = True
+
     def __init__(
         self,
         num_class: int,

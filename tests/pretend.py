@@ -46,7 +46,8 @@ class OnGpu(Tensor):
 
 
 class Gpu(TorchDispatchMode):
-    """Runs what is asked of the GPU; `waits` are the operations for which the host would have waited.
+    """Runs what is asked of the GPU; `waits` are the operations for which the host would have waited, `crossings` those
+    that take values of the host or return them to it, `count` is the number of all.
 
     Raises:
         RuntimeError: tensors of both sides meet where CUDA would not have it.
@@ -55,6 +56,8 @@ class Gpu(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.waits: list[str] = []
+        self.crossings: list[str] = []
+        self.count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -65,6 +68,7 @@ class Gpu(TorchDispatchMode):
     def run(self, function, args: tuple, kwargs: dict):
         """One operation that is not made of others."""
         tensors: list[Tensor] = []
+        self.count += 1
         tree_map(lambda x: tensors.append(x) if isinstance(x, Tensor) else None, (args, kwargs))
         here = [isinstance(x, OnGpu) for x in tensors]
         target = kwargs.get("device")
@@ -73,9 +77,13 @@ class Gpu(TorchDispatchMode):
             if away and all(here) and target is not None and kwargs.get("dtype") in (None, args[0].dtype):
                 return args[0]  # it is there
             crosses = not all(here) if away else any(here)
+            if crosses:
+                self.crossings.append(str(function))
             if crosses and not kwargs.get("non_blocking") and True not in args[2:]:
                 self.waits.append(str(function))
         elif any(here):
+            if not all(here) or function in WAITS:
+                self.crossings.append(str(function))
             wrong = [x for x, there in zip(tensors, here, strict=True) if not there and x.dim()]
             if wrong and not (function in LOOKUPS and here[0]):
                 raise RuntimeError(

@@ -65,6 +65,16 @@ class EpochObjective(Protocol):
 
 
 @runtime_checkable
+class DecidingObjective(Protocol):
+    """An objective with random decisions of the host (whether and how a batch is mixed)."""
+
+    def decide(self) -> Mapping[str, float | None]:
+        """The decisions about the next training batch, which the engine puts into it; numbers become tensors () float64
+        on the device."""
+        ...
+
+
+@runtime_checkable
 class Feeder(Protocol):
     """Clips as batches, of one part (train or test) of a benchmark.
 
@@ -147,7 +157,11 @@ class DrawnFeeder(Protocol):
 
 @runtime_checkable
 class MovableFeeder(Protocol):
-    """A feeder that can hold its clips on a device and make batches there."""
+    """A feeder that can hold its clips on a device and make batches there.
+
+    A GPU makes several batches at once: a clip must not depend on the other clips of its batch. The tensors of a batch
+    have one or more rows for each clip.
+    """
 
     device: torch.device
 
@@ -184,6 +198,16 @@ def missing_attributes(feeder: Any) -> list[str]:
 def manifest_of(feeder: Any) -> Mapping[str, Any]:
     """The manifest of a feeder's data, empty if it has none."""
     return feeder.manifest if isinstance(feeder, DescribedFeeder) else {}
+
+
+def is_graph_safe(part: nn.Module) -> bool:
+    """Whether the class of a network or an objective says `graph_safe = True`: in training, the host decides nothing in
+    its forward pass, so that a CUDA graph can repeat it.
+
+    Neither reads it values from the device, nor does it draw random numbers or change attributes on the host, but in
+    `decide`. What a class inherits does not count, because a subclass may have another forward pass.
+    """
+    return vars(type(part)).get("graph_safe") is True
 
 
 def takes_teacher(objective: Any) -> bool:

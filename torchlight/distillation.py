@@ -38,12 +38,14 @@ class Distillation(nn.Module):
             check_weight(name, value)
         self.temperature, self.ce_weight, self.warm_up_epoch = temperature, ce_weight, warm_up_epoch
         self.teacher: nn.Module | None = None
-        self.share = 1.0
+        self.weight: Tensor
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64), persistent=False)  # of the divergence
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
         """Start an epoch, counted from 1."""
-        self.share = min(epoch / self.warm_up_epoch, 1.0) if self.warm_up_epoch else 1.0
+        share = min(epoch / self.warm_up_epoch, 1.0) if self.warm_up_epoch else 1.0
+        self.weight.fill_(share * self.temperature**2)
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss, logits (N, num_class), further terms to log)."""
@@ -51,7 +53,7 @@ class Distillation(nn.Module):
         logits, target, label = model(*network_inputs(model, batch)), self.teacher(batch), batch["label"]
         ce = F.cross_entropy(precise(logits), label)
         divergence, terms = self.divergence(logits, target, label)
-        loss = self.ce_weight * ce + self.share * self.temperature**2 * divergence
+        loss = self.ce_weight * ce + self.weight.to(divergence.dtype) * divergence
         agreement = 100 * (logits.detach().argmax(1) == target.argmax(1)).double().mean()
         return loss, logits, {"ce": ce, **terms, "agreement": agreement}
 
@@ -69,6 +71,8 @@ class DecoupledKnowledge(Distillation):
 
     The defaults are our choice: the DKE-GCN repository gives no constants (docs/distillation.md).
     """
+
+    graph_safe = True
 
     def __init__(
         self,
@@ -90,6 +94,8 @@ class DecoupledKnowledge(Distillation):
 
 class LogitDistillation(Distillation):
     """divergence = alpha KL(teacher || student): `DecoupledKnowledge` with beta = alpha (1 - p_target) per clip."""
+
+    graph_safe = True
 
     def __init__(self, alpha: float = 1.0, temperature: float = 2.0, ce_weight: float = 1.0, warm_up_epoch: int = 5):
         super().__init__(temperature, ce_weight, warm_up_epoch)

@@ -34,6 +34,8 @@ class Classification(nn.Module):
     0.1
     """
 
+    graph_safe = True
+
     def __init__(
         self,
         label_smoothing: float = 0.0,
@@ -58,18 +60,23 @@ class Classification(nn.Module):
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor]]:
         """(loss, logits (N, num_class) or None if the clips are mixed, further terms to log)."""
-        inputs, label, lam = network_inputs(model, batch), batch["label"], self.draw_share()
+        inputs, label = network_inputs(model, batch), batch["label"]
+        lam = batch["mixup"] if "mixup" in batch else self.draw_share()
         if lam is None:
             logits = model(*inputs)
             loss = self.cross_entropy(logits, label)
         else:
-            mixed = model(*(lam * x + (1 - lam) * x.flip(0) for x in inputs))
-            loss = lam * self.cross_entropy(mixed, label) + (1 - lam) * self.cross_entropy(mixed, label.flip(0))
+            mixed = model(*(mix(x, x.flip(0), lam) for x in inputs))
+            loss = mix(self.cross_entropy(mixed, label), self.cross_entropy(mixed, label.flip(0)), lam)
             logits = None
         if not self.penalty:
             return loss, logits, {}
         penalty = penalty_of(model)
         return loss + self.penalty * penalty, logits, {"penalty": penalty}
+
+    def decide(self) -> dict[str, float | None]:
+        """The share of the next batch; see `torchlight.contract.DecidingObjective`."""
+        return {"mixup": self.draw_share()} if self.mixup_alpha else {}
 
     def draw_share(self) -> float | None:
         """The weight lam of each clip in its mixture, sampled on the CPU for every device; None: no mixup."""
@@ -83,6 +90,13 @@ class Classification(nn.Module):
     def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Logits (N, num_class); sees no labels."""
         return model(*network_inputs(model, batch))
+
+
+def mix(x: torch.Tensor, y: torch.Tensor, lam: torch.Tensor | float) -> torch.Tensor:
+    """lam x + (1 - lam) y in the precision of x: a number, or the tensor () float64 that holds it, give the same."""
+    if isinstance(lam, torch.Tensor):
+        return lam.to(x.dtype) * x + (1 - lam).to(x.dtype) * y
+    return lam * x + (1 - lam) * y
 
 
 def penalty_of(model: nn.Module) -> torch.Tensor:

@@ -20,6 +20,7 @@ from feeders.batch_feeder import BatchFeeder
 from tests.feeders.synthetic import random_clips, write_store
 from tests.pretend import OnGpu, gpu
 from torchlight.system.modalities import COORDINATES
+from torchlight.training.loader import ChunkedBatches
 
 CUDA = torch.device("cuda:0")
 PYSKL = dict(random_rot=0.3, random_scale=0.1, random_noise=0.01)
@@ -76,6 +77,37 @@ def test_a_batch_made_on_a_gpu_equals_that_of_the_cpu_without_host_syncs(make, m
         torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-5)
     sampled_by_numpy = isinstance(feeder, feeder_pyskl.Feeder) and not feeder.train and feeder.sampling != "pad"
     assert bool(waits) == sampled_by_numpy, waits
+
+
+def equal(one: dict, other: dict) -> bool:
+    """Whether two batches are the same to the bit."""
+    return one.keys() == other.keys() and all(
+        torch.equal(one[key], other[key]) if isinstance(one[key], torch.Tensor) else one[key] == other[key]
+        for key in one
+    )
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_batches_that_are_made_together_are_those_that_are_made_alone_to_the_bit(make, size):
+    feeder = make()
+    order = torch.randperm(len(feeder), generator=torch.Generator().manual_seed(0)).tolist()
+    batches = [order[i : i + 2] for i in range(0, len(order), 2)]  # the last one may be smaller
+    found = ChunkedBatches(feeder, batches, 3, size)
+    assert len(found) == len(batches)
+    for indices, batch in zip(batches, found, strict=True):
+        assert equal(batch, feeder.batch(indices, 3))
+
+
+def test_a_gpu_makes_many_batches_with_the_operations_of_one(store, monkeypatch):
+    feeder = feeder_ntu.Feeder(str(store), "xsub", "train", repeat=8, window_size=16)
+    batches, counts = [[i, i + 1] for i in range(0, 8, 2)], []
+    with gpu(monkeypatch) as device:
+        feeder.to(CUDA)
+        for size in (8, 2):
+            device.count = 0
+            assert len(list(ChunkedBatches(feeder, batches, 0, size))) == 4
+            counts.append(device.count)
+    assert counts[0] * 3 < counts[1]
 
 
 def test_clips_of_one_array_are_read_on_a_gpu_as_on_the_cpu(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from torchlight.objective import Classification
+from torchlight.objective import Classification, mix
 
 BATCH = {
     "data": torch.randn(6, 3, 4, 5, 2, generator=torch.Generator().manual_seed(0)),
@@ -101,3 +101,11 @@ def test_a_penalty_that_the_network_does_not_have_is_refused():
         Classification(penalty=1)(Means(), BATCH)
     with pytest.raises(ValueError, match="penalty: expected a finite number"):
         Classification(penalty=-1)
+
+
+def test_a_share_in_a_tensor_mixes_as_the_number_does_to_the_bit():
+    x, y = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    for share in torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(1)):
+        for a, b in ((x, y), (x[0], y[0])):
+            assert torch.equal(mix(a, b, share), mix(a, b, float(share)))
+            assert mix(a, b, share).dtype == torch.float32

@@ -225,7 +225,7 @@ def test_the_moving_average_is_the_formula_running_statistics_included_and_count
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(torch.randn_like(p))
-        average.update(model)
+        average.update()
         for name, value in model.state_dict().items():
             expected[name] = 0.9 * expected[name] + (1 - 0.9) * value if value.is_floating_point() else value.clone()
     found = average.model.state_dict()
@@ -241,7 +241,7 @@ def test_the_moving_average_of_a_tensor_with_two_names_moves_once():
     average = optim.MovingAverage(model, 0.9)
     before = model[0].weight.detach().clone()
     model[0].weight.data += 1
-    average.update(model)
+    average.update()
     torch.testing.assert_close(average.model.second.weight, before + 0.1)
     assert average.model.second.weight is average.model[0].weight
 

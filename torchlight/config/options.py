@@ -179,8 +179,13 @@ class Optimization:
     precision: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "arithmetic of the forward pass (autocast)", INFER
     )
-    tf32: bool = option(False, "TF32 matrix products on GPUs: faster, 10 bits of mantissa", INFER)
+    tf32: bool | Literal["convolutions"] = option(
+        "convolutions", "on a GPU: operations in TF32 (10 bits of mantissa); true: matrix products as well", INFER
+    )
     compile: bool = option(False, "torch.compile the network for training", TRAIN)
+    cuda_graph: bool | Literal["auto"] = option(
+        "auto", "on a GPU: record the training step as a CUDA graph; auto: where it is known to be possible", TRAIN
+    )
     sync_bn: bool = option(False, "batch norm statistics over all GPUs instead of per GPU", TRAIN)
 
 

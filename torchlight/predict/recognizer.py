@@ -103,7 +103,7 @@ class Recognizer:
             config = load_config(config, {"phase": "predict"})
         running = dict(changes or {}) | ({} if device is None else {"device": device.split()})
         running |= {"ema": True} if ema else {}
-        self.device = choose_device(replace(config or Config(), **running))
+        self.device = choose_device(replace(config or Config(), phase="predict", **running))
         facts = {} if recipe is None else {"recipe": recipe}
         self.streams = [open_stream(file, config, self.device, facts, running) for file in files]
         self._check_streams()

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from torchlight.runtime.transfer import together
+
 
 def start(device: torch.device) -> None:
     """Join the process group that a launcher describes in the environment, if any; processes on CPUs divide the cores.
@@ -64,5 +66,12 @@ def on_main(action: Callable[[], None]) -> None:
 def broadcast_buffers(model: nn.Module) -> None:
     """Give every rank the buffers (running statistics) of rank 0."""
     if dist.is_initialized():
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+        buffers = list(model.buffers())
+        for buffer, value in zip(buffers, together(buffers, send_from_main), strict=True):
+            buffer.copy_(value)
+
+
+def send_from_main(x: torch.Tensor) -> torch.Tensor:
+    """The tensor of rank 0, on every rank."""
+    dist.broadcast(x, 0)
+    return x

@@ -1,6 +1,7 @@
 """Checkpoint files: written completely or not at all, read without running code, weights loaded strictly."""
 
 import argparse
+import copy
 import io
 import logging
 import pickletools
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchlight.runtime.transfer import together
 from torchlight.system.files import atomic, open_regular
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.training import published
@@ -23,9 +25,37 @@ log = logging.getLogger("torchlight")
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint of plain values and tensors, completely or not at all; raises OSError."""
     buffer = io.BytesIO()  # torch.save to a full disk raises RuntimeError without a reason
-    torch.save(content, buffer)
+    torch.save(to_host(content), buffer)
     with atomic(path) as file:
         file.write(buffer.getbuffer())
+
+
+def to_host(content: Any) -> Any:
+    """Nested dicts and lists with their tensors in main memory: those of a GPU come in one transfer for each type."""
+    away: dict[int, torch.Tensor] = {}
+
+    def find(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            if value.device.type != "cpu":
+                away[id(value)] = value
+        elif isinstance(value, dict | list | tuple):
+            for part in value.values() if isinstance(value, dict) else value:
+                find(part)
+
+    def replace(value: Any) -> Any:
+        if isinstance(value, dict):
+            found = copy.copy(value)  # keeps the class and the attributes of a state dict
+            found.update((key, replace(part)) for key, part in value.items())
+            return found
+        if isinstance(value, list | tuple):
+            return type(value)(replace(part) for part in value)
+        return here.get(id(value), value)
+
+    find(content)
+    if not away:
+        return content
+    here = dict(zip(away, together(list(away.values()), torch.Tensor.cpu), strict=True))
+    return replace(content)
 
 
 MOST_NAME = 1000  # characters of the name of a class in a pickle

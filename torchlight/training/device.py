@@ -1,9 +1,12 @@
 """The device of a process, its arithmetic, and the wrappers of a network for several devices."""
 
+import inspect
 import logging
 import os
 import socket
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +25,7 @@ def choose_device(config: Config) -> torch.device:
         ConfigError: there is no such GPU, or an option needs one.
     """
     wanted, local_rank = config.device, int(os.environ.get("LOCAL_RANK", 0))
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if set(wanted) == {"cpu"} or not torch.cuda.is_available():
         if config.sync_bn:
             raise ConfigError(["sync_bn: expected false on the CPU, got true; PyTorch supports it on GPUs only"])
@@ -32,16 +36,29 @@ def choose_device(config: Config) -> torch.device:
         return torch.device("cpu")
     count = torch.cuda.device_count()
     bound = count == 1 and "SLURM_STEP_ID" in os.environ  # SLURM may show each task its own GPU only
+    if 0 < len(wanted) < ranks and not bound:
+        raise ConfigError(
+            [f"device: expected {ranks} GPU numbers, one for each process, or none, got {' '.join(wanted)}"]
+        )
     number = wanted[local_rank] if local_rank < len(wanted) else "0" if bound else str(local_rank)
     if not (number.isascii() and number.isdigit()) or int(number) >= count:
         raise ConfigError([f"device: expected cpu or GPU numbers below {count}, got {' '.join(wanted)}"])
     device = torch.device("cuda", int(number))
     torch.cuda.set_device(device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
+    set_arithmetic(config)
+    return device
+
+
+def set_arithmetic(config: Config) -> None:
+    """Choose what GPUs may round and which of their algorithms may be used, in the whole process."""
+    torch.backends.cudnn.allow_tf32 = config.tf32 is not False
+    torch.backends.cuda.matmul.allow_tf32 = config.tf32 is True
+    # the shapes of a training are constant, so that trying all algorithms of a convolution once is worth it
+    torch.backends.cudnn.benchmark = config.phase == "train" and not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return device
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before it is written
 
 
 def check_distinct(device: torch.device) -> None:
@@ -70,7 +87,13 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager:
 def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """The network in DDP and torch.compile, as configured; it shares its weights with `model`."""
     if distributed.world_size() > 1:
-        model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+        # known for 1x1 convolutions with the channels last; it costs a copy of small gradients
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        options: dict[str, Any] = {"device_ids": [device.index] if device.type == "cuda" else None}
+        # training does not read running statistics; those of rank 0 are tested and saved
+        known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+        options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
+        model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, **options)
     return torch.compile(model) if config.compile else model
 
 

@@ -4,32 +4,34 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from torchlight.contract import Batch, DecidingObjective
 from torchlight.runtime import distributed
+from torchlight.training.cuda_graph import StepGraphs
+
+Sums = dict[str, torch.Tensor]  # {name: (sum, samples) float64}
 
 
 class Meter:
-    """Means over samples; the sums, {name: (sum, samples)}, stay on the device until `means` is called."""
+    """Means over samples; the sums stay on the device until `means` is called."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        self.sums: Sums = {}
 
-    def add(self, count: int, **values: torch.Tensor) -> None:
-        """Add means over `count` samples."""
-        for key, value in values.items():
-            value = value.detach().double()
-            added = count * torch.stack((value, torch.ones_like(value)))
-            self.sums[key] = self.sums[key] + added if key in self.sums else added
-
-    def take(self, sums: dict[str, torch.Tensor], device: torch.device) -> None:
-        """Add the sums of another meter."""
+    def take(self, sums: Sums, device: torch.device) -> None:
+        """Add sums."""
         for key, pair in sums.items():
-            pair = pair.to(device)
-            self.sums[key] = self.sums[key] + pair if key in self.sums else pair
+            if key in self.sums:
+                self.sums[key] += pair.to(device)
+            else:
+                self.sums[key] = pair.to(device, copy=True)
 
     def means(self) -> dict[str, float]:
         """The means over all samples of all ranks (waits for the device)."""
@@ -42,25 +44,51 @@ class Meter:
 
 @dataclass
 class Clock:
-    """Seconds of an epoch: in total, and of waiting for data."""
+    """Seconds of an epoch: in total, and of waiting for data.
 
-    data: float = 0.0
+    On a GPU the waiting is measured by events between its kernels: the host runs ahead, so that its own waiting says
+    nothing about that of the GPU.
+    """
+
+    device: torch.device = torch.device("cpu")
     begin: float = field(default_factory=time.perf_counter)
+    waits: list[tuple] = field(default_factory=list)  # before and after each
 
     @property
     def total(self) -> float:
         return time.perf_counter() - self.begin
 
+    @property
+    def data(self) -> float:
+        """Seconds of waiting for data; on a GPU it must have done its work."""
+        if self.device.type == "cuda":
+            return sum(before.elapsed_time(after) for before, after in self.waits) / 1000
+        return sum(after - before for before, after in self.waits)
+
+    def moment(self) -> Any:
+        """Now, in the time of the device."""
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
     def wait(self, batches: Iterable) -> Iterator:
-        """Yield the batches and add up the time of waiting for each."""
+        """Yield the batches and note the time of waiting for each."""
         iterator = iter(batches)
         while True:
-            begin = time.perf_counter()
+            before = self.moment()
             batch = next(iterator, None)
-            self.data += time.perf_counter() - begin
+            self.waits.append((before, self.moment()))
             if batch is None:
                 return
             yield batch
+
+
+def sums_of(count: int, means: dict[str, torch.Tensor]) -> Sums:
+    """The sums that belong to means over `count` samples."""
+    values = {key: value.detach().double() for key, value in means.items()}
+    return {key: count * torch.stack((value, torch.ones_like(value))) for key, value in values.items()}
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
@@ -73,7 +101,8 @@ class Stepper:
     """How gradients become optimizer steps.
 
     update_freq: backward passes per optimizer step. clip_grad: largest norm of the gradient, 0: no clipping. The
-    scaler (float16) skips steps whose gradient overflowed. after_step is called after each optimizer step.
+    scaler (float16) skips steps whose gradient overflowed. after_step is called after each optimizer step. graphs: on
+    a GPU, records the computation of the gradients and replays it; None: every kernel is started anew.
     """
 
     optimizer: torch.optim.Optimizer
@@ -83,6 +112,38 @@ class Stepper:
     autocast: Callable[[], AbstractContextManager] = nullcontext
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     after_step: Callable[[], None] = lambda: None
+    graphs: StepGraphs | None = None
+
+    def gradients(self, network: nn.Module, objective: nn.Module, batches: list[Batch]) -> list[Sums]:
+        """The gradients of an optimizer step from the batches of its accumulation steps; returns what each adds to the
+        meter."""
+        prepared = (self.prepare(objective, batch) for batch in batches)
+        if self.graphs is None:
+            return self.accumulate(network, objective, prepared)
+        return self.graphs.run(partial(self.accumulate, network, objective), list(prepared))
+
+    def prepare(self, objective: nn.Module, batch: Batch) -> Batch:
+        """A batch on the device with all that the host decides about it."""
+        if isinstance(objective, DecidingObjective):
+            batch = batch | {
+                key: None if value is None else torch.full((), value, dtype=torch.float64, device=self.device)
+                for key, value in objective.decide().items()
+            }
+        return to_device(batch, self.device)
+
+    def accumulate(self, network: nn.Module, objective: nn.Module, batches: Iterable[Batch]) -> list[Sums]:
+        """Forward and backward passes without any decision of the host, so that a CUDA graph can repeat them."""
+        found: list[Sums] = []
+        for number, batch in enumerate(batches, start=1):
+            last = number == self.update_freq
+            with nullcontext() if last or not hasattr(network, "no_sync") else network.no_sync():  # DDP, also compiled
+                with self.autocast():
+                    loss, logits, terms = objective(network, batch)
+                self.scaler.scale(loss / self.update_freq).backward()
+            if logits is not None:
+                terms = terms | {"top1": 100 * (logits.detach().argmax(1) == batch["label"]).double().mean()}
+            found.append(sums_of(len(batch["label"]), {"loss": loss, **terms}))
+        return found
 
     def step(self, network: nn.Module) -> None:
         """One optimizer step with the accumulated gradients."""
@@ -101,17 +162,11 @@ def train_one_epoch(
     """Train on every batch; the means of loss, accuracy and further terms go to `meter`, the seconds to `clock`."""
     network.train()
     stepper.optimizer.zero_grad(set_to_none=True)
-    for number, batch in enumerate(clock.wait(batches), start=1):
-        batch = to_device(batch, stepper.device)
-        last = number % stepper.update_freq == 0
-        with nullcontext() if last or not hasattr(network, "no_sync") else network.no_sync():  # DDP, also compiled
-            with stepper.autocast():
-                loss, logits, terms = objective(network, batch)
-            stepper.scaler.scale(loss / stepper.update_freq).backward()
-        if logits is not None:
-            terms = terms | {"top1": 100 * (logits.detach().argmax(1) == batch["label"]).double().mean()}
-        meter.add(len(batch["label"]), loss=loss, **terms)
-        if last:
+    waiting = clock.wait(batches)
+    while step := list(islice(waiting, stepper.update_freq)):
+        for sums in stepper.gradients(network, objective, step):
+            meter.take(sums, stepper.device)
+        if len(step) == stepper.update_freq:
             stepper.step(network)
 
 

@@ -1,9 +1,10 @@
 """Batches from a feeder, made in this process or in worker processes."""
 
+import math
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torchlight.contract import Batch, Feeder, MovableFeeder
 from torchlight.runtime import distributed
 from torchlight.training.sampler import TestBatches, TrainBatches
 
+CHUNK_BYTES = 2**25  # of the clips that a GPU makes at once
 MAX_WORKERS = 4  # together they make about 100,000 clips per second
 
 
@@ -31,6 +33,45 @@ class BatchDataset(Dataset):
         return self.feeder.batch(indices, self.epoch)
 
 
+class ChunkedBatches:
+    """The batches of an epoch, many of them made at once: a GPU is given the same few hundred kernels for any number of
+    clips, for small batches more than those of the network.
+
+    size: clips that are made at once, if they are more than those of a batch; None: as many as fill `CHUNK_BYTES`.
+    """
+
+    def __init__(self, feeder: Feeder, batches: Collection[list[int]], epoch: int, size: int | None = None):
+        self.feeder, self.batches, self.epoch = feeder, batches, epoch
+        self.size = CHUNK_BYTES // (4 * math.prod(feeder.shape)) if size is None else size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        chunk: list[list[int]] = []
+        for indices in self.batches:
+            if chunk and len(indices) + sum(map(len, chunk)) > self.size:
+                yield from self.make(chunk)
+                chunk = []
+            chunk.append(indices)
+        if chunk:
+            yield from self.make(chunk)
+
+    def make(self, chunk: list[list[int]]) -> Iterator[Batch]:
+        """The batches of these clip numbers."""
+        whole = self.feeder.batch([i for indices in chunk for i in indices], self.epoch)
+        begin, total = 0, sum(map(len, chunk))
+        for indices in chunk:
+            end = begin + len(indices)
+            yield {
+                key: value[begin * len(value) // total : end * len(value) // total]
+                if isinstance(value, torch.Tensor)
+                else value
+                for key, value in whole.items()
+            }
+            begin = end
+
+
 def make_loader(
     config: Config,
     feeder: Feeder,
@@ -41,16 +82,21 @@ def make_loader(
 ) -> Iterable[Batch]:
     """The batches of an epoch, with a progress bar if stderr is a terminal."""
     workers = worker_count(config, feeder, device)
-    loader = DataLoader(
-        BatchDataset(feeder, epoch),
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=identity,
-        pin_memory=feeder_device(feeder) != device,
-        worker_init_fn=start_worker,
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares the pages of the data
-        generator=torch.Generator(),  # each pass takes a number from it; the default one is for dropout and mixup
-    )
+    loader: Iterable[Batch]
+    if feeder_device(feeder).type == "cuda":
+        loader = ChunkedBatches(feeder, batches, epoch)
+    else:
+        loader = DataLoader(
+            BatchDataset(feeder, epoch),
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=identity,
+            pin_memory=feeder_device(feeder) != device,
+            worker_init_fn=start_worker,
+            # shares the pages of the data
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # each pass takes a number from it; the default one is for dropout and mixup
+        )
     return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
 
 

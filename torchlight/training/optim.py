@@ -116,23 +116,40 @@ class MovingAverage:
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        averages, values = distinct_places(self.model), distinct_places(model)
+        pairs = list(zip(averages, values, strict=True))
+        self.real = [(a, v) for a, v in pairs if a[0][a[1]].is_floating_point()]
+        self.counters = [(a, v) for a, v in pairs if not a[0][a[1]].is_floating_point()]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Update the average after one optimizer step; integer entries are copied."""
-        own, new = distinct_values(self.model), distinct_values(model)
-        real = [i for i, value in enumerate(own) if value.is_floating_point()]
-        averages = [own[i] for i in real]
+        averages, values = tensors_at(self.real)
         torch._foreach_mul_(averages, self.decay)  # all entries in a few kernels
-        torch._foreach_add_(averages, [new[i] for i in real], alpha=1 - self.decay)
-        counters = sorted(set(range(len(own))) - set(real))
-        if counters:
-            torch._foreach_copy_([own[i] for i in counters], [new[i] for i in counters])
+        torch._foreach_add_(averages, values, alpha=1 - self.decay)
+        if self.counters:
+            torch._foreach_copy_(*tensors_at(self.counters))
 
 
-def distinct_values(model: nn.Module) -> list[torch.Tensor]:
-    """The tensors of the state dict; one with two names only once."""
-    return [v.detach() for v in {id(v): v for v in model.state_dict(keep_vars=True).values()}.values()]
+Place = tuple[dict, str]  # the parameters or buffers of a module, and the name of one of them
+
+
+def distinct_places(model: nn.Module) -> list[Place]:
+    """Where the tensors of the state dict are; one with two names only once.
+
+    Places, because a module may replace its buffers; a state dict in every step would take longer than the update.
+    """
+    places = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        prefix, _, key = name.rpartition(".")
+        module = model.get_submodule(prefix)
+        places.setdefault(id(value), (module._parameters if key in module._parameters else module._buffers, key))
+    return list(places.values())
+
+
+def tensors_at(pairs: list[tuple[Place, Place]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The tensors at the first and at the second places."""
+    return [table[key] for (table, key), _ in pairs], [table[key] for _, (table, key) in pairs]
 
 
 def set_frozen(model: nn.Module, words: list[str], frozen: bool) -> list[str]:

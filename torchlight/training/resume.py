@@ -25,6 +25,8 @@ FREE_TO_CHANGE = (
     "device",
     "num_worker",
     "data_on_device",
+    "tf32",
+    "cuda_graph",
     "test_batch_size",
     *(f.name for f in fields(Records)),
 )

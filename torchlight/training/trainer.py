@@ -15,6 +15,7 @@ from torchlight.system.command import RunError, Terminated
 from torchlight.system.text import quote
 from torchlight.training import checkpoint, engine, optim, resume
 from torchlight.training.clip_facts import clip_facts
+from torchlight.training.cuda_graph import step_graphs
 from torchlight.training.device import autocast, wrap
 from torchlight.training.experiment import DIVERGED, Experiment, test_figures
 from torchlight.training.loader import make_loader
@@ -54,10 +55,11 @@ class Trainer:
             partial(autocast, config, device),
             self.scaler,
             self.after_step,
+            step_graphs(config, device, self.model, self.objective),
         )
         self.network = self.model  # as the training calls it
         self.meter = engine.Meter()
-        self.clock = engine.Clock()
+        self.clock = engine.Clock(device)
         self.epoch = 0
         self.step = 0
         self.lr = 0.0
@@ -85,7 +87,7 @@ class Trainer:
         config, number = self.config, self.epoch + 1
         self.freeze_or_release()
         self.batches.set(self.epoch, self.step)
-        done, self.clock = self.step, engine.Clock()
+        done, self.clock = self.step, engine.Clock(self.device)
         self.set_schedule()
         if isinstance(self.objective, EpochObjective):
             self.objective.set_epoch(number)
@@ -118,7 +120,7 @@ class Trainer:
         SIGTERM."""
         self.step += 1
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update()
         config, alone = self.config, distributed.world_size() == 1
         if self.step == self.batches.steps:
             return
@@ -143,6 +145,8 @@ class Trainer:
         if self.config.freeze:
             frozen = self.epoch < self.config.freeze_epoch
             names = optim.set_frozen(self.model, self.config.freeze, frozen)
+            if self.stepper.graphs is not None and self.epoch == self.config.freeze_epoch:
+                self.stepper.graphs.forget()
             if self.epoch in (0, self.config.freeze_epoch):
                 log.info(
                     "%s %d parameters: %s ...", "frozen:" if frozen else "released:", len(names), ", ".join(names[:3])

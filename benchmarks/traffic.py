@@ -1,0 +1,214 @@
+"""What a training step asks of a GPU, counted without one: launches, bytes and multiply-adds.
+
+    python -m benchmarks.traffic                                    # every network at 64 clips
+    python -m benchmarks.traffic --only CTR-GCN --batch 16 256
+    python -m benchmarks.traffic --only CTR-GCN --bandwidth 1.6 --launch 8     # another GPU and host
+
+Forward pass, loss and backward pass in float32 are traced on tensors without data. Counted are the operands and results
+of every operation that is no view, as if no cache held them, and what PyTorch adds on CUDA: a kernel for the bias of a
+convolution, one for each gradient of a convolution, a second pass over the input of a batch norm in both directions.
+Not counted are the optimizer and the making of the batch. The predicted times are a model, not a measurement: of each
+kind of operation the larger of the times for memory and for arithmetic, added up; and the time of the host for all
+launches. Without a CUDA graph a step takes at least the larger of both.
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks.networks import SETTINGS
+from benchmarks.reference import has_reference, reference
+from data.cli import whole_number
+from torchlight.system.command import Parser
+from torchlight.system.command import run as run_command
+from torchlight.system.text import counted, nearest
+
+META, CPU = torch.device("meta"), torch.device("cpu")
+KINDS = {  # words in the name of an operation; the first that fits
+    "convolutions": ("convolution",),
+    "norms": ("norm",),
+    "products": ("bmm", "attention"),
+    "linear": ("mm",),
+    "pooling": ("pool",),
+    "copies": ("clone", "copy", "cat", "stack", "index", "gather", "flip", "roll"),
+    "sums": ("sum", "mean", "amax", "amin", "max", "min"),
+}
+POINTWISE = "pointwise"
+SHARE = {"convolutions": 0.7, "products": 0.7, "linear": 0.7}  # of the bandwidth that a kernel reaches
+OTHER_SHARE = 0.8
+RATES = ("convolutions", "products", "linear")  # kinds whose arithmetic may take longer than their memory
+FREE = ("detach", "empty", "new_empty", "_unsafe_view", "lift_fresh", "alias")  # nothing is read or written
+WRITES_ONLY = ("ones", "zeros", "zero_", "full", "fill_", "arange", "scalar_tensor", "rand", "bernoulli")
+
+
+@dataclass
+class Cost:
+    """Launches, bytes and floating point operations."""
+
+    launches: int = 0
+    bytes: int = 0
+    flops: int = 0
+
+    def __iadd__(self, other: "Cost") -> "Cost":
+        self.launches += other.launches
+        self.bytes += other.bytes
+        self.flops += other.flops
+        return self
+
+
+def kind_of(name: str) -> str:
+    """The kind of an operation: convolution_backward -> convolutions."""
+    return next((kind for kind, words in KINDS.items() if any(word in name for word in words)), POINTWISE)
+
+
+def size(value: Any) -> int:
+    """Bytes of all tensors in nested arguments; what is repeated by a stride of 0 is in memory once."""
+    total = 0
+    for x in tree_leaves(value):
+        if isinstance(x, Tensor):
+            elements = 1
+            for length, stride in zip(x.shape, x.stride(), strict=True):
+                elements *= length if stride or length == 0 else 1
+            total += elements * x.element_size()
+    return total
+
+
+def is_free(function: Any, name: str) -> bool:
+    """Whether an operation starts no kernel: views and allocations."""
+    aliases = [result.alias_info for result in function._schema.returns]
+    return name.startswith(FREE) or any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
+    """What one operation of PyTorch costs on CUDA."""
+    name = function._schema.name.removeprefix("aten::")
+    if is_free(function, name):
+        return Cost()
+    count = flop_registry.get(function._overloadpacket)
+    flops = count(*args, **kwargs, out_val=out) if count else 0
+    if name == "convolution":
+        bias = args[2] is not None
+        return Cost(1 + bias, size((args, kwargs, out)) + 2 * bias * size(out), flops)
+    if name == "convolution_backward":
+        gradient, x, weight = args[:3]
+        passes = ((gradient, weight, out[0]), (gradient, x, out[1]), (gradient, out[2]))
+        wanted = [part for part, needed in zip(passes, args[-1], strict=True) if needed]
+        return Cost(len(wanted), size(wanted), flops)
+    if name.startswith("native_batch_norm"):
+        return Cost(2, size((args, kwargs, out)) + size(args[:2] if "backward" in name else args[0]), flops)
+    written = size(out) if function._schema.returns else size(args[0])
+    if name == "copy_":
+        return Cost(1, size(args[1]) + written, flops)
+    read = 0 if name.removeprefix("new_").startswith(WRITES_ONLY) else size((args, kwargs))
+    return Cost(1, read + written, flops)
+
+
+class Counter(TorchDispatchMode):
+    """Adds up the costs of the operations that run within, {kind: Cost}."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.costs: dict[str, Cost] = defaultdict(Cost)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        cost = cost_of(function, args, kwargs or {}, out)
+        if cost.launches:
+            self.costs[kind_of(function._schema.name.removeprefix("aten::"))] += cost
+        return out
+
+
+def training_step(model: nn.Module, data: Tensor, label: Tensor) -> dict[str, Cost]:
+    """The costs of forward pass, loss and backward pass, {kind: Cost}."""
+    model, data, label = model.to(META).train(), data.to(META), label.to(META)
+    with Counter() as counter:
+        F.cross_entropy(model(data), label).backward()
+    return dict(counter.costs)
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum."""
+    whole = Cost()
+    for cost in costs:
+        whole += cost
+    return whole
+
+
+def predict(costs: dict[str, Cost], args: argparse.Namespace) -> tuple[float, float]:
+    """Seconds of the GPU, and of the host for the launches."""
+    rates = {kind: getattr(args, kind) for kind in RATES}  # TFLOP/s
+    seconds = 0.0
+    for kind, cost in costs.items():
+        memory = cost.bytes / (1e12 * args.bandwidth * SHARE.get(kind, OTHER_SHARE))
+        seconds += max(memory, cost.flops / (1e12 * rates[kind]) if kind in rates else 0.0)
+    return seconds, 1e-6 * args.launch * total(costs.values()).launches
+
+
+def report(title: str, clips: int, costs: dict[str, Cost], args: argparse.Namespace) -> None:
+    """Print one step."""
+    print(f"{title}\n{'':<16}{'launches':>10}{'GB':>10}{'GFLOP':>10}")
+    rows = sorted(costs.items(), key=lambda item: -item[1].bytes)
+    for kind, cost in [*rows, ("total", total(costs.values()))]:
+        print(f"{kind:<16}{cost.launches:>10,}{cost.bytes / 1e9:>10,.1f}{cost.flops / 1e9:>10,.0f}")
+    gpu, host = predict(costs, args)
+    print(
+        f"predicted: GPU {1e3 * gpu:.1f} ms, host {1e3 * host:.1f} ms; {clips / max(gpu, host):,.0f} clips/s, "
+        f"{clips / gpu:,.0f} with a CUDA graph\n",
+        flush=True,
+    )
+
+
+def build_parser() -> Parser:
+    """The options."""
+    parser = Parser(
+        prog="python -m benchmarks.traffic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.option("only", nargs="+", default=list(SETTINGS), metavar="NETWORK", help=f"of {', '.join(SETTINGS)}")
+    parser.option("batch", nargs="+", type=whole_number(1, 10**6), default=[64], help="clips in a batch (64)")
+    for name, default, what in (
+        ("bandwidth", 4.3, "TB/s of the memory (4.3: H200)"),
+        ("launch", 6.0, "microseconds of the host for a launch (6: a guess)"),
+        ("convolutions", 200.0, "TFLOP/s of convolutions (200: TF32; 45 without)"),
+        ("products", 15.0, "TFLOP/s of batched matrix products, whose sizes are odd (15)"),
+        ("linear", 45.0, "TFLOP/s of linear layers (45)"),
+    ):
+        parser.option(name, type=float, default=default, help=what)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    return run_command(act, argv)
+
+
+def act(argv: list[str]) -> None:
+    """Count and print what was asked for."""
+    args = build_parser().parse_args(argv)
+    if unknown := [name for name in args.only if name not in SETTINGS]:
+        raise ValueError(f"--only: unknown network {unknown[0]}; {nearest(unknown[0], SETTINGS)}")
+    for name in ("bandwidth", "launch", *RATES):
+        if not 0 < getattr(args, name) < float("inf"):
+            raise ValueError(f"--{name}: expected a number above 0, got {getattr(args, name)}")
+    for name in args.only:
+        setting = SETTINGS[name]
+        for batch in args.batch:
+            model = setting.build(CPU)
+            sides = {"reference": reference(model)} if has_reference(model) else {}
+            for side, network in (sides | {"this project": model}).items():
+                costs = training_step(network, *setting.clips(batch, META))
+                where = f"{name}, {side}, {counted(batch, 'clip')} of {setting.frames} frames"
+                report(where, batch, costs, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
