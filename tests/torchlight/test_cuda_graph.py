@@ -164,16 +164,20 @@ def test_a_step_that_cannot_be_recorded_says_what_to_do(monkeypatch):
         train(model, Classification(), batches(3), StepGraphs(model.parameters()))
 
 
+AUTO = {"cuda_graph": "auto"}
+
+
 @pytest.mark.parametrize(
     ("where", "options", "network", "loss", "on"),
     [
-        (CUDA, {}, "ctrgcn", Classification, True),
+        (CUDA, {}, "ctrgcn", Classification, False),
+        (CUDA, AUTO, "ctrgcn", Classification, True),
         (CUDA, {"cuda_graph": False}, "ctrgcn", Classification, False),
-        (CUDA, {"compile": True}, "ctrgcn", Classification, False),
-        (CUDA, {"teacher_cache": True}, "ctrgcn", DecoupledKnowledge, False),
-        (CUDA, {}, None, Classification, False),
+        (CUDA, AUTO | {"compile": True}, "ctrgcn", Classification, False),
+        (CUDA, AUTO | {"teacher_cache": True}, "ctrgcn", DecoupledKnowledge, False),
+        (CUDA, AUTO, None, Classification, False),
         (CUDA, {"cuda_graph": True}, None, Classification, True),
-        (CPU, {}, "ctrgcn", Classification, False),
+        (CPU, AUTO, "ctrgcn", Classification, False),
     ],
 )
 def test_steps_are_recorded_on_a_gpu_where_that_is_known_to_be_possible_or_asked_for(where, options, network, loss, on):
@@ -183,7 +187,7 @@ def test_steps_are_recorded_on_a_gpu_where_that_is_known_to_be_possible_or_asked
 
 def test_a_subclass_must_say_for_itself_that_its_step_can_be_recorded():
     model = Heir(5, 25, 2, "graph.ntu_rgb_d.Graph")
-    assert step_graphs(Config(), CUDA, model, Classification()) is None
+    assert step_graphs(Config(**AUTO), CUDA, model, Classification()) is None
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ class Optimization:
     )
     compile: bool = option(False, "torch.compile the network for training", TRAIN)
     cuda_graph: bool | Literal["auto"] = option(
-        "auto", "on a GPU: record the training step as a CUDA graph; auto: where it is known to be possible", TRAIN
+        False, "on a GPU: record the training step as a CUDA graph; auto: where it is known to be possible", TRAIN
     )
     sync_bn: bool = option(False, "batch norm statistics over all GPUs instead of per GPU", TRAIN)
 
