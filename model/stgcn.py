@@ -119,6 +119,8 @@ class TwoStream(network.Network):
     torch.Size([1, 60])
     """
 
+    for_inference = fuse_norms
+
     def __init__(
         self,
         num_class: int,
