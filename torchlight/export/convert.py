@@ -88,6 +88,7 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
                 verbose=False,
             )
             model = found.model
+            drop_expansions(model)
             optimizer.optimize(model, input_size_limit=ANY_SIZE, output_size_limit=ANY_SIZE)
     except Exception as error:  # torch.onnx raises its own exceptions with pages of text
         reason = " ".join(str(error).split())[-300:]
@@ -98,6 +99,20 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
     model.producer_name, model.doc_string = "skeleton-action-recognition", None
     model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
     return found.model_proto.SerializeToString(), facts
+
+
+def drop_expansions(model: Any) -> None:
+    """Let matrix products repeat a factor for all clips and frames. PyTorch repeats it before, and folded as a constant
+    it would be stored once for each frame."""
+    for node in model.graph:
+        for i in (0, 1) if node.op_type == "MatMul" else ():
+            before = node.inputs[i].producer()
+            if before is None or before.op_type != "Expand":
+                continue
+            factor, other = before.inputs[0], node.inputs[1 - i]
+            shapes = [value.shape and [str(size) for size in value.shape] for value in (factor, node.inputs[i], other)]
+            if all(shapes) and shapes[0][-2:] == shapes[1][-2:] and shapes[1][:-2] == shapes[2][:-2]:
+                node.replace_input_with(i, factor)
 
 
 def to_torch(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
