@@ -92,7 +92,7 @@ class Topology(nn.Module):
     def forward(self, joints: Tensor) -> Tensor:
         with torch.no_grad():
             D = pairwise(joints.mean((2, 4)).transpose(1, 2))  # (N, V, V), distances of the joints of the mean pose
-            largest = D.amax() if self.shared else D.amax((1, 2), keepdim=True)
+            largest = D.max() if self.shared else D.amax((1, 2), keepdim=True)
             D = torch.where(largest > 0, D / largest, 0)
             death = spanning_tree(pairwise(D)).float().to(D.dtype)  # the published library works in float32
         phi = self.pl(death)

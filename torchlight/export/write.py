@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchlight.export.convert import INPUTS, Served, to_onnx, to_torch, trace
-from torchlight.export.run import DYNAMIC, open_exported
+from torchlight.export.run import DYNAMIC, ExportedNetwork, open_exported
 from torchlight.system.files import atomic
 
 CONVERT = {"onnx": to_onnx, "torch": to_torch}
@@ -53,10 +53,15 @@ def export_network(
 
 
 @torch.inference_mode()
-def compare(network: nn.Module, exported: nn.Module, clips: Sequence[Tensor]) -> float:
-    """The largest difference of the logits of clips, of all together and of one alone; relative to the largest logit if
-    that is above 1."""
-    expected = network(*clips)
-    found = exported(*clips), exported(*(x[:1] for x in clips))
-    largest = max(float((logits - expected[: len(logits)]).abs().max()) for logits in found)
-    return largest / max(1.0, float(expected.abs().max()))
+def compare(network: nn.Module, exported: ExportedNetwork, clips: Sequence[Tensor]) -> float:
+    """The largest difference of the logits of clips, one by one and, if the file takes any number, all together.
+
+    It is relative to the largest logit if that is above 1, and NaN if a logit is.
+    """
+    differences, largest = [], 1.0
+    for size in (1, len(clips[0])) if exported.is_dynamic else (1,):
+        for part in zip(*(x.split(size) for x in clips), strict=True):
+            expected = network(*part)
+            differences.append((exported(*part) - expected).abs().max())
+            largest = max(largest, float(expected.abs().max()))
+    return float(torch.stack(differences).max()) / largest  # of Python's `max`, NaN would not always be the result

@@ -1,6 +1,7 @@
 """`--phase export`, and predictions with the files that it writes."""
 
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torchlight.commands import main as cli
 from torchlight.export.run import open_exported
 from torchlight.predict import Recognizer, Settings
+from torchlight.system.paths import ROOT
 from torchlight.training import checkpoint
 
 
@@ -79,6 +81,18 @@ def test_a_file_of_torch_export_predicts_once_it_is_admitted(export, main, train
     assert code == 2 and "can run code of a .pt2 file" in err and f"--import {tmp_path / 'n.pt2'}" in err
     found = [main(*words, trained / "last.pt"), main(*words, tmp_path / "n.pt2", "--import", tmp_path / "n.pt2")]
     assert [code for code, *_ in found] == [0, 0] and found[0][1] == found[1][1]
+
+
+def test_the_program_of_the_documentation_prints_the_classes_without_pytorch(exported, capsys):
+    page = (ROOT / "docs/export.md").read_text()
+    program = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    assert "torch" not in program
+    exec(program.replace("work_dir/demo/ctrgcn/joint/last.onnx", str(exported)), {})
+    lines = [line.rsplit(" ", 1) for line in capsys.readouterr().out.splitlines()]
+    found = Recognizer(exported, device="cpu")
+    with torch.no_grad():
+        p = found.streams[0].model(torch.zeros(1, 3, 8, 20, 1)).softmax(1)[0]
+    assert lines == [[found.class_names[i], f"{p[i]:.3f}"] for i in p.argsort(descending=True)[:3]]
 
 
 def test_the_metadata_say_what_an_application_needs_and_nothing_about_this_machine(export, trained, tmp_path):
