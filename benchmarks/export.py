@@ -120,10 +120,12 @@ def network(name: str, rounds: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def varied(model: nn.Module, data: Tensor) -> None:
-    """Random values in place of the initial ones of norms and factors, of which many are 0; statistics of the data."""
+    """Random values in place of the initial ones, of which many are 0 or equal; statistics of the data."""
     for name, p in model.named_parameters():
         if p.dim() < 2:
             p.copy_(torch.rand(p.shape) + 0.5 if name.endswith("weight") else 0.1 * torch.randn(p.shape))
+        else:
+            p.add_(0.02 * torch.randn(p.shape))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = 1.0
