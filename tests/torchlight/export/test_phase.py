@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.torchlight.predict.conftest import save_stream
 from torchlight.commands import main as cli
 from torchlight.export.run import open_exported
 from torchlight.predict import Recognizer, Settings
@@ -116,6 +117,17 @@ def test_the_moving_average_and_weights_of_other_programs_are_exported(export, t
     code, _, err = export("--config", experiment(), output="flat.onnx", weights=tmp_path / "flat.pt")
     assert code == 0, err
     assert np.allclose(logits(tmp_path / "flat.onnx", clips), logits(tmp_path / "ema.onnx", clips), atol=1e-4)
+
+
+def test_several_samples_of_a_clip_are_averaged_as_by_the_checkpoint(export, store, tmp_path, clips):
+    arguments = {"data_path": str(store), "split": "xview", "window_size": 12, "pre_normalize": "", "num_clips": 3}
+    feeder = {"feeder": "feeders.feeder_pyskl.Feeder", "test_feeder_args": arguments}
+    weights, _ = save_stream(tmp_path, "graph.ucla.Graph", 2, 20, **feeder)
+    code, _, err = export(weights=weights)
+    assert code == 0, err
+    expected = logits(weights, clips)
+    assert np.allclose(expected.sum(1), 1, atol=1e-5)  # probabilities
+    assert np.allclose(logits(tmp_path / "n.onnx", clips), expected, atol=1e-4)
 
 
 def test_the_file_is_beside_the_weights_if_no_output_is_given(export, trained, tmp_path):
