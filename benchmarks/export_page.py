@@ -29,10 +29,7 @@ def blocks(found: dict) -> Iterator[str]:
         origins.setdefault(f"{of['date']}, commit {of['commit']}, {of['how']}", []).append(name)
     yield "\n".join(f"* {how}: {'; '.join(names)}" for how, names in origins.items())
     rows = [(name, file) for name, entry in networks.items() for file in entry["files"]]
-    cells = [
-        (name, f["kind"], f"{f['difference']:.1e}", f"{f['operators']} ({f['kinds']})", f"{f['bytes'] / 1e6:.1f}")
-        for name, f in rows
-    ]
+    cells = [(name, f["kind"], *figures(f)) for name, f in rows]
     yield markdown_table(("network", "file", "largest difference", "operators", "MB"), cells)
     head = [f"{side}, {batch}" for batch in BATCHES for side in SIDES]
     cells = [
@@ -40,6 +37,13 @@ def blocks(found: dict) -> Iterator[str]:
         for name, entry in networks.items()
     ]
     yield f"Milliseconds:\n\n{markdown_table(('network', *head), cells)}"
+
+
+def figures(file: dict) -> tuple[str, str, str]:
+    """Difference, operators and size of a file, or the difference because of which it was not written."""
+    if "refused" in file:
+        return f"{float(file['refused']):.1e}, refused", "", ""
+    return f"{file['difference']:.1e}", f"{file['operators']} ({file['kinds']})", f"{file['bytes'] / 1e6:.1f}"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ def test_a_network_has_a_row_for_each_file_and_one_of_times(page):
     assert f"| Second |{' 30 |' * 8}" in text
 
 
+def test_a_file_that_was_refused_has_its_difference(page):
+    refused = entry()
+    refused["files"].append({"kind": "ONNX, float16", "refused": "0.055"})
+    assert "| First | ONNX, float16 | 5.5e-02, refused |  |  |" in page(First=refused)
+
+
 def test_new_results_replace_those_of_the_same_network(page, tmp_path):
     page(First=entry(), Second=entry())
     text = page(First=entry(50, commit="def"))
