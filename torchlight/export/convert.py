@@ -53,8 +53,6 @@ def trace(served: Served, inputs: Sequence[Tensor], dynamic: bool) -> torch.expo
     """
     batch = torch.export.Dim("batch")
     shapes = {name: {0: batch} for name, _ in zip(INPUTS, inputs, strict=False)} if dynamic else None
-    with torch.no_grad():
-        served(*inputs)  # raises errors of its own, such as that of data of another shape
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(served, tuple(inputs), dynamic_shapes=shapes, strict=False)

@@ -36,9 +36,12 @@ def export_network(
     """
     sizes = [[DYNAMIC if dynamic else 1, *x.shape[1:]] for x in clips]
     facts = {"version": 1, "precision": precision, "input": dict(zip(INPUTS, sizes, strict=False))} | dict(facts)
+    reference = Served(network, objective)
+    with torch.no_grad():
+        reference(*(x[:1] for x in clips))  # raises errors of its own, such as that of data of another shape
     program = trace(Served(network, objective, precision), [x[: 2 if dynamic else 1] for x in clips], dynamic)
     content, metadata = CONVERT[format](program, facts)
-    difference = compare(Served(network, objective), open_exported(path, content), clips)
+    difference = compare(reference, open_exported(path, content), clips)
     if not difference <= BOUNDS[precision]:  # also if it is not a number
         raise ValueError(
             f"{path}: expected logits that differ by at most {BOUNDS[precision]:g} from those of the network, got "
