@@ -92,7 +92,7 @@ class Topology(nn.Module):
     def forward(self, joints: Tensor) -> Tensor:
         with torch.no_grad():
             D = pairwise(joints.mean((2, 4)).transpose(1, 2))  # (N, V, V), distances of the joints of the mean pose
-            largest = D.amax() if self.shared else D.amax((1, 2), keepdim=True)
+            largest = D.max() if self.shared else D.amax((1, 2), keepdim=True)
             D = torch.where(largest > 0, D / largest, 0)
             death = spanning_tree(pairwise(D)).float().to(D.dtype)  # the published library works in float32
         phi = self.pl(death)
@@ -106,19 +106,19 @@ class Topology(nn.Module):
 def pairwise(points: Tensor) -> Tensor:
     """Distances of points: (N, V, C) -> (N, V, V), in float32 or more."""
     points = points.to(torch.promote_types(points.dtype, torch.float32))
-    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return ops.distances(points)
 
 
 def spanning_tree(D: Tensor) -> Tensor:
     """Edge lengths of a minimum spanning tree (Prim): distances (N, V, V) -> (N, V - 1)."""
     N, V, _ = D.shape
-    to_tree, inside = D[:, 0], torch.zeros(N, V, dtype=torch.bool, device=D.device)
-    inside[:, 0] = True
+    joints = torch.arange(V, device=D.device)
+    to_tree, inside = D[:, 0], (joints == 0).expand(N, V)
     edges = []
     for _ in range(V - 1):
         length, joint = to_tree.masked_fill(inside, torch.inf).min(1)
         edges.append(length)
-        inside = inside.scatter(1, joint[:, None], True)
+        inside = inside | (joints == joint[:, None])
         to_tree = to_tree.minimum(D.gather(1, joint[:, None, None].expand(-1, 1, V)).squeeze(1))
     return torch.stack(edges, 1) if edges else D.new_zeros(N, 0)
 

@@ -65,7 +65,7 @@ class GraphConv(nn.Module):
         joints = ops.pointwise(x.mean(2, keepdim=True), (self.conv1, self.conv2)).squeeze(2)
         s, d = joints.unflatten(1, (2, self.A.shape[0], -1)).unbind(1)  # (N, K, C, V)
         D = torch.tanh(s.unsqueeze(-1) - d.unsqueeze(-2))  # (N, K, C, V, V)
-        return D, torch.einsum("nkcu,nkcw->nkuw", s, d).softmax(dim=-2)
+        return D, (s.transpose(2, 3) @ d).softmax(dim=-2)
 
     def forward(self, x: Tensor) -> Tensor:
         G = self.topology(x).flatten(1, 2).transpose(2, 3)  # (N, C, V, V), row target

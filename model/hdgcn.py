@@ -63,10 +63,11 @@ def edge_convs(f: Tensor, layers: Sequence[EdgeConv], k: int) -> Tensor:
     this is W_1 f_j + (W_2 - W_1) f_i, so that W is applied to points instead of pairs.
     """
     convs, norms = [layer.conv[0] for layer in layers], [layer.conv[1] for layer in layers]
-    W_1, W_2 = torch.stack([conv.weight.flatten(1) for conv in convs]).chunk(2, dim=2)  # (L, C, C)
+    W, C = torch.stack([conv.weight.flatten(1) for conv in convs]), f.shape[2]
+    W_1, W_2 = W[:, :, :C], W[:, :, C:]  # (L, C, C)
     with torch.no_grad():
         points = f.transpose(2, 3)  # (N, L, P, C)
-        distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = ops.distances(points)
         near = distance.topk(k, largest=False).indices.flatten(2).unsqueeze(2)  # (N, L, 1, P * k)
     u = W_1 @ f  # (N, L, C, P)
     pairs = u.gather(3, near.expand(-1, -1, u.shape[2], -1)).unflatten(3, (-1, k)) + ((W_2 - W_1) @ f).unsqueeze(-1)

@@ -78,7 +78,7 @@ class GraphConv(nn.Module):
     def topology(self, mean: Tensor) -> Tensor:
         """A_0 + ReLU(alpha) G for joints (N, C_in, W), row target: (N, H, W, W)."""
         f = self.to_V(mean).unflatten(1, (HEADS, -1)).transpose(2, 3)  # (N, H, W, C_in / 32)
-        distance = torch.cdist(f, f, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = ops.distances(f)
         near, edge = distance.topk(NEAREST, largest=False)
         H = torch.zeros_like(distance).scatter(3, edge, (-near).softmax(3))  # row joint, column hyper-edge
         w = torch.tanh(self.to_W(mean)).unsqueeze(2)  # (N, H, 1, W)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model import blocks, network, ops
+from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 REDUCTION = 16  # of the channel attention
@@ -56,6 +57,8 @@ class MultiBranchTemporalConv(nn.Module):
 
     (N, C, T, V) -> (N, C, ceil(T / stride), V).
     """
+
+    norm_after = {"transform.2": "bn"}
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
@@ -159,6 +162,7 @@ class Model(network.Network):
     torch.Size([1, 400])
     """
 
+    for_inference = fuse_norms
     graph_safe = True
 
     def __init__(

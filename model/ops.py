@@ -147,6 +147,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropo
     return weight @ v
 
 
+def distances(x: Tensor) -> Tensor:
+    """|x_i - x_j| of all rows of a matrix: (..., P, C) -> (..., P, P).
+
+    One fused kernel; exported and compiled networks get the formula, because exporters have no such operator.
+    """
+    if torch.compiler.is_compiling():
+        return torch.linalg.vector_norm(x.unsqueeze(-2) - x.unsqueeze(-3), dim=-1)
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def to_matrices(x: Tensor) -> Tensor:
     """(N, C, T, V) -> (N, C, V, T), one V x T matrix per channel in memory."""
     return _ToMatrices.apply(x)

@@ -120,6 +120,7 @@ class TwoStream(network.Network):
     torch.Size([1, 60])
     """
 
+    for_inference = fuse_norms
     graph_safe = True
 
     def __init__(

@@ -31,6 +31,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "config",
     "runtime",
     "training",
+    "export",
     "fusion",
     "report",
     "predict",

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from data.poses.estimator import INSTALL, optional
+from data.poses.estimator import INSTALL
 from data.poses.recording import ASSUMED_RATE
+from torchlight.system.packages import optional
 
 TRIES, WAIT_SECONDS = 3, 1.0  # attempts to open a camera that stopped, and the pause before each
 SILENT_SECONDS = 60.0  # without an image after which a camera is given up; OpenCV itself waits 30 s for a stream

@@ -8,7 +8,6 @@ RTMPose needs two files, the detector and the pose network, both as ONNX.
 """
 
 import contextlib
-import importlib
 import io
 import os
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 from data.poses.image_files import LAYOUTS
 from data.poses.recording import Detection, Facts
 from torchlight.system.files import read_bytes
+from torchlight.system.packages import optional
 from torchlight.system.text import quote
 
 INSTALL = "pip install -r requirements-video.txt"
@@ -48,22 +48,6 @@ class Backend(Protocol):
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]: ...
 
     def close(self) -> None: ...
-
-
-def optional(name: str, command: str) -> ModuleType:
-    """An optional package.
-
-    Raises:
-        ValueError: it is missing or cannot be loaded; the message has the command that installs it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:  # also a missing library of the system, such as libGL
-        package, reason = name.split(".")[0], " ".join(str(error).split())
-        missing = isinstance(error, ModuleNotFoundError) and error.name == package
-        raise ValueError(
-            f"{package}: {'the package is missing' if missing else f'cannot be loaded ({reason})'}; {command}"
-        ) from error
 
 
 class PoseEstimator:

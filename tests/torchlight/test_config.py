@@ -117,7 +117,8 @@ def test_values_of_flags_are_never_evaluated():
         (("--base-lr", "fast"), "base_lr: expected a finite number, got 'fast'"),
         (
             ("--phase", "trian"),
-            "phase: expected train, test, predict, model_size, show, report, robustness or export-weights, got 'trian'",
+            "phase: expected train, test, predict, model_size, show, report, robustness, export or export-weights, "
+            "got 'trian'",
         ),
         (("--num-epoch", "2.5"), "num_epoch: expected an integer, got 2.5"),
         (("--resume", "maybe"), "resume: expected true or false or auto, got 'maybe'"),

@@ -266,6 +266,13 @@ def robustness(config: Config) -> None:
     measure(config)
 
 
+def export(config: Config) -> None:
+    """Write a network for other programs; see `torchlight.commands.export`."""
+    from torchlight.commands.export import export as run_export  # the readers of poses are slow to import
+
+    run_export(config)
+
+
 def show(config: Config) -> None:
     """Log the resolved configuration, each value with its origin, and the default of work_dir.
 
@@ -293,5 +300,6 @@ PHASES: dict[str, Callable[[Config], None]] = {
     "robustness": robustness,
     "model_size": size,
     "export-weights": export_weights,
+    "export": export,
     "show": show,
 }

@@ -14,14 +14,14 @@ import yaml
 
 from torchlight.system.modalities import Modality
 
-Phase = Literal["train", "test", "predict", "model_size", "show", "report", "robustness", "export-weights"]
+Phase = Literal["train", "test", "predict", "model_size", "show", "report", "robustness", "export", "export-weights"]
 PHASES: tuple[str, ...] = typing.get_args(Phase)
-TRAIN, TEST, PREDICT = ("train",), ("test",), ("predict",)
+TRAIN, TEST, PREDICT, EXPORT = ("train",), ("test",), ("predict",), ("export",)
 RUN = ("train", "test", "robustness")  # phases that read data and see batches
 INFER = (*RUN, "predict")  # phases that run the network
 DATA = (*RUN, "model_size")  # phases that read data
 MODEL = (*DATA, "export-weights")  # phases that build the network
-WEIGHTS = (*INFER, "export-weights")  # phases that load weights
+WEIGHTS = (*INFER, "export-weights", "export")  # phases that load weights
 DIRECTORY = (*RUN, "report")  # phases with a run directory
 COMMAND_LINE = "command line"  # where an option comes from, if not from a file
 MOST_WORKERS = 256
@@ -91,6 +91,8 @@ class Run:
         False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs="weights"
     )
     export_names: Literal["original", "pyskl"] = request("original", "key names of the file", ("export-weights",))
+    format: Literal["onnx", "torch"] = request("onnx", "of the exported network: ONNX, or torch.export", EXPORT)
+    dynamic: Literal["batch"] | None = request(None, "batch: export for any number of clips, not for one", EXPORT)
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
@@ -177,7 +179,7 @@ class Optimization:
     freeze_epoch: int = option(0, "number of epochs that freeze lasts", TRAIN, low=0)
     ema_decay: float = option(0.0, "decay of the moving average of the weights; 0: none", TRAIN, low=0, below=1)
     precision: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "arithmetic of the forward pass (autocast)", INFER
+        "float32", "arithmetic of the forward pass (autocast); of an exported network", (*INFER, "export")
     )
     tf32: bool | Literal["convolutions"] = option(
         "convolutions", "on a GPU: operations in TF32 (10 bits of mantissa); true: matrix products as well", INFER
@@ -221,8 +223,9 @@ class Predict:
     )
     output: str | None = request(
         None,
-        "file for the predictions: .jsonl or .csv; segments also .srt, .vtt, .txt (Audacity) or .tsv (ELAN)",
-        PREDICT,
+        "file for the predictions: .jsonl or .csv; segments also .srt, .vtt, .txt (Audacity) or .tsv (ELAN); for the "
+        "exported network: .onnx or .pt2",
+        (*PREDICT, *EXPORT),
     )
     save_picture: str | None = request(
         None, "file for a picture of the recording with its labels: .gif; of a live source: .mp4", PREDICT
@@ -256,7 +259,9 @@ class Predict:
     image_size: list[int] = request([], "width and height of the picture, where the file does not say it", PREDICT)
     mirror: bool = request(False, "the picture is mirrored: exchange left and right", PREDICT)
     recipe: str | None = request(
-        None, "how the training clips were prepared (ctrgcn, agcn, ...), where the checkpoint does not say it", PREDICT
+        None,
+        "how the training clips were prepared (ctrgcn, agcn, ...), where the checkpoint does not say it",
+        (*PREDICT, *EXPORT),
     )
     alpha: list[float] = request([], "weights of the streams; default: those of --preset", PREDICT)
     preset: str = request("ctrgcn", "published weights of the streams, as in ensemble.py", PREDICT)

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from data.recipes import Recipe, known_facts
+from data.recipes import Prepared, Recipe, known_facts
 from graph.skeleton import MAX_JOINTS, Skeleton, find_skeleton
 from torchlight.config.load import combine, load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import ClipFeeder, Feeder
+from torchlight.export.run import is_exported, open_exported
 from torchlight.predict.clips import Clip
 from torchlight.system.consent import ADMITTED
 from torchlight.system.text import quote
@@ -28,7 +30,10 @@ log = logging.getLogger("torchlight")
 OWN = ("model.", "feeders.", "torchlight.objective.", "torchlight.distillation.", "torchlight.contrastive.")
 USED = ("model", "model_args", "feeder", "test_feeder_args", "objective", "objective_args", "modality", "seed")
 USED += ("test_batch_size", "precision", "tf32")  # the options of a training that predictions depend on
+EXPORTED = ("feeder", "test_feeder_args", "modality", "seed", "test_batch_size")  # what an exported network holds
+EXPORT_RUNNING = ("device", "test_batch_size")  # options of a prediction with an exported network
 CUSTOM_GRAPH = "graph.custom.Graph"
+EXAMPLES = 4  # clips that an exported network is compared on
 
 
 @dataclass
@@ -70,6 +75,25 @@ class TrainedStream:
             **self.config.test_feeder_args | build.feeder_extras(self.config, "test"),
         )
 
+    def example(self) -> dict[str, torch.Tensor]:
+        """A batch of random clips as the test feeder makes them; every other one has a single person.
+
+        Raises:
+            ConfigError: the feeder gives clips of different lengths.
+        """
+        draw, facts, clips = np.random.default_rng(0), self.facts, []
+        M, V, C = facts["num_person"], self.recipe.skeleton.num_joint, facts["channels"]
+        for i in range(EXAMPLES):
+            T = 40 + 10 * i
+            frames = draw.normal(size=(M, 1, V, C)) + draw.normal(size=(M, T, V, C)).cumsum(1) / 30
+            if i % 2:
+                frames[1:] = 0
+            clips.append(Clip(str(i), "", 0.0, 0.0, Prepared(str(i), frames.astype(np.float32))))
+        batch, first = (self.feed(some).batch(list(range(len(some))), 0) for some in (clips, clips[:1]))
+        if batch["data"].shape[2] != first["data"].shape[2]:
+            raise ConfigError(["test_feeder_args.window_size: expected a number of frames, got clips of any length"])
+        return batch
+
 
 def open_stream(
     path: str | Path, config: Config | None, device: torch.device, changes: dict[str, Any], running: dict[str, Any]
@@ -86,6 +110,8 @@ def open_stream(
     if config is None and str(path).startswith(catalog.PREFIX):
         config = load_config(None, {"weights": str(path), "phase": "predict"})
     path = local_file(str(path))
+    if is_exported(path):
+        return open_export(path, config, device, changes, running)
     content = checkpoint.load(path)
     own = config is None
     config = replace(config_of(content, path) if own else config, **running)
@@ -108,15 +134,51 @@ def open_stream(
     checkpoint.load_weights(model, path, key, config.ignore_weights, config.model_args)
     model = engine.for_inference(model.to(device)).eval()
     objective = build.build_objective(config, classes["objective"]).to(device).eval()
+    recipe = recipe_of(skeleton, facts, changes)
+    return TrainedStream(path, config, facts, recipe, classes["feeder"], model, objective, device)
+
+
+def open_export(
+    path: Path, config: Config | None, device: torch.device, changes: dict[str, Any], running: dict[str, Any]
+) -> TrainedStream:
+    """Load an exported network as a stream; its metadata hold what a checkpoint holds. Arguments as for `open_stream`.
+
+    Raises:
+        ValueError: the file cannot be read, or an option has no effect on an exported network.
+    """
+    wrong = (
+        ["config"] if config is not None and config.config else [key for key in running if key not in EXPORT_RUNNING]
+    )
+    if wrong:
+        raise ConfigError(
+            [f"{key}: expected none with an exported network, got {path}; export it anew" for key in wrong]
+        )
+    network = open_exported(path)
+    config = replace(config_of(network.metadata, path, ("feeder",)), **running)
+    try:
+        feeder = build.preflight(config, ("feeder",))["feeder"]
+    except ConfigError as error:
+        raise ConfigError([f"{path}: config: {'; '.join(error.problems)}"]) from error
+    facts = check_facts(network.metadata.get("clips"), path) | changes
+    skeleton = skeleton_of(facts, config, path)
+    objective = build.build_objective(config, build.preflight(config, ("objective",))["objective"])
+    return TrainedStream(
+        path, config, facts, recipe_of(skeleton, facts, changes), feeder, network.eval(), objective, device
+    )
+
+
+def recipe_of(skeleton: Skeleton, facts: dict[str, Any], changes: dict[str, Any]) -> Recipe:
+    """How recordings become clips of the training; raises ConfigError for a recipe that the body does not have."""
     recipe = Recipe(skeleton, facts)
     if "recipe" in changes and changes["recipe"] not in recipe.known:
         known = " or ".join(recipe.known) or "none"
         raise ConfigError([f"recipe: expected {known} for {skeleton.name}, got {quote(changes['recipe'])}"])
-    return TrainedStream(path, config, facts, recipe, classes["feeder"], model, objective, device)
+    return recipe
 
 
-def config_of(content: Any, path: Path) -> Config:
-    """The configuration in a checkpoint; raises ValueError if there is none that may be used."""
+def config_of(content: Any, path: Path, classes: Sequence[str] = ("model", "feeder", "objective")) -> Config:
+    """The configuration in a checkpoint or in the metadata of an exported network, which names these classes; raises
+    ValueError if there is none that may be used."""
     text = content.get("config") if isinstance(content, dict) else None
     if not isinstance(text, str):
         raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config beside them")
@@ -129,7 +191,7 @@ def config_of(content: Any, path: Path) -> Config:
     if problems:
         raise ConfigError(["; ".join(problems)])
     config = replace(Config(), **values, phase="predict")
-    for key in ("model", "feeder", "objective"):
+    for key in classes:
         name = getattr(config, key)
         if not isinstance(name, str) or not (name.startswith(OWN) or name.split(".")[0] in ADMITTED):
             raise ValueError(

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from data.poses.estimator import INSTALL, optional
+from data.poses.estimator import INSTALL
 from data.poses.recording import Detection, Facts
 from data.poses.video import Moment
 from graph.skeleton import Skeleton
+from torchlight.system.packages import optional
 
 UNSURE = 0.5  # score below which a joint is drawn hollow
 MAX_PAUSE = 10.0  # seconds without an image that a video repeats the last one

@@ -1,4 +1,5 @@
-"""Modules outside of this project that the user admits on the command line with `--import`; files never can."""
+"""What the user admits on the command line with `--import`, a configuration never can: modules outside of this project,
+and .pt2 files, which can run code when PyTorch opens them."""
 
 import importlib
 import importlib.util
@@ -9,10 +10,12 @@ from pathlib import Path
 from torchlight.system.text import quote
 
 ADMITTED: set[str] = set()  # top-level names of modules
+PROGRAM = ".pt2"
+PROGRAMS: set[Path] = set()  # files of torch.export
 
 
 def admit(word: str) -> None:
-    """Import a module, by its name or the path of its .py file, and admit dotted paths into it.
+    """Import a module, by its name or the path of its .py file, and admit dotted paths into it; or admit a .pt2 file.
 
     Modules are searched in the current folder and on PYTHONPATH.
 
@@ -20,6 +23,9 @@ def admit(word: str) -> None:
         ValueError: there is no such module or file, another module has its name, or it cannot be imported.
     """
     path = Path(word)
+    if path.suffix.lower() == PROGRAM:
+        PROGRAMS.add(path.resolve())
+        return
     is_file = path.suffix == ".py"
     name = path.stem if is_file else word
     if not all(part.isidentifier() for part in name.split(".")):
@@ -42,3 +48,8 @@ def admit(word: str) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ValueError(f"--import: {word}: expected a module that can be imported, got {reason}") from error
     ADMITTED.add(name.split(".")[0])
+
+
+def is_admitted(path: str | Path) -> bool:
+    """Whether the user admitted this .pt2 file."""
+    return Path(path).resolve() in PROGRAMS
