@@ -16,7 +16,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("posec3d")])
 def test_the_reference_formulation_gives_the_published_numbers_under_the_published_names(name):
     case = Case(name)
     model = case.build()

@@ -147,7 +147,7 @@ def test_all_problems_of_a_file_are_told_together(write):
         ("num_epoch", "expected an integer"),
         ("nesterov", "expected true or false"),
         ("model_args", "expected a mapping"),
-        ("modality", "expected joint, bone, joint_motion, bone_motion, kbone or kbone_motion"),
+        ("modality", "expected joint, bone, joint_motion, bone_motion, kbone, kbone_motion or limb"),
         ("optimizer", "expected SGD, Adam or AdamW"),
         ("batch_size", "expected 1 or more, got 0"),
         ("ema_decay", "expected 0 <= ema_decay < 1, got 1.0"),

@@ -18,13 +18,13 @@ from torchlight.training import teacher
 
 @pytest.fixture(scope="module")
 def few_clips(tmp_path_factory):
-    """A store of eight training and four test clips of 20 joints."""
+    """A store of four training and two test clips of 20 joints."""
     draw = np.random.default_rng(0)
-    clips = [draw.normal(size=(1, T, 20, 3)).astype(np.float32) for T in draw.integers(8, 30, 12)]
-    splits = {"xview": {"train": np.arange(8), "test": np.arange(8, 12)}}
+    clips = [draw.normal(size=(1, T, 20, 3)).astype(np.float32) for T in draw.integers(8, 30, 6)]
+    splits = {"xview": {"train": np.arange(4), "test": np.arange(4, 6)}}
     facts = {"num_class": 5, "skeleton": "graph.ucla"}
     path = tmp_path_factory.mktemp("data") / "few.clips"
-    return write_store(path, clips, np.arange(12) % 5, [(0,)] * 12, splits, **facts)
+    return write_store(path, clips, np.arange(6) % 5, [(0,)] * 6, splits, **facts)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def one_rank(monkeypatch):
 
 
 def options(name: str, store, poses) -> dict:
-    """Two epochs of two steps."""
+    """Two epochs of two steps of two clips."""
     network = catalog.load(name)
     if hasattr(network.Model, "takes_heatmaps"):
         args = {"num_class": 5, "num_point": 17, "num_person": 1, "graph": "graph.coco.Graph", "in_channels": 17}
@@ -72,8 +72,8 @@ def options(name: str, store, poses) -> dict:
         "test_feeder_args": {},
         "model": f"model.{name}.Model",
         "model_args": {**args, **getattr(network, "EXAMPLE", {})},
-        "batch_size": 4,
-        "test_batch_size": 4,
+        "batch_size": 2,
+        "test_batch_size": 2,
         "base_lr": 0.001,
     }
 

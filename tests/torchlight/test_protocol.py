@@ -9,7 +9,9 @@ import yaml
 from tests.feeders.synthetic import random_clips, rewrite_index, write_store
 from tests.torchlight import tiny
 from torchlight import protocol
+from torchlight.commands import main as cli
 from torchlight.fusion.intervals import sign_flip
+from torchlight.training import programs
 
 NAMES = [f"a0{a}_s0{s}_e0{e}_v01" for s in (1, 2, 3) for a in range(1, 6) for e in range(2 if s < 3 else 1)]
 
@@ -69,7 +71,20 @@ def test_means_spreads_and_the_comparison_are_those_of_the_counts():
         protocol.summarize(["a", "b"], [["s01"], ["s02"], ["s03"]], np.stack([correct, clips], axis=-1))
 
 
-def test_two_recipes_are_compared_on_the_same_folds_and_the_same_command_repeats_nothing(recipe, tmp_path, capfd):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Trainings and tests run in this process, which is faster than starting one for each."""
+
+    def call(words, environment=None):
+        print("$ python", *words)
+        assert words[0] == "main.py" and cli.main(words[1:]) == 0
+
+    monkeypatch.setattr(programs, "call", call)
+
+
+def test_two_recipes_are_compared_on_the_same_folds_and_the_same_command_repeats_nothing(
+    recipe, tmp_path, capfd, in_this_process
+):
     files = [recipe("slow.yaml"), recipe("fast.yaml", base_lr=0.2)]
     words = ["--config", *files, "--folds", "s01", "s02,s03", "--seeds", "1", "--work-dir", str(tmp_path / "runs")]
     assert protocol.main([*words, "--json", str(tmp_path / "t.json"), "--", "--num-epoch", "2"]) == 0
