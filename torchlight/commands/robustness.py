@@ -18,7 +18,7 @@ def measure(config: Config) -> None:
     """Measure the curves that the configuration names, log them, write a table and a picture into the run directory.
 
     Raises:
-        ConfigError: there are no weights, a curve is unknown, or the feeder is not one of this project.
+        ConfigError: there are no weights, a curve is unknown, or the feeder gives no raw clips.
     """
     if not config.weights:
         raise ConfigError(["weights: missing; --phase robustness needs the file to test"])
