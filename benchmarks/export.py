@@ -25,6 +25,7 @@ from benchmarks.networks import NTU, Setting, header, networks
 from benchmarks.performance_page import slug
 from benchmarks.run import CPU, machine
 from data.cli import whole_number
+from model import catalog
 from torchlight.export.run import open_exported
 from torchlight.export.write import BOUNDS, export_network
 from torchlight.objective import Classification
@@ -43,12 +44,16 @@ FILES = {  # kind: format, dynamic, precision
 }
 
 
+# heatmaps are no clips of joints
+NETWORKS = [name for name in networks() if not getattr(catalog.load(name).Model, "takes_heatmaps", False)]
+
+
 def build_parser() -> Parser:
     """The options."""
     parser = Parser(
         prog="python -m benchmarks.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.option("only", nargs="+", choices=networks(), default=networks(), help="files in model/ (all)")
+    parser.option("only", nargs="+", choices=NETWORKS, default=NETWORKS, help="files in model/ (all of clips)")
     parser.option("rounds", type=whole_number(1, 1000), default=5, help="rounds of every comparison (5)")
     return parser
 

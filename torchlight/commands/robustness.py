@@ -26,19 +26,18 @@ def measure(config: Config) -> None:
     if unknown := [name for name in names if name not in CURVES]:
         raise ConfigError([f"curves: unknown curve {unknown[0]}; {nearest(unknown[0], CURVES)}"])
     with open_experiment(config, ("test",)) as experiment:
-        feeder, rows, whole = experiment.feeders["test"], [], None
+        feeder, rows = experiment.feeders["test"], []
         if not (isinstance(feeder, RawClipFeeder) and isinstance(feeder, DescribedFeeder)):
             raise ConfigError([f"feeder: expected raw_clip, from_clips and a skeleton, got {config.feeder}"])
         arguments = config.test_feeder_args | feeder_extras(config, "test")
+        whole = predict(experiment, experiment.model)
         for name in names:
             log.info("%s (%s)", CURVES[name].title, CURVES[name].unit)
             for level in CURVES[name].levels:
                 is_whole = level == CURVES[name].levels[0]
-                if not is_whole or whole is None:
-                    found = predict(experiment, experiment.model, DegradedClips(feeder, arguments, name, level))
-                    whole = found if is_whole else whole
-                used = whole if is_whole else found
-                rows.append(figures(name, level, used.scores, used.label))
+                degraded = DegradedClips(feeder, arguments, name, level)
+                found = whole if is_whole else predict(experiment, experiment.model, degraded)
+                rows.append(figures(name, level, found.scores, found.label))
                 log.info(
                     "%8g  top-1 %6.2f %%, mean of the classes %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"]
                 )

@@ -4,9 +4,11 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from data.recipes import Recipe
+from feeders.feeder_ucla import Feeder
 from graph.kinetics import SKELETON as KINETICS
 from graph.ucla import SKELETON as UCLA
 from tests.torchlight import tiny
@@ -82,6 +84,15 @@ def test_scores_of_flat_poses_become_zero_and_are_not_moved():
     noisy, lost = change("noise", 8, clip, recipe), change("joints", 4, clip, recipe)
     assert (noisy[..., :2] != clip[..., :2]).all() and (noisy[..., 2] == clip[..., 2]).all()
     assert ((lost == 0).all((0, 1, 3))).sum() == 4
+
+
+@pytest.mark.parametrize("name", robustness.CURVES)
+def test_clips_at_the_first_level_are_those_of_the_test(store, name):
+    arguments = {"part": "test", "window_size": 8}
+    feeder = Feeder(data_path=str(store), **arguments)
+    degraded = robustness.DegradedClips(feeder, arguments, name, robustness.CURVES[name].levels[0])
+    found, expected = (one.batch([5, 0, 7], 0) for one in (degraded, feeder))
+    assert expected.keys() == found.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_the_phase_writes_a_table_whose_whole_clips_are_those_of_the_test(tmp_path, experiment, trained, main):
