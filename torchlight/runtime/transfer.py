@@ -1,4 +1,4 @@
-"""Many small tensors moved as one: each transfer between devices or processes has a fixed price."""
+"""Many small tensors moved as one: each transfer between devices or processes has a fixed cost."""
 
 from collections.abc import Callable, Sequence
 
