@@ -3,7 +3,6 @@
 python -m benchmarks.preparation    # the same as: python -m benchmarks.run --parts preparation
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,13 @@ from torchlight.system.paths import ROOT
 FRAMES = (40, 132)  # 86 on average, as in NTU RGB+D
 REST = " 269.9884 247.5943 1001.277 645.032 0.67427 0.18301 -0.66061 -0.27471 2\n"  # fields that no recipe reads
 RECIPES = ("ctrgcn", "agcn")
+# A process counts the memory of the process that started it, which here may hold networks: a small process in between.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 def make_raw(folder: Path, performers: int = 42) -> int:
@@ -29,12 +35,10 @@ def prepare(folder: Path, recipe: str, workers: int, root: Path = ROOT) -> int:
     """
     command = [sys.executable, "data/ntu/prepare.py", "--recipe", recipe, "--workers", str(workers), "--overwrite"]
     command += ["--raw", str(folder / "raw"), "--out", str(folder / "ntu.clips")]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    process = subprocess.run([sys.executable, "-c", MEASURE, *command], cwd=root, stdout=subprocess.PIPE, text=True)
     if process.returncode:
         raise RunError(f"{root}/data/ntu/prepare.py ended with code {process.returncode}")
-    return usage.ru_maxrss * 1024
+    return int(process.stdout) * 1024
 
 
 if __name__ == "__main__":

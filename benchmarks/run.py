@@ -153,11 +153,14 @@ def build_there(setting: Setting, args: argparse.Namespace) -> nn.Module:
     """The network of another checkout with the arguments that it has in this one.
 
     Raises:
-        ValueError: it has another number of parameters there.
+        ValueError: it has another number of parameters there, or that checkout does not have it.
     """
     there = dataclasses.replace(setting, args=catalog.example_args(setting.model) | setting.args)
     with other_checkout(args.against):
-        model = there.build(args.device)
+        try:
+            model = there.build(args.device)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--against: {args.against} has no {error.name}; choose networks with --only") from error
     expected, got = (sum(p.numel() for p in m.parameters()) for m in (setting.build(CPU), model))
     if expected != got:
         raise ValueError(f"--against: {setting.model}: expected {expected} parameters, got {got} in {args.against}")

@@ -101,13 +101,22 @@ def test_a_network_of_other_size_in_the_other_checkout_is_refused(monkeypatch):
         run.build_there(SMALL, Namespace(against=run.ROOT, device=CPU))
 
 
+def test_a_checkout_without_the_network_is_refused(monkeypatch):
+    def missing(self, device):
+        raise ModuleNotFoundError("no", name="model.ctrgcn")
+
+    monkeypatch.setattr(Setting, "build", missing)
+    with pytest.raises(ValueError, match="--against: .* has no model.ctrgcn; choose networks with --only"):
+        run.build_there(SMALL, Namespace(against=run.ROOT, device=CPU))
+
+
 def test_a_profile_names_the_operations_and_stores_nothing(small, tmp_path, capsys):
     assert run.main([*small, "--profile"]) == 0
     assert "aten::" in capsys.readouterr().out and not any(tmp_path.iterdir())
 
 
 def test_new_results_replace_those_of_the_same_network_or_part_and_keep_the_rest(small, tmp_path):
-    stored = json.loads((RESULTS / "amd-epyc-2-threads.json").read_text()) | {"machine": {"name": "Test, 1 thread"}}
+    stored = json.loads(next(RESULTS.glob("*.json")).read_text()) | {"machine": {"name": "Test, 1 thread"}}
     networks = {name: stored["networks"][name] for name in ("CTR-GCN", "ST-GCN")}
     new = networks["CTR-GCN"] | {"frames": 65, "measured": networks["CTR-GCN"]["measured"] | {"commit": "1234567"}}
     (tmp_path / "test-1-thread.json").write_text(json.dumps(stored | {"networks": networks}))
@@ -115,7 +124,7 @@ def test_new_results_replace_those_of_the_same_network_or_part_and_keep_the_rest
     found = json.loads((tmp_path / "test-1-thread.json").read_text())
     assert found == stored | {"networks": networks | {"CTR-GCN": new}}
     page = (tmp_path / "performance.md").read_text()
-    assert "commit 1234567" in page and "--rounds 3`: ST-GCN\n" in page
+    assert "commit 1234567" in page and "`: ST-GCN" in page
 
 
 def test_mistakes_are_one_line(capsys, tmp_path):
