@@ -69,12 +69,15 @@ def show(store: ClipStore, i: int, out: Path, fps: int = 15, strip: int = 8) -> 
 
 
 def _write_gif(figure: plt.Figure, draw_frame: Callable[[int], None], count: int, out: Path, fps: int) -> None:
-    frames = []
-    for t in range(count):
+    def picture(t: int) -> np.ndarray:
         draw_frame(t)
         figure.canvas.draw()
-        rgba = np.asarray(figure.canvas.buffer_rgba())
-        frames.append(Image.fromarray(rgba[..., :3].copy()).quantize(64))  # one byte per pixel
+        return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+    # One palette for all frames: a GIF then stores only what changes between two of them, one byte per pixel.
+    samples = np.concatenate([picture(t) for t in range(0, count, max(1, count // 8))])
+    palette = Image.fromarray(samples).quantize(32)
+    frames = [Image.fromarray(picture(t)).quantize(palette=palette, dither=Image.Dither.NONE) for t in range(count)]
     with atomic(out) as file:
         frames[0].save(file, format="GIF", save_all=True, append_images=frames[1:], duration=1000 // fps, loop=0)
 
