@@ -16,7 +16,7 @@ from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, wri
 from torchlight.fusion import fuse, score_files
 from torchlight.fusion.cli import main
 from torchlight.fusion.intervals import bootstrap_interval, compare, sign_flip
-from torchlight.training.scores import read_scores, write_scores
+from torchlight.training.scores import SCORE_FILE, read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
 
@@ -325,7 +325,14 @@ def test_one_of_several_models_is_chosen_and_several_are_fused_by_name(runs, cap
     code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
     assert code == 2 and "expected the scores of one model" in err and "got net, second" in err
     code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--model", "net", "second")
-    assert code == 0 and all(name in out for name in ("net/joint", "net/bone", "second/joint", "left out"))
+    assert code == 0 and all(name in out for name in ("net/joint", "net/bone", "second/joint"))
+    assert "left out" not in out  # streams that were never trained
+
+
+def test_a_trained_stream_without_scores_is_left_out_with_the_command_that_writes_them(runs, capsys):
+    (runs / "tiny" / "net" / "bone" / SCORE_FILE).unlink()
+    code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs)
+    assert code == 0 and "missing, so this stream is left out; to write it: python main.py" in out
 
 
 def test_published_score_files_need_no_configuration_beside_them(runs, tmp_path, capsys):

@@ -14,7 +14,7 @@ from torchlight.system import consent
 from torchlight.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = re.search(r"```python\n(# mine.py\n.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+EXAMPLE = re.search(r"```python\n(# mine.py\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 OBJECTIVE = """
 import torch
 
@@ -41,7 +41,7 @@ class Feeder(UclaFeeder):
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """The example of CONTRIBUTING.md and a module with the other classes, in a folder of their own."""
+    """The example of README.md and a module with the other classes, in a folder of their own."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name, text in (("mine_net", EXAMPLE), ("mine_more", OBJECTIVE)):
         (tmp_path / f"{name}.py").write_text(text)

@@ -63,7 +63,7 @@ def find_score_files(root: Path, dataset: str, chosen: Sequence[str], file: str 
         raise ValueError(explain_missing(folder, dataset, missing[0] if missing else None, file, models))
     paths = [folder / model / modality / file for model in chosen for modality in MODALITIES]
     for path in paths:
-        if not os.path.exists(path):
+        if not os.path.exists(path) and os.path.isdir(path.parent):  # a run that was not tested yet
             made = scoring_command(path.parent, dataset, path.parts[-3], file)
             log.warning("%s: missing, so this stream is left out; to write it: %s", *map(printable, (str(path), made)))
     return name_score_files([path for path in paths if os.path.exists(path)])
