@@ -18,6 +18,7 @@ import yaml
 from data.cli import class_names
 from data.ntu.benchmark import NTU60, NTU120
 from tests.feeders.synthetic import random_clips, write_store
+from tests.model.zoo import FEW, NETWORKS, narrow, shortest
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
@@ -87,11 +88,23 @@ def network(model: str, arguments: str) -> torch.nn.Module:
 
 
 def network_of(config: Config) -> torch.nn.Module:
-    return network(config.model, json.dumps(config.model_args, sort_keys=True))
+    """With the arguments of the recipe, and small in what it leaves open."""
+    few = FEW.get(config.model.split(".")[1], {})
+    return network(config.model, json.dumps(few | config.model_args, sort_keys=True))
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
+def small_networks():
+    """Networks have one narrow block of each kind; their whole sizes are those of tests/benchmarks/test_models_page."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in NETWORKS:
+            narrow(name, patch)
+        yield
+    network.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, small_networks) -> Path:
     """A folder with prepared data of every benchmark, a few frames long, and with the weights of every teacher."""
     place = tmp_path_factory.mktemp("workplace")
     for folder, (num_class, num_point, num_person, splits) in BENCHMARKS.items():
@@ -123,11 +136,10 @@ def here(workplace, monkeypatch):
 
 def smaller(config: Config) -> Config:
     """The same recipe with short windows, as far as the network takes them."""
-    short, modules = {}, network_of(config).modules()
-    shortest = next(module.min_frames for module in modules if hasattr(module, "min_frames"))
+    short, least = {}, shortest(network_of(config))
     for key in ("train_feeder_args", "test_feeder_args"):
         if "window_size" in getattr(config, key):
-            short[key] = {"window_size": max(getattr(config, key)["window_size"] // SMALLER, shortest)}
+            short[key] = {"window_size": max(getattr(config, key)["window_size"] // SMALLER, least)}
         if "size" in getattr(config, key):
             short[key]["size"] = 16
     return load_config(config.config, short)

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from model import catalog
 from model.fuse_norms import fuse_norms
 from tests.model.golden import fill_model
-from tests.model.zoo import NETWORKS, build, clip
+from tests.model.zoo import NETWORKS, build, clip, narrow
 from torchlight.training.device import synchronize_norms
 from torchlight.training.engine import for_inference
 
-FUSED = [name for name in NETWORKS if "for_inference" in vars(type(build(name)))]
+FUSED = [name for name in NETWORKS if "for_inference" in vars(catalog.load(name).Model)]
 every_fused_network = pytest.mark.parametrize("name", FUSED)
 LEFT = {  # norms that follow no convolution: of the input, after a max pooling, a topology or a linear layer
     "stgcn": 1 + 10,
@@ -39,9 +40,10 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @every_fused_network
-def test_a_network_for_inference_gives_the_same_logits_and_features_with_fewer_norms(name):
-    data = clip(name).double()
-    model = fill_model(build(name), data)
+def test_a_network_for_inference_gives_the_same_logits_and_features_with_fewer_norms(name, monkeypatch):
+    model = build(name, **narrow(name, monkeypatch))
+    data = clip(model).double()
+    fill_model(model, data)
     found = for_inference(model)
     assert found is not model and norms(found) < norms(model)
     with torch.no_grad():
@@ -55,8 +57,8 @@ def test_only_norms_that_follow_no_convolution_are_left(name):
 
 
 @every_fused_network
-def test_a_subclass_is_evaluated_as_it_is(name):
-    model = build(name)
+def test_a_subclass_is_evaluated_as_it_is(name, monkeypatch):
+    model = build(name, **narrow(name, monkeypatch))
     model.__class__ = type("Model", (type(model),), {})
     assert for_inference(model) is model
 
@@ -88,9 +90,10 @@ def test_a_fused_network_stays_as_it_is_when_fused_again():
 
 
 @every_fused_network
-def test_norms_over_all_gpus_are_fused_alike_and_change_nothing_on_one_device(name):
-    data = clip(name).double()
-    one = fill_model(build(name), data)
+def test_norms_over_all_gpus_are_fused_alike_and_change_nothing_on_one_device(name, monkeypatch):
+    one = build(name, **narrow(name, monkeypatch))
+    data = clip(one).double()
+    fill_model(one, data)
     many = copy.deepcopy(one)
     synchronize_norms(many)
     assert all(

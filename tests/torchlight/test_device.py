@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from feeders.feeder_ucla import Feeder
-from tests.model.zoo import NETWORKS
+from tests.model.zoo import NETWORKS, narrow
 from tests.model.zoo import build as build_network
 from tests.pretend import Gpu, gpu
 from tests.torchlight.parts import Plain
@@ -22,9 +22,7 @@ from torchlight.training.teacher import Teacher
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
 
-def train(
-    objective: nn.Module, model: nn.Module, device: torch.device, watch: Gpu | None = None, T: int = 16
-) -> dict[str, float]:
+def train(objective: nn.Module, model: nn.Module, device: torch.device, watch: Gpu | None = None) -> dict[str, float]:
     """The means of an epoch of two steps, with all that a step may have."""
     torch.manual_seed(0)
     model.train().to(device)
@@ -32,7 +30,7 @@ def train(
     optimizer = optim.build_optimizer(Config(base_lr=0.01), model, fused=device == CUDA)
     average, meter, scaler = optim.MovingAverage(model, 0.9), engine.Meter(), torch.amp.GradScaler("cpu", enabled=False)
     draw = torch.Generator().manual_seed(0)
-    batches = [{"data": torch.randn(2, 3, T, 25, 2, generator=draw), "label": torch.tensor([0, 3])} for _ in range(2)]
+    batches = [{"data": torch.randn(2, 3, 16, 25, 2, generator=draw), "label": torch.tensor([0, 3])} for _ in range(2)]
     batches = [engine.to_device(batch, device) for batch in batches]
     stepper = engine.Stepper(optimizer, device, clip_grad=1.0, scaler=scaler, after_step=average.update)
     if watch:
@@ -55,11 +53,10 @@ def train(
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_step_of_a_network_waits_for_a_gpu(name, monkeypatch):
     torch.manual_seed(0)
-    model = build_network(name)
-    T = 64 if name == "skateformer" else 16  # it has a fixed number of frames
-    expected = train(Classification(label_smoothing=0.1), copy.deepcopy(model), CPU, T=T)
+    model = build_network(name, **narrow(name, monkeypatch))
+    expected = train(Classification(label_smoothing=0.1), copy.deepcopy(model), CPU)
     with gpu(monkeypatch) as watch:
-        assert train(Classification(label_smoothing=0.1), model, CUDA, watch, T) == pytest.approx(expected, rel=1e-3)
+        assert train(Classification(label_smoothing=0.1), model, CUDA, watch) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "dkd", "kd"])

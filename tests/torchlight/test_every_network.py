@@ -11,7 +11,7 @@ import yaml
 
 from model import catalog
 from tests.feeders.synthetic import write_store
-from tests.model.zoo import min_frames
+from tests.model.zoo import narrow
 from tests.torchlight import tiny
 from torchlight.training import checkpoint, teacher
 
@@ -50,8 +50,8 @@ def one_rank(monkeypatch):
     monkeypatch.setattr(os, "_exit", lambda code: None)  # how a rank leaves
 
 
-def options(name: str, store, poses) -> dict:
-    """Two epochs of two steps of two clips."""
+def options(name: str, few: dict, store, poses) -> dict:
+    """Two epochs of two steps of two clips; `few`: arguments that make the network small."""
     network = catalog.load(name)
     if hasattr(network.Model, "takes_heatmaps"):
         args = {"num_class": 5, "num_point": 17, "num_person": 1, "graph": "graph.coco.Graph", "in_channels": 17}
@@ -67,11 +67,11 @@ def options(name: str, store, poses) -> dict:
         }
     args = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
     return tiny.options(store) | {
-        "feeder_args": {"data_path": str(store), "window_size": max(16, min_frames(name))},
+        "feeder_args": {"data_path": str(store), "window_size": 16},
         "train_feeder_args": {},
         "test_feeder_args": {},
         "model": f"model.{name}.Model",
-        "model_args": {**args, **getattr(network, "EXAMPLE", {})},
+        "model_args": args | catalog.example_args(name) | few,
         "batch_size": 2,
         "test_batch_size": 2,
         "base_lr": 0.001,
@@ -90,7 +90,8 @@ def test_a_network_trains_resumes_predicts_reports_and_distills(
         return out
 
     config, run = tmp_path / "config.yaml", tmp_path / "run"
-    config.write_text(yaml.safe_dump(options(name, few_clips, few_poses)))
+    given = options(name, narrow(name, monkeypatch), few_clips, few_poses)
+    config.write_text(yaml.safe_dump(given))
     call("--work-dir", run, "--keep", 2)
     shutil.copytree(run, tmp_path / "resumed")
     for file in ("last.pt", "epoch_2.pt"):
@@ -102,7 +103,6 @@ def test_a_network_trains_resumes_predicts_reports_and_distills(
     weights = run / "last.pt"
     call("--phase", "test", "--weights", weights, "--work-dir", run, "--save-score", "true")
     call("--phase", "report", "--work-dir", run)
-    given = options(name, few_clips, few_poses)
     V = given["model_args"]["num_point"]
     np.savez(tmp_path / "clip.npz", keypoint=np.random.default_rng(0).normal(size=(1, 20, V, 3)))
     more = ("--image-size", 320, 240) if V == 17 else ()  # of 2-D poses

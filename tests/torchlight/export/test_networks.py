@@ -21,6 +21,7 @@ SMALL = {  # two or three blocks of each network: constants of its file
     "hypergcn": {"LAYERS": {"base": [(128, 256, 2), (256, 256, 1), (256, 256, 1)]}, "STAGES": ((1, 2, 3),)},
 }
 ARGS = {  # arguments that make a network small
+    "msg3d": {"num_gcn_scales": 4, "num_g3d_scales": 3},
     "skateformer": {"depths": (1, 1), "channels": (32, 32)},
     "tsgcnext": {"depths": (1, 1), "base_channels": 16},
 }
