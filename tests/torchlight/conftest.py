@@ -8,6 +8,7 @@ import yaml
 from tests.torchlight import tiny
 from torchlight.commands import main as cli
 from torchlight.config import imports
+from torchlight.report import class_tables
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,12 @@ def forget_terminal() -> None:
     log = logging.getLogger("torchlight")
     for handler in [handler for handler in log.handlers if type(handler) is logging.StreamHandler]:
         log.removeHandler(handler)
+
+
+@pytest.fixture
+def no_class_tables(monkeypatch):
+    """A test or a training writes no tables of the classes, whose picture takes seconds for hundreds of classes."""
+    monkeypatch.setattr(class_tables, "write_class_tables", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

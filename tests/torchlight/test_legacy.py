@@ -13,6 +13,7 @@ import yaml
 
 from feeders.clip_store import FORMAT
 from model.skateformer import Model
+from tests.model.zoo import FEW, NETWORKS, narrow
 from torchlight.commands.main import main, parse
 from torchlight.config import legacy
 from torchlight.config.load import load_config
@@ -438,6 +439,7 @@ def place(tmp_path_factory):
 
 
 WINDOW_16 = ["--train_feeder_args", "window_size=16", "--test_feeder_args", "window_size=16"]
+NARROW_SKATEFORMER = ["--model_args", *(f"{key}={value}" for key, value in FEW["skateformer"].items())]
 SMALLER = {
     "tsgcnext_ntu": [
         "--train_feeder_args",
@@ -446,18 +448,22 @@ SMALLER = {
         "window_size=32",
         "--update_freq",
         "1",
+        "--model_args",
+        "base_channels=16",
     ],
     **dict.fromkeys(("ctrgcn_ntu", "hdgcn_ntu", "hypergcn_ntu"), WINDOW_16),
     "blockgcn_ntu": [*WINDOW_16, "--precision", "float32"],  # which is faster on a CPU
-    "skateformer_ntu": ["--warm_up_epoch", "1"],  # its schedule has a first rate of the warm-up
-    "skateformer_ucla": ["--warm_up_epoch", "1"],
+    "skateformer_ntu": [*NARROW_SKATEFORMER, "--warm_up_epoch", "1"],  # its schedule has a first rate of the warm-up
+    "skateformer_ucla": [*NARROW_SKATEFORMER, "--warm_up_epoch", "1", "--train_feeder_args", "repeat=1"],
     "stgcn_kinetics": ["--train_feeder_args", "window_size=10"],
 }
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("test")])
-def test_an_old_file_trains_and_tests(name, place, monkeypatch):
+def test_an_old_file_trains_and_tests(name, place, monkeypatch, no_class_tables):
     monkeypatch.chdir(place)
+    for network in NETWORKS:
+        narrow(network, monkeypatch)
     small = [
         "--device",
         "cpu",

@@ -46,12 +46,12 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture
-def test_phase(tmp_path, experiment, clips, main):
+def test_phase(tmp_path, experiment, clips, main, no_class_tables):
     """Logits of a file by the command line."""
 
     def call(weights, network, model_args, *argv, expected=0, run=None):
         run = run or tmp_path / "run"
-        feeder = {"data_path": str(clips), "split": "xsub", "window_size": 16}
+        feeder = {"data_path": str(clips), "split": "xsub", "window_size": 8}
         file = experiment(
             feeder="feeders.feeder_pyskl.Feeder",
             train_feeder_args=feeder,
@@ -122,9 +122,11 @@ def test_an_unknown_entry_of_another_family_is_refused(tmp_path, test_phase):
     assert "1 unknown (first: extra)" in test_phase(tmp_path / "j.pth", "aagcn", {}, expected=2)
 
 
-def test_training_starts_from_a_published_file_with_a_new_classifier(tmp_path, experiment, clips, main):
+def test_training_starts_from_a_published_file_with_a_new_classifier(
+    tmp_path, experiment, clips, main, no_class_tables
+):
     torch.save({"state_dict": as_written("pyskl_aagcn"), "meta": meta()}, tmp_path / "j.pth")
-    feeder = {"data_path": str(clips), "split": "xsub", "window_size": 16}
+    feeder = {"data_path": str(clips), "split": "xsub", "window_size": 8}
     file = experiment(
         feeder="feeders.feeder_pyskl.Feeder",
         train_feeder_args=feeder,

@@ -229,7 +229,9 @@ def test_an_entry_without_an_address_of_its_file_says_where_to_find_it():
         download.get(ENTRIES["protogcn_ntu60_xsub_3d_j"])
 
 
-def test_entries_are_tested_and_fused_without_a_configuration(entry, server, tmp_path, main, monkeypatch):
+def test_entries_are_tested_and_fused_without_a_configuration(
+    entry, server, tmp_path, main, monkeypatch, no_class_tables
+):
     state = published_state("pyskl_aagcn")
     torch.save({"state_dict": state, "meta": {}}, tmp_path / "j.pth")
     server.content = (tmp_path / "j.pth").read_bytes()

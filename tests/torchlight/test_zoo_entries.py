@@ -22,7 +22,7 @@ ENTRIES = catalog.entries()
 
 
 @pytest.fixture
-def test_entry(tmp_path, monkeypatch, main):
+def test_entry(tmp_path, monkeypatch, main, no_class_tables):
     """Tests an entry whose file holds `state`; returns the scores, or what is printed if it fails."""
     monkeypatch.chdir(tmp_path)
 
@@ -108,8 +108,9 @@ def test_an_entry_reads_its_data_and_gives_the_logits_of_its_network(tmp_path, t
     state = state()
     write(tmp_path / "poses.pkl")
     flags = ("--test-feeder-args.num_clips", "2") if ENTRIES[name].dataset in ("k400", "uav-human") else ()  # of ten
-    found = test_entry(name, state, "--feeder-args.data_path", tmp_path / "poses.pkl", *flags)
-    arguments = {"feeder_args": {"data_path": str(tmp_path / "poses.pkl")}}
+    few = ("--feeder-args.window_size", "48")
+    found = test_entry(name, state, "--feeder-args.data_path", tmp_path / "poses.pkl", *few, *flags)
+    arguments = {"feeder_args": {"data_path": str(tmp_path / "poses.pkl"), "window_size": 48}}
     arguments |= {"test_feeder_args": {"num_clips": 2}} if flags else {}
     config = load_config(None, {"weights": f"zoo:{name}", **arguments})
     clips = Feeder(part="test", modality=config.modality, **config.test_feeder_args)
