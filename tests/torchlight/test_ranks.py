@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -39,22 +36,13 @@ def test_two_ranks_with_half_of_each_batch_train_like_one_with_the_whole(tmp_pat
             assert found == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_any_number_of_ranks_writes_the_same_score_file(tmp_path, experiment, trained, number):
-    argv = (
-        "--config",
-        experiment(),
-        "--phase",
-        "test",
-        "--weights",
-        trained / "last.pt",
-        "--save-score",
-        "true",
-        "--work-dir",
-    )
-    assert tiny.finish(tiny.start(*argv, tmp_path / "one"), *tiny.start_ranks(number, *argv, tmp_path / "many")) == 0
+def test_any_number_of_ranks_writes_the_same_score_file(tmp_path, experiment, trained):
+    argv = ("--config", experiment(), "--phase", "test", "--weights", trained / "last.pt", "--save-score", "true")
+    one = tiny.start(*argv, "--work-dir", tmp_path / "1")
+    two, three = (tiny.start_ranks(number, *argv, "--work-dir", tmp_path / str(number)) for number in (2, 3))
+    assert tiny.finish(one, *two, *three) == 0
     for name in ("epoch1_test_score.pkl", "each_class_acc.csv", "confusion_matrix.csv"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+        assert len({(tmp_path / str(number) / name).read_bytes() for number in (1, 2, 3)}) == 1
 
 
 def test_a_run_of_two_ranks_tests_the_weights_that_it_saves_and_only_the_first_rank_writes(tmp_path, experiment):
@@ -137,81 +125,50 @@ def test_resuming_with_another_number_of_ranks_goes_on_with_a_warning(tmp_path, 
     assert [line["epoch"] for line in tiny.metrics(run)] == [1, 2]
 
 
+def start_two_devices(folder, config):
+    """A command line with two devices, in `folder`; its process starts one for each."""
+    argv = ("--config", config, "--work-dir", folder / "run", "--device", "cpu", "cpu")
+    return tiny.start(*argv, output=folder / "out.txt", error=folder / "err.txt")
+
+
+def wait_for(line: str, file: Path, process) -> None:
+    """Until the process has printed the line."""
+    while not (file.exists() and line in file.read_text()):
+        assert process.is_alive(), file.read_text()
+        process.join(0.02)
+
+
 def test_two_devices_on_the_command_line_are_two_processes(tmp_path, experiment):
-    config = tmp_path / "config.yaml"
-    config.write_text(experiment(num_epoch=1).read_text())
-    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "run", "--device", "cpu", "cpu"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "batch size 8 = 4 per device x 2 device(s)" in done.stdout and done.stdout.count("epoch   1/1") == 1
-
-
-def test_torchrun_starts_the_same_run(tmp_path, experiment):
-    config = tmp_path / "config.yaml"
-    config.write_text(experiment(num_epoch=1).read_text())
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        str(tiny.free_port()),
-    ]
-    argv = [*torchrun, "main.py", "--config", config, "--work-dir", tmp_path / "run"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0 and "batch size 8 = 4 per device x 2 device(s)" in done.stdout, done.stderr
-    assert len(tiny.metrics(tmp_path / "run")) == 1
+    code = tiny.finish(start_two_devices(tmp_path, experiment(num_epoch=1)))
+    output, error = ((tmp_path / name).read_text() for name in ("out.txt", "err.txt"))
+    assert code == 0 and error == "", error
+    assert "batch size 8 = 4 per device x 2 device(s)" in output and output.count("epoch   1/1") == 1
 
 
 def test_a_mistake_found_by_launched_processes_keeps_its_exit_code_and_its_one_message(tmp_path, experiment):
-    config = tmp_path / "config.yaml"
-    config.write_text(experiment().read_text())
-    (tmp_path / "file").write_text("")
-    argv = [
-        sys.executable,
-        "main.py",
-        "--config",
-        config,
-        "--work-dir",
-        tmp_path / "file" / "run",
-        "--device",
-        "cpu",
-        "cpu",
-    ]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("error: work_dir: ") and done.stderr.count("\n") == 1, (
-        done.stderr
-    )
+    (tmp_path / "run").write_text("")
+    assert tiny.finish(start_two_devices(tmp_path, experiment())) == 2
+    error = (tmp_path / "err.txt").read_text()
+    assert error.startswith("error: work_dir: ") and error.count("\n") == 1, error
 
 
 def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_leave(tmp_path, experiment):
-    config = tmp_path / "config.yaml"
-    config.write_text(experiment(num_epoch=1000).read_text())
-    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "run", "--device", "cpu", "cpu"]
-    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("epoch   2/"):
-                process.terminate()
-                break
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 143 and "--resume true continues from there" in error
+    process = start_two_devices(tmp_path, experiment(num_epoch=1000))
+    wait_for("epoch   2/", tmp_path / "out.txt", process)
+    process.terminate()
+    assert tiny.finish(process) == 143 and "--resume true continues from there" in (tmp_path / "err.txt").read_text()
     assert checkpoint.load(tmp_path / "run" / "last.pt")["epoch"] >= 2
 
 
 def test_a_process_that_is_killed_is_named_by_the_launcher_with_its_signal(tmp_path, experiment):
-    config = tmp_path / "config.yaml"
-    config.write_text(experiment(num_epoch=1000).read_text())
-    argv = [sys.executable, "main.py", "--config", config, "--work-dir", tmp_path / "run", "--device", "cpu", "cpu"]
-    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("epoch   1/"):
-                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                os.kill(int(children[-1]), signal.SIGKILL)
-                break
-        _, error = process.communicate(timeout=120)
-    assert process.returncode == 1 and "Traceback" not in error
+    process = start_two_devices(tmp_path, experiment(num_epoch=1000))
+    wait_for("epoch   1/", tmp_path / "out.txt", process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert tiny.finish(process) == 1
+    error = (tmp_path / "err.txt").read_text()
     assert "was killed by SIGKILL (Linux kills processes when memory runs out); --resume true continues" in error
+    assert "Traceback" not in error
 
 
 def test_the_exit_code_of_a_group_is_that_of_the_process_that_failed_by_itself():
@@ -232,31 +189,29 @@ def test_the_flag_debug_reaches_the_launched_processes(monkeypatch):
     assert seen == [["--x", "--debug"], ["--x"]]
 
 
-def start_nodes(argv, port, folder):
+def start_nodes(argv, folder):
     """Two launchers on this machine, as two nodes of a cluster start them."""
-    words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}"]
-    command = [sys.executable, "-m", "torchlight.runtime.launch", *words, "main.py", *map(str, argv)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    outputs = [(folder / f"node{node}.txt").open("w") for node in range(2)]
-    return [subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment) for file in outputs]
+    words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    words += ["--rdzv-endpoint", f"localhost:{tiny.free_port()}", ROOT / "main.py", *argv]
+    outputs = [folder / f"node{node}.txt" for node in range(2)]
+    return [tiny.start(*words, output=file, program=launch.main, OMP_NUM_THREADS="1") for file in outputs]
 
 
-def test_two_nodes_that_are_requeued_leave_with_143_and_resume_exactly(tmp_path, experiment):
-    config = tmp_path / "config.yaml"
-    config.write_text(experiment(num_epoch=8, save_every_steps=1).read_text())
-    argv, run = ["--config", config, "--work-dir", tmp_path / "run", "--resume", "auto"], tmp_path / "run"
-    nodes = start_nodes(argv, tiny.free_port(), tmp_path)
-    deadline = time.monotonic() + 300
+def test_two_nodes_that_are_requeued_leave_with_143_and_their_run_is_resumed_exactly(tmp_path, experiment):
+    config, run = experiment(num_epoch=8, save_every_steps=1), tmp_path / "run"
+    argv = ("--config", config, "--work-dir", run, "--resume", "auto")
+    nodes = start_nodes(argv, tmp_path)
     while not (run / "metrics.jsonl").is_file() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
-        assert time.monotonic() < deadline and all(node.poll() is None for node in nodes)
-        time.sleep(0.05)
+        assert all(node.is_alive() for node in nodes)
+        nodes[0].join(0.02)
     for node in nodes:  # as SLURM does before it requeues a job
         node.terminate()
-    assert [node.wait(100) for node in nodes] == [143, 143]
+    tiny.finish(*nodes)
+    assert [node.exitcode for node in nodes] == [143, 143]
     output = "".join((tmp_path / f"node{node}.txt").read_text() for node in range(2))
     assert "Traceback" not in output and "continues from there" in output
+    assert "batch size 8 = 4 per device x 2 device(s)" in output
     assert checkpoint.load(run / "last.pt")["epoch"] < 8
-    assert [node.wait(200) for node in start_nodes(argv, tiny.free_port(), tmp_path)] == [0, 0]
     straight = ("--config", config, "--work-dir", tmp_path / "straight")
-    assert tiny.finish(*tiny.start_ranks(2, *straight)) == 0
+    assert tiny.finish(*tiny.start_ranks(2, *argv), *tiny.start_ranks(2, *straight)) == 0
     assert tiny.same_run(run, tmp_path / "straight")

@@ -15,7 +15,7 @@ from torchlight.config.load import load_config
 from torchlight.training import build, checkpoint, optim, resume
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_run_killed_at_random_moments_ends_like_the_straight_one(tmp_path, experiment, trained, seed):
     folder = tmp_path / "run"
     killed_run(experiment(**tiny.RICH), folder, random.Random(seed), seconds=2.0, kills=2, num_worker=seed % 2)

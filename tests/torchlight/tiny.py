@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from socket import socket
 
@@ -24,6 +25,7 @@ CONTEXT.set_forkserver_preload(
         "feeders.feeder_ucla",
         "model.ctrgcn",
         "tests.torchlight.parts",
+        "torch.distributed.run",
         "matplotlib.figure",
         "matplotlib.backends.backend_agg",
     ]
@@ -80,10 +82,21 @@ PLAIN = {  # a network whose loss is a mean over independent clips
 }
 
 
-def start(*argv, output: Path | None = None, file_size: int | None = None, **environment: str):
-    """Run a command line in a process of its own, at the head of its process group; `file_size` limits the bytes of a
-    file."""
-    process = CONTEXT.Process(target=run, args=([str(word) for word in argv], output, file_size, environment))
+def start(
+    *argv,
+    output: Path | None = None,
+    error: Path | None = None,
+    file_size: int | None = None,
+    program: Callable[[list[str]], int] = cli.main,
+    **environment: str,
+):
+    """Run a command line in a process of its own, at the head of its process group.
+
+    output, error: the files of what it prints; messages go to `output` unless they have a file of their own.
+    file_size: limits the bytes of a file. program: the function that takes the words.
+    """
+    words = [str(word) for word in argv]
+    process = CONTEXT.Process(target=run, args=(program, words, output, error or output, file_size, environment))
     process.start()
     return process
 
@@ -117,17 +130,24 @@ def finish(*processes, seconds: float = 120) -> int:
     return max((process.exitcode for process in processes), key=abs)
 
 
-def run(argv: list[str], output: Path | None, file_size: int | None, environment: dict[str, str]) -> None:
+def run(
+    program: Callable[[list[str]], int],
+    argv: list[str],
+    output: Path | None,
+    error: Path | None,
+    file_size: int | None,
+    environment: dict[str, str],
+) -> None:
     os.setsid()
     os.environ.update(environment)
     torch.set_num_threads(1)
     stream = os.open(output or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
-    os.dup2(stream, 2)
+    os.dup2(stream if error == output else os.open(error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     imports.ROOTS = (*imports.ROOTS, "tests")
-    sys.exit(cli.main(argv))
+    sys.exit(program(argv))
 
 
 def metrics(folder: Path) -> list[dict]:
