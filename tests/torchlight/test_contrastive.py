@@ -140,14 +140,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_resumed_training_continues_the_state_of_the_losses_to_the_bit(name, experiment, tmp_path):
+def test_a_resumed_training_continues_the_state_of_the_losses_to_the_bit(name, experiment, main, tmp_path):
     """The state is in the checkpoint: memories, confusions and the bank."""
     file = experiment(**CASES[name], num_epoch=3)
     straight, parted = tmp_path / "straight", tmp_path / "parted"
-    assert tiny.finish(tiny.start("--config", file, "--work-dir", straight)) == 0
+    assert main("--config", file, "--work-dir", straight)[0] == 0
     first = experiment(**CASES[name], num_epoch=2)
-    assert tiny.finish(tiny.start("--config", first, "--work-dir", parted)) == 0
-    assert tiny.finish(tiny.start("--config", file, "--work-dir", parted, "--resume", "true")) == 0
+    assert main("--config", first, "--work-dir", parted)[0] == 0
+    assert main("--config", file, "--work-dir", parted, "--resume", "true")[0] == 0
     assert tiny.equal(tiny.weights(straight), tiny.weights(parted))
     lines = tiny.metrics(straight)
     assert lines == tiny.metrics(parted)

@@ -6,6 +6,15 @@ import pytest
 import torch
 
 from tests.torchlight import tiny
+from torchlight.commands import main as cli
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, experiment):
+    """The run directory of a run with seed 1 and without workers."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert cli.main(["--config", str(experiment(**tiny.RICH | {"num_epoch": 2})), "--work-dir", str(folder)]) == 0
+    return folder
 
 
 def run(main, experiment, folder, **changes):
@@ -14,17 +23,14 @@ def run(main, experiment, folder, **changes):
 
 
 @pytest.mark.parametrize("num_worker", [1, 2])
-def test_weights_and_figures_do_not_depend_on_the_number_of_workers(tmp_path, experiment, main, num_worker):
-    one, other = (run(main, experiment, tmp_path / str(n), num_worker=n) for n in (0, num_worker))
-    assert tiny.same_run(one, other)
+def test_weights_and_figures_do_not_depend_on_the_number_of_workers(tmp_path, experiment, main, straight, num_worker):
+    assert tiny.same_run(straight, run(main, experiment, tmp_path / "run", num_worker=num_worker))
 
 
-def test_another_seed_is_another_run_and_the_same_seed_the_same(tmp_path, experiment, main):
-    one, same, other = (
-        run(main, experiment, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
-    assert tiny.same_run(one, same) and tiny.metrics(one) != tiny.metrics(other)
-    first, second = tiny.weights(one), tiny.weights(other)
+def test_another_seed_is_another_run_and_the_same_seed_the_same(tmp_path, experiment, main, straight):
+    same, other = (run(main, experiment, tmp_path / str(seed), seed=seed) for seed in (1, 2))
+    assert tiny.same_run(straight, same) and tiny.metrics(straight) != tiny.metrics(other)
+    first, second = tiny.weights(straight), tiny.weights(other)
     assert not torch.equal(first["fc.weight"], second["fc.weight"])
 
 
@@ -42,22 +48,25 @@ def test_two_epochs_see_different_clips_in_different_order(store):
     assert sorted(first) == sorted(second) and first != second and not torch.equal(x, y)
 
 
-def learn(main, experiment, folder, precision):
+def learn(experiment, folder, precision):
     changes = {"num_epoch": 4, "precision": precision, "base_lr": 0.05, "ema_decay": 0.5}
-    settings = experiment(**changes)
-    code, _, err = main("--config", settings, "--work-dir", folder)
-    assert code == 0, err
+    assert cli.main(["--config", str(experiment(**changes)), "--work-dir", str(folder)]) == 0
     return tiny.metrics(folder)
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory, experiment):
+    """The figures of a training in float32."""
+    return learn(experiment, tmp_path_factory.mktemp("runs") / "float32", "float32")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_trains_with_finite_losses_that_fall_and_keeps_float32_weights(
-    tmp_path, experiment, main, precision
+    tmp_path, experiment, exact, precision
 ):
-    lines = learn(main, experiment, tmp_path / precision, precision)
+    lines = learn(experiment, tmp_path / precision, precision)
     assert all(math.isfinite(value) for line in lines for value in line.values())
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
-    exact = learn(main, experiment, tmp_path / "float32", "float32")
     assert lines[0]["train_loss"] == pytest.approx(exact[0]["train_loss"], rel=0.05) and lines != exact
     assert all(value.dtype != torch.float16 for value in tiny.weights(tmp_path / precision).values())
     content = torch.load(tmp_path / precision / "last.pt")

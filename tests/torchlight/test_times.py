@@ -114,7 +114,7 @@ def test_pooled_features_are_those_at_the_times(batch):
 def skateformer(tmp_path_factory, store, experiment):
     """The configuration and the run directory of a small SkateFormer."""
     short = {"data_path": str(store), "window_size": 16}
-    config = experiment(**SKATEFORMER, train_feeder_args=short | {"repeat": 4}, test_feeder_args=short)
+    config = experiment(**SKATEFORMER, train_feeder_args=short, test_feeder_args=short)
     run = tmp_path_factory.mktemp("runs") / "straight"
     assert tiny.finish(tiny.start("--config", config, "--work-dir", run)) == 0
     return config, run
@@ -123,7 +123,7 @@ def skateformer(tmp_path_factory, store, experiment):
 def test_a_training_that_was_interrupted_is_the_straight_one(skateformer, experiment, tmp_path):
     config, run = skateformer
     leaving, part = load_config(config), tmp_path / "run"
-    leaving.objective, leaving.objective_args = "tests.torchlight.parts.AskedToLeave", {"at": 13}
+    leaving.objective, leaving.objective_args = "tests.torchlight.parts.AskedToLeave", {"at": 3}
     (tmp_path / "leaving.yaml").write_text(leaving.to_yaml())
     assert tiny.finish(tiny.start("--config", tmp_path / "leaving.yaml", "--work-dir", part)) == 143
     content = checkpoint.load(part / "last.pt")
@@ -167,7 +167,7 @@ def clip_of(clips: ClipStore, name: str) -> np.ndarray:
 def test_a_skateformer_teaches_another_network_and_learns_from_one(
     skateformer, experiment, trained, tmp_path, main, monkeypatch
 ):
-    monkeypatch.setattr(teacher, "CHANCE_FACTOR", 0.0)  # both have seen 60 clips
+    monkeypatch.setattr(teacher, "CHANCE_FACTOR", 0.0)  # both have seen few clips
     config, run = skateformer
     skate = {"model": SKATEFORMER["model"], "model_args": SKATEFORMER["model_args"], "weights": f"{run}/last.pt"}
     graph_conv = {key: tiny.options(Path())[key] for key in ("model", "model_args")}
