@@ -9,14 +9,14 @@ import pytest
 from tests.fuzz import Format, fuzz
 from tests.fuzz_formats import FORMATS
 
-COUNT = 150
+COUNT = 80
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_damaged_file_is_read_or_refused_in_one_line(name):
     result = fuzz(name, FORMATS[name], range(COUNT), seed=0)
     assert not result.failures, result.failures
-    assert sum(result.counts.values()) == COUNT and result.counts["refused"] > 50 and result.counts["read"] > 0
+    assert sum(result.counts.values()) == COUNT and result.counts["refused"] > 25 and result.counts["read"] > 0
 
 
 def content():

@@ -6,13 +6,18 @@ import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import Future
 
 import pytest
 
 from benchmarks import pages, results, results_page
 from benchmarks.results_page import COLUMNS
 from tests.torchlight import tiny
+from tests.torchlight.conftest import clean  # noqa: F401
+from torchlight.commands import main as cli
+from torchlight.fusion import cli as fusion_cli
 from torchlight.system.paths import ROOT
+from torchlight.training import programs
 
 
 @pytest.fixture
@@ -35,7 +40,46 @@ def flags(tmp_path, table):
     return chosen.split(), ["--", *" ".join(small).split()]
 
 
-def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again(flags, table, tmp_path, capfd):
+class Pool:
+    """A pool that works in this thread, the only one that a training sets its signals in."""
+
+    def __init__(self, size: int):
+        pass
+
+    def submit(self, function, *args) -> Future:
+        done = Future()
+        done.set_result(function(*args))
+        return done
+
+    def shutdown(self, cancel_futures: bool) -> None:
+        pass
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Tests and fusions run in this process, which is faster than starting one for each, and trainings too."""
+
+    def patch(trainings: bool = True) -> None:
+        start = programs.call
+
+        def call(words, environment=None):
+            if "train" in words and not trainings:
+                return start(words, environment)
+            print("$ python", *words)
+            program = {"main.py": cli.main, "ensemble.py": fusion_cli.main}[words[0]]
+            assert program(list(words[1:])) == 0
+
+        monkeypatch.setattr(programs, "call", call)
+        monkeypatch.setattr(results, "call", call)
+        monkeypatch.setattr(results, "ThreadPoolExecutor", Pool)
+
+    return patch
+
+
+def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again(
+    flags, table, tmp_path, capfd, in_this_process
+):
+    in_this_process()
     first, more = flags
     assert results.main([*first, *more]) == 0
     rows = table()
@@ -54,8 +98,9 @@ def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again
 
 
 def test_one_stream_becomes_one_row_whose_command_repeats_it_bit_for_bit_and_other_scores_are_refused(
-    flags, table, tmp_path, capfd
+    flags, table, tmp_path, capfd, in_this_process
 ):
+    in_this_process(trainings=False)  # whose command lines are recorded
     first, more = flags
     first = [word for word in first if word != "bone"]
     assert results.main([*first, *more]) == 0
