@@ -59,17 +59,17 @@ class GraphConv(nn.Module):
         nn.init.constant_(self.bn.weight, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        x_t = ops.to_matrices(x)  # (N, C_in, V, T)
-        M = self.correlations(x_t.mean(3))
-        R = (ops.refine(A, self.alpha, s.conv4, M_k) for A, s, M_k in zip(self.PA, self.convs, M, strict=True))
-        Z = ops.sum_of_products(R, (s.conv3(x_t) for s in self.convs))  # sum_k R_k T_k(x), (N, C_out, V, T)
-        return F.relu(self.bn(ops.from_matrices(Z)).add_(self.down(x)), inplace=True)
+        x_t, mean = ops.matrices_and_mean(x)
+        T = ops.conv_subsets(x_t, [s.conv3 for s in self.convs])  # (N, C_out, K, V, T)
+        M, xi = self.correlations(mean), [s.conv4 for s in self.convs]
+        Z = ops.refined_products(self.PA, self.alpha, xi, M, T)  # sum_k (A_k + alpha xi_k(M_k)) T_k, (N, C_out, V, T)
+        return F.relu(self.down(x) + ops.transposed(self.bn(Z)), inplace=True)
 
-    def correlations(self, x: Tensor) -> Sequence[Tensor]:
-        """M_ij = tanh(psi(x_i) - phi(x_j)) of every subset, Q = xi(M): (N, C_in, V) -> K times (N, R, V, V)."""
+    def correlations(self, x: Tensor) -> Tensor:
+        """M_ij = tanh(psi(x_i) - phi(x_j)) of every subset, Q = xi(M): (N, C_in, V) -> (N, K, R, V, V), j before i."""
         convs_psi, convs_phi = [s.conv1 for s in self.convs], [s.conv2 for s in self.convs]
         psi, phi = ops.embed(x.unsqueeze(2), convs_psi, convs_phi)  # (N, K, R, 1, V)
-        return torch.tanh(psi.transpose(3, 4) - phi).unbind(1)
+        return torch.tanh(psi - phi.transpose(3, 4))
 
 
 class RectifiedTemporalConv(blocks.MultiScaleTemporalConv):
