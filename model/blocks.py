@@ -170,6 +170,8 @@ def enter(x: Tensor, pairs: Iterable[list[nn.Module]]) -> Sequence[Tensor]:
     """norm(conv(x)) of every pair [conv, norm], then conv(x) of the last one if it has no norm: parts of one map."""
     convs, norm = [pair[0] for pair in pairs], [pair[1] for pair in pairs if len(pair) == 2]
     sizes = [conv.out_channels for conv in convs]
+    if all(isinstance(module, nn.Identity) for module in norm):  # fused into the convolutions
+        return ops.pointwise(x, convs).split(sizes, dim=1)
     if len(norm) == len(convs):
         return norms.pointwise_norm(x, convs, norm).split(sizes, dim=1)
     y, last = ops.pointwise(x, convs).split([sum(sizes[:-1]), sizes[-1]], dim=1)
