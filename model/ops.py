@@ -245,7 +245,7 @@ def matrices_and_mean(x: Tensor) -> tuple[Tensor, Tensor]:
     (N, C, T, V) -> (N, C + ones, V, T), (N, C, V). No ones where a convolution adds its bias without a pass: in
     compiled and exported networks, and in evaluation on a CPU.
     """
-    if torch.compiler.is_compiling() or (x.device.type == "cpu" and not torch.is_grad_enabled()):
+    if torch.compiler.is_compiling() or not (x.is_cuda or torch.is_grad_enabled()):
         y = to_matrices(x)
         return y, y.mean(3)
     return _MatricesAndMean.apply(x)
