@@ -55,6 +55,19 @@ class DataNorm(network.DataNorm):
         return super().forward(data).contiguous()
 
 
+class TemporalConv(blocks.TemporalConv):
+    """BN(conv(x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class ConvNorm(blocks.ConvNorm):
+    """One layer after the other."""
+
+    forward = nn.Sequential.forward
+
+
 class MultiScaleTemporalConv(blocks.MultiScaleTemporalConv):
     """MS-G3D (CVPR 2020), CTR-GCN (ICCV 2021): one branch after the other."""
 

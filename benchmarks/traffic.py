@@ -94,6 +94,7 @@ def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
     name = function._schema.name.removeprefix("aten::")
     if is_free(function, name):
         return Cost()
+    kwargs = {key: value for key, value in kwargs.items() if key != "out"}  # written, not read
     count = flop_registry.get(function._overloadpacket)
     flops = count(*args, **kwargs, out_val=out) if count else 0
     if name == "convolution":

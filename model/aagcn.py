@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, network, norms, ops
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
@@ -70,7 +70,8 @@ class GraphConv(nn.Module):
         S = self.PA.unsqueeze(0)  # B
         if self.adaptive:
             S = S + self.alpha * torch.tanh(ops.affinity(x, self.conv_a, self.conv_b))  # B + alpha C
-        z = F.relu(self.bn(ops.aggregate_then_conv(x, S, self.conv_d)) + self.down(x), inplace=True)
+        y = norms.aggregate_norm(x, S, self.conv_d, self.bn)  # BN(f)
+        z = F.relu(y + self.down(x), inplace=True)
         return self.attend(z) if self.attention else z
 
     def attend(self, z: Tensor) -> Tensor:

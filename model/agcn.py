@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, network, norms, ops
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
@@ -49,8 +49,8 @@ class GraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         A, B = self.A, self.PA
         C = ops.affinity(x, self.conv_a, self.conv_b).softmax(dim=-2)
-        f = ops.aggregate_then_conv(x, A + B + C, self.conv_d)
-        return F.relu(self.bn(f) + self.down(x), inplace=True)
+        y = norms.aggregate_norm(x, A + B + C, self.conv_d, self.bn)  # BN(f)
+        return F.relu(y + self.down(x), inplace=True)
 
 
 class Model(network.BlockNetwork):

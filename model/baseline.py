@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, network, norms
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
@@ -47,8 +47,8 @@ class GraphConv(nn.Module):
         return self.PA / (self.PA.norm(dim=1, keepdim=True) + 1e-4) if self.adaptive else self.PA
 
     def forward(self, x: Tensor) -> Tensor:
-        y = ops.aggregate_then_conv(x, self.topology().unsqueeze(0), self.conv_d)
-        return F.relu(self.bn(y) + self.down(x), inplace=True)
+        y = norms.aggregate_norm(x, self.topology().unsqueeze(0), self.conv_d, self.bn)
+        return F.relu(y + self.down(x), inplace=True)
 
 
 class Model(network.BlockNetwork):

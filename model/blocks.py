@@ -4,13 +4,13 @@ Axes: N batch rows (clips times persons), C channels, T frames, V joints.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import ops
+from model import norms, ops
 
 
 def block_table(channels: Sequence[int], in_channels: int) -> Iterator[tuple[int, int, int]]:
@@ -50,7 +50,18 @@ class TemporalConv(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        return norms.conv_norm(x, self.conv, self.bn)
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution, a batch norm and what follows: (N, C_in, T, V) -> (N, C_out, T', V)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, *rest = self
+        x = norms.conv_norm(x, conv, norm)
+        for layer in rest:
+            x = layer(x)
+        return x
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -89,7 +100,7 @@ class MultiScaleTemporalConv(nn.Module):
         self.branches.append(nn.Sequential(nn.Conv2d(in_channels, width, 1, (stride, 1)), nn.BatchNorm2d(width)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.run_branches(x, self.branches)
+        return run_branches(x, self.branches)
 
 
 class MultiBranchTemporalConv(nn.Module):
@@ -122,41 +133,50 @@ class MultiBranchTemporalConv(nn.Module):
 
     def scales(self, x: Tensor) -> Tensor:
         """The concatenated branches: (N, C, T, V) -> (N, C, ceil(T / stride), V)."""
-        return ops.run_branches(x, self.branches)
+        return run_branches(x, self.branches)
 
     def fuse(self, z: Tensor) -> Tensor:
         """BN(conv(ReLU(BN(z)))): the shape stays."""
-        return self.bn(self.transform(z))
+        norm, relu, conv = self.transform
+        return norms.conv_norm(relu(norm(z)), conv, self.bn)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fuse(self.scales(x))
 
 
-def norm_each(x: Tensor, norms: Sequence[nn.Module]) -> Tensor:
-    """torch.cat([norm(part) for each norm and its channels of x], 1): (N, C, T, V) -> same.
+def run_branches(x: Tensor, branches: Iterable[nn.Module]) -> Tensor:
+    """torch.cat([branch(x) for branch in branches], 1): (N, C_in, T, V) -> (N, sum of the branches' channels, T', V).
 
-    Computed as one batch norm, and one by one where the norms share their statistics between GPUs. Norms that were
-    fused into the convolutions before them leave x as it is.
+    Every branch starts with a 1x1 convolution, then a norm except in the last one. Those without a stride run as one
+    convolution and one norm.
     """
-    if all(isinstance(norm, nn.Identity) for norm in norms):
-        return x
-    if any(type(norm) is not nn.BatchNorm2d for norm in norms):
-        parts = x.split([norm.num_features for norm in norms], dim=1)
-        parts = [
-            norm(part.contiguous(memory_format=torch.channels_last)) for norm, part in zip(norms, parts, strict=True)
-        ]
-        return torch.cat(parts, dim=1)
-    first, sizes = norms[0], [norm.num_features for norm in norms]
-    mean, var, weight, bias = (
-        torch.cat([getattr(norm, name) for norm in norms]) for name in ("running_mean", "running_var", "weight", "bias")
-    )
-    y = F.batch_norm(x, mean, var, weight, bias, first.training, first.momentum, first.eps)
-    if first.training:
-        with torch.no_grad():
-            torch._foreach_copy_([norm.running_mean for norm in norms], mean.split(sizes))
-            torch._foreach_copy_([norm.running_var for norm in norms], var.split(sizes))
-            torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-    return y
+    chains = [list(branch) if isinstance(branch, nn.Sequential) else [branch] for branch in branches]
+    parts = iter(enter(x, [chain[:2] for chain in chains if chain[0].stride == (1, 1)]))
+    outputs = []
+    for conv, *rest in chains:
+        if conv.stride == (1, 1):
+            y, rest = next(parts), rest[1:]
+        elif rest:
+            y, rest = norms.conv_norm(x, conv, rest[0]), rest[1:]
+        else:
+            y = conv(x)
+        for layer in rest:
+            y = F.relu(y) if isinstance(layer, nn.ReLU) else layer(y)  # not in place: y may be a part of a map
+        outputs.append(y)
+    return ops.concat_channels(*outputs)
+
+
+def enter(x: Tensor, pairs: Iterable[list[nn.Module]]) -> Sequence[Tensor]:
+    """norm(conv(x)) of every pair [conv, norm], then conv(x) of the last one if it has no norm: parts of one map."""
+    convs, norm = [pair[0] for pair in pairs], [pair[1] for pair in pairs if len(pair) == 2]
+    sizes = [conv.out_channels for conv in convs]
+    if all(isinstance(module, nn.Identity) for module in norm):  # fused into the convolutions
+        return ops.pointwise(x, convs).split(sizes, dim=1)
+    if len(norm) == len(convs):
+        return norms.pointwise_norm(x, convs, norm).split(sizes, dim=1)
+    y, last = ops.pointwise(x, convs).split([sum(sizes[:-1]), sizes[-1]], dim=1)
+    y = norms.norm_each(y.contiguous(memory_format=torch.channels_last), norm)
+    return [*y.split(sizes[:-1], dim=1), last]
 
 
 class DropPath(nn.Module):
@@ -178,7 +198,7 @@ def shortcut(in_channels: int, out_channels: int) -> nn.Module:
     """The residual path `down` of a graph convolution: identity if the width stays, else 1x1 convolution and norm."""
     if in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
+    return ConvNorm(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
 
 
 def residual_path(in_channels: int, out_channels: int, stride: int, first: bool) -> nn.Module | None:

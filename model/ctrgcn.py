@@ -22,6 +22,7 @@ from model import blocks, network, ops
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
+KERNELS = ("auto", "torch", "triton")
 
 
 class Subset(nn.Module):
@@ -45,8 +46,9 @@ class GraphConv(nn.Module):
         Z_c  = R_c T(x)_c                       channel-wise aggregation
     """
 
-    def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool):
+    def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool, kernels: str):
         super().__init__()
+        self.kernels = kernels
         self.convs = nn.ModuleList(Subset(in_channels, out_channels) for _ in A)
         if adaptive:
             self.PA = nn.Parameter(A.clone())
@@ -59,17 +61,17 @@ class GraphConv(nn.Module):
         nn.init.constant_(self.bn.weight, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        x_t = ops.to_matrices(x)  # (N, C_in, V, T)
-        M = self.correlations(x_t.mean(3))
-        R = (ops.refine(A, self.alpha, s.conv4, M_k) for A, s, M_k in zip(self.PA, self.convs, M, strict=True))
-        Z = ops.sum_of_products(R, (s.conv3(x_t) for s in self.convs))  # sum_k R_k T_k(x), (N, C_out, V, T)
-        return F.relu(self.bn(ops.from_matrices(Z)).add_(self.down(x)), inplace=True)
+        x_t, mean = ops.matrices_and_mean(x)
+        T = ops.conv_subsets(x_t, [s.conv3 for s in self.convs])  # (N, C_out, K, V, T)
+        M, xi = self.correlations(mean), [s.conv4 for s in self.convs]
+        Z = ops.refined_products(self.PA, self.alpha, xi, M, T, self.kernels)  # sum_k R_k T_k, (N, C_out, V, T)
+        return F.relu(self.down(x) + ops.transposed(self.bn(Z)), inplace=True)
 
-    def correlations(self, x: Tensor) -> Sequence[Tensor]:
-        """M_ij = tanh(psi(x_i) - phi(x_j)) of every subset, Q = xi(M): (N, C_in, V) -> K times (N, R, V, V)."""
+    def correlations(self, x: Tensor) -> Tensor:
+        """M_ij = tanh(psi(x_i) - phi(x_j)) of every subset, Q = xi(M): (N, C_in, V) -> (N, K, R, V, V), j before i."""
         convs_psi, convs_phi = [s.conv1 for s in self.convs], [s.conv2 for s in self.convs]
         psi, phi = ops.embed(x.unsqueeze(2), convs_psi, convs_phi)  # (N, K, R, 1, V)
-        return torch.tanh(psi.transpose(3, 4) - phi).unbind(1)
+        return torch.tanh(psi - phi.transpose(3, 4))
 
 
 class RectifiedTemporalConv(blocks.MultiScaleTemporalConv):
@@ -85,6 +87,8 @@ class Model(network.BlockNetwork):
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
     relu_after_tcn: a ReLU between temporal convolution and residual, as in PYSKL's weights. The first block has no
     residual, so that its own ReLU suffices.
+    kernels: `triton` for products that keep the topologies out of the memory of a GPU in training (package triton);
+    `torch` and, because these kernels were never measured, `auto` are PyTorch's own operations.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
@@ -106,11 +110,14 @@ class Model(network.BlockNetwork):
         adaptive: bool = True,
         channels: Sequence[int] | None = None,
         relu_after_tcn: bool = False,
+        kernels: str = "auto",
     ):
+        if kernels not in KERNELS:
+            raise ValueError(f"kernels: expected {', '.join(KERNELS[:-1])} or {KERNELS[-1]}, got {kernels}")
         A = network.load_graph(graph, graph_args, num_point)
         layers = []
         for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
-            gcn = GraphConv(C_in, C_out, A, adaptive)
+            gcn = GraphConv(C_in, C_out, A, adaptive, kernels)
             temporal = RectifiedTemporalConv if relu_after_tcn and layers else blocks.MultiScaleTemporalConv
             tcn = temporal(C_out, C_out, 5, stride, dilations=(1, 2))
             layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, network, norms, ops
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
@@ -43,7 +43,7 @@ class GraphConv(nn.Module):
         self.A = nn.Parameter(A.clone())
         self.alpha = nn.Parameter(torch.zeros(K))
         self.beta = nn.Parameter(torch.zeros(K))
-        self.pre = nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.pre = blocks.ConvNorm(nn.Conv2d(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.conv1 = nn.Conv2d(in_channels, width, 1)
         self.conv2 = nn.Conv2d(in_channels, width, 1)
         self.post = nn.Conv2d(width, out_channels, 1)
@@ -69,8 +69,8 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         G = self.topology(x).flatten(1, 2).transpose(2, 3)  # (N, C, V, V), row target
-        y = ops.from_matrices(ops.sum_of_products([G], [ops.to_matrices(self.pre(x))]))  # (N, C, T, V)
-        return F.relu(self.bn(self.post(y)) + self.down(x), inplace=True)
+        y = ops.from_matrices(G @ ops.to_matrices(self.pre(x)))  # (N, C, T, V)
+        return F.relu(norms.conv_norm(y, self.post, self.bn) + self.down(x), inplace=True)
 
 
 class TemporalConv(blocks.MultiBranchTemporalConv):

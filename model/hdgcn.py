@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, network, norms, ops
 from model.fuse_norms import fuse_norms
 
 EXAMPLE = {"graph_args": {"labeling_mode": "hierarchy"}}
@@ -62,7 +62,7 @@ def edge_convs(f: Tensor, layers: Sequence[EdgeConv], k: int) -> Tensor:
     max_j LeakyReLU(BN(W [f_j - f_i; f_i])) over the k points j nearest to i, among them i itself. With W = [W_1, W_2]
     this is W_1 f_j + (W_2 - W_1) f_i, so that W is applied to points instead of pairs.
     """
-    convs, norms = [layer.conv[0] for layer in layers], [layer.conv[1] for layer in layers]
+    convs, bns = [layer.conv[0] for layer in layers], [layer.conv[1] for layer in layers]
     W, C = torch.stack([conv.weight.flatten(1) for conv in convs]), f.shape[2]
     W_1, W_2 = W[:, :, :C], W[:, :, C:]  # (L, C, C)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def edge_convs(f: Tensor, layers: Sequence[EdgeConv], k: int) -> Tensor:
     pairs = u.gather(3, near.expand(-1, -1, u.shape[2], -1)).unflatten(3, (-1, k)) + ((W_2 - W_1) @ f).unsqueeze(-1)
     if convs[0].bias is not None:  # of a fused norm
         pairs = pairs + torch.stack([conv.bias for conv in convs])[..., None, None]
-    pairs = blocks.norm_each(pairs.flatten(1, 2), norms).view(pairs.shape)
+    pairs = norms.norm_each(pairs.flatten(1, 2), bns).view(pairs.shape)
     return F.leaky_relu(pairs, 0.2).max(dim=4).values
 
 
@@ -128,8 +128,8 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         L = self.PA.shape[0]
-        d = ops.pointwise(x, [conv for conv, _ in self.conv_down])
-        d = F.relu(blocks.norm_each(d, [norm for _, norm in self.conv_down]))  # (N, L C / 4, T, V)
+        convs, bns = zip(*self.conv_down, strict=True)
+        d = F.relu(norms.pointwise_norm(x, convs, bns))  # (N, L C / 4, T, V)
         mean = d.mean(2).unflatten(1, (L, -1))
         e = edge_convs(mean, [layer[-1] for layer in self.conv], NEAREST_JOINTS)  # (N, L, C / 4, V)
         s = self.edges(d)  # (N, L, 3 C / 4, T, V)
@@ -154,7 +154,7 @@ class GraphConv(nn.Module):
         z = ops.conv_heads(d, torch.cat([conv.weight for conv, _ in pairs]), L)  # (L, N, T, V, 3 C / 4)
         s = ops.mix_heads(z, self.PA.flatten(0, 1)[None, :, :, None])  # (N, 3 L C / 4, T, V)
         s = s + torch.cat([conv.bias for conv, _ in pairs])[:, None, None]
-        return ops.channels_last_gradient(blocks.norm_each(s, [norm for _, norm in pairs])).unflatten(1, (L, -1))
+        return ops.channels_last_gradient(norms.norm_each(s, [norm for _, norm in pairs])).unflatten(1, (L, -1))
 
 
 def load_hierarchy(graph: str, graph_args: dict[str, Any] | None, num_point: int) -> Tensor:

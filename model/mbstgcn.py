@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, network, norms, ops
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
@@ -77,7 +77,9 @@ class MultiBranchTemporalConv(nn.Module):
         return nn.Sequential(nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.transform(ops.run_branches(x, self.branches)))
+        norm, relu, conv = self.transform
+        z = blocks.run_branches(x, self.branches)
+        return norms.conv_norm(relu(norm(z)), conv, self.bn)
 
 
 def temporal_conv(channels: int, stride: int, dropout: float) -> nn.Module:
@@ -121,7 +123,7 @@ class Block(nn.Module):
             self.residual = nn.Identity()
         elif i:
             conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
-            self.residual = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+            self.residual = blocks.ConvNorm(conv, nn.BatchNorm2d(out_channels))
         for name, part in self.named_children():
             if name in self.unused():
                 part.requires_grad_(False)

@@ -59,7 +59,7 @@ class GraphConv(nn.Module):
         self.register_buffer("A", A, persistent=False)
         self.A_res = nn.Parameter(torch.empty_like(A).uniform_(-1e-6, 1e-6))
         conv = nn.Conv2d(num_scales * in_channels, out_channels, 1)
-        layers = nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+        layers = blocks.ConvNorm(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
         self.mlp = nn.ModuleDict({"layers": layers})
 
     def forward(self, x: Tensor) -> Tensor:

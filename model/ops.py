@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def pointwise(x: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
@@ -58,14 +59,14 @@ def aggregate(x: Tensor, A: Tensor) -> Tensor:
     return y.permute(0, 2, 3, 1).reshape(N, T, W, -1).permute(0, 3, 1, 2)  # (N, K * C, T, W)
 
 
-def aggregate_then_conv(x: Tensor, A: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
+def aggregate_then_conv(x: Tensor, A: Tensor, convs: Iterable[nn.Conv2d], bias: bool = True) -> Tensor:
     """y = sum_k W_k(x A_k) with 1x1 convolutions W_k: (N, C_in, T, V), A as in `aggregate` -> (N, C_out, T, V).
 
-    Computed as one convolution of all aggregated subsets.
+    Computed as one convolution of all aggregated subsets; without their biases unless `bias`.
     """
     convs = list(convs)
-    weight, bias = torch.cat([conv.weight for conv in convs], dim=1), torch.stack([conv.bias for conv in convs]).sum(0)
-    return F.conv2d(aggregate(x, A), weight, bias)
+    weight = torch.cat([conv.weight for conv in convs], dim=1)
+    return F.conv2d(aggregate(x, A), weight, torch.stack([conv.bias for conv in convs]).sum(0) if bias else None)
 
 
 def conv_then_aggregate(x: Tensor, conv: nn.Conv2d, A: Tensor) -> Tensor:
@@ -107,29 +108,88 @@ def mix_heads(z: Tensor, A: Tensor) -> Tensor:
     return y.permute(0, 3, 1, 2)
 
 
-def refine(A: Tensor, alpha: Tensor, xi: nn.Conv2d, M: Tensor) -> Tensor:
-    """R = A + alpha xi(M), one topology for every channel: A (V, V), alpha (1,), M (N, R, V, V) -> (N, C, V, V).
+def conv_subsets(x: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
+    """T_k(x), 1x1 convolutions with bias, for every subset k: x of `matrices_and_mean` -> (N, C_out, K, V, T).
 
-    With xi(M) = W M + b computed as one product, R = [alpha W, alpha b, 1] [M; 1; A], without a pass for each sum.
+    Computed as one convolution W' [x; 1] with W' = [W, b]: a channel of ones adds the bias without a pass of its own.
     """
-    one = torch.ones_like(xi.bias)[:, None]
-    weight = torch.cat([alpha * xi.weight.flatten(1), alpha * xi.bias[:, None], one], dim=1)  # (C, R + 2)
-    A = A.flatten()
-    shared = torch.stack([torch.ones_like(A), A]).expand(M.shape[0], -1, -1)  # (N, 2, V * V)
-    R = weight.expand(M.shape[0], -1, -1) @ torch.cat([M.flatten(2), shared], dim=1)  # (N, C, V * V)
-    return R.unflatten(2, M.shape[2:])
+    convs = list(convs)
+    weight = torch.stack([conv.weight for conv in convs], dim=1).flatten(0, 1)  # (C_out K, C_in, 1, 1)
+    bias = torch.stack([conv.bias for conv in convs], dim=1).flatten()
+    if ones := x.shape[1] - weight.shape[1]:
+        unused = weight.new_zeros(weight.shape[0], ones - 1, 1, 1)
+        weight, bias = torch.cat([weight, bias[:, None, None, None], unused], dim=1), None
+    return F.conv2d(x, weight, bias).unflatten(1, (-1, len(convs)))
 
 
-def sum_of_products(R: Iterable[Tensor], x: Iterable[Tensor]) -> Tensor:
-    """Z = sum_k R_k x_k, matrix products for every channel: K times (N, C, V, V), (N, C, V, T) -> (N, C, V, T).
+def refined_products(
+    A: Tensor, alpha: Tensor, xi: Iterable[nn.Conv2d], M: Tensor, T: Tensor, kernels: str = "auto"
+) -> Tensor:
+    """Z = sum_k R_k T_k with R_k = A_k + alpha xi_k(M_k), one topology for every channel: -> (N, C, V, T).
 
-    Accumulated in one tensor. From generators each R_k is freed before the next one in evaluation.
+    A (K, V, V) with row target, M (N, K, R, V, V) with row source, alpha (1,), xi_k 1x1 convolutions, T (N, C, K, V,
+    T). With xi_k(M) = W M + b, R_k = [alpha W, alpha b, 1] [M; 1; A] is one product. The topologies of all subsets are
+    side by side in memory, so that the sum over them is part of one product, too. kernels: as in `sum_of_products`.
     """
-    Z = None
-    for R_k, x_k in zip(R, x, strict=True):
-        shape, R_k, x_k = x_k.shape, R_k.flatten(0, 1), x_k.flatten(0, 1)
-        Z = torch.bmm(R_k, x_k) if Z is None else Z.baddbmm_(R_k, x_k)  # (N * C, V, T)
-    return Z.view(shape)
+    weight = torch.stack([torch.cat([conv.weight.flatten(1), conv.bias[:, None]], dim=1) for conv in xi])
+    weight = F.pad(alpha * weight, (0, 1), value=1.0)  # (K, C, R + 2)
+    A = A.transpose(1, 2).unsqueeze(1).to(M.dtype).expand(M.shape[0], -1, -1, -1, -1)  # (N, K, 1, V, V), row source
+    basis = torch.cat([M, torch.ones_like(A), A], dim=2).flatten(3)  # (N, K, R + 2, V * V)
+    return sum_of_products(weight.to(T.dtype), basis.to(T.dtype), T, kernels)
+
+
+def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "auto") -> Tensor:
+    """Z_c = sum_k R_kc^T T_kc with R_k = W_k B_k: W (K, C, R), B (N, K, R, V * V), T (N, C, K, V, T) -> (N, C, V, T).
+
+    Exported and compiled networks get the formula, others the same without a copy of the topologies. With kernels
+    `triton` the topologies are never in memory, where `takes_triton` is true.
+
+    Raises:
+        ValueError: the package triton is missing.
+    """
+    if torch.compiler.is_compiling():
+        R = torch.stack([W_k @ B_k for W_k, B_k in zip(weight, basis.unbind(1), strict=True)], dim=2)
+        return R.unflatten(3, (T.shape[3], -1)).flatten(2, 3).transpose(2, 3) @ T.flatten(2, 3)
+    if kernels == "triton" and takes_triton(T):
+        try:
+            from model.kernels import products
+        except ImportError as error:
+            raise ValueError(
+                f"kernels: expected auto or torch, because triton cannot be imported ({error}), got triton; "
+                "pip install -r requirements-triton.txt"
+            ) from error
+        return products.sum_of_products(weight, basis, T)
+    return _SumOfProducts.apply(weight, basis, T)
+
+
+def takes_triton(x: Tensor) -> bool:
+    """Whether Triton's kernels are written for this: training on a GPU, in at most 32 bits."""
+    return x.is_cuda and torch.is_grad_enabled() and x.dtype != torch.float64
+
+
+class _SumOfProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, basis: Tensor, T: Tensor) -> Tensor:
+        N, C, K, V, _ = T.shape
+        R = T.new_empty(N, C, K, V * V)
+        for k, W in enumerate(weight):
+            torch.bmm(W.expand(N, -1, -1), basis[:, k], out=R[:, :, k])
+        ctx.save_for_backward(weight, basis, T, R)
+        return torch.bmm(R.view(N * C, K * V, V).transpose(1, 2), T.reshape(N * C, K * V, -1)).view(N, C, V, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, basis, T, R = ctx.saved_tensors
+        N, C, K, V, _ = T.shape
+        grad = grad.reshape(N * C, V, -1)
+        grad_T = torch.bmm(R.view(N * C, K * V, V), grad)
+        grad_R = torch.bmm(T.reshape(N * C, K * V, -1), grad.transpose(1, 2)).view(N, C, K, V * V)
+        grad_weight, grad_basis = weight.new_empty(K, N, *weight.shape[1:]), torch.empty_like(basis)
+        for k, W in enumerate(weight):
+            torch.bmm(grad_R[:, :, k], basis[:, k].transpose(1, 2), out=grad_weight[k])
+            torch.bmm(W.t().expand(N, -1, -1), grad_R[:, :, k], out=grad_basis[:, k])
+        return grad_weight.sum(1), grad_basis, grad_T.view_as(T)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropout: float) -> Tensor:
@@ -179,6 +239,53 @@ class _ToMatrices(torch.autograd.Function):
         return from_matrices(grad)
 
 
+def matrices_and_mean(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`to_matrices` of x with channels of ones behind it, 1 to 8 up to a multiple of 8, and the mean over the frames.
+
+    (N, C, T, V) -> (N, C + ones, V, T), (N, C, V). No ones where a convolution adds its bias without a pass: in
+    compiled and exported networks, and in evaluation on a CPU.
+    """
+    if torch.compiler.is_compiling() or not (x.is_cuda or torch.is_grad_enabled()):
+        y = to_matrices(x)
+        return y, y.mean(3)
+    return _MatricesAndMean.apply(x)
+
+
+class _MatricesAndMean(torch.autograd.Function):
+    """Plain autograd would write the gradient of the mean for all frames, and then add it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        N, C, T, V = x.shape
+        y = x.new_empty(N, C + 8 - C % 8, V, T)
+        y[:, :C] = x.transpose(2, 3)
+        y[:, C:] = 1
+        ctx.shape = x.shape
+        return y, y[:, :C].mean(3)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_mean: Tensor) -> Tensor:
+        N, C, T, V = ctx.shape
+        out = grad.new_empty(N, T, V, C)
+        matrices, mean = grad[:, :C].permute(0, 3, 2, 1), grad_mean.transpose(1, 2).unsqueeze(1)
+        return torch.add(matrices, mean, alpha=1 / T, out=out).permute(0, 3, 1, 2)
+
+
+def transposed(y: Tensor) -> Tensor:
+    """(N, C, V, T) -> (N, C, T, V), a view; its gradient has one V x T matrix per channel in memory."""
+    return _Transposed.apply(y)
+
+
+class _Transposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        return y.transpose(2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.transpose(2, 3).contiguous()
+
+
 def channels_last_gradient(x: Tensor) -> Tensor:
     """x itself; its gradient has the channels last in memory."""
     return _ChannelsLastGradient.apply(x)
@@ -192,23 +299,6 @@ class _ChannelsLastGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad.contiguous(memory_format=torch.channels_last)
-
-
-def run_branches(x: Tensor, branches: Iterable[nn.Module]) -> Tensor:
-    """torch.cat([branch(x) for branch in branches], 1): (N, C_in, T, V) -> (N, sum of the branches' channels, T', V).
-
-    Every branch starts with a 1x1 convolution. Those without a stride run as one.
-    """
-    chains = [list(branch) if isinstance(branch, nn.Sequential) else [branch] for branch in branches]
-    merged = [chain[0] for chain in chains if chain[0].stride == (1, 1)]
-    parts = iter(pointwise(x, merged).split([conv.out_channels for conv in merged], dim=1))
-    outputs = []
-    for conv, *rest in chains:
-        y = next(parts).contiguous(memory_format=torch.channels_last) if conv.stride == (1, 1) else conv(x)
-        for layer in rest:
-            y = layer(y)
-        outputs.append(y)
-    return concat_channels(*outputs)
 
 
 def concat_channels(*maps: Tensor) -> Tensor:

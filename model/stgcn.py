@@ -50,7 +50,7 @@ class Block(nn.Module):
             self.residual = nn.Identity()
         elif not first:
             conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
-            self.residual = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+            self.residual = blocks.ConvNorm(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:
         return blocks.add_residual(self.tcn(self.gcn(x, A)), self.residual, x)

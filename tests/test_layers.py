@@ -11,7 +11,7 @@ from model import catalog
 ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or one file of it
     "graph": {"graph", "torchlight.system", "numpy"},
-    "model": {"model", "graph", "numpy", "torch"},
+    "model": {"model", "graph", "numpy", "torch", "triton"},  # triton is optional, imported by model/kernels/
     "feeders": {"feeders", "graph", "torchlight.system", "numpy", "torch"},
     "data": {"data", "graph", "feeders.clip_store", "torchlight.system", "numpy", "scipy", "tqdm", "matplotlib", "PIL"}
     | {"h5py", "c3d", "pose_format"},  # optional, imported by the readers of these formats

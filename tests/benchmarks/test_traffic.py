@@ -56,6 +56,7 @@ def test_operations_in_place_read_and_write_and_fills_only_write():
     assert count(lambda x: x.copy_(x), x)["copies"].bytes == 2 * size
     assert count(lambda x: torch.ones_like(x), x)["pointwise"].bytes == size
     assert count(lambda x: x.zero_(), x)["pointwise"].bytes == size
+    assert count(lambda x: torch.add(x, x, out=torch.empty_like(x)), x)["pointwise"].bytes == 3 * size
 
 
 def test_a_batch_norm_reads_its_input_twice_in_both_directions():
@@ -67,7 +68,7 @@ def test_a_batch_norm_reads_its_input_twice_in_both_directions():
     assert count(y.backward, torch.zeros_like(y))["norms"].bytes // size == 5
 
 
-def test_the_step_of_ctrgcn_moves_seven_tenths_of_the_bytes_of_the_literal_equations():
+def test_the_step_of_ctrgcn_moves_about_half_the_bytes_of_the_literal_equations():
     setting = SETTINGS["CTR-GCN"]
     found = {}
     for side in ("reference", "project"):
@@ -76,7 +77,7 @@ def test_the_step_of_ctrgcn_moves_seven_tenths_of_the_bytes_of_the_literal_equat
         found[side] = traffic.total(traffic.training_step(model, *setting.clips(64, traffic.META)).values())
     literal, ours = found["reference"], found["project"]
     assert literal.bytes == pytest.approx(139.0e9, rel=0.01) and literal.launches == pytest.approx(2300, rel=0.03)
-    assert ours.bytes <= 98e9 and ours.launches <= 2070 and ours.flops <= 675e9
+    assert ours.bytes <= 73e9 and ours.launches <= 1430 and ours.flops <= 710e9
 
 
 def test_launches_do_not_depend_on_the_batch_and_bytes_grow_with_it():

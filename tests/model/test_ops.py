@@ -1,10 +1,12 @@
 """The kernels of the graph convolutions compute the equations in their docstrings, in the promised memory layout."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from model import blocks, ops
+from model import blocks, norms, ops
 from tests.model.zoo import NETWORKS, build, clip
 
 
@@ -51,13 +53,38 @@ def test_norms_side_by_side_are_those_of_their_channels_statistics_included():
     together, alone = ([nn.BatchNorm2d(3).double(), nn.BatchNorm2d(2).double()] for _ in range(2))
     x = random_map(C=5)
     expected = torch.cat([norm(part) for norm, part in zip(alone, x.split([3, 2], 1), strict=True)], 1)
-    assert torch.allclose(blocks.norm_each(x, together), expected)
+    assert torch.allclose(norms.norm_each(x, together), expected)
     for a, b in zip(together, alone, strict=True):
         assert all(torch.allclose(v, b.state_dict()[key]) for key, v in a.state_dict().items())
         a.eval(), b.eval()
     expected = torch.cat([norm(part) for norm, part in zip(alone, x.split([3, 2], 1), strict=True)], 1)
-    assert torch.allclose(blocks.norm_each(x, together), expected)
-    assert blocks.norm_each(x, [nn.Identity(), nn.Identity()]) is x
+    assert torch.allclose(norms.norm_each(x, together), expected)
+    assert norms.norm_each(x, [nn.Identity(), nn.Identity()]) is x
+
+
+@pytest.mark.parametrize("pointwise", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_bias_before_a_norm_acts_in_evaluation_and_in_training_shifts_only_the_remembered_mean(pointwise, frozen):
+    pairs = [(conv, nn.BatchNorm2d(4).double()) for conv in convs(2 if pointwise else 1)]
+    pairs[0][0].bias.requires_grad_(not frozen)
+    alone, x = copy.deepcopy(pairs), random_map()
+
+    def together():
+        return norms.pointwise_norm(x, *zip(*pairs, strict=True)) if pointwise else norms.conv_norm(x, *pairs[0])
+
+    for _ in range(2):
+        found, expected = together(), torch.cat([norm(conv(x)) for conv, norm in alone], 1)
+        assert torch.allclose(found, expected)
+    found.square().sum().backward()
+    assert frozen == (pairs[0][0].bias.grad is None) and all(not c.bias.grad.any() for c, _ in pairs[frozen:])
+    for (_, found), (_, expected) in zip(pairs, alone, strict=True):
+        assert all(torch.allclose(value, expected.state_dict()[key]) for key, value in found.state_dict().items())
+    for _, norm in (*pairs, *alone):
+        norm.eval()
+    found, expected = together(), torch.cat([norm(conv(x)) for conv, norm in alone], 1)
+    assert torch.allclose(found, expected)
+    found.sum().backward()
+    assert all(c.bias.grad.any() for c, _ in pairs[frozen:])
 
 
 def test_mixing_joints_takes_rows_as_targets():
@@ -92,22 +119,45 @@ def test_affinities_in_float16_do_not_overflow_in_a_sum_over_many_frames():
     assert torch.allclose(E.float(), torch.tensor(25.0), rtol=0.01)
 
 
-def test_refined_topologies_are_the_shared_one_plus_alpha_times_the_correlations():
-    A, alpha, M, xi = (
-        torch.randn(7, 7).double(),
-        torch.tensor([0.7]).double(),
-        torch.randn(2, 3, 7, 7).double(),
-        convs(1, 3)[0],
-    )
-    assert torch.allclose(ops.refine(A, alpha, xi, M), A + 0.7 * xi(M))
-    assert torch.equal(ops.refine(A, 0 * alpha, xi, M), A.expand(2, 4, -1, -1))
+@pytest.mark.parametrize("compiling", [False, True])
+def test_products_with_refined_topologies_are_the_equation_and_so_are_all_gradients(compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    x, A, alpha, M = random_map(), torch.randn(3, 7, 7), torch.tensor([0.7]), torch.randn(2, 3, 3, 7, 7)
+    xi, T = convs(3, 3), convs(3)
+    A, alpha, M = (value.double().requires_grad_() for value in (A, alpha, M))
+    matrices, mean = ops.matrices_and_mean(x)
+    found = ops.refined_products(A, alpha, xi, M, ops.conv_subsets(matrices, T))
+    R = [A[k] + alpha * conv(M[:, k]).transpose(2, 3) for k, conv in enumerate(xi)]
+    expected = sum(torch.einsum("ncij,nctj->ncit", R_k, conv(x)) for R_k, conv in zip(R, T, strict=True))
+    assert torch.allclose(found, expected) and torch.allclose(mean, x.mean(2))
+    leaves = [A, alpha, M, x, *(p for conv in (*xi, *T) for p in conv.parameters())]
+    weight = torch.randn_like(expected)
+    sums = [(Z * weight).sum() + mean.square().sum() for Z, mean in ((found, mean), (expected, x.mean(2)))]
+    gradients = [torch.autograd.grad(total, leaves) for total in sums]
+    assert all(torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+    assert compiling or channels_last(gradients[0][3])
 
 
-def test_products_of_every_channel_are_added_up():
-    R, x = torch.randn(2, 3, 7, 7).double(), torch.randn(2, 3, 7, 5).double()
-    expected = torch.einsum("ncuv,ncvt->ncut", R, x)
-    assert torch.allclose(ops.sum_of_products([R], [x]), expected)
-    assert torch.allclose(ops.sum_of_products([R, 2 * R], [x, x]), 3 * expected)
+def test_an_alpha_of_zero_leaves_the_shared_topology():
+    A, M, T = torch.randn(2, 7, 7), torch.randn(2, 2, 3, 7, 7), torch.randn(2, 4, 2, 7, 5)
+    found = ops.refined_products(A, torch.zeros(1), [nn.Conv2d(3, 4, 1) for _ in A], M, T)
+    assert torch.allclose(found, torch.einsum("kij,nckjt->ncit", A, T), atol=1e-5)
+
+
+@pytest.mark.parametrize("C", [3, 8])
+def test_matrices_have_channels_of_ones_behind_them_up_to_a_multiple_of_eight(C):
+    x = random_map(C=C)
+    y, _ = ops.matrices_and_mean(x)
+    assert y.shape[1] % 8 == 0 and y.shape[1] > C and y.is_contiguous()
+    assert torch.equal(y[:, :C], x.transpose(2, 3)) and (y[:, C:] == 1).all()
+
+
+def test_transposed_matrices_are_a_view_whose_gradient_is_matrices():
+    y = torch.randn(2, 3, 7, 5).double().requires_grad_()
+    weight = random_map(C=3).detach()
+    assert ops.transposed(y).data_ptr() == y.data_ptr()
+    (ops.transposed(y) * weight).sum().backward()
+    assert torch.equal(y.grad, weight.transpose(2, 3)) and y.grad.is_contiguous()
 
 
 def test_matrices_and_back_are_the_same_map_and_the_same_gradient():
@@ -137,7 +187,7 @@ def test_concatenated_maps_each_get_their_part_of_the_gradient():
 def test_branches_that_share_their_first_convolution_equal_branches_run_one_by_one(make, stride):
     branches = make(stride).double().branches
     x = random_map(C=12)
-    together, alone = ops.run_branches(x, branches), torch.cat([branch(x) for branch in branches], dim=1)
+    together, alone = blocks.run_branches(x, branches), torch.cat([branch(x) for branch in branches], dim=1)
     assert torch.allclose(together, alone)
     weight = torch.randn_like(alone)
     gradients = [torch.autograd.grad((y * weight).sum(), [x, *branches.parameters()]) for y in (together, alone)]
@@ -156,7 +206,8 @@ def test_maps_and_their_gradients_keep_the_channels_last_through_the_whole_netwo
         return hook
 
     for key, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d | nn.MaxPool2d):
+        matrices = name == "ctrgcn" and key.endswith("gcn1.bn")  # this map has one matrix per channel
+        if isinstance(module, nn.BatchNorm2d | nn.MaxPool2d) and not matrices:
             module.register_forward_hook(look(key))
     model(clip(name)).sum().backward()
     assert not lost
