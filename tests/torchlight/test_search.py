@@ -21,6 +21,7 @@ from torchlight.training import programs
 
 NAMES = [f"a0{a}_s0{s}_e00_v01" for s in (1, 2, 3) for a in range(1, 6)]
 FAMILY = {"model": "model.ctrgcn.Model", "width": [8], "blocks": [[1, 2]], "choices": {"kernel_size": [3, 5]}}
+SHARED = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
 SHIPPED = sorted((ROOT / "config/search").glob("*.yaml"))
 
 
@@ -60,14 +61,16 @@ def test_a_shipped_space_draws_networks_for_its_recipe_and_has_dke7_first_and_wi
     assert len({bool(space.excess(size)) for size in sizes.values()}) == 2
 
 
-def test_the_size_of_a_network_is_counted_without_computing_it():
-    arguments = {"num_class": 10, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
-    full, small = (
-        size_of(import_object("model.agcn.Model")(**arguments, **more), (3, 52, 20, 1))
-        for more in ({}, {"channels": [16, 32], "kernel_size": 3})
-    )
-    assert full.parameters == 3_449_730 and small.parameters < full.parameters / 50
-    assert small.multiply_adds < full.multiply_adds / 50
+@pytest.mark.parametrize(("network", "kernel_size"), [("ctrgcn", 5), ("agcn", 9), ("aagcn", 9)])
+def test_kernel_size_is_that_of_the_temporal_convolutions(network, kernel_size):
+    def size(**more):
+        return size_of(import_object(f"model.{network}.Model")(**SHARED, channels=[16], **more), (3, 8, 20, 1))
+
+    weights = 2 * 4 * 4 if network == "ctrgcn" else 16 * 16  # of one frame of the kernel
+    assert size() == size(kernel_size=kernel_size)
+    difference = (kernel_size - 3) * weights
+    assert size().parameters - size(kernel_size=3).parameters == difference
+    assert size().multiply_adds - size(kernel_size=3).multiply_adds == 8 * 20 * difference
 
 
 @pytest.mark.parametrize(
@@ -197,8 +200,7 @@ def test_networks_over_the_budget_are_not_trained_and_a_space_without_further_on
 
     monkeypatch.setattr(search.Common, "train", train)
     small = Family(**FAMILY).arguments({"width": 8, "blocks1": 1, "kernel_size": 5})
-    shared = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
-    limit = size_of(import_object("model.ctrgcn.Model")(**shared, **small), (3, 8, 20, 1)).parameters
+    limit = size_of(import_object("model.ctrgcn.Model")(**SHARED, **small), (3, 8, 20, 1)).parameters
     run = declare(tmp_path, budget={"parameters": limit})
     assert run("--trials", "9") == 0
     out = capfd.readouterr().out

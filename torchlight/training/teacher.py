@@ -190,7 +190,7 @@ def check_repeats(feeder: Feeder, clips: int = 64) -> None:
 
 
 def check_trained(number: int, teacher: Config, top1: float, num_class: int) -> str:
-    """A line for the log on the accuracy of a teacher on the test clips.
+    """A line for the log on the accuracy of a teacher on the test clips, or on those that are held out.
 
     Raises:
         ConfigError: top1 (percent) is not above `CHANCE_FACTOR` times chance.
@@ -198,11 +198,12 @@ def check_trained(number: int, teacher: Config, top1: float, num_class: int) -> 
     chance = 100 / num_class
     if top1 > CHANCE_FACTOR * chance:
         return (
-            f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: test top-1 {top1:.2f} %"
+            f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: "
+            f"{teacher.tested} top-1 {top1:.2f} %"
         )
     raise ConfigError(
         [
-            f"teacher {number}: expected a test top-1 above {CHANCE_FACTOR} times chance ({chance:.2f} %), "
+            f"teacher {number}: expected a {teacher.tested} top-1 above {CHANCE_FACTOR} times chance ({chance:.2f} %), "
             f"got {top1:.2f} % with {teacher.weights}; check its modality, its data and its weights"
         ]
     )
