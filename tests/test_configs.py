@@ -28,7 +28,8 @@ from torchlight.training.teacher import Teacher, batch_key, teacher_configs
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config"
 BASES = sorted((CONFIG / "base").glob("*.yaml"))
-RECIPES = sorted(path for path in CONFIG.rglob("*.yaml") if path not in BASES and path.parent != CONFIG)
+NO_RECIPES = (CONFIG, CONFIG / "base", CONFIG / "search")
+RECIPES = sorted(path for path in CONFIG.rglob("*.yaml") if path.parent not in NO_RECIPES)
 
 SMALLER = 12  # a window of 300 frames is one of 25 here
 FRAMES = 300 // SMALLER

@@ -98,8 +98,10 @@ class Common:
         return self.read(point, size)
 
     def read(self, point: Point, size: Size) -> Student:
-        """A network that was trained."""
+        """A network that was trained; raises ValueError if its folder was removed."""
         lines = read_metrics(self.place(point))
+        if not lines:
+            raise ValueError(f"{self.place(point)}: expected a finished training, got none; give another --work-dir")
         seconds = sum(line["train_seconds"] for line in lines)
         return Student(point, self.space.title(point), size, lines[-1]["test_top1"], seconds)
 
