@@ -244,7 +244,8 @@ def test_a_teacher_is_what_a_shipped_recipe_leaves_on_the_same_split(file):
     config = load_config(file)
     for teacher in teacher_configs(config):
         run = Path(teacher.weights).parent
-        source = load_config(CONFIG / run.relative_to("work_dir").parent.with_suffix(".yaml"))
+        file_of_teacher = CONFIG / run.relative_to("work_dir").parent.with_suffix(".yaml")
+        source = load_config(file_of_teacher, {"modality": teacher.modality})
         assert default_work_dir(source) == run
         assert (source.model, source.model_args) == (teacher.model, teacher.model_args)
         assert source.test_feeder_args == config.test_feeder_args
