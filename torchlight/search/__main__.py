@@ -73,11 +73,10 @@ class Common:
 
     def size(self, point: Point) -> Size:
         """The size of a network for a test clip; raises ConfigError for arguments that the network refuses."""
-        config = self.config(point)
+        config, title = self.config(point), self.space.title(point)
         try:
             network = build_model(config, preflight(replace(config, phase="model_size"), ("model",))["model"])
         except ConfigError as error:
-            title = self.space.title(point)
             raise ConfigError([f"{title}: {problem}" for problem in error.problems]) from error
         shape = stated_shape(config, import_object(config.feeder))
         if shape is None:
