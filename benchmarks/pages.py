@@ -45,6 +45,15 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
+def add_rows(file: Path, columns: Sequence[str], key: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    """Add rows to a CSV file; a row with the same values of `key` replaces the older one."""
+    rows = [*read_table(file, columns), *rows]
+    with atomic(file, "w") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({tuple(row[k] for k in key): row for row in rows}.values())
+
+
 def program(name: str, make_page: Callable[[], str]) -> int:
     """The command `python -m benchmarks.<name>_page`, which takes no options; returns the exit code."""
 

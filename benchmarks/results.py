@@ -9,7 +9,6 @@ repeated, interrupted runs continue from their checkpoint: give the same command
 """
 
 import argparse
-import csv
 import os
 import shlex
 import sys
@@ -28,7 +27,7 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.system.command import Parser, RunError
 from torchlight.system.command import run as run_command
-from torchlight.system.files import atomic, read_json
+from torchlight.system.files import read_json
 from torchlight.system.modalities import COORDINATES, MODALITIES
 from torchlight.system.paths import ROOT
 from torchlight.system.text import counted, nearest
@@ -37,6 +36,7 @@ from torchlight.training.run_dir import CONFIG, METRICS, read_environment, read_
 from torchlight.training.scores import SCORE_FILE
 
 RUNS = Path("work_dir/results")
+KEY = ("model", "dataset", "stream", "budget", "seed", "device")  # a newer row of the same experiment replaces a row
 CPU_EPOCHS = 20  # of a single pass each: the same budget for every network
 CPU_EVALUATIONS = 5  # epochs between two evaluations
 
@@ -93,7 +93,7 @@ def act(argv: list[str]) -> None:
     for (model, _), group in groupby(plans, key=lambda plan: (plan.model, plan.seed)):
         name = ", ".join(filter(None, [model, args.name]))
         rows += make_rows([plan.folder for plan in group], name, args.dataset)
-    add_rows(rows)
+    pages.add_rows(results_page.TABLE, COLUMNS, KEY, rows)
     pages.write("results", results_page.make_page)
 
 
@@ -200,16 +200,6 @@ def length(config: Config) -> str:
     """How long a recipe trains, in words."""
     passes = config.train_feeder_args.get("repeat", 1)
     return f"{config.num_epoch} single passes" if passes == 1 else f"{config.num_epoch} epochs of {passes} passes"
-
-
-def add_rows(rows: list[Row]) -> None:
-    """Add rows to the table; a row of the same experiment on the same device replaces the older one."""
-    key = ("model", "dataset", "stream", "budget", "seed", "device")
-    rows = [*pages.read_table(results_page.TABLE, COLUMNS), *rows]
-    with atomic(results_page.TABLE, "w") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({tuple(row[k] for k in key): row for row in rows}.values())
 
 
 if __name__ == "__main__":

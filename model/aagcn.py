@@ -4,7 +4,7 @@ Lei Shi, Yifan Zhang, Jian Cheng, Hanqing Lu. IEEE Transactions on Image Process
 
 Equals the published code, with two differences: the first block uses `in_channels`, which is fixed to 3 there, and
 `adaptive=False`, which fails there, is the fixed skeleton here. `channels` shortens the network (DKE-GCN's student
-S8: eight blocks without attention).
+S8: eight blocks without attention), `kernel_size` changes its temporal convolutions.
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
@@ -94,6 +94,7 @@ class Model(network.BlockNetwork):
     """One stream of MS-AAGCN. (N, C, T, V, M) -> (N, num_class).
 
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
+    kernel_size: frames of the temporal convolutions.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
@@ -115,11 +116,12 @@ class Model(network.BlockNetwork):
         adaptive: bool = True,
         attention: bool = True,
         channels: Sequence[int] | None = None,
+        kernel_size: int = 9,
     ):
         A = network.load_graph(graph, graph_args, num_point)
         layers = []
         for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
-            tcn = blocks.TemporalConv(C_out, C_out, 9, stride, 1)
+            tcn = blocks.TemporalConv(C_out, C_out, kernel_size, stride, 1)
             gcn = GraphConv(C_in, C_out, A, adaptive, attention)
             layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))
         super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)

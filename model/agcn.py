@@ -4,12 +4,13 @@ Lei Shi, Yifan Zhang, Jian Cheng, Hanqing Lu. CVPR 2019, arXiv 1805.07694.
 
 Equals the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The two streams,
 joints and bones, are two runs of this network whose scores are added. The biases of conv_a get no gradient: they are
-constant along the axis of the softmax.
+constant along the axis of the softmax. `channels` and `kernel_size` give smaller versions of the network.
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ class GraphConv(nn.Module):
 class Model(network.BlockNetwork):
     """One stream of 2s-AGCN. (N, C, T, V, M) -> (N, num_class).
 
+    channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
+    kernel_size: frames of the temporal convolutions.
+
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
     torch.Size([1, 60])
@@ -72,10 +76,12 @@ class Model(network.BlockNetwork):
         graph: str,
         graph_args: dict[str, Any] | None = None,
         in_channels: int = 3,
+        channels: Sequence[int] | None = None,
+        kernel_size: int = 9,
     ):
         A = network.load_graph(graph, graph_args, num_point)
         layers = []
-        for C_in, C_out, stride in blocks.block_table(WIDTHS, in_channels):
-            tcn = blocks.TemporalConv(C_out, C_out, 9, stride, 1)
+        for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
+            tcn = blocks.TemporalConv(C_out, C_out, kernel_size, stride, 1)
             layers.append(blocks.Block(GraphConv(C_in, C_out, A), tcn, C_in, C_out, stride, first=not layers))
         super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out=0)

@@ -30,6 +30,9 @@ class TemporalConv(nn.Module):
     """BN(conv(x)) over time: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V).
 
     padding_mode: what is before the first and after the last frame, `zeros` or copies of these frames (`replicate`).
+
+    Raises:
+        ValueError: an even kernel size, which has no middle frame.
     """
 
     norm_after = {"conv": "bn"}
@@ -44,6 +47,8 @@ class TemporalConv(nn.Module):
         padding_mode: str = "zeros",
     ):
         super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number of frames, got {kernel_size}")
         size, padding = (kernel_size, 1), ((kernel_size - 1) * dilation // 2, 0)
         options = {"stride": (stride, 1), "padding": padding, "dilation": (dilation, 1), "padding_mode": padding_mode}
         self.conv = nn.Conv2d(in_channels, out_channels, size, **options)

@@ -3,9 +3,9 @@
 Yuxin Chen, Ziqi Zhang, Chunfeng Yuan, Bing Li, Ying Deng, Weiming Hu. ICCV 2021, arXiv 2107.12213.
 
 Equals the published code. `channels` shortens or widens the network (DKE-GCN's students: the first nine or seven
-blocks). `relu_after_tcn` gives PYSKL's variant. Frames are averaged before the 1x1 convolutions of the topology, which
-gives the same numbers with far fewer multiply-adds. The adjacency is used with row target and column source: with the
-inward subset a joint receives the sum of its children.
+blocks), `kernel_size` changes its temporal convolutions. `relu_after_tcn` gives PYSKL's variant. Frames are averaged
+before the 1x1 convolutions of the topology, which gives the same numbers with far fewer multiply-adds. The adjacency is
+used with row target and column source: with the inward subset a joint receives the sum of its children.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -85,6 +85,7 @@ class Model(network.BlockNetwork):
     """CTR-GCN. (N, C, T, V, M) or, for one person, (N, T, V * C) -> (N, num_class).
 
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
+    kernel_size: frames of the temporal convolutions, of which some are dilated by 2.
     relu_after_tcn: a ReLU between temporal convolution and residual, as in PYSKL's weights. The first block has no
     residual, so that its own ReLU suffices.
     kernels: `triton` for products that keep the topologies out of the memory of a GPU in training (package triton);
@@ -111,6 +112,7 @@ class Model(network.BlockNetwork):
         channels: Sequence[int] | None = None,
         relu_after_tcn: bool = False,
         kernels: str = "auto",
+        kernel_size: int = 5,
     ):
         if kernels not in KERNELS:
             raise ValueError(f"kernels: expected {', '.join(KERNELS[:-1])} or {KERNELS[-1]}, got {kernels}")
@@ -119,7 +121,7 @@ class Model(network.BlockNetwork):
         for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
             gcn = GraphConv(C_in, C_out, A, adaptive, kernels)
             temporal = RectifiedTemporalConv if relu_after_tcn and layers else blocks.MultiScaleTemporalConv
-            tcn = temporal(C_out, C_out, 5, stride, dilations=(1, 2))
+            tcn = temporal(C_out, C_out, kernel_size, stride, dilations=(1, 2))
             layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))
             blocks.init_norms(tcn, std=0.02)
         super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)

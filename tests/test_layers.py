@@ -37,6 +37,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "predict",
     "commands",
     "protocol",
+    "search",
 )
 ENTRIES = ("main.py", "ensemble.py")
 SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}

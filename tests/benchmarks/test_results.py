@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 
@@ -158,8 +159,9 @@ def test_the_full_budget_is_the_recipe_as_it_is():
 
 def test_a_row_of_the_same_experiment_takes_the_place_of_the_older_one(table):
     row = dict.fromkeys(COLUMNS, "x")
-    results.add_rows([row | {"seed": "1"}, row | {"seed": "2"}])
-    results.add_rows([row | {"seed": "1", "last_epoch": "95.00"}])
+    add_rows = partial(pages.add_rows, results_page.TABLE, COLUMNS, results.KEY)
+    add_rows([row | {"seed": "1"}, row | {"seed": "2"}])
+    add_rows([row | {"seed": "1", "last_epoch": "95.00"}])
     assert [(r["seed"], r["last_epoch"]) for r in table()] == [("1", "95.00"), ("2", "x")]
 
 

@@ -21,7 +21,8 @@ from torchlight.distillation import (
     decoupled_divergence,
     divergence,
 )
-from torchlight.training.teacher import Teacher, find_problems, teacher_configs
+from torchlight.fusion import fuse
+from torchlight.training.teacher import Teacher, find_problems, other_modalities, teacher_configs, teacher_weights
 
 CLASSES, CLIPS, JOINTS, FRAMES = 4, 32, 25, 16
 
@@ -146,6 +147,9 @@ def test_several_teachers_are_averaged_each_seeing_its_own_modality():
     joint, bone = Fixed(logits(6, 5, seed=1)), Fixed(logits(6, 5, seed=2))
     teacher = Teacher([joint, bone], ["data", "data_bone"])
     torch.testing.assert_close(teacher(batch([0, 1, 2])), (joint.value[:3] + bone.value[[2, 1, 0]]).detach() / 2)
+    weighted = Teacher([joint, bone], ["data", "data_bone"], weights=[0.6, 0.2])
+    expected = (0.75 * joint.value[:3] + 0.25 * bone.value[[2, 1, 0]]).detach()
+    torch.testing.assert_close(weighted(batch([0, 1, 2])), expected)
 
 
 def test_a_teacher_never_trains():
@@ -298,11 +302,15 @@ def test_each_teacher_of_a_run_sees_its_own_modality_and_the_cache_changes_nothi
         {"model": "model.ctrgcn.Model", "model_args": {"channels": [16, 16]}, "modality": m} for m in ("joint", "bone")
     ]
     both = [entry | {"weights": f"{folder}/teacher/{{modality}}/last.pt"} for entry in both]
+    both[1]["weight"] = 1e-9
     flags = ("--teacher", *(json.dumps(entry) for entry in both))
     fresh, cached = teach(folder, "fresh", *flags), teach(folder, "cached", *flags, "--teacher-cache", "true")
     for a, b in zip(fresh, cached, strict=True):
         for key in ("train_loss", "train_takd", "test_cross_entropy", "train_agreement"):
             assert a[key] == pytest.approx(b[key], rel=1e-4), key
+    log = (folder / "fresh/log.txt").read_text()
+    (alone,) = re.findall(r"teacher 1: .* test top-1 (.*) %", log)
+    assert f"the 2 teachers together: test top-1 {alone} %" in log  # the second one has next to no weight
     parents = torch.tensor(SKELETON.bone_parents)
     torch.testing.assert_close(seen[0][1], seen[0][0] - seen[0][0][:, :, :, parents])
     assert len(seen) == 1 + 4 + 1 + 2  # a rehearsal, then two epochs of two batches; with the cache one epoch of them
@@ -352,6 +360,7 @@ def entry(folder, **changes) -> str:
         ({"weights": None}, "weights: expected text, got None"),
         ({"weigths": "x"}, "weigths: unknown argument; did you mean weights?"),
         ({"modality": "bones"}, "modality: expected joint, bone.* got 'bones'"),
+        ({"weight": 0}, "teacher 1: weight: expected a finite number above 0, got 0.0"),
         ({"model": "model.ctrgnc.Model"}, "did you mean ctrgcn?"),
         ({"model_args": {"chanels": [16]}}, "model_args.chanels: unknown argument; did you mean channels?"),
         ({"model_args": {"channels": [16, 16, 16]}}, "teacher 1: .*expected the weights of this network, got others"),
@@ -391,16 +400,29 @@ STUDENTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "config").glob
 
 
 @pytest.mark.parametrize("file", STUDENTS)
-def test_a_student_is_taught_by_the_network_of_the_file_that_its_teachers_weights_come_from(file):
+def test_a_student_is_taught_by_the_network_of_the_file_that_its_teachers_weights_come_from(
+    file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # which holds no weights
     config = load_config(ROOT / file, {"modality": "bone"})
-    (teacher,) = teacher_configs(config)
-    (problem,) = find_problems(config)  # none but the weights, which are not part of the project
-    assert problem.startswith("teacher 1: weights: expected a file, got 'work_dir/")
-    path = teacher.weights.removeprefix("work_dir/").removesuffix("/bone/last.pt")
-    source = load_config(ROOT / "config" / f"{path}.yaml")
-    assert Path(file).parent == Path("config") / Path(path).parent
-    assert (teacher.model, teacher.model_args) == (source.model, source.model_args)
-    assert (teacher.train_feeder_args, teacher.test_feeder_args) == (source.train_feeder_args, source.test_feeder_args)
+    teachers, problems = teacher_configs(config), find_problems(config)
+    assert len(teachers) == len(problems)  # none but the weights, which are not part of the project
+    for number, (teacher, problem) in enumerate(zip(teachers, problems, strict=True), 1):
+        assert problem.startswith(f"teacher {number}: weights: expected a file, got 'work_dir/")
+        path = teacher.weights.removeprefix("work_dir/").removesuffix(f"/{teacher.modality}/last.pt")
+        source = load_config(ROOT / "config" / f"{path}.yaml")
+        assert Path(file).parent == Path("config") / Path(path).parent
+        assert (teacher.model, teacher.model_args) == (source.model, source.model_args)
+        assert teacher.train_feeder_args == source.train_feeder_args
+        assert teacher.test_feeder_args == source.test_feeder_args
+
+
+def test_the_streams_that_teach_one_student_are_fused_with_the_published_weights():
+    config = load_config(ROOT / "config/NW-UCLA/dke7_streams.yaml")
+    weights = dict(zip((t.modality for t in teacher_configs(config)), teacher_weights(config), strict=True))
+    streams = ["joint", "bone", "joint_motion", "bone_motion"]
+    assert weights == dict(zip(streams, fuse.preset_weights("ctrgcn", streams), strict=True))
+    assert other_modalities(config) == ["bone", "bone_motion", "joint_motion"]
 
 
 @pytest.mark.parametrize(
@@ -415,7 +437,9 @@ def test_students_have_their_published_size(name, parameters, entries):
 def test_every_benchmark_has_every_stage():
     benchmarks = ("NW-UCLA", "ntu/xsub", "ntu/xview", "ntu120/xsub", "ntu120/xset")
     stages = ("dke7", "dke7_assistant", "dke9", "dke9_review", "dke_s8")
-    assert STUDENTS == sorted(f"config/{benchmark}/{stage}.yaml" for benchmark in benchmarks for stage in stages)
+    files = [f"config/{benchmark}/{stage}.yaml" for benchmark in benchmarks for stage in stages]
+    others = ["config/NW-UCLA/dke7_msg3d.yaml", "config/NW-UCLA/dke7_streams.yaml"]
+    assert STUDENTS == sorted(files + others)
 
 
 def test_commands_of_the_documentation_are_understood():

@@ -140,7 +140,7 @@ class Network:
     objective: str = option("torchlight.objective.Classification", "dotted path of the objective class", RUN)
     objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha, ...)", RUN)
     teacher: list[dict] = option(
-        [], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality}", TRAIN
+        [], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality, weight}", TRAIN
     )
     teacher_cache: bool = option(
         False, "keep the teachers' logits of each clip, for recipes without augmentation", TRAIN, request=True

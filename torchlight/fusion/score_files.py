@@ -86,7 +86,7 @@ def explain_missing(folder: Path, dataset: str, model: str | None, file: str, mo
     known = config_names(dataset)
     if not known:
         config = ROOT / "config"
-        datasets = {str(path.parent.relative_to(config)) for path in config.rglob("*.yaml")} - {".", "base"}
+        datasets = {str(path.parent.relative_to(config)) for path in config.rglob("*.yaml")} - {".", "base", "search"}
         return f"{searched}, and no config/{dataset}/*.yaml; {nearest(dataset, sorted(datasets))}"
     chosen = model or (known[0] if len(known) == 1 else "MODEL")
     which = f", where MODEL is one of {', '.join(known)}" if chosen == "MODEL" else ""

@@ -126,6 +126,7 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
         ConfigError: a teacher cannot be built, does not fit the data, or is not better than chance.
     """
     config, models, inputs = experiment.config, [], []
+    weights, together = teacher.teacher_weights(config), 0
     feeders = {config.modality: experiment.feeders["test"]}
     for number, entry in enumerate(teacher.teacher_configs(config), start=1):
         try:
@@ -143,10 +144,14 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
         experiment.notes.append(teacher.check_trained(number, entry, top1, clips.num_class))
         models.append(model)
         inputs.append(teacher.batch_key(entry, config))
+        together = together + weights[number - 1] * prediction.scores
+    if len(models) > 1:
+        top1 = top_k(together, prediction.label, 1)
+        experiment.notes.append(f"the {len(models)} teachers together: {config.tested} top-1 {top1:.2f} %")
     train = experiment.feeders["train"]
     if config.teacher_cache:
         teacher.check_repeats(train)
-    return teacher.Teacher(models, inputs, len(train.label) if config.teacher_cache else 0)
+    return teacher.Teacher(models, inputs, len(train.label) if config.teacher_cache else 0, weights)
 
 
 def predict(

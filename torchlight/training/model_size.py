@@ -6,6 +6,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
+def count_parameters(model: nn.Module) -> int:
+    """The number of all parameters, trained or not."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count_multiply_adds(model: nn.Module, data: torch.Tensor) -> int:
+    """Multiply-adds of the convolutions and matrix products of a forward pass in evaluation mode.
+
+    Data and parameters on the meta device are counted without computing anything.
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the counter does not know all fused attentions
+        model.eval()(data)
+    return counter.get_total_flops() // 2
+
+
 def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, str]:
     """Parameters, and multiply-adds and memory of one clip (C, T, V, M), or of heatmaps (K, T, H, W).
 
@@ -15,16 +31,13 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     """
     data = torch.zeros(1, *shape)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    parameters = sum(p.numel() for p in model.parameters())
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the counter does not know all fused attentions
-        model.eval()(data)
+    parameters, multiply_adds = count_parameters(model), count_multiply_adds(model, data)
     kept = kept_for_backward(model, data.expand(2, -1, -1, -1, -1)) / 2
     return {
         f"input ({'K, T, H, W' if getattr(model, 'takes_heatmaps', False) else 'C, T, V, M'})": str(tuple(shape)),
         "parameters": f"{parameters:,}"
         + (f" ({parameters - trainable:,} never trained)" if trainable < parameters else ""),
-        "multiply-adds of one clip": f"{counter.get_total_flops() / 2 / 1e9:.3f} G",
+        "multiply-adds of one clip": f"{multiply_adds / 1e9:.3f} G",
         "activation memory of one clip in training": f"{kept / 2**20:.1f} MiB",
     }
 

@@ -26,17 +26,22 @@ def call(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         raise RunError(f"{program} ended with code {code}; the same command continues")
 
 
-def train_and_test(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Do what is left of one run: train, continue, or only write the scores of the last epoch.
+def train(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Do what is left of one training.
 
     flags: of main.py, with `--work-dir folder`.
 
     Raises:
         RunError: main.py ended with an error, which it has printed.
     """
-    weights, scores = folder / LAST, folder / SCORE_FILE
-    lines = read_metrics(folder) if weights.exists() else []
+    lines = read_metrics(folder) if (folder / LAST).exists() else []
     if not lines or lines[-1]["epoch"] != load_config(folder / CONFIG).num_epoch:
         call(["main.py", *flags, "--phase", "train", "--resume", "true"], environment)
+
+
+def train_and_test(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Do what is left of one run: train, continue, or only write the scores of the last epoch; otherwise as `train`."""
+    weights, scores = folder / LAST, folder / SCORE_FILE
+    train(folder, flags, environment)
     if not scores.exists() or scores.stat().st_mtime < weights.stat().st_mtime:
         call(["main.py", *flags, "--phase", "test", "--weights", str(weights), "--save-score", "true"], environment)

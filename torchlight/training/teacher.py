@@ -28,18 +28,27 @@ class Entry:
     model_args: dict[str, Any] = field(default_factory=dict)
     weights_key: str | None = None
     modality: Modality | None = None
+    weight: float = 1.0
 
 
 class Teacher(nn.Module):
-    """The mean logits of frozen networks: batch -> (N, num_class); always in evaluation mode.
+    """The weighted mean of the logits of frozen networks: batch -> (N, num_class); always in evaluation mode.
 
     Args:
         inputs: the key of each network's input in a batch.
         cache_size: number of training clips whose logits are cached; 0: no cache.
+        weights: of the networks; default: equal ones.
     """
 
-    def __init__(self, models: Sequence[nn.Module], inputs: Sequence[str], cache_size: int = 0):
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        inputs: Sequence[str],
+        cache_size: int = 0,
+        weights: Sequence[float] | None = None,
+    ):
         super().__init__()
+        self.weights = [1.0] * len(models) if weights is None else list(weights)
         self.models, self.inputs, self.cache_size = nn.ModuleList(models), tuple(inputs), cache_size
         self.cache: Tensor | None = None
         self.requires_grad_(False)
@@ -72,7 +81,7 @@ class Teacher(nn.Module):
             precise(model(*network_inputs(model, batch, key)))
             for model, key in zip(self.models, self.inputs, strict=True)
         ]
-        return torch.stack(logits).mean(0)
+        return sum(weight * x for weight, x in zip(self.weights, logits, strict=True)) / sum(self.weights)
 
 
 def teacher_configs(config: Config) -> list[Config]:
@@ -88,6 +97,11 @@ def teacher_configs(config: Config) -> list[Config]:
         weights = entry.weights.replace("{modality}", modality)
         configs.append(replace(config, **own, weights=weights, weights_key=entry.weights_key, teacher=[]))
     return configs
+
+
+def teacher_weights(config: Config) -> list[float]:
+    """The weight of each teacher's logits."""
+    return [Entry(**entry).weight for entry in config.teacher]
 
 
 def other_modalities(config: Config) -> list[str]:
@@ -134,7 +148,9 @@ def find_problems(config: Config) -> list[str]:
 
 def entry_problems(config: Config) -> list[str]:
     """What is wrong with the only teacher of a configuration: its network, its arguments and its file."""
-    (teacher,), problems = teacher_configs(config), []
+    (teacher,), (weight,), problems = teacher_configs(config), teacher_weights(config), []
+    if not 0 < weight < float("inf"):
+        problems.append(f"weight: expected a finite number above 0, got {weight}")
     try:
         is_file = Path(teacher.weights).is_file()
     except (OSError, ValueError):  # a name that the file system does not take
@@ -174,7 +190,7 @@ def check_repeats(feeder: Feeder, clips: int = 64) -> None:
 
 
 def check_trained(number: int, teacher: Config, top1: float, num_class: int) -> str:
-    """A line for the log on the accuracy of a teacher on the test clips.
+    """A line for the log on the accuracy of a teacher on the test clips, or on those that are held out.
 
     Raises:
         ConfigError: top1 (percent) is not above `CHANCE_FACTOR` times chance.
@@ -182,11 +198,12 @@ def check_trained(number: int, teacher: Config, top1: float, num_class: int) -> 
     chance = 100 / num_class
     if top1 > CHANCE_FACTOR * chance:
         return (
-            f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: test top-1 {top1:.2f} %"
+            f"teacher {number}: {teacher.model}, {teacher.modality} stream, {teacher.weights}: "
+            f"{teacher.tested} top-1 {top1:.2f} %"
         )
     raise ConfigError(
         [
-            f"teacher {number}: expected a test top-1 above {CHANCE_FACTOR} times chance ({chance:.2f} %), "
+            f"teacher {number}: expected a {teacher.tested} top-1 above {CHANCE_FACTOR} times chance ({chance:.2f} %), "
             f"got {top1:.2f} % with {teacher.weights}; check its modality, its data and its weights"
         ]
     )
