@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.contract import network_inputs
 from torchlight.export.convert import check_packages
+from torchlight.export.poses import from_mediapipe
 from torchlight.export.run import FORMATS, is_exported
 from torchlight.export.write import BOUNDS, export_network
 from torchlight.predict.load import EXPORTED, TrainedStream, open_stream
@@ -89,8 +89,9 @@ def facts_of(stream: TrainedStream) -> dict[str, Any]:
             "modality": config.modality,
             "layout": skeleton.name,
             "joints": skeleton.joints,
-            "config": yaml.safe_dump(plain(kept), sort_keys=False),
+            "config": kept,
             "clips": {**facts, "body": dataclasses.asdict(skeleton)},
+            "mediapipe": from_mediapipe(stream.recipe),
             "model": config.model,
             "weights_sha256": sha256(stream.path),
             "torch": str(torch.__version__),

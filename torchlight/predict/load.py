@@ -179,10 +179,10 @@ def recipe_of(skeleton: Skeleton, facts: dict[str, Any], changes: dict[str, Any]
 def config_of(content: Any, path: Path, classes: Sequence[str] = ("model", "feeder", "objective")) -> Config:
     """The configuration in a checkpoint or in the metadata of an exported network, which names these classes; raises
     ValueError if there is none that may be used."""
-    text = content.get("config") if isinstance(content, dict) else None
-    if not isinstance(text, str):
+    found = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(found, str | dict):
         raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config beside them")
-    options = parse_yaml(text, f"{path}: config")
+    options = parse_yaml(found, f"{path}: config") if isinstance(found, str) else found
     if not isinstance(options, dict):
         raise ValueError(f"{path}: config: expected a mapping of options, got {quote(options)}")
     problems: list[str] = []
