@@ -13,7 +13,7 @@ from torchlight.export.convert import check_packages
 from torchlight.export.poses import from_mediapipe
 from torchlight.export.run import FORMATS, is_exported
 from torchlight.export.write import BOUNDS, export_network
-from torchlight.predict.load import EXPORTED, TrainedStream, open_stream
+from torchlight.predict.load import EXAMPLES, EXPORTED, TrainedStream, open_stream
 from torchlight.system.files import sha256
 from torchlight.system.text import counted
 from torchlight.training.clip_facts import plain
@@ -45,7 +45,7 @@ def export(config: Config) -> None:
     )
     path = Path(config.output) if config.output else default_output(stream.path, config, precision)
     check_output(path, config.format)
-    clips = network_inputs(stream.model, stream.example())
+    clips = [x[:EXAMPLES] for x in network_inputs(stream.model, stream.example())]
     log.info("exporting %s, which takes some seconds", stream.path)
     metadata, difference = export_network(
         *(stream.model, stream.objective, clips, path, config.format, facts_of(stream)),
