@@ -1,5 +1,6 @@
 // The page of docs/browser in headless Chromium: all clips, and the camera if a video takes its place.
-// node browser.mjs '{"page": URL, "out": FOLDER, "chromium": FILE, "modules": FOLDER, "video": FILE or null, "seconds": N}'
+// node browser.mjs '{"page": URL, "out": FOLDER, "chromium": FILE, "modules": FOLDER, "video": FILE or null,
+//   "estimator": NAME, "seconds": N}'
 
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -27,6 +28,7 @@ try {
   delete found.clips.logits;
   await page.screenshot({ path: join(options.out, "clips.png") });
   if (options.video) {
+    await page.selectOption("#estimator", options.estimator);
     await page.click("#camera");
     await page.waitForFunction(() => window.page.live?.measured.frames || document.querySelector("#error").textContent, null, {
       timeout: 120000,

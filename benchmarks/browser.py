@@ -41,6 +41,7 @@ PAGE = ROOT / "docs/browser"
 SCRIPT = ROOT / "benchmarks/browser.mjs"
 WEIGHTS = ROOT / "work_dir/demo/ctrgcn/joint/last.pt"
 LARGEST = 1e-4  # difference of a logit, relative to the largest one if that is above 1
+ESTIMATORS = ("lite", "full", "heavy", "task")  # docs/browser/estimator.js
 TOOLS = "apt-get install chromium; npm install --prefix docs/browser"
 
 
@@ -52,6 +53,7 @@ def build_parser() -> Parser:
     parser.option("weights", type=Path, default=WEIGHTS, metavar="FILE", help="a checkpoint (that of the demo)")
     parser.option("serve", type=whole_number(1, 65535), metavar="PORT", help="show the page until Ctrl-C")
     parser.option("video", type=Path, metavar="FILE", help="what the camera of the browser sees")
+    parser.option("estimator", choices=ESTIMATORS, default="full", help="of poses in the video (full)")
     parser.option("seconds", type=whole_number(1, 3600), default=40, help="of the camera (40)")
     parser.option("out", type=Path, default=ROOT / "work_dir/browser", metavar="DIR", help="pictures of the page")
     return parser
@@ -72,7 +74,7 @@ def act(argv: list[str]) -> None:
         print(f"http://localhost:{args.serve} shows {PAGE}; Ctrl-C ends")
         with server(PAGE, args.serve) as (_, thread):
             thread.join()
-    found = compare(PAGE, args.out, args.video, args.seconds)
+    found = compare(PAGE, args.out, args.video, args.estimator, args.seconds)
     print(json.dumps(found, indent=1))
 
 
@@ -91,7 +93,9 @@ def write_clips(stream: TrainedStream, path: Path) -> None:
         names += feeder.name.tolist()
         labels += feeder.label.tolist()
         frames += [feeder.raw_clip(i)[0] for i in range(len(feeder.name))]
-    clips = [Clip(name, "", 0, 0, Prepared(name, np.ascontiguousarray(x))) for name, x in zip(names, frames, strict=True)]
+    clips = [
+        Clip(name, "", 0, 0, Prepared(name, np.ascontiguousarray(x))) for name, x in zip(names, frames, strict=True)
+    ]
     logits = score(stream, clips)[0]
     classes = stream.facts.get("class_names") or [str(i) for i in range(stream.num_class)]
     rows = zip(names, labels, frames, logits.tolist(), strict=True)
@@ -130,7 +134,9 @@ def missing_tools() -> str:
     return names and f"{names}: not installed; {TOOLS}"
 
 
-def compare(page: Path, out: Path, video: Path | None = None, seconds: int = 40) -> dict[str, Any]:
+def compare(
+    page: Path, out: Path, video: Path | None = None, estimator: str = "full", seconds: int = 40
+) -> dict[str, Any]:
     """Run all clips in headless Chromium; the number of clips, of equal classes, the largest difference of a logit.
 
     Raises:
@@ -141,15 +147,20 @@ def compare(page: Path, out: Path, video: Path | None = None, seconds: int = 40)
     out.mkdir(parents=True, exist_ok=True)
     with server(page) as (address, _):
         options = {"page": address, "out": str(out), "chromium": shutil.which("chromium"), "seconds": seconds}
+        options |= {"estimator": estimator}
         options |= {"video": str(motion_jpeg(video, out)) if video else None, "modules": str(PAGE / "node_modules")}
         done = subprocess.run(["node", SCRIPT, json.dumps(options)], capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise ValueError(f"docs/browser: {done.stderr.strip()}")
     found = json.loads(done.stdout)
-    check = found["clips"]
-    if check["equal"] < check["clips"] or not check["difference"] <= LARGEST * max(1, check["largest"]):
-        raise ValueError(f"docs/browser: expected the predictions of PyTorch, got {check}")
+    check_logits(found["clips"])
     return found
+
+
+def check_logits(found: dict[str, Any]) -> None:
+    """Raise ValueError for clips of which the page predicts something else than PyTorch."""
+    if found["equal"] < found["clips"] or not found["difference"] <= LARGEST * max(1, found["largest"]):
+        raise ValueError(f"docs/browser: expected the logits of PyTorch, got {json.dumps(found)}")
 
 
 def motion_jpeg(video: Path, out: Path) -> Path:

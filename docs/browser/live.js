@@ -1,21 +1,21 @@
 // Labels while a person is seen: frames of a camera or a video -> MediaPipe -> window -> network. All files are local.
 
 import { drawPerson } from "./draw.js";
+import { openEstimator } from "./estimator.js";
 import { softmax } from "./network.js";
 import { Person } from "./poses.js";
 import { prepare } from "./prepare.js";
 
-const MEDIAPIPE = "node_modules/@mediapipe/pose/";
 const STRIDES = 10; // predictions in a window
 const TAU = 0.5; // seconds over which probabilities are smoothed
 const ON = 0.5; // smoothed probability from which a class is shown
 const KEPT = 300; // measurements of which the medians are taken
 
 export class Live {
-  // canvas: where image and pose are drawn. complexity: 0, 1 or 2, the model of MediaPipe. onLabel({label,
-  // probabilities}), onFacts(text).
-  constructor(network, how, { canvas, complexity, onLabel, onFacts }) {
-    Object.assign(this, { network, how, canvas, complexity, onLabel, onFacts, running: false });
+  // canvas: where image and pose are drawn. estimator: see `openEstimator`. onLabel({label, probabilities}),
+  // onFacts(text).
+  constructor(network, how, { canvas, estimator, onLabel, onFacts }) {
+    Object.assign(this, { network, how, canvas, estimator, onLabel, onFacts, running: false });
     this.person = new Person(network.metadata);
     this.stride = network.metadata.mediapipe.seconds / STRIDES;
     this.measured = { frames: 0, poses: 0, labels: 0, pose: [], label: [], latency: [] };
@@ -36,7 +36,7 @@ export class Live {
 
   async loop(frames) {
     this.onLabel({ label: "loading the models ..." });
-    const pose = await openPose(this.complexity);
+    const pose = await openEstimator(this.estimator);
     try {
       for await (const frame of frames) {
         if (!this.running) break;
@@ -55,11 +55,10 @@ export class Live {
     this.note("pose", posed - before);
     this.measured.frames++;
     this.first ??= frame.arrived;
-    const image = found.poseLandmarks?.map((p) => [p.x * frame.size[0], p.y * frame.size[1]]);
+    const image = found?.image.map((p) => p.map((x, c) => x * frame.size[c]));
     if (image) {
       this.measured.poses++;
-      const world = found.poseWorldLandmarks.map((p) => [p.x, p.y, p.z]);
-      this.person.push(frame.time, world, image, frame.size);
+      this.person.push(frame.time, found.world, image, frame.size);
     }
     this.draw(frame, image);
     this.due ??= frame.time + this.stride;
@@ -125,33 +124,6 @@ export class Live {
     const points = image?.map((p) => p.map((x) => x * scale));
     drawPerson(context, points, this.network.metadata.mediapipe.parents);
   }
-}
-
-// MediaPipe's pose network with the models of its npm package: `estimate(image, milliseconds)` gives its results.
-async function openPose(complexity) {
-  if (!window.Pose) await loadScript(`${MEDIAPIPE}pose.js`);
-  const pose = new window.Pose({ locateFile: (name) => MEDIAPIPE + name });
-  pose.setOptions({ modelComplexity: complexity, smoothLandmarks: true });
-  let results = null;
-  pose.onResults((found) => (results = found));
-  await pose.initialize();
-  return {
-    async estimate(image, milliseconds) {
-      results = null;
-      await pose.send({ image }, milliseconds);
-      return results ?? {};
-    },
-    close: () => pose.close(),
-  };
-}
-
-function loadScript(source) {
-  return new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    Object.assign(script, { src: source, onload: resolve });
-    script.onerror = () => reject(new Error(`${source}: not found; run npm install in the folder of this page`));
-    document.head.append(script);
-  });
 }
 
 // The newest image of the camera, as often as asked for.

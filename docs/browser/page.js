@@ -4,6 +4,7 @@
 // is there. `python -m benchmarks.browser` writes both.
 
 import { boxOf, drawClip, showBars } from "./draw.js";
+import { BUNDLE } from "./estimator.js";
 import { Live, cameraFrames, videoFrames } from "./live.js";
 import { openNetwork, softmax } from "./network.js";
 import { prepare, preparation } from "./prepare.js";
@@ -93,7 +94,7 @@ async function start(frames) {
   get("error").textContent = "";
   page.live = new Live(page.network, page.how, {
     canvas: get("live-canvas"),
-    complexity: Number(get("complexity").value),
+    estimator: get("estimator").value,
     onLabel({ label, probabilities }) {
       get("live-label").textContent = label;
       if (probabilities) showBars(get("live-bars"), page.network.names, probabilities);
@@ -127,6 +128,7 @@ try {
   const found = await fetch(file);
   if (!found.ok) throw new Error(`${file}: expected a network, got the answer ${found.status}; choose a file`);
   await open(new Uint8Array(await found.arrayBuffer()));
+  if ((await fetch(BUNDLE, { method: "HEAD" })).ok) get("estimator").add(new Option(`${BUNDLE}, on the CPU`, "task"));
   await loadClips(options.get("clips") ?? "clips.json");
   requestAnimationFrame(animate);
   document.body.dataset.state = "ready";

@@ -83,12 +83,9 @@ export class Person {
     const { rate, seconds, origin, repeat } = this.tables;
     if (!this.poses.length || now - this.poses[0].time < LEAST_SEEN * seconds - 1e-9) return null;
     const count = Math.floor((now - Math.max(now - seconds, this.poses[0].time)) * rate + 1e-6) + 1;
-    const frames = [];
-    for (let i = count - 1; i >= 0; i--) {
-      const points = this.sample(now - i / rate);
-      if (points) frames.push(points);
-    }
-    if (frames.length / count < LEAST_SEEN) return null;
+    const sampled = Array.from({ length: count }, (_, i) => this.sample(now - (count - 1 - i) / rate));
+    if (sampled.filter(Boolean).length / count < LEAST_SEEN) return null;
+    const frames = fill(sampled, Math.max(1, Math.round(MAX_GAP * rate))).filter(Boolean);
     const [T, V] = [frames.length, frames[0].length];
     const data = new Float32Array(this.slots * T * V * 3);
     const start = frames[0][origin];
@@ -111,8 +108,23 @@ export class Person {
     const near = Math.min(Math.abs(time - a.time), Math.abs(time - b.time));
     if (outside > 1.5 / GRID_RATE || (width > MAX_GAP && near > 0.5 / GRID_RATE)) return null;
     const share = width > 0 ? Math.min(1, Math.max(0, (time - a.time) / width)) : 1;
-    return a.points.map((p, v) => COORDINATES.map((c) => p[c] * (1 - share) + b.points[v][c] * share));
+    return between(a.points, b.points, share);
   }
+}
+
+function between(a, b, share) {
+  return a.map((p, v) => COORDINATES.map((c) => p[c] * (1 - share) + b[v][c] * share));
+}
+
+// Frames (null: not seen) with gaps of at most `longest` frames interpolated.
+function fill(frames, longest) {
+  const known = frames.flatMap((points, t) => (points ? [t] : []));
+  return frames.map((points, t) => {
+    const before = known.findLast((k) => k < t);
+    const after = known.find((k) => k > t);
+    if (points || before === undefined || after === undefined || after - before > longest + 1) return points;
+    return between(frames[before], frames[after], (t - before) / (after - before));
+  });
 }
 
 // Whether a pose is that of another person: more than a body height away within 0.1 seconds.
