@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from data.cli import whole_number
+from data.recipes import Prepared
 from torchlight.commands.export import facts_of
 from torchlight.contract import network_inputs
 from torchlight.export.write import export_network
@@ -35,7 +36,6 @@ from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
 from torchlight.system.files import atomic
 from torchlight.system.paths import ROOT
-from data.recipes import Prepared
 
 PAGE = ROOT / "docs/browser"
 SCRIPT = ROOT / "benchmarks/browser.mjs"
@@ -74,8 +74,8 @@ def act(argv: list[str]) -> None:
         print(f"http://localhost:{args.serve} shows {PAGE}; Ctrl-C ends")
         with server(PAGE, args.serve) as (_, thread):
             thread.join()
-    found = compare(PAGE, args.out, args.video, args.estimator, args.seconds)
-    print(json.dumps(found, indent=1))
+    else:
+        print(json.dumps(compare(PAGE, args.out, args.video, args.estimator, args.seconds), indent=1))
 
 
 def write_network(stream: TrainedStream, path: Path) -> None:
@@ -100,7 +100,7 @@ def write_clips(stream: TrainedStream, path: Path) -> None:
     classes = stream.facts.get("class_names") or [str(i) for i in range(stream.num_class)]
     rows = zip(names, labels, frames, logits.tolist(), strict=True)
     with atomic(path.with_suffix(".f32")) as file:
-        file.write(b"".join(np.ascontiguousarray(x, "<f4").tobytes() for x in frames))
+        file.write(b"".join(x.tobytes() for x in frames))
     table = [{"name": n, "label": classes[k], "shape": x.shape, "logits": row} for n, k, x, row in rows]
     with atomic(path, "w") as file:
         json.dump({"data": path.with_suffix(".f32").name, "clips": table}, file)

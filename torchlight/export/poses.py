@@ -14,9 +14,9 @@ MEDIAPIPE = "mediapipe_pose_33"
 def from_mediapipe(recipe: Recipe) -> dict[str, Any] | None:
     """The steps from world landmarks to a clip, as plain values; None for bodies and recipes that need more than these.
 
-    maps: the maps of `graph.layouts` that lead to the body, one after the other. parents: of MediaPipe's joints. rate: frames per second. seconds:
-    length of a typical clip. origin: the joint whose first place is the origin. repeat: whether a single person fills
-    two slots.
+    maps: the maps of `graph.layouts` that lead to the body, one after the other. parents: of MediaPipe's joints. rate:
+    frames per second. seconds: length of a typical clip. origin: the joint whose first place is the origin. repeat:
+    whether a single person fills two slots.
     """
     lengths, rate = recipe.facts.get("lengths"), recipe.rate
     if recipe.is_own or recipe.origin is None or not lengths or not rate:

@@ -30,6 +30,7 @@ from torchlight.predict.stream import Stream
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node: not installed")
 FACTS = {"recipe": "ctrgcn", "num_person": 2, "channels": 3, "lengths": [20.0, 45.0, 60.0], "num_class": 4}
+FEEDER = f"{Feeder.__module__}.{Feeder.__qualname__}"
 SIZE = (640, 360)
 
 
@@ -47,12 +48,8 @@ def node(module, code, value):
 
 def metadata(modality="joint", **arguments):
     body = dataclasses.asdict(ntu_rgb_d.SKELETON)
-    config = {"feeder": browser_feeder(), "modality": modality, "test_feeder_args": {"window_size": 16, **arguments}}
+    config = {"feeder": FEEDER, "modality": modality, "test_feeder_args": {"window_size": 16, **arguments}}
     return {"config": config, "clips": FACTS | {"body": body}, "layout": "ntu_rgb_d"}
-
-
-def browser_feeder():
-    return f"{Feeder.__module__}.{Feeder.__qualname__}"
 
 
 @needs_node
@@ -139,17 +136,14 @@ def test_the_page_reads_the_metadata_of_an_onnx_file_and_names_what_is_none(tmp_
     facts = {"version": 1, "input": {"data": [1, 3, 8, 25, 2]}, "config": {"modality": "joint"}, "layout": "Größe"}
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     content = model.SerializeToString()
-    code = "page.readMetadata(new Uint8Array(x))"
-    assert node("metadata.js", code, list(content)) == facts
-    code = (
-        f"x.map((bytes) => {{ try {{ return {code.replace('(x)', '(bytes)')}; }} catch (e) {{ return e.message; }} }})"
-    )
     onnx.helper.set_model_props(model, {"version": "1"})
-    found = node("metadata.js", code, [list(b"no network"), list(content[:-3]), list(model.SerializeToString())])
-    assert all(
-        text.startswith("expected a network in the format of ONNX, got a file that is none") for text in found[:2]
-    )
-    assert found[2] == "expected a network that --phase export wrote, got a file without its metadata"
+    files = [content, b"no network", content[:-3], model.SerializeToString()]
+    code = """x.map((bytes) => {
+        try { return page.readMetadata(new Uint8Array(bytes)); } catch (error) { return error.message; } })"""
+    found = node("metadata.js", code, [list(file) for file in files])
+    assert found[0] == facts
+    assert all(x.startswith("expected a network in the format of ONNX, got a file that is none") for x in found[1:3])
+    assert found[3] == "expected a network that --phase export wrote, got a file without its metadata"
 
 
 @pytest.mark.skipif(bool(browser.missing_tools()), reason=browser.missing_tools())
@@ -158,7 +152,7 @@ def test_the_page_predicts_in_chromium_what_pytorch_predicts(tmp_path):
     parts = {"xsub": {"train": [0, 1], "test": [2, 3]}}
     facts = {"skeleton": "graph.ntu_rgb_d", "recipe": "ctrgcn", "num_class": 4, "benchmark": "tiny"}
     data = write_store(tmp_path / "n.clips", clips, range(4), persons, parts, **facts)
-    options = {"feeder": browser_feeder(), "test_feeder_args": {"data_path": str(data), "split": "xsub"}}
+    options = {"feeder": FEEDER, "test_feeder_args": {"data_path": str(data), "split": "xsub"}}
     weights, _ = save_stream(tmp_path, "graph.ntu_rgb_d.Graph", 2, 25, modality="bone", **options)
     page = tmp_path / "page"
     shutil.copytree(
