@@ -106,17 +106,10 @@ def test_the_cpp_program_of_the_documentation_prints_the_class_that_python_predi
     page = (ROOT / "docs/export.md").read_text()
     (tmp_path / "label.cpp").write_text(re.search(r"```cpp\n(.*?)```", page, re.DOTALL)[1])
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
-    words = [
-        "c++",
-        "-std=c++17",
-        "label.cpp",
-        "-I",
-        HEADERS.parent,
-        library,
-        f"-Wl,-rpath,{library.parent}",
-        "-o",
-        "label",
-    ]
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # the package has neither of the names of an installation
+        (tmp_path / name).symlink_to(library)
+    words = ["c++", "-std=c++17", "label.cpp", "-I", HEADERS.parent, "-L", ".", "-lonnxruntime", "-o", "label"]
+    words += [f"-Wl,-rpath,{tmp_path}"]
     subprocess.run(words, cwd=tmp_path, check=True)
     recognizer = Recognizer(exported, device="cpu")
     stream = recognizer.streams[0]
