@@ -105,16 +105,14 @@ class Recipe:
     @property
     def repeats_person(self) -> bool:
         """Whether a person who is alone fills two slots."""
-        facts = self.facts
-        return self.kind == "ntu" and facts["recipe"] == "ctrgcn" and facts.get("benchmark") == NTU120.title
+        return self.kind == "ntu" and self.facts["recipe"] == "ctrgcn" and self.facts.get("benchmark") == NTU120.title
 
     @property
     def origin(self) -> int | None:
-        """The joint of the first person whose first place is the origin of a clip in meters; None for other recipes."""
+        """The joint of the first person whose first place is the origin of a clip; None for other recipes."""
         if self.kind == "ntu" and self.facts["recipe"] == "ctrgcn":
             return recipe_ctrgcn.ORIGIN
-        is_centered = self.kind == "custom" and self.facts["recipe"] == "centered"
-        return self.skeleton.center if is_centered and not self.body.is_flat else None
+        return self.skeleton.center if (self.kind, self.facts.get("recipe")) == ("custom", "centered") else None
 
     def whole(self, recording: Recording) -> tuple[Prepared, Recording]:
         """A recording in any layout as one clip of all its persons, and the recording as this body.
@@ -141,8 +139,7 @@ class Recipe:
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
         """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""
-        facts = self.facts
-        M = facts.get("num_person") or len(frames)
+        M = self.facts.get("num_person") or len(frames)
         if self.repeats_person and len(frames) == 1:
             frames = frames.repeat(2, 0)
         if not frames[:M].any():

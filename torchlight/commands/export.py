@@ -10,9 +10,9 @@ import torch
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.contract import network_inputs
 from torchlight.export.convert import check_packages
-from torchlight.export.poses import from_mediapipe
 from torchlight.export.run import FORMATS, is_exported
 from torchlight.export.write import BOUNDS, export_network
+from torchlight.predict.from_mediapipe import from_mediapipe
 from torchlight.predict.load import EXAMPLES, EXPORTED, TrainedStream, open_stream
 from torchlight.system.files import sha256
 from torchlight.system.text import counted

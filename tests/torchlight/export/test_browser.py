@@ -23,8 +23,8 @@ from feeders.feeder_ntu import Feeder
 from graph import ntu_rgb_d, ucla
 from tests.feeders.synthetic import random_clips, write_store
 from tests.torchlight.predict.conftest import save_stream
-from torchlight.export.poses import from_mediapipe
 from torchlight.predict import Settings
+from torchlight.predict.from_mediapipe import from_mediapipe
 from torchlight.predict.load import open_stream
 from torchlight.predict.stream import Stream
 

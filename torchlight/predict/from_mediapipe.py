@@ -19,7 +19,7 @@ def from_mediapipe(recipe: Recipe) -> dict[str, Any] | None:
     whether a single person fills two slots.
     """
     lengths, rate = recipe.facts.get("lengths"), recipe.rate
-    if recipe.is_own or recipe.origin is None or not lengths or not rate:
+    if recipe.body.is_own or recipe.body.is_flat or recipe.origin is None or not lengths or not rate:
         return None
     try:
         found: LayoutMap | None = find_body_map(MEDIAPIPE, recipe.body)
