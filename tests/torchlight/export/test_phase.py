@@ -118,7 +118,7 @@ def test_the_cpp_program_of_the_documentation_prints_the_class_that_python_predi
         batch["data"].numpy().astype("<f4").tofile(tmp_path / f"{i}.f32")
         words = [tmp_path / "label", exported, tmp_path / f"{i}.f32"]
         lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-        assert lines == [f"class {recognizer.predict(clip)[0].label}", json.dumps(recognizer.class_names)]
+        assert lines == [f"class {recognizer.predict(clip)[0].label}", json.dumps(stream.facts["class_names"])]
     short = subprocess.run([tmp_path / "label", exported, tmp_path / "label.cpp"], capture_output=True, text=True)
     assert short.returncode == 2 and "label.cpp: expected 480 numbers" in short.stderr
 
