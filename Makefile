@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := config/demo/ctrgcn.yaml
 
-.PHONY: demo test lint clean-demo
+.PHONY: demo test browser lint clean-demo
 
 demo: $(VENV)/ready  ## raw files -> clip store -> two trained streams -> scores -> fusion -> report
 	$(PY) data/demo/make.py --out data/demo/raw
@@ -21,6 +21,10 @@ test: $(VENV)/ready  ## lint, then every test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+browser: $(VENV)/ready  ## the page of docs/browser with the network of the demo, compared with PyTorch in headless Chromium
+	npm install --prefix docs/browser --ignore-scripts --no-audit --no-fund
+	$(PY) -m benchmarks.browser
 
 $(VENV)/ready: requirements.txt requirements-export.txt requirements-search.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks import export_page, pages
 from benchmarks.measure import in_turns, inference
-from benchmarks.networks import NTU, Setting, header, networks
+from benchmarks.networks import NTU, SETTINGS, Setting, header, networks
 from benchmarks.performance_page import slug
 from benchmarks.run import CPU, machine
 from data.cli import whole_number
@@ -44,16 +44,12 @@ FILES = {  # kind: format, dynamic, precision
 }
 
 
-# heatmaps are no clips of joints
-NETWORKS = [name for name in networks() if not getattr(catalog.load(name).Model, "takes_heatmaps", False)]
-
-
 def build_parser() -> Parser:
     """The options."""
     parser = Parser(
         prog="python -m benchmarks.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.option("only", nargs="+", choices=NETWORKS, default=NETWORKS, help="files in model/ (all of clips)")
+    parser.option("only", nargs="+", choices=networks(), default=networks(), help="files in model/ (all)")
     parser.option("rounds", type=whole_number(1, 1000), default=5, help="rounds of every comparison (5)")
     return parser
 
@@ -92,7 +88,8 @@ def store(found: dict[str, dict]) -> None:
 
 def network(name: str, rounds: int) -> dict[str, Any]:
     """The files of a network, and the times of one clip and of 16."""
-    setting = Setting(name, 16, 64)
+    is_drawn = getattr(catalog.load(name).Model, "takes_heatmaps", False)
+    setting = SETTINGS[header(name)[0]] if is_drawn else Setting(name, 16, 64)
     model, (data, _) = setting.build(CPU), setting.clips(16, CPU)
     varied(model, data[:4])
     fused, found = for_inference(model).eval(), {"files": []}
@@ -139,7 +136,7 @@ def varied(model: nn.Module, data: Tensor) -> None:
         else:
             p.add_(0.02 * torch.randn(p.shape))
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = 1.0
     model.train()(data)
     model.eval()

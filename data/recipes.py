@@ -16,6 +16,7 @@ from data.clip import BadFile, coordinates
 from data.custom.own_files import read_own
 from data.deeplabcut import prepare as deeplabcut
 from data.kinetics import poses as kinetics
+from data.ntu import recipe_ctrgcn
 from data.ntu.benchmark import NTU120, PAD, recipe_tracks
 from data.ntu.skeleton_file import Recording as BodyRecording
 from data.ntu.skeleton_file import read_recording
@@ -101,6 +102,18 @@ class Recipe:
         """The body layout that all pose files were taken to have, instead of the one that they state."""
         return self.facts.get("layout")
 
+    @property
+    def repeats_person(self) -> bool:
+        """Whether a person who is alone fills two slots."""
+        return self.kind == "ntu" and self.facts["recipe"] == "ctrgcn" and self.facts.get("benchmark") == NTU120.title
+
+    @property
+    def origin(self) -> int | None:
+        """The joint of the first person whose first place is the origin of a clip; None for other recipes."""
+        if self.kind == "ntu" and self.facts["recipe"] == "ctrgcn":
+            return recipe_ctrgcn.ORIGIN
+        return self.skeleton.center if (self.kind, self.facts.get("recipe")) == ("custom", "centered") else None
+
     def whole(self, recording: Recording) -> tuple[Prepared, Recording]:
         """A recording in any layout as one clip of all its persons, and the recording as this body.
 
@@ -126,10 +139,8 @@ class Recipe:
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
         """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""
-        facts = self.facts
-        M = facts.get("num_person") or len(frames)
-        twice = self.kind == "ntu" and facts["recipe"] == "ctrgcn" and facts.get("benchmark") == NTU120.title
-        if twice and len(frames) == 1:
+        M = self.facts.get("num_person") or len(frames)
+        if self.repeats_person and len(frames) == 1:
             frames = frames.repeat(2, 0)
         if not frames[:M].any():
             raise PoseFileError("expected a person with a position other than zero, got none")

@@ -13,6 +13,7 @@ from data.ntu.skeleton_file import Recording
 
 SHORT = 11  # frames: a body seen in at most this many is noise
 WIDE = 0.8  # a pose is wide if its width is more than this times its height
+ORIGIN = 1  # the joint of actor 1 that is the origin in its first frame
 WIDE_FRAMES = 0.69754  # a body with this share of wide poses is noise
 
 
@@ -117,11 +118,11 @@ def _row_sums(actors: np.ndarray) -> np.ndarray:
 
 
 def _translate(actors: np.ndarray) -> np.ndarray:
-    """Move the origin to joint 1 of actor 1 in its first frame. Absent actors stay zero if there are two."""
+    """Move the origin to `ORIGIN` of actor 1 in its first frame. Absent actors stay zero if there are two."""
     seen = np.flatnonzero(actors[0].any(axis=(1, 2)))
     if len(seen) == 0:
         raise BadFile("expected a first body with a position other than 0 0 0")
-    moved = actors - actors[0, seen[0], 1]
+    moved = actors - actors[0, seen[0], ORIGIN]
     if len(actors) == 2:
         for actor in range(2):
             moved[actor, actors[actor].reshape(actors.shape[1], -1).sum(axis=1) == 0] = 0

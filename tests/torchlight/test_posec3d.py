@@ -80,7 +80,7 @@ def test_a_file_of_another_network_names_the_one_that_it_fits(tmp_path, main):
     assert "network: expected the arguments of the weights; the file holds PYSKL PoseConv3D, which fits" in error
 
 
-def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_number(tmp_path, monkeypatch):
+def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_number(tmp_path, main, monkeypatch):
     recorded, numbers = Recorded(), range(80, 140)
     network = {"model": "model.posec3d.Model", "in_channels": 17, "network": "c3d", "width": 4}
     paths = []
@@ -101,6 +101,11 @@ def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_num
     seen = recognizer.streams[0].recipe.whole(recording)[0]
     assert seen.image == (recorded.size[1], recorded.size[0]) and seen.frames.shape[2:] == (17, 3)
     assert len(seen.frames) == 2 and seen.frames[..., 0].max() > 300  # pixels
+    for path in paths:  # an exported file takes heatmaps, which the recognizer draws as for the checkpoint
+        code, out, error = main("--phase", "export", "--weights", path, "--output", path.with_suffix(".onnx"))
+        assert code == 0 and "input: data (1, 17, 4, 16, 16); output: logits (1, 4)" in out, error
+    again = Recognizer([path.with_suffix(".onnx") for path in paths], device="cpu", preset="posec3d")
+    assert np.allclose(again.predict(recording)[0].probabilities, found.probabilities, atol=1e-4)
 
 
 @pytest.mark.parametrize(

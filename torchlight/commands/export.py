@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.contract import network_inputs
 from torchlight.export.convert import check_packages
 from torchlight.export.run import FORMATS, is_exported
 from torchlight.export.write import BOUNDS, export_network
-from torchlight.predict.load import EXPORTED, TrainedStream, open_stream
+from torchlight.predict.from_mediapipe import from_mediapipe
+from torchlight.predict.load import EXAMPLES, EXPORTED, TrainedStream, open_stream
 from torchlight.system.files import sha256
 from torchlight.system.text import counted
 from torchlight.training.clip_facts import plain
@@ -45,7 +45,7 @@ def export(config: Config) -> None:
     )
     path = Path(config.output) if config.output else default_output(stream.path, config, precision)
     check_output(path, config.format)
-    clips = network_inputs(stream.model, stream.example())
+    clips = [x[:EXAMPLES] for x in network_inputs(stream.model, stream.example())]
     log.info("exporting %s, which takes some seconds", stream.path)
     metadata, difference = export_network(
         *(stream.model, stream.objective, clips, path, config.format, facts_of(stream)),
@@ -89,8 +89,9 @@ def facts_of(stream: TrainedStream) -> dict[str, Any]:
             "modality": config.modality,
             "layout": skeleton.name,
             "joints": skeleton.joints,
-            "config": yaml.safe_dump(plain(kept), sort_keys=False),
+            "config": kept,
             "clips": {**facts, "body": dataclasses.asdict(skeleton)},
+            "mediapipe": from_mediapipe(stream.recipe),
             "model": config.model,
             "weights_sha256": sha256(stream.path),
             "torch": str(torch.__version__),

@@ -14,7 +14,7 @@ from data.recipes import Prepared, Recipe, known_facts
 from graph.skeleton import MAX_JOINTS, Skeleton, find_skeleton
 from torchlight.config.load import combine, load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import ClipFeeder, Feeder
+from torchlight.contract import ClipFeeder, DrawnFeeder, Feeder
 from torchlight.export.run import is_exported, open_exported
 from torchlight.predict.clips import Clip
 from torchlight.system.consent import ADMITTED
@@ -34,6 +34,7 @@ EXPORTED = ("feeder", "test_feeder_args", "modality", "seed", "test_batch_size")
 EXPORT_RUNNING = ("device", "test_batch_size")  # options of a prediction with an exported network
 CUSTOM_GRAPH = "graph.custom.Graph"
 EXAMPLES = 4  # clips that an exported network is compared on
+PICTURE = (1080, 1920)  # height and width, for clips of poses in pixels
 
 
 @dataclass
@@ -78,17 +79,23 @@ class TrainedStream:
     def example(self) -> dict[str, torch.Tensor]:
         """A batch of random clips as the test feeder makes them; every other one has a single person.
 
+        Of feeders that draw pictures, which are large, there are fewer.
+
         Raises:
             ConfigError: the feeder gives clips of different lengths.
         """
         draw, facts, clips = np.random.default_rng(0), self.facts, []
         M, V, C = facts["num_person"], self.recipe.skeleton.num_joint, facts["channels"]
-        for i in range(EXAMPLES):
+        is_drawn = issubclass(self.feeder, DrawnFeeder)
+        for i in range(2 if is_drawn else EXAMPLES):
             T = 40 + 10 * i
             frames = draw.normal(size=(M, 1, V, C)) + draw.normal(size=(M, T, V, C)).cumsum(1) / 30
+            if is_drawn:  # pixels, and scores
+                frames = np.concatenate([500 + 100 * frames[..., :2], np.ones_like(frames[..., 2:])], -1)
             if i % 2:
                 frames[1:] = 0
-            clips.append(Clip(str(i), "", 0.0, 0.0, Prepared(str(i), frames.astype(np.float32))))
+            image = PICTURE if is_drawn else None
+            clips.append(Clip(str(i), "", 0.0, 0.0, Prepared(str(i), frames.astype(np.float32), image)))
         batch, first = (self.feed(some).batch(list(range(len(some))), 0) for some in (clips, clips[:1]))
         if batch["data"].shape[2] != first["data"].shape[2]:
             raise ConfigError(["test_feeder_args.window_size: expected a number of frames, got clips of any length"])
@@ -179,10 +186,10 @@ def recipe_of(skeleton: Skeleton, facts: dict[str, Any], changes: dict[str, Any]
 def config_of(content: Any, path: Path, classes: Sequence[str] = ("model", "feeder", "objective")) -> Config:
     """The configuration in a checkpoint or in the metadata of an exported network, which names these classes; raises
     ValueError if there is none that may be used."""
-    text = content.get("config") if isinstance(content, dict) else None
-    if not isinstance(text, str):
+    found = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(found, str | dict):
         raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config beside them")
-    options = parse_yaml(text, f"{path}: config")
+    options = parse_yaml(found, f"{path}: config") if isinstance(found, str) else found
     if not isinstance(options, dict):
         raise ValueError(f"{path}: config: expected a mapping of options, got {quote(options)}")
     problems: list[str] = []

@@ -22,6 +22,7 @@ SMALL = {  # two or three blocks of each network: constants of its file
 }
 ARGS = {  # arguments that make a network small
     "msg3d": {"num_gcn_scales": 4, "num_g3d_scales": 3},
+    "posec3d": {"body": "coco", "in_channels": 17, "blocks": (1, 1, 1), "width": 4},
     "skateformer": {"depths": (1, 1), "channels": (32, 32)},
     "tsgcnext": {"depths": (1, 1), "base_channels": 16},
 }
@@ -40,7 +41,7 @@ def network(name, monkeypatch):
     for key, value in small.items():
         monkeypatch.setattr(module, key, value)
     torch.manual_seed(0)
-    data = clip(name, N=3, frames=16).double()
+    data = (torch.rand(3, 17, 4, 16, 16) if name == "posec3d" else clip(name, N=3, frames=16)).double()
     model = fill_model(build(name, **ARGS.get(name, {})), data)
     data[2, ..., 1] = 0
     return for_inference(model.float()), data.float()
@@ -60,7 +61,7 @@ def write(path, name, monkeypatch, format, **options):
     return model, clips, metadata
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "posec3d"])
 def test_every_network_becomes_a_file_of_onnx_with_common_operators_and_without_shape_arithmetic(
     name, tmp_path, monkeypatch
 ):

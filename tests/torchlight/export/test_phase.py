@@ -1,12 +1,15 @@
 """`--phase export`, and predictions with the files that it writes."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -16,6 +19,8 @@ from torchlight.export.run import open_exported
 from torchlight.predict import Recognizer, Settings
 from torchlight.system.paths import ROOT
 from torchlight.training import checkpoint
+
+HEADERS = Path(os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime"), "onnxruntime_cxx_api.h")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,28 @@ def test_the_program_of_the_documentation_prints_the_classes_without_pytorch(exp
     with torch.no_grad():
         p = found.streams[0].model(torch.zeros(1, 3, 8, 20, 1)).softmax(1)[0]
     assert lines == [[found.class_names[i], f"{p[i]:.3f}"] for i in p.argsort(descending=True)[:3]]
+
+
+@pytest.mark.skipif(not HEADERS.is_file(), reason=f"{HEADERS}: not there (ONNXRUNTIME_INCLUDE names its folder)")
+def test_the_cpp_program_of_the_documentation_prints_the_class_that_python_predicts(exported, tmp_path, clips):
+    page = (ROOT / "docs/export.md").read_text()
+    (tmp_path / "label.cpp").write_text(re.search(r"```cpp\n(.*?)```", page, re.DOTALL)[1])
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # the package has neither of the names of an installation
+        (tmp_path / name).symlink_to(library)
+    words = ["c++", "-std=c++17", "label.cpp", "-I", HEADERS.parent, "-L", ".", "-lonnxruntime", "-o", "label"]
+    words += [f"-Wl,-rpath,{tmp_path}"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    recognizer = Recognizer(exported, device="cpu")
+    stream = recognizer.streams[0]
+    for i, clip in enumerate(clips):
+        batch = stream.feed(recognizer.clips(stream, clip, Settings())).batch([0], 0)
+        batch["data"].numpy().astype("<f4").tofile(tmp_path / f"{i}.f32")
+        words = [tmp_path / "label", exported, tmp_path / f"{i}.f32"]
+        lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert lines == [f"class {recognizer.predict(clip)[0].label}", json.dumps(stream.facts["class_names"])]
+    short = subprocess.run([tmp_path / "label", exported, tmp_path / "label.cpp"], capture_output=True, text=True)
+    assert short.returncode == 2 and "label.cpp: expected 480 numbers" in short.stderr
 
 
 def test_the_metadata_say_what_an_application_needs_and_nothing_about_this_machine(export, trained, store, tmp_path):
