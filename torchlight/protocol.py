@@ -161,7 +161,7 @@ def train_fold(
     folder = args.work_dir / name / "_".join(fold) / f"seed{seed}"
     own = ["--config", file, "--hold-out", *fold, "--seed", str(seed), "--work-dir", str(folder)]
     train_and_test(folder, [*own, *more])
-    truth = read_truth(load_config(folder / CONFIG))
+    truth = read_truth(load_config(folder / CONFIG)).single()
     (scores,) = read_score_files(name_score_files([folder / SCORE_FILE]), truth)
     return int(is_correct(scores, truth.label).sum()), len(truth.label)
 

@@ -14,6 +14,7 @@ from data.poses.recording import ASSUMED_RATE
 from data.recipes import Recipe
 from torchlight.contract import Batch, RawClipFeeder
 from torchlight.report.safe_text import write_csv
+from torchlight.training.metrics import accuracies
 
 
 def drop_stretches(clip: np.ndarray, percent: float, random: np.random.Generator, recipe: Recipe) -> np.ndarray:
@@ -133,10 +134,9 @@ FILE = "robustness.csv"
 
 def figures(curve: str, level: float, scores: np.ndarray, label: np.ndarray) -> dict[str, Any]:
     """One row: top-1 and mean accuracy of the classes, percent."""
-    right = scores.argmax(1) == label
-    macro = np.mean([right[label == k].mean() for k in np.unique(label)])
+    found = accuracies(scores, label)
     values = {"curve": curve, "level": level, "unit": CURVES[curve].unit, "clips": len(label)}
-    return values | {"top1": round(100 * float(right.mean()), 2), "macro": round(100 * float(macro), 2)}
+    return values | {key: round(found[key], 2) for key in ("top1", "macro")}
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
