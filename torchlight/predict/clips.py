@@ -137,7 +137,9 @@ def clips_of_recording(
     """
     if settings.image_size is not None and recording.facts.image_size is None:
         recording = replace(recording, facts=replace(recording.facts, image_size=settings.image_size))
-    found, seen, rate = complete(recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror)
+    found, seen, rate = complete(
+        recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror, recipe.missing
+    )
     window = settings.window
     if window == 0:
         window = typical_window(recipe)

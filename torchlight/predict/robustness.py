@@ -74,7 +74,8 @@ def refill(clip: np.ndarray, lost: np.ndarray, recipe: Recipe) -> np.ndarray:
     none_left = seen & np.isnan(points).all((2, 3))  # the last joint of a frame stays
     points[none_left] = clip[none_left][..., :dims]
     points[~seen] = np.nan
-    points = fill(points, score, recipe.rate or ASSUMED_RATE, recipe.skeleton, recipe.body.is_flat)
+    rate = recipe.rate or ASSUMED_RATE
+    points = fill(points, score, rate, recipe.skeleton, recipe.body.is_flat, recipe.missing)
     points = np.nan_to_num(points)
     return points if score is None else np.concatenate([points, score[..., None]], -1).astype(np.float32)
 
