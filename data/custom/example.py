@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-import yaml
 
 from data.cli import program, say
 from data.demo.make import perform, performer
@@ -23,6 +22,7 @@ from graph.ntu_rgb_d import COMMON_JOINTS
 from torchlight.system.command import Parser
 from torchlight.system.files import atomic
 from torchlight.system.text import counted
+from torchlight.system.yaml_files import parse_yaml
 
 BODY = """\
 name: stick figure
@@ -103,7 +103,7 @@ def write_table(path: Path, poses: np.ndarray, rng: np.random.Generator) -> None
     middle = poses.mean((0, 1))
     x, y = WIDTH / 2 - SCALE * (poses[..., 0] - middle[0]), HEIGHT / 2 - SCALE * (poses[..., 1] - middle[1])
     likelihood = np.where(rng.random((T, V)) < 0.05, 0.1, 0.95)
-    joints = yaml.safe_load(BODY)["joints"]
+    joints = parse_yaml(BODY, "body.yaml")["joints"]
     heads = [("bodyparts", *np.repeat(joints, 3)), ("coords", *("x", "y", "likelihood") * V)]
     cells = np.stack([x, y, likelihood], -1).reshape(T, -1).round(3).tolist()
     with atomic(path, "w") as file:

@@ -10,6 +10,7 @@ import yaml
 from data import cli as preparing
 from data.custom.example import BODY
 from feeders.clip_store import ClipStore
+from tests.torchlight.conftest import forget_terminal
 from torchlight import protocol
 from torchlight.commands import main as cli
 from torchlight.training import programs
@@ -53,6 +54,7 @@ def in_this_process(monkeypatch):
     def call(words, environment=None):
         assert words[0] == "main.py" and cli.main(words[1:]) == 0
 
+    forget_terminal()
     monkeypatch.setattr(programs, "call", call)
     monkeypatch.chdir(ROOT)
 

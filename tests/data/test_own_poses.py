@@ -234,6 +234,9 @@ def test_missing_joints_are_filled_as_stated_the_same_in_prediction_and_counted(
         assert not short.any() and not lost.any() and not never.any()
     if missing == "mask":
         assert np.array_equal(found[..., 3], seen) and (clip(store, "b")[..., 3] == 1).all()
+        arguments = {"window_size": FRAMES, "p_interval": [1.0], "modality": "bone"}
+        mask = Feeder(str(tmp_path / "s.clips"), "own", **arguments).batch([0], 0)["data"][0, 3, ..., 0].numpy()
+        assert np.allclose(mask, (1.0 * seen + seen[:, :1]) / 2)  # a bone has the mean of its two ends
     share = json.loads((tmp_path / "s.clips.report.json").read_text())["share of missing joints"]
     assert share == {"a": round(1 - seen.mean(), 4)} and "joints are missing in 1 clip: " in capsys.readouterr().out
     recipe = Recipe(find_skeleton(body), store.manifest)

@@ -181,7 +181,9 @@ def predict(
         network, experiment.objective, loader, device, partial(autocast, config, device), features
     )
     targets = None if features else multi_label_targets(feeder)
-    prediction.target = None if targets is None else targets[prediction.index]
+    if targets is not None:  # the network may have classes that the data has not
+        more = prediction.scores.shape[1] - targets.shape[1]
+        prediction.target = np.pad(targets[prediction.index], ((0, 0), (0, more)))
     broken = int((~np.isfinite(prediction.scores)).any(1).sum())
     if broken:
         left = f"{experiment.run_dir.left()}; " if config.phase == "train" else ""
