@@ -121,17 +121,17 @@ def source(args: Namespace) -> RawSource:
 def has_score(skeleton: Skeleton, args: Namespace) -> bool:
     """Whether the last channel is a score or mask; raises ValueError for a number of channels that cannot be."""
     recipe = Recipe(skeleton, {"recipe": args.recipe})
+    flat, solid = "3 (x, y, mask)", "4 (x, y, z, mask)"
     if recipe.is_own:
-        scored = args.channels == 4 or (args.channels == 3 and args.missing == "mask")
+        scored, expected = args.channels == 4 or (args.channels == 3 and args.missing == "mask"), f"{flat} or {solid}"
+    elif recipe.body.is_flat:
+        scored, expected = args.channels == 3, flat
     else:
-        scored = args.channels == (3 if recipe.body.is_flat else 4)
-        if recipe.body.is_flat and args.channels == 4:
-            raise ValueError(f"--channels: expected 2 or 3 for the 2-D body {skeleton.name}, got 4")
+        scored, expected = args.channels == 4, solid
+    if args.channels == 4 and not scored:
+        raise ValueError(f"--channels: expected 2 or 3 for the 2-D body {skeleton.name}, got 4")
     if args.missing == "mask" and not scored:
-        expected = "4 (x, y, z, mask)" if not recipe.is_own else "3 (x, y, mask) or 4 (x, y, z, mask)"
-        raise ValueError(
-            f"--channels: expected {expected if args.channels == 3 else '3'} with --missing mask, got {args.channels}"
-        )
+        raise ValueError(f"--channels: expected {expected} with --missing mask, got {args.channels}")
     return scored
 
 

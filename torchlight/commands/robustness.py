@@ -40,8 +40,6 @@ def measure(config: Config) -> None:
                 degraded = DegradedClips(feeder, arguments, name, level)
                 found = whole if is_whole else predict(experiment, experiment.model, degraded)
                 rows.append(figures(name, level, found.scores, found.label))
-                log.info(
-                    "%8g  top-1 %6.2f %%, mean of the classes %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"]
-                )
+                log.info("%8g  top-1 %6.2f %%, macro %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"])
         distributed.on_main(partial(write, experiment.run_dir.path, rows))
         log.info("wrote %s and robustness.png", experiment.run_dir.path / FILE)
