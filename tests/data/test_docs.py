@@ -85,7 +85,7 @@ def test_the_page_leads_from_tables_of_deeplabcut_to_predictions(tmp_path, in_th
     out = capfd.readouterr().out
     assert "joints are missing in " in out and "subject0_wave_0.csv  " in out and "standard deviation of folds" in out
     store = ClipStore(tmp_path / "data/deeplabcut/stick.clips")
-    assert len(store.part("own", "train")) % 3 == 0 and store.manifest["missing"] == "interpolate"
+    assert len(store.part("own", "train")) == 72 and store.manifest["missing"] == "interpolate"
 
 
 def test_the_page_prints_the_body_that_the_example_writes():
