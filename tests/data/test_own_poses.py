@@ -258,6 +258,15 @@ def test_a_mask_needs_a_channel(skeleton, options, reason, tmp_path, cli, capsys
     assert reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("missing", ["hold", "zero", "mask"])
+def test_a_joint_that_was_not_seen_has_the_score_0(missing, tmp_path, make):
+    points = np.concatenate([people(33, 1, 3)[1], np.full((FRAMES, 33, 1), 0.5, np.float32)], -1)
+    points[5, 1, :3] = np.nan
+    body = own_body(tmp_path, {"a": points, "b": points})
+    score = clip(make(body, "--channels", 4, "--missing", missing), "a")[0, ..., 3]
+    assert score[5, 1] == 0 and (np.delete(score, 5, 0) == 0.5).all()
+
+
 def test_a_fourth_channel_of_an_array_is_the_score_and_is_not_rotated(tmp_path, make):
     points = np.concatenate([people(33, 1, 3)[1], np.full((FRAMES, 33, 1), 0.25, np.float32)], -1)
     body = own_body(tmp_path, {"a": points, "b": points + np.float32(0.5)})

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from torchlight.objective import Classification, MultiLabel
 from torchlight.training import metrics
-from torchlight.training.sampler import TrainBatches
+from torchlight.training.sampler import TrainBatches, balanced_order
 
 
 def test_the_mean_recall_weighs_small_classes_like_large_ones_and_leaves_empty_ones_out():
@@ -104,6 +104,8 @@ def test_an_epoch_of_the_balanced_sampler_holds_each_class_equally_often_and_its
     small = np.bincount(drawn, minlength=120)
     assert set(small[50:58]) | set(small[110:118]) == {2, 3} and small[:50].max() == 1
     assert epoch(0) == epoch(0) != epoch(1)
+    order = balanced_order(np.array([0, 0, 0, 0, 1, 1, 2]), torch.Generator().manual_seed(0))
+    assert sorted(np.bincount(np.array([0, 0, 0, 0, 1, 1, 2])[order])) == [2, 2, 3]
 
 
 def test_balanced_batches_are_those_of_one_process_however_they_are_divided_or_resumed():
