@@ -56,6 +56,7 @@ def _frames(store: ClipStore) -> list[str]:
 
 def _labels(store: ClipStore) -> list[str]:
     count = np.bincount(store.label, minlength=store.manifest["num_class"])
+    count = count if store.target is None else (store.target > 0).sum(0)
     empty = [f"{label} ({store.manifest['class_names'][label]})" for label in np.flatnonzero(count == 0)]
     classes = counted(len(empty), "class", "classes")
     return [f"no clip of {classes}: {_some(empty)}; raw files are missing"] if empty else []

@@ -177,8 +177,14 @@ def _summarize(store: ClipStore) -> None:
     source = store.manifest["source"]
     for text, count in source.get("guessed", {}).items():
         say(f"assumed for {counted(count, 'clip')}: {text}")
+    report = report_path(store.path)
+    if gaps := source.get("missing_joints"):
+        ((name, most),) = gaps["max"].items()
+        say(
+            f"joints are missing in {counted(gaps['clips'], 'clip')}: {100 * gaps['mean']:.1f} % on average, "
+            f"{100 * most:.1f} % at most ({name}); all shares are in {report}"
+        )
     if source["left_out"]:
-        report = report_path(store.path)
         say(f"left out {counted(source['left_out'], 'raw file')} that cannot be used; the reasons are in {report}")
     say(f"wrote {store.path}")
 

@@ -18,7 +18,8 @@ class Clip:
     """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent).
 
     guessed: what the raw file does not say and was assumed, one sentence each. image: height and width of the picture
-    that 2-D coordinates are pixels of, where the store keeps it.
+    that 2-D coordinates are pixels of, where the store keeps it. missing: share of the joints that were not seen in
+    the frames with a person.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Clip:
     persons: tuple[int, ...]
     guessed: tuple[str, ...] = ()
     image: tuple[int, int] | None = None
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torchlight.system.files import open_regular, read_bytes, read_text
 MAX_CLASSES = 100_000
 MAX_DIMENSIONS = 4  # persons, frames, joints, coordinates
 SUFFIXES = (".npz", ".json", ".csv", ".npy", ".pkl", ".pickle", ".skeleton", ".h5", ".hdf5", ".trc", ".bvh", ".c3d")
-SUFFIXES += (".pose",)  # of raw files; those of folders, such as `take.01`, belong to the name of the clip
+SUFFIXES += (".pose", ".slp")  # of raw files; those of folders, such as `take.01`, belong to the name of the clip
 
 
 def clip_name(path: Path) -> str:

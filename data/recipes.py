@@ -43,11 +43,13 @@ KINDS = {  # (body, recipe): which script prepared the clips
 
 @dataclass
 class Prepared:
-    """A clip as a clip store holds it: frames (M, T, V, C) float32, absent persons zero; image (height, width)."""
+    """A clip as a clip store holds it: frames (M, T, V, C) float32, absent persons zero; image (height, width);
+    missing: share of the joints that were not seen."""
 
     name: str
     frames: np.ndarray
     image: tuple[int, int] | None = None
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,13 @@ class Recipe:
 
     @property
     def _is_flat_own(self) -> bool:
-        return self.facts.get("channels") == 2 or self.kind == "deeplabcut"
+        scores = 1 if self.facts.get("score") else 0
+        return self.facts.get("channels", 3) - scores == 2 or self.kind == "deeplabcut"
+
+    @property
+    def missing(self) -> str:
+        """What is done about joints that were not seen, one of `data.poses.convert.MISSING`."""
+        return self.facts.get("missing", "interpolate")
 
     @property
     def rate(self) -> float | None:
@@ -120,9 +128,11 @@ class Recipe:
         Raises:
             PoseFileError: it does not fit the body, or the recipe refuses it.
         """
-        found, _, rate = complete(recording, self.body, self.rate, self.layout)
-        everyone = range(len(found.points))
-        return self.prepare(part_of(found, everyone, 0, len(found.frames), self.rate, rate)), found
+        found, seen, rate = complete(recording, self.body, self.rate, self.layout, missing=self.missing)
+        everyone, shown = range(len(found.points)), seen[seen.any(-1)]
+        prepared = self.prepare(part_of(found, everyone, 0, len(found.frames), self.rate, rate))
+        prepared.missing = 1 - float(shown.mean()) if shown.size else 1.0
+        return prepared, found
 
     def prepare(self, recording: Recording) -> Prepared:
         """A recording of this body, completed by `data.poses.convert`, as a clip.
@@ -207,7 +217,7 @@ def _kinetics_tracks(recipe: Recipe, data: np.ndarray) -> np.ndarray:
 
 
 def _from_deeplabcut(recipe: Recipe, recording: Recording) -> np.ndarray:
-    return deeplabcut.to_track(_scored(_main_persons(recording, 1))[0])
+    return deeplabcut.to_tracks(_scored(_main_persons(recording, recipe.facts.get("num_person") or 1)))
 
 
 def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -238,7 +248,7 @@ def _plain(recipe: Recipe, recording: Recording) -> np.ndarray:
 
 def _with_score(recipe: Recipe, recording: Recording) -> np.ndarray:
     data, score = np.nan_to_num(recording.points), recording.score
-    if data.shape[-1] == 2 and recipe.facts.get("channels") == 3:
+    if recipe.facts.get("channels") == data.shape[-1] + 1:
         score = (~np.isnan(recording.points).any(-1)).astype(np.float32) if score is None else score
         data = np.concatenate([data, score[..., None]], -1)
     return coordinates(data)
@@ -312,11 +322,11 @@ def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:
     if path.suffix != ".csv" or not recipe.facts.get("image_size"):
         return None
     try:
-        points = deeplabcut.read_points(path, recipe.skeleton.joints)
+        points, _ = deeplabcut.read_animals(path, recipe.skeleton.joints, deeplabcut.reading(recipe.facts))
     except BadFile:
         return None
     image = deeplabcut.to_image(points, tuple(recipe.facts["image_size"]))
-    return [Prepared(path.stem, recipe.slots(deeplabcut.to_track(image)))]
+    return [Prepared(path.stem, recipe.slots(deeplabcut.to_tracks(image)))]
 
 
 READ_RAW: dict[str, Callable[[Recipe, Path], list[Prepared] | None]] = {

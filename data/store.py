@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -36,7 +37,7 @@ CHUNK = (
 )
 MAX_REASON = 300  # characters of a reason in the report
 MAX_GUESSES = 20  # sentences about what was assumed in the manifest
-SHARD = 3  # changes with the arrays of a shard
+SHARD = 4  # changes with the arrays of a shard
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class RawSource:
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
         facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` hold for every clip.
             Shards of an earlier run are used only if the facts are equal, so what changes the clips belongs here.
+        columns: names of all clips, sorted -> further columns of the index: target, group.
     """
 
     files: Sequence[Path]
     read: Callable[[Path], Sequence[Clip | LeftOut]]
     splits: Callable[[np.ndarray, np.ndarray], dict[str, dict[str, np.ndarray]]]
     facts: dict
+    columns: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda names: {}
 
 
 def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
@@ -77,13 +80,14 @@ def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False
     with _work_folder(work):
         _refuse_existing(out, overwrite)  # another process may have written it before this one got the lock
         shards = _make_shards(source, work, workers)
-        bad = _report(shards, out)
+        bad, gaps = _report(shards, out)
         if bad and strict:
             raise ValueError(
                 f"--strict: expected only usable raw files, got {len(bad)} that are not; "
                 f"{_first(bad)}; all are listed in {report_path(out)}"
             )
-        _publish(_join(shards, work / "store", source, len(bad)), out)
+        found = {"files": len(source.files), "left_out": len(bad)} | _gap_figures(gaps)
+        _publish(_join(shards, work / "store", source, found), out)
         _empty(work)
     return ClipStore(out)
 
@@ -191,6 +195,7 @@ def _shard_arrays(clips: list[Clip], bad: list[tuple[str, str]], facts: dict) ->
         "persons": np.array([clip.persons for clip in clips], np.int64).reshape(-1, M),
         "valid": np.array([_valid_frames(clip) for clip in clips], np.int64),
         "image": np.array([clip.image or (0, 0) for clip in clips], np.int64).reshape(-1, 2),
+        "missing": np.array([clip.missing for clip in clips], np.float64),
         "bad": np.array(bad, dtype=str).reshape(-1, 2),
         "guessed": np.array(json.dumps(Counter(text for clip in clips for text in clip.guessed))),
         "frames": np.concatenate(frames) if frames else np.zeros((0, V, C), np.float32),
@@ -205,23 +210,41 @@ def _first(bad: list[list[str]]) -> str:
     return f"the first is {printable(bad[0][0])}: {bad[0][1]}"
 
 
-def _report(shards: list[Path], out: Path) -> list[list[str]]:
-    """Write the names and reasons of all files that could not be used, and return them."""
+def _report(shards: list[Path], out: Path) -> tuple[list[list[str]], dict[str, float]]:
+    """Write the names and reasons of all files that could not be used, and the share of missing joints of each clip
+    that has some, the largest first; returns both."""
     bad: list[list[str]] = []
+    shares: dict[str, float] = {}
     for shard in shards:
         with np.load(shard) as arrays:
             bad += arrays["bad"].tolist()
-    path = report_path(out)
+            shares |= zip(arrays["name"].tolist(), arrays["missing"].round(4).tolist(), strict=True)
+    gaps = {name: shares[name] for name in sorted(shares, key=lambda name: (-shares[name], name)) if shares[name]}
+    path, content = report_path(out), {}
     if bad:
+        content["left out"] = [{"file": name, "reason": reason} for name, reason in bad]
+    if gaps:
+        content["share of missing joints"] = gaps
+    if content:
         with atomic(path, "w") as sink:
-            json.dump({"left out": [{"file": name, "reason": reason} for name, reason in bad]}, sink, indent=1)
+            json.dump(content, sink, indent=1)
     else:
         path.unlink(missing_ok=True)
-    return bad
+    return bad, gaps
 
 
-def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
-    """Join the shards into a complete store at `folder`, clips sorted by name, one shard in memory at a time."""
+def _gap_figures(gaps: dict[str, float]) -> dict[str, dict]:
+    """The figures of the clips with missing joints for the manifest."""
+    if not gaps:
+        return {}
+    worst, mean = next(iter(gaps)), sum(gaps.values()) / len(gaps)
+    return {"missing_joints": {"clips": len(gaps), "mean": round(mean, 4), "max": {worst: gaps[worst]}}}
+
+
+def _join(parts: list[Path], folder: Path, source: RawSource, found: dict[str, Any]) -> Path:
+    """Join the shards into a complete store at `folder`, clips sorted by name, one shard in memory at a time.
+
+    found: facts about the raw files for the manifest."""
     names = ("name", "label", "length", "rows", "persons", "valid", "image")
     columns: dict[str, list[np.ndarray]] = {key: [] for key in names}
     guessed: Counter[str] = Counter()
@@ -244,9 +267,9 @@ def _join(parts: list[Path], folder: Path, source: RawSource, bad: int) -> Path:
             f"expected unique clip names, got {len(twice)} more than once (first: {printable(twice[0])}); remove copies"
         )
     splits = source.splits(index["name"], index["label"])
+    index |= source.columns(index["name"])
     shutil.rmtree(folder, ignore_errors=True)
     frames = _read_frames(parts, home[order], first[order], index["rows"])
-    found = {"files": len(source.files), "left_out": bad}
     found |= {"guessed": dict(guessed.most_common(MAX_GUESSES))} if guessed else {}
     facts = source.facts
     if not index["image"].all():  # a clip whose picture has no known size, or recipes without pictures

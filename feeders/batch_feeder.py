@@ -40,7 +40,8 @@ class BatchFeeder(Dataset):
     the root of their bones. append_joints: after the channels of a modality come those of the augmented joints.
     classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
 
-    Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
+    Attributes: `name` (N,) str, `label` (N,) int64, `target` (N, num_class) float32 or None, `group`
+    (N,) str or None, `num_class`, `class_names` (list or None), `num_point`,
     `num_person`, `channels` of the data, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton),
     `manifest`, `device`.
 
@@ -71,7 +72,8 @@ class BatchFeeder(Dataset):
             self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
             if self.classes:
                 keep_classes(self.clips, self.classes)
-        self.name, self.label = self.clips.name, self.clips.label
+        self.name, self.label, self.target = self.clips.name, self.clips.label, self.clips.target
+        self.group = self.clips.group
         self.num_person, self.channels = self.clips.num_person, self.clips.channels
         self.class_names = self.manifest.get("class_names")
         self.num_class = count_classes(self.manifest) or int(self.label.max()) + 1
@@ -165,18 +167,21 @@ class BatchFeeder(Dataset):
     def batch(self, indices: Sequence[int], epoch: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """One batch, a pure function of its arguments.
 
-        {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, data_<modality> for each of `also`, and the "time" of
-        each frame (N, T), if the recipe has it.
+        {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, data_<modality> for each of `also`, the "time" of each
+        frame (N, T), if the recipe has it, and "target" (N, num_class), if clips have several or soft labels.
 
         Raises:
             ValueError: a clip of foreign data contains a coordinate that is not finite.
         """
         index = torch.as_tensor(indices)
         clip = index % len(self.clips)
+        target = None if self.target is None else torch.from_numpy(self.target[clip.numpy()])
         index, clip, label = send(torch.stack([index, clip, torch.from_numpy(self.label)[clip]]), self.device)
         streams = self.streams(clip, RandomNumbers(self.seed, epoch, index), (self.modality, *self.also))
         batch = {"data": streams[self.modality].float().contiguous(), "label": label, "index": clip}
         batch |= {f"data_{word}": streams[word].float().contiguous() for word in self.also}
+        if target is not None:
+            batch["target"] = send(target, self.device)
         if "time" in streams:
             batch["time"] = streams["time"].float()
         return batch if device is None else {key: value.to(device) for key, value in batch.items()}

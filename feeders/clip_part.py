@@ -21,7 +21,8 @@ class ClipPart:
     """Clips of one part. Row `first[i, m] + t * stride` of `frames` is frame t of person m of clip i, if present.
 
     frames: (R, V, C) floats. first, present: (N, M). name, label: (N,). length: (N,) frames. valid: (N,) frames that
-    are not all zero; None: counted when they are needed. image: (N, 2) height and width in pixels, or None. manifest:
+    are not all zero; None: counted when they are needed. image: (N, 2) height and width in pixels, or None. target:
+    (N, classes) labels or weights of labels, or None. group: (N,) names of subjects or recordings, or None. manifest:
     facts about the whole benchmark, by the keys of a clip store's manifest. is_finite: whether all coordinates are
     known to be finite.
 
@@ -47,6 +48,8 @@ class ClipPart:
         valid: Tensor | None = None,
         image: Tensor | None = None,
         is_finite: bool = False,
+        target: np.ndarray | None = None,
+        group: np.ndarray | None = None,
     ):
         if not len(name) or not len(frames):
             raise ValueError(f"{path}: expected at least one clip and one frame, got none")
@@ -55,6 +58,7 @@ class ClipPart:
         self.first, self.present, self.stride = first, present, stride
         self.name, self.label = np.asarray(name), np.asarray(label, np.int64)
         self.length, self.image, self._valid = length, image, valid
+        self.target, self.group = target, group
         self.num_point, self.channels, self.num_person = frames.shape[1], frames.shape[2], first.shape[1]
         self.most_frames = int(length.max())
 
@@ -110,6 +114,8 @@ class ClipPart:
         self.first, self.present, self.length = self.first[kept], self.present[kept], self.length[kept]
         self._valid = None if self._valid is None else self._valid[kept]
         self.image = None if self.image is None else self.image[kept]
+        self.target = None if self.target is None else self.target[keep]
+        self.group = None if self.group is None else self.group[keep]
         return self
 
     def place(self, device: torch.device | str) -> tuple | None:
@@ -241,6 +247,8 @@ def from_store(store: ClipStore, split: str, part: str) -> ClipPart:
         valid=valid,
         image=None if store.image is None else torch.from_numpy(store.image[i]),
         is_finite=store.is_finite,
+        target=None if store.target is None else store.target[i],
+        group=None if store.group is None else store.group[i],
     )
 
 
@@ -248,8 +256,10 @@ def keep_classes(part: ClipPart, classes: Sequence[int]) -> None:
     """Keep only the clips of these classes, which become the classes 0, 1, ... in this order.
 
     Raises:
-        ValueError: a class is named twice or does not exist, or no clip is left.
+        ValueError: a class is named twice or does not exist, no clip is left, or clips have several labels.
     """
+    if part.target is not None:
+        raise ValueError("classes: expected none for clips with several or soft labels, got some")
     count, names = count_classes(part.manifest) or int(part.label.max()) + 1, part.manifest.get("class_names")
     if len(set(classes)) < len(classes) or not all(0 <= k < count for k in classes):
         raise ValueError(f"classes: expected different numbers from 0 to {count - 1}, got {quote(list(classes))}")

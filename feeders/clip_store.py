@@ -8,8 +8,10 @@ A store is a folder:
     frames.npy      (R, V, C) float32: the frames of every track of every clip, one after the other
     index.npz       per clip: name, label, start (first row), length (frames per track), persons (the track in each
                     person slot, -1: empty slot), valid (frames that are not all zero); image, where all clips are
-                    pixels of a picture of known size: its height and width; per split: `split/<name>/<part>`, clip
-                    numbers in published order
+                    pixels of a picture of known size: its height and width; target, where clips have several labels or
+                    soft ones (`targets` in the manifest): (N, classes) float32; group, where it is known: the name of
+                    the subject or recording that a clip is of; per split: `split/<name>/<part>`, clip numbers in
+                    published order
 
 Nothing is padded and empty person slots take no space. Worker processes and ranks share the pages of `frames.npy`.
 """
@@ -37,7 +39,9 @@ COLUMNS = (
     "valid",
     "start",
 )  # of the index, in the order in which they are written
-IMAGE = "image"  # the column that not all stores have
+IMAGE, TARGET, GROUP = "image", "target", "group"  # columns that not all stores have
+OPTIONAL = (IMAGE, TARGET, GROUP)
+KINDS = {"name": "U", GROUP: "U", TARGET: "f"}  # of a column; those of the others are integers
 LARGEST = 1e9  # absolute value of a coordinate, whatever its unit
 MAX_CLASSES = 100_000
 MAX_LENGTH = 1_000_000  # frames of a clip
@@ -70,6 +74,9 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of the manifest: tes
     "modality": (lambda value: value in COORDINATES, "a modality"),
     "pad": (lambda value: value in (None, "zero", "repeat"), "zero, repeat or null"),
     "images": (lambda value: type(value) is bool, "true or false"),
+    "missing": (lambda value: value in ("interpolate", "hold", "zero", "mask"), "interpolate, hold, zero or mask"),
+    "score": (lambda value: type(value) is bool, "true or false"),
+    "targets": (lambda value: value in ("multi-label", "soft"), "multi-label or soft"),
     "window": (lambda value: value is None or is_whole(1, MAX_WINDOW)(value), f"1 to {MAX_WINDOW} frames or null"),
     "up": (lambda value: value in ("x", "-x", "y", "-y", "z", "-z"), "x, y or z, with - if it points down"),
     "origin_joint": (is_whole(0, 10_000), "the number of a joint"),
@@ -88,9 +95,9 @@ def valid_frames(clip: np.ndarray) -> int:
 class ClipStore:
     """Read access to a clip store.
 
-    Attributes: `name` (N,) str, `label`, `start`, `length`, `valid` (N,) int64, `persons` (N, M) int64,
-    `image` (N, 2) int64 or None, `frames` (R, V, C) float32 memory map, `splits` {"xsub": {"train": (n,) int64, "test":
-    ...}}, `manifest` dict.
+    Attributes: `name` (N,) str, `label`, `start`, `length`, `valid` (N,) int64, `persons` (N, M) int64, `image` (N, 2)
+    int64, `target` (N, classes) float32 and `group` (N,) str or None, `frames` (R, V, C) float32 memory map, `splits`
+    {"xsub": {"train": (n,) int64, "test": ...}}, `manifest` dict.
 
     Raises:
         ValueError: the folder is missing, incomplete or not a clip store, or its three files contradict each other.
@@ -106,8 +113,8 @@ class ClipStore:
         arrays = read_index(self.path / INDEX)
         self.name, self.label, self.length, self.persons, self.valid, self.start = (arrays[key] for key in COLUMNS)
         self.splits: dict[str, dict[str, np.ndarray]] = {}
-        self.image = arrays.get(IMAGE)
-        for key in [key for key in arrays if key not in (*COLUMNS, IMAGE)]:
+        self.image, self.target, self.group = (arrays.get(key) for key in OPTIONAL)
+        for key in [key for key in arrays if key not in (*COLUMNS, *OPTIONAL)]:
             _, split, part = key.split("/")
             self.splits.setdefault(split, {})[part] = arrays[key]
         self._check()
@@ -150,12 +157,19 @@ class ClipStore:
         _check_range(path, "persons", self.persons, -1, R)
         if self.image is not None:
             _check_range(path, IMAGE, self.image, 1, MAX_PIXELS)
+        if self.target is not None:
+            _check_range(path, TARGET, self.target, 0, 1)
         end = self.start + (self.persons.max(1) + 1) * self.length
         _check_range(path, "start", end, 0, R, "start + number of tracks * length")
         for split, parts in self.splits.items():
             for part, numbers in parts.items():
                 _check_range(path, f"split/{split}/{part}", numbers, 0, len(self) - 1)
         found = {"num_point": V, "channels": C, "num_person": M, "clips": len(self), "frames": R}
+        if (self.target is None) != ("targets" not in self.manifest):
+            raise ValueError(
+                f"{path}: expected the array target and targets in {MANIFEST}, or neither, got one of them"
+            )
+        found |= {} if self.target is None else {"num_class": self.target.shape[1]}
         for key, value in found.items():
             if self.manifest.get(key, value) != value:
                 got = quote(self.manifest[key])
@@ -192,7 +206,7 @@ def count_classes(manifest: Mapping[str, Any]) -> int | None:
 def read_index(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an index, checked on their own: names, types and shapes; integers as int64. Raises ValueError."""
     with open_archive(path) as archive:
-        kinds = {key: "U" if key == "name" else "iu" for key in archive.names}
+        kinds = {key: KINDS.get(key, "iu") for key in archive.names}
         headers = {key: archive.header(key, kinds[key]) for key in archive.names}
         size = sum(header.nbytes for header in headers.values())
         if size > MAX_INDEX_BYTES:
@@ -203,19 +217,22 @@ def read_index(path: Path) -> dict[str, np.ndarray]:
         N = headers["name"].shape[0] if headers["name"].shape else 0
         for key, header in headers.items():
             is_split = key.startswith("split/") and key.count("/") == 2
-            if key not in (*COLUMNS, IMAGE) and not is_split:
+            if key not in (*COLUMNS, *OPTIONAL) and not is_split:
                 raise ValueError(f"{path}: expected {', '.join(COLUMNS)} and split/<name>/<part>, got {quote(key)}")
-            rank = 2 if key in ("persons", IMAGE) else 1
+            rank = 2 if key in ("persons", IMAGE, TARGET) else 1
             is_wrong = len(header.shape) != rank or key == IMAGE and header.shape[1] != 2
             if is_wrong or not is_split and header.shape[0] != N or 0 in header.shape and not is_split:
-                width = 2 if key == IMAGE else "M"
+                width = {IMAGE: 2, TARGET: "classes"}.get(key, "M")
                 expected = "(n,)" if is_split else f"({N}, {width})" if rank == 2 else f"({N},), N > 0"
                 raise ValueError(f"{path}: {key}: expected the shape {expected}, got {header.shape}")
-        if headers["persons"].shape[1] > MAX_SLOTS or headers["name"].dtype.itemsize > 4 * MAX_NAME:
+        words = [headers[key].dtype.itemsize for key in ("name", GROUP) if key in headers]
+        if headers["persons"].shape[1] > MAX_SLOTS or max(words) > 4 * MAX_NAME:
             raise ValueError(f"{path}: expected at most {MAX_SLOTS} person slots and names of {MAX_NAME} characters")
         arrays = {key: np.array(archive.array(key, kinds[key])) for key in archive.names}
-    check_names(arrays["name"], f"{path}: name")
-    return {key: value if key == "name" else value.astype(np.int64) for key, value in arrays.items()}
+    for key in {"name", GROUP} & set(arrays):
+        check_names(arrays[key], f"{path}: {key}")
+    types = {"f": np.float32, "iu": np.int64}
+    return {key: value if kinds[key] == "U" else value.astype(types[kinds[key]]) for key, value in arrays.items()}
 
 
 def check_names(names: np.ndarray, origin: str) -> None:
@@ -241,8 +258,9 @@ def write_store(
     """Write a store into a new folder and open it; memory does not grow with the number of clips.
 
     facts: entries of the manifest, with `num_point` and `channels`. clips: name, label, length, valid (N,), persons
-    (N, M) and rows (N,), the number of frames over all tracks, and optionally image (N, 2). splits: clip numbers.
-    frames: blocks (n, V, C) float32, the tracks of clip after clip. source: the entry of this name in the manifest.
+    (N, M) and rows (N,), the number of frames over all tracks, and optionally image, target and group. splits: clip
+    numbers. frames: blocks (n, V, C) float32, the tracks of clip after clip. source: the entry of this name in the
+    manifest.
 
     Raises:
         ValueError: a coordinate that is not finite or not below 1e9, or what `ClipStore` refuses.
@@ -258,7 +276,7 @@ def write_store(
                 raise ValueError(f"{folder / FRAMES}: expected finite coordinates below {LARGEST:g}, got {block.max()}")
             sink.write(np.ascontiguousarray(block, "<f4").tobytes())
     index = {key: clips[key] for key in COLUMNS if key != "start"} | {"start": np.cumsum(rows) - rows}
-    index |= {IMAGE: clips[IMAGE]} if IMAGE in clips else {}
+    index |= {key: clips[key] for key in OPTIONAL if key in clips}
     parts = {f"split/{split}/{part}": value for split, parts in splits.items() for part, value in parts.items()}
     with atomic(folder / INDEX) as sink:
         np.savez(sink, **index, **parts)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feeders.arguments import check_interval
+from feeders.arguments import bounded, check_interval
 from feeders.batch_feeder import BatchFeeder
 from feeders.clip_part import assemble
 from feeders.device import constant
 from feeders.random_numbers import RandomNumbers
-from feeders.transforms import blend, crop_center, crop_random, random_rotation, resize_map
+from feeders.transforms import blend, crop_center, crop_random, drop_stretches, random_rotation, resize_map
 from graph import coco, ntu_rgb_d
 
 COMMON_JOINTS = {body.SKELETON.name: body.COMMON_JOINTS for body in (ntu_rgb_d, coco)}
@@ -23,20 +23,24 @@ class Feeder(BatchFeeder):
     """A crop of each clip, resized to `window_size` frames.
 
     p_interval: `[p]` keeps the middle share p of the frames, `[low, high]` a random share at a random place (at least
-    64 frames). random_rot: rotate each clip by three random angles up to 0.3 radians. unify: only the 13 joints that
-    NTU RGB+D and COCO share. The motion is derived after resizing, so its size depends on the length of the clip.
+    64 frames). random_rot: rotate each clip by three random angles up to 0.3 radians. drop_joints: probability that a
+    joint of a training clip is missing (0 in all channels) in a random stretch of the frames. unify: only the 13 joints
+    that NTU RGB+D and COCO share. The motion is derived after resizing, so its size depends on the length of the clip.
     """
 
     p_interval: Sequence[float] = (0.95,)
     random_rot: bool = False
     unify: bool = False
+    drop_joints: float = bounded(0.0, 0.0, 1.0)
 
     def __post_init__(self):
         super().__post_init__()
         check_interval(self.p_interval)
         if self.skeleton == coco.SKELETON:
             self.bone_parents = coco.BONE_PARENTS_TSGCNEXT
-        if self.random_rot and (self.channels != 3 or self.skeleton == coco.SKELETON):
+        self.dims = self.channels - bool(self.manifest.get("score"))  # coordinates of a joint
+        self.masked = (self.manifest.get("missing") == "mask",) * 2  # a mask is averaged in bones and motions
+        if self.random_rot and (self.dims != 3 or self.skeleton == coco.SKELETON):
             raise ValueError("random_rot: expected clips with x, y and z, got clips without depth")
         empty = self.name[(self.clips.valid == 0).numpy()]
         if len(empty):
@@ -62,8 +66,16 @@ class Feeder(BatchFeeder):
         both, owner, slot = self.clips.tracks(clip, begin[:, None] + torch.cat([early, late], 1))
         x = blend(both[:, :, : self.window_size], both[:, :, self.window_size :], weight[owner])
         if self.random_rot:
-            x = random_rotation(x, random.uniform(3, -LARGEST_ANGLE, LARGEST_ANGLE)[owner])
-        out = {word: assemble(self.derive(x, word), owner, slot, len(clip), self.num_person) for word in modalities}
+            angles = random.uniform(3, -LARGEST_ANGLE, LARGEST_ANGLE)[owner]
+            score = x[:, self.dims :]
+            x = random_rotation(x[:, : self.dims], angles)
+            x = torch.cat([x, score], 1) if score.shape[1] else x
+        if self.train and self.drop_joints:
+            V = self.skeleton.num_joint
+            chosen, ends = random.uniform(V) < self.drop_joints, random.uniform(2 * V).view(-1, 2, V)
+            x = drop_stretches(x, chosen[owner], ends.amin(1)[owner], ends.amax(1)[owner])
+        derived = {word: self.derive(x, word, score=self.masked) for word in modalities}
+        out = {word: assemble(y, owner, slot, len(clip), self.num_person) for word, y in derived.items()}
         if self.joints is None:
             return out
         return {word: y.index_select(3, constant(self.joints, y.device)) for word, y in out.items()}

@@ -29,8 +29,9 @@ MAX_EXPANSION = 8  # bytes of the clips of a pickle per byte of the file; more m
 def open_part(data_path: str, split: str, part: str, label_path: str = "", hold_out: Sequence[str] = ()) -> ClipPart:
     """The clips of one part, `train` or `test`, of whatever `data_path` is: a clip store, `.npz`, `.npy` or `.pkl`.
 
-    label_path: labels of an `.npy` file. hold_out: words of clip names such as `s03` or `P017`: the training clips with
-    one of them are used as test part, the others as training part, and the test part itself is not read.
+    label_path: labels of an `.npy` file. hold_out: words of clip names such as `s03` or `P017`, or groups of the clip
+    store: the training clips with one of them are used as test part, the others as training part, and the test part
+    itself is not read.
 
     Raises:
         ValueError: the file is missing, damaged or of another kind, contains wrong values, or has no such part.
@@ -39,10 +40,13 @@ def open_part(data_path: str, split: str, part: str, label_path: str = "", hold_
         return read_part(data_path, split, part, label_path)
     clips = read_part(data_path, split, "train", label_path)
     words = [set(NAME_WORD.findall(name)) for name in clips.name.tolist()]
+    if clips.group is not None:
+        words = [found | {group} for found, group in zip(words, clips.group.tolist(), strict=True)]
     unknown = [word for word in hold_out if not any(word in of_clip for of_clip in words)]
     if unknown:
         known = ", ".join(sorted(set().union(*words))[:100]) or "none"
-        raise ValueError(f"hold_out: expected words of the names of training clips, {known}, got {', '.join(unknown)}")
+        got = ", ".join(map(printable, unknown))
+        raise ValueError(f"hold_out: expected words of the names of training clips, {printable(known)}, got {got}")
     held = np.array([not of_clip.isdisjoint(hold_out) for of_clip in words])
     if held.all():
         raise ValueError(f"hold_out: expected words that leave clips to train on, got {', '.join(hold_out)}")

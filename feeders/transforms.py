@@ -169,6 +169,16 @@ def drop(
     return x.masked_fill(marked, 0)
 
 
+def drop_stretches(x: Tensor, chosen: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """0 where a chosen joint is missing, from `begin` to `end` in shares of the clip: (N, C, T, V, M), (N, V) -> same.
+
+    begin, end: from 0 to 1; chosen: bool.
+    """
+    time = ((torch.arange(x.shape[2], device=x.device) + 0.5) / x.shape[2])[:, None]
+    missing = chosen[:, None] & (begin[:, None] <= time) & (time < end[:, None])  # (N, T, V)
+    return x.masked_fill(missing[:, None, :, :, None], 0)
+
+
 def smallest(u: Tensor, k: Tensor) -> Tensor:
     """Marks the k smallest numbers of each row, a random choice if they are random: (N, n), (N, 1) -> (N, n) bool."""
     return u.argsort(1).argsort(1) < k

@@ -11,12 +11,10 @@ from typing import Any
 from graph import adjacency
 from torchlight.system.consent import ADMITTED
 from torchlight.system.text import nearest, printable, quote
-from torchlight.system.yaml_files import read_yaml
 
-NO_BODIES = ("adjacency", "layouts", "partition", "skeleton")  # modules of this package that describe no body
+# modules of this package that describe no body
+NO_BODIES = ("adjacency", "layouts", "partition", "skeleton", "skeleton_file", "spanning_tree")
 MAX_JOINTS = 1000  # an adjacency matrix has the square of this many entries
-# image_size: of 2-D poses. maps: {layout: steps} from other bodies, in the notation of layouts.yaml
-KEYS = ("name", "joints", "bones", "bone_parents", "center", "left", "right", "image_size", "maps")
 
 
 @dataclass(frozen=True)
@@ -117,16 +115,20 @@ class Skeleton:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Skeleton":
-        """Read a skeleton file: the keys `joints` and `bones`, and optionally the others of KEYS.
+        """Read a skeleton file: the keys `joints` and `bones` or `edges`, and optionally the others of
+        `graph.skeleton_file.KEYS`.
 
-        Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `bone_parents` lists
-        [joint, parent] for those whose bone starts elsewhere (the root of the bones with itself). The default of
-        `center` is the root.
+        Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `edges` lists pairs of
+        any direction, also with cycles, of which `graph.spanning_tree` makes bones. `bone_parents` lists [joint,
+        parent] for those whose bone starts elsewhere (the root of the bones with itself). The default of `center` is
+        the root.
 
         Raises:
             ValueError: the file cannot be read or does not describe a skeleton; the message names the file and the key.
         """
-        return _SkeletonFile(Path(path)).skeleton()
+        from graph.skeleton_file import SkeletonFile  # which needs this class
+
+        return SkeletonFile(Path(path)).skeleton()
 
 
 def read_maps(found: Any, origin: str) -> tuple[tuple[str, str], ...]:
@@ -138,93 +140,6 @@ def read_maps(found: Any, origin: str) -> tuple[tuple[str, str], ...]:
     ):
         raise ValueError(f"{origin}: maps: expected a mapping of layouts to steps such as 5=s4, got {quote(found)}")
     return tuple((name, " ".join(steps.split())) for name, steps in pairs)
-
-
-def read_skeleton_file(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a skeleton file.
-
-    Raises:
-        ValueError: the file cannot be read, is not a YAML mapping of KEYS, or has no lists `joints` and `bones`.
-    """
-    table = read_yaml(path)
-    if not isinstance(table, dict):
-        raise ValueError(f"{path}: expected a mapping with the keys {', '.join(KEYS)}, got {quote(table)}")
-    if "centre" in table and "center" not in table:  # the spelling of version 0.1
-        table["center"] = table.pop("centre")
-    for key in table:
-        if key not in KEYS:
-            raise ValueError(f"{path}: unknown key {quote(key)}; {nearest(key, KEYS)}")
-    for key in ("joints", "bones"):
-        if not isinstance(table.get(key), list):
-            raise ValueError(f"{path}: {key}: expected a list, got {quote(table.get(key))}")
-    return table
-
-
-class _SkeletonFile:
-    """The content of a skeleton file while it becomes a Skeleton."""
-
-    def __init__(self, path: Path):
-        self.path, self.table = path, read_skeleton_file(path)
-        names = self.table["joints"]
-        if not 0 < len(names) <= MAX_JOINTS:
-            raise self.error("joints", f"1 to {MAX_JOINTS} joints", str(len(names)))
-        for name in names:
-            if not isinstance(name, str | int) or isinstance(name, bool):  # YAML reads no, off and yes as booleans
-                raise self.error("joints", "names (in quotes if they are words such as no or 1.5)", quote(name))
-        self.joints = tuple(map(str, names))
-
-    def error(self, key: str, expected: str, got: str) -> ValueError:
-        return ValueError(f"{self.path}: {key}: expected {expected}, got {got}")
-
-    def index(self, key: str, joint: Any) -> int:
-        """The number of a joint given by name or number."""
-        if isinstance(joint, int) and not isinstance(joint, bool) and 0 <= joint < len(self.joints):
-            return joint
-        if isinstance(joint, str) and joint in self.joints:
-            return self.joints.index(joint)
-        raise ValueError(f"{self.path}: {key}: unknown joint {quote(joint)}; {printable(nearest(joint, self.joints))}")
-
-    def list_of(self, key: str, content: str) -> list:
-        """The list at a key, empty if the key is missing."""
-        found = self.table.get(key)
-        if found is not None and not isinstance(found, list):
-            raise self.error(key, f"a list of {content}", quote(found))
-        return found or []
-
-    def indices(self, key: str) -> tuple[int, ...]:
-        """The joints of a list."""
-        return tuple(self.index(key, joint) for joint in self.list_of(key, "joints"))
-
-    def pairs(self, key: str) -> dict[int, int]:
-        """Child -> parent of a list of [child, parent]."""
-        rows = self.list_of(key, "[child, parent]")
-        if not all(isinstance(row, list) and len(row) == 2 for row in rows):
-            raise self.error(key, "a list of [child, parent]", quote(rows))
-        found: dict[int, int] = {}
-        for child, parent in rows:
-            joint = self.index(key, child)
-            if joint in found:
-                raise self.error(key, "one parent of each joint", f"two of {quote(self.joints[joint])}")
-            found[joint] = self.index(key, parent)
-        return found
-
-    def skeleton(self) -> Skeleton:
-        bones = self.pairs("bones")
-        parents = tuple(bones.get(i, i) for i in range(len(self.joints)))
-        roots = [i for i, p in enumerate(parents) if i == p]
-        if len(roots) != 1:
-            got = f"{len(roots)}: {quote([self.joints[i] for i in roots])}"
-            raise self.error("bones", "one joint without a parent, the root", got)
-        return Skeleton(
-            name=str(self.table.get("name", self.path.stem)),
-            joints=self.joints,
-            parents=parents,
-            bone_parents=tuple((dict(enumerate(parents)) | self.pairs("bone_parents")).values()),
-            center=self.index("center", self.table.get("center", roots[0])),
-            left=self.indices("left"),
-            right=self.indices("right"),
-            maps=read_maps(self.table.get("maps") or {}, str(self.path)),
-        )
 
 
 def _resolve_own(path: str) -> Any:
@@ -242,8 +157,8 @@ def _bodies() -> list[str]:
 
 
 def find_skeleton(name: str | Path | Skeleton) -> Skeleton:
-    """The skeleton of a module such as `graph.ucla`, of a layout of layouts.yaml such as `halpe_26`, or of a YAML file;
-    a skeleton is returned unchanged.
+    """The skeleton of a module such as `graph.ucla`, of a layout of layouts.yaml such as `halpe_26` or
+    `graph.halpe_26`, or of a YAML file; a skeleton is returned unchanged.
 
     Raises:
         ValueError: neither a known name nor a readable skeleton file.
@@ -261,12 +176,23 @@ def find_skeleton(name: str | Path | Skeleton) -> Skeleton:
     known = [body for body in _bodies() if body != "graph.custom"]  # its skeleton is a file
     if name in known:
         return pkgutil.resolve_name(f"{name}.SKELETON")
-    if isinstance(name, str) and name in layouts():
-        return layouts()[name].skeleton
+    layout = str(name).removeprefix("graph.")
+    if isinstance(name, str) and (layout in layouts() or layout != name) and (found := _layout(layout)):
+        return found
     if is_yaml or (isinstance(name, str | Path) and os.path.isfile(name)):  # False also for names that no file can have
         return Skeleton.from_yaml(name)
     hint = nearest(str(name), [*known, *layouts()])
     raise ValueError(f"skeleton: expected a module of graph/, a body layout or a YAML file, got {quote(name)}; {hint}")
+
+
+def _layout(name: str) -> Skeleton | None:
+    """The skeleton of a layout, by its name or alias."""
+    from graph.layouts import find_layout
+
+    try:
+        return find_layout(name).skeleton
+    except ValueError:
+        return None
 
 
 def skeleton_name(name: str) -> str:
@@ -318,7 +244,8 @@ class BodyGraph:
 
 
 def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None) -> BodyGraph:
-    """The graph of a dotted path such as `graph.ucla.Graph`, built with `graph_args`; a graph is returned unchanged.
+    """The graph of a dotted path such as `graph.ucla.Graph`, or `graph.<layout>.Graph` with the name or alias of a
+    layout, built with `graph_args`; a graph is returned unchanged.
 
     Raises:
         ValueError: the path is not a graph of this package, or it does not take these arguments.
@@ -342,5 +269,11 @@ def _resolve(path: str) -> type[BodyGraph]:
     if isinstance(path, str) and path.split(".")[0] in ADMITTED:
         return _resolve_own(path)
     if path not in known:
-        raise ValueError(f"graph: expected a graph of this package, got {quote(path)}; {nearest(str(path), known)}")
+        from graph.layouts import layouts
+
+        name = str(path).removeprefix("graph.").removesuffix(".Graph")
+        if path == f"graph.{name}.Graph" and (skeleton := _layout(name)):
+            return type("Graph", (BodyGraph,), {"skeleton": skeleton})
+        hint = nearest(str(path), [*known, *(f"graph.{layout}.Graph" for layout in layouts())])
+        raise ValueError(f"graph: expected a graph of this package, got {quote(path)}; {hint}")
     return pkgutil.resolve_name(path)

@@ -65,9 +65,17 @@ def store_content() -> dict:
         "length": np.full(5, FRAMES),
     }
     index |= {"valid": np.full(5, FRAMES), "persons": np.array([[0, -1]] * 5)}
+    index |= {"target": np.eye(CLASSES, dtype=np.float32)[np.arange(5) % CLASSES], "group": names}
     index |= {"split/xview/train": np.arange(3), "split/xview/test": np.arange(3, 5)}
     manifest = {"format": FORMAT, "num_class": CLASSES, "num_point": 20, "num_person": 2, "channels": 3}
-    manifest |= {"class_names": ["a", "b", "c", "d"], "skeleton": "graph.ucla", "pad": "zero", "window": 10, "up": "y"}
+    manifest |= {
+        "class_names": ["a", "b", "c", "d"],
+        "targets": "multi-label",
+        "skeleton": "graph.ucla",
+        "pad": "zero",
+        "window": 10,
+        "up": "y",
+    }
     return {"manifest": manifest, "frames": random_frames(5 * FRAMES, 20, 3), "index": index}
 
 

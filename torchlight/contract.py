@@ -75,6 +75,16 @@ class DecidingObjective(Protocol):
 
 
 @runtime_checkable
+class ClassObjective(Protocol):
+    """An objective that must know the classes of the training clips, as class weights do."""
+
+    def set_classes(self, names: Sequence[str], counts: np.ndarray, clips: int) -> None:
+        """Names and numbers of clips of the classes (num_class,), which are sums of weights for soft labels, and the
+        number of all clips; called once, before the first step of a training."""
+        ...
+
+
+@runtime_checkable
 class Feeder(Protocol):
     """Clips as batches, of one part (train or test) of a benchmark.
 
@@ -106,6 +116,15 @@ class DescribedFeeder(Protocol):
 
     manifest: Mapping[str, Any]
     skeleton: Any  # graph.skeleton.Skeleton
+
+
+@runtime_checkable
+class TargetFeeder(DescribedFeeder, Protocol):
+    """A feeder whose clips may have several labels, or weights of labels: target (N, num_class) float32 from 0 to 1, in
+    its batches as "target"; None: one label each. `manifest["targets"]` is "multi-label" or "soft"; label is the class
+    with the largest weight."""
+
+    target: np.ndarray | None
 
 
 @runtime_checkable
@@ -214,3 +233,14 @@ def takes_teacher(objective: Any) -> bool:
     """Whether an objective class learns from teachers: it has `takes_teacher = True`, and its instances an attribute
     `teacher`."""
     return getattr(objective, "takes_teacher", False)
+
+
+def kind_of_targets(feeder: Any) -> str | None:
+    """What the targets of a feeder's clips are: "multi-label", "soft", or None for one label each."""
+    has_targets = isinstance(feeder, TargetFeeder) and feeder.target is not None
+    return feeder.manifest.get("targets") if has_targets else None
+
+
+def multi_label_targets(feeder: Any) -> np.ndarray | None:
+    """The targets (N, num_class) of clips with several labels; None where each clip has one label, or soft ones."""
+    return feeder.target if kind_of_targets(feeder) == "multi-label" else None

@@ -9,8 +9,10 @@ Finished runs are not repeated and interrupted ones continue: give the same comm
 """
 
 import argparse
+import hashlib
 import json
 import logging
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, is_correct
 
 log = logging.getLogger("torchlight")
+EVERY = ("performers", "groups")  # words for: each of them is held out once
 OWN = ("--config", "--hold-out", "--seed", "--phase", "--work-dir", "--resume", "--overwrite")  # flags set here
 
 
@@ -51,8 +54,8 @@ def build_parser() -> Parser:
         "folds",
         nargs="+",
         default=["performers"],
-        help="performers: each performer is held out once; a number: as many folds of performers; or the words of each "
-        "fold, s01,s02 s03,s04 (performers)",
+        help="performers (or groups): each performer, or group of your own data, is held out once; a number: as many "
+        "folds of performers; or the words of each fold, s01,s02 s03,s04 (performers)",
     )
     parser.option("seeds", type=int, default=3, help="trainings of each fold, with the seeds 1, 2, ... (3)")
     parser.option(
@@ -68,7 +71,7 @@ def act(argv: list[str]) -> None:
     cut = argv.index("--") if "--" in argv else len(argv)
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
     check(args, more)
-    folds = make_folds(args.folds, clip_names(read_recipe(args.config[0], more)))
+    folds = make_folds(args.folds, *clips_of(read_recipe(args.config[0], more)))
     names, counts = recipe_names(args.config), []
     for file, name in zip(args.config, names, strict=True):
         counts.append([[train_fold(args, file, name, fold, k + 1, more) for k in range(args.seeds)] for fold in folds])
@@ -111,20 +114,23 @@ def recipe_names(files: Sequence[str]) -> list[str]:
     return ["_".join(p[-depth:]).strip("/") for p in parts]
 
 
-def clip_names(config: Config) -> list[str]:
-    """The names of the training clips of a recipe."""
-    return build_feeder(config, preflight(config, ("feeder",))["feeder"], "train").name.tolist()
+def clips_of(config: Config) -> tuple[list[str], list[str] | None]:
+    """The names of the training clips of a recipe, and their groups if the data states them."""
+    feeder = build_feeder(config, preflight(config, ("feeder",))["feeder"], "train")
+    groups = getattr(feeder, "group", None)
+    return feeder.name.tolist(), None if groups is None else groups.tolist()
 
 
-def make_folds(words: Sequence[str], names: Sequence[str]) -> list[list[str]]:
+def make_folds(words: Sequence[str], names: Sequence[str], groups: Sequence[str] | None = None) -> list[list[str]]:
     """The words that are held out in each fold: one performer each, K folds of performers with about as many clips
-    each, or the given ones, separated by commas.
+    each, or the given ones, separated by commas. Performers are the groups of the data, if it states them.
 
     Raises:
         ConfigError: the names do not tell the performers, they are fewer than the folds, or a word is in two folds.
     """
-    if len(words) == 1 and (words[0] == "performers" or words[0].isdigit()):
-        return folds_of_performers(names, None if words[0] == "performers" else int(words[0]))
+    if len(words) == 1 and (words[0] in EVERY or words[0].isdigit()):
+        performers = performers_of(names) if groups is None else groups
+        return folds_of_performers(performers, None if words[0] in EVERY else int(words[0]))
     folds = [word.split(",") for word in words]
     repeated = [word for word, count in Counter(word for fold in folds for word in fold).items() if count > 1]
     if len(folds) < 2 or repeated or not all(all(fold) for fold in folds):
@@ -134,8 +140,8 @@ def make_folds(words: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     return folds
 
 
-def folds_of_performers(names: Sequence[str], number: int | None) -> list[list[str]]:
-    """`number` folds of performers with about as many clips each, None: one performer each; raises ConfigError."""
+def performers_of(names: Sequence[str]) -> list[str]:
+    """The performer of each clip, from its name; raises ConfigError."""
     parsed = [parse_name(name) for name in names]
     if None in parsed:
         raise ConfigError(
@@ -144,7 +150,12 @@ def folds_of_performers(names: Sequence[str], number: int | None) -> list[list[s
                 f"{quote(names[parsed.index(None)])}; give the words of each fold instead"
             ]
         )
-    clips = Counter(name["performer"] for name in parsed)
+    return [name["performer"] for name in parsed]
+
+
+def folds_of_performers(performers: Sequence[str], number: int | None) -> list[list[str]]:
+    """`number` folds of performers with about as many clips each, None: one performer each; raises ConfigError."""
+    clips = Counter(performers)
     number = len(clips) if number is None else number
     if not 2 <= number <= len(clips):
         raise ConfigError([f"folds: expected 2 to {len(clips)}, the number of performers, got {number}"])
@@ -154,14 +165,26 @@ def folds_of_performers(names: Sequence[str], number: int | None) -> list[list[s
     return sorted(sorted(fold) for fold in folds)
 
 
+def folder_name(fold: Sequence[str]) -> str:
+    """The name of the folder of a fold: its words, or their hash if they are long or have other characters.
+
+    >>> folder_name(["s01", "s02"]), folder_name(["rat 1/left"])
+    ('s01_s02', 'fold_f9c45eb8')
+    """
+    name = "_".join(fold)
+    if re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII):
+        return name
+    return f"fold_{hashlib.sha256(json.dumps(list(fold)).encode()).hexdigest()[:8]}"
+
+
 def train_fold(
     args: argparse.Namespace, file: str, name: str, fold: list[str], seed: int, more: Sequence[str]
 ) -> tuple[int, int]:
     """Do what is left of one run; the numbers of its correct and of all its held-out clips."""
-    folder = args.work_dir / name / "_".join(fold) / f"seed{seed}"
+    folder = args.work_dir / name / folder_name(fold) / f"seed{seed}"
     own = ["--config", file, "--hold-out", *fold, "--seed", str(seed), "--work-dir", str(folder)]
     train_and_test(folder, [*own, *more])
-    truth = read_truth(load_config(folder / CONFIG))
+    truth = read_truth(load_config(folder / CONFIG)).single()
     (scores,) = read_score_files(name_score_files([folder / SCORE_FILE]), truth)
     return int(is_correct(scores, truth.label).sum()), len(truth.label)
 

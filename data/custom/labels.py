@@ -5,16 +5,21 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data.cli import whole_number
+from data.cli import say, whole_number
 from data.clip import is_utf8
 from data.raw_files import MAX_CLASSES, clip_name, read_class_names, text_name
+from graph.skeleton import Skeleton
+from graph.skeleton_file import read_skeleton_file
+from graph.spanning_tree import in_words
 from torchlight.system.command import Parser
 from torchlight.system.files import read_text
 from torchlight.system.text import nearest, printable, quote
@@ -22,13 +27,16 @@ from torchlight.system.text import nearest, printable, quote
 TABLE = "labels.csv"
 SPLIT, PARTS = "own", ("train", "test")
 COLUMNS = ("name", "label", "split", "group")
+WEIGHTED = re.compile(r"(.+):(\d+\.?\d*|\.\d+)", re.ASCII)  # one of several soft labels
 MAX_LENGTH = 255  # characters of a name
 DENSE_CLASSES = 1000  # class numbers up to here may have any gaps; beyond, one in ten has to be used
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """label: clip name -> class number. part: clip name -> train or test. classes: names in label order.
+    """label: clip name -> class number, of several the one with the largest weight. part: clip name -> train or test.
+    classes: names in label order. targets: None, "multi-label" or "soft"; then weights: clip name -> {class number:
+    weight}. group: clip name -> subject or recording, if the table has any.
 
     A name without `#` labels all recordings of its file; that of one recording is `<file>#<recording>`.
     """
@@ -36,11 +44,30 @@ class LabelTable:
     label: dict[str, int]
     part: dict[str, str]
     classes: list[str]
+    targets: str | None = None
+    weights: dict[str, dict[int, float]] = field(default_factory=dict)
+    group: dict[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """A hash that changes with any label or part."""
-        return hashlib.sha256(json.dumps([self.label, self.part], sort_keys=True).encode()).hexdigest()
+        content = [self.label, self.part] + ([self.weights] if self.targets else [])
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The entries of a manifest."""
+        facts = {"num_class": len(self.classes), "class_names": self.classes, "labels": self.fingerprint}
+        return facts | ({} if self.targets is None else {"targets": self.targets})
+
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The columns target and group of a store, of entries of this table in this order."""
+        found = {}
+        if self.targets is not None:
+            found["target"] = np.zeros((len(names), len(self.classes)), np.float32)
+            for row, name in zip(found["target"], names, strict=True):
+                row[list(self.weights[name])] = list(self.weights[name].values())
+        return found | ({"group": np.array([self.group[name] for name in names])} if self.group else {})
 
     def split(self, parts: list[str]) -> dict[str, dict[str, np.ndarray]]:
         """The split of clips in these parts.
@@ -53,7 +80,7 @@ class LabelTable:
                 f"split: expected clips in the {part} part, got only files that cannot be used; see the report"
             )
         found = np.array(parts)
-        return {SPLIT: {part: np.flatnonzero(found == part) for part in PARTS}}
+        return {SPLIT: {part: np.flatnonzero(found == part) for part in PARTS if part in set(parts)}}
 
 
 def key_of(name: str, known: Container[str]) -> str | None:
@@ -69,6 +96,12 @@ def key_of(name: str, known: Container[str]) -> str | None:
     return name
 
 
+def say_tree(name: str | Path, skeleton: Skeleton) -> None:
+    """Print the spanning tree that was made of the edges of a skeleton file."""
+    if Path(name).suffix in (".yaml", ".yml") and "edges" in read_skeleton_file(name):
+        say(f"{name}: spanning tree: {in_words(skeleton)}")
+
+
 def arguments(parser: Parser) -> None:
     """Options of the label table."""
     parser.option(
@@ -82,7 +115,8 @@ def arguments(parser: Parser) -> None:
         type=share,
         default=0.2,
         metavar="X",
-        help="share of test groups if no split is given (%(default)s)",
+        help="share of test groups if no split is given; 0: all clips are for training, as cross-validation needs "
+        "(%(default)s)",
     )
     parser.option(
         "seed", type=whole_number(0, 2**63 - 1), default=0, help="of the split and of augmented copies (%(default)s)"
@@ -90,13 +124,13 @@ def arguments(parser: Parser) -> None:
 
 
 def share(text: str) -> float:
-    """The type of an option that takes a number between 0 and 1."""
+    """The type of an option that takes a number of 0 or more and below 1."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {quote(text)}")
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of 0 or more and below 1, got {quote(text)}")
     return number
 
 
@@ -104,7 +138,8 @@ def read_labels(raw: Path, files: Sequence[Path], args: argparse.Namespace) -> L
     """Labels and parts of the clips `files` below `raw`.
 
     `labels.csv` has the columns name and label, and optionally split (train or test) and group; clips of one group (a
-    recording, a subject) stay in one part. Without the file the folder of a clip is its class and every clip its own
+    recording, a subject) stay in one part. A label is a name, several names `wave;clap`, or soft `wave:0.7;clap:0.3`.
+    Without the file the folder of a clip is its class and every clip its own
     group.
 
     Raises:
@@ -121,13 +156,50 @@ def read_labels(raw: Path, files: Sequence[Path], args: argparse.Namespace) -> L
     lost = sorted(row["name"] for row in rows if key_of(row["name"], known) is None)
     if lost:
         raise ValueError(f"{path}: expected a file for each name, got none below {raw} for {len(lost)} ({_some(lost)})")
-    classes = read_class_names(args.classes) if args.classes else _classes(path, [row["label"] for row in rows])
+    targets, parsed = _parse_labels(path, rows)
+    named = [label for found in parsed.values() for label in found]
+    classes = read_class_names(args.classes) if args.classes else _classes(path, named)
     number = {name: i for i, name in enumerate(classes)}
+    for name, found in parsed.items():
+        for label in found:
+            if label not in number:
+                hint = printable(nearest(label, classes))
+                raise ValueError(f"{path}: unknown label {quote(label)} of {quote(name)}; {hint}")
+    weights = {name: {number[label]: w for label, w in found.items()} for name, found in parsed.items()}
+    label = {name: max(found, key=lambda k: (found[k], -k)) for name, found in weights.items()}
+    group = {row["name"]: row.get("group") or row["name"] for row in rows} if any(map(has_group, rows)) else {}
+    return LabelTable(label, _parts(path, rows, args), classes, targets, weights if targets else {}, group)
+
+
+def has_group(row: dict[str, str]) -> bool:
+    """Whether a row of the table names a group."""
+    return bool(row.get("group"))
+
+
+def _parse_labels(path: Path, rows: list[dict[str, str]]) -> tuple[str | None, dict[str, dict[str, float]]]:
+    """What the labels are (see `LabelTable.targets`), and {clip name: {label: weight}}; raises ValueError."""
+    found: dict[str, dict[str, float]] = {}
+    kinds: dict[str, str] = {}
     for row in rows:
-        if row["label"] not in number:
-            hint = printable(nearest(row["label"], classes))
-            raise ValueError(f"{path}: unknown label {quote(row['label'])} of {quote(row['name'])}; {hint}")
-    return LabelTable({row["name"]: number[row["label"]] for row in rows}, _parts(path, rows, args), classes)
+        name, words = row["name"], [word.strip() for word in row["label"].split(";")]
+        matches = [WEIGHTED.fullmatch(word) for word in words]
+        if len(words) == 1:
+            found[name] = {words[0]: 1.0}
+            continue
+        soft = all(matches)
+        pairs = [(match[1].strip(), float(match[2])) for match in matches] if soft else [(word, 1.0) for word in words]
+        labels, total = dict(pairs), sum(weight for _, weight in pairs)
+        if len(labels) < len(words) or "" in labels or (any(matches) and not soft):
+            expected = "different labels such as wave;clap or wave:0.7;clap:0.3"
+            raise ValueError(f"{path}: {quote(name)}: expected {expected}, got {quote(row['label'])}")
+        if soft and abs(total - 1) > 0.01:
+            raise ValueError(f"{path}: {quote(name)}: expected weights of labels whose sum is 1, got {total:g}")
+        found[name] = {label: weight / total for label, weight in pairs} if soft else labels
+        kinds["soft" if soft else "multi-label"] = name
+    if len(kinds) > 1:
+        got = f"both ({', '.join(map(quote, kinds.values()))})"
+        raise ValueError(f"{path}: label: expected several labels of clips or weights of labels, got {got}")
+    return next(iter(kinds), None), found
 
 
 def _some(names: list[str]) -> str:
@@ -187,6 +259,8 @@ def _parts(path: Path, rows: list[dict[str, str]], args: argparse.Namespace) -> 
         raise ValueError(f"{path}: split: expected train or test in every row or in none, got {got}")
     if given:
         return given
+    if not args.test_share:
+        return {row["name"]: "train" for row in rows}
     groups = sorted({row.get("group") or row["name"] for row in rows})
     count = round(args.test_share * len(groups))
     if not 0 < count < len(groups):

@@ -1,5 +1,5 @@
-"""Clips in files of one's own: .npz with `keypoint`, .json with "skeletons", .csv with the columns <joint>_x ...; taken
-as they are, without any conversion."""
+"""Clips in files of one's own: .npz with `keypoint`, .npy, .json with "skeletons", .csv with the columns <joint>_x ...;
+taken as they are, without any conversion."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from data.clip import BadFile
 from data.raw_files import bad_file, number_array, open_raw_table, read_raw_json
 from graph.skeleton import Skeleton
-from torchlight.system.arrays import open_archive
+from torchlight.system.arrays import open_archive, open_array
 
 MAX_BYTES = 256 << 20  # of a .csv file and of the array in an .npz file
 MAX_JSON_BYTES = 32 << 20  # JSON takes twenty times its size in memory
@@ -46,6 +46,16 @@ def _read_npz(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | Non
         raise bad_file(path, error) from error
 
 
+def _read_npy(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:
+    try:
+        array = open_array(path, "iuf")
+    except ValueError as error:
+        raise bad_file(path, error) from error
+    if array.nbytes > MAX_BYTES:
+        raise BadFile(f"expected at most {MAX_BYTES} bytes, got {array.nbytes}")
+    return np.array(array) if array.ndim in (3, 4) else None
+
+
 def _read_json(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:
     record = read_raw_json(path, MAX_JSON_BYTES)
     return number_array(record["skeletons"]) if isinstance(record, dict) and "skeletons" in record else None
@@ -68,4 +78,4 @@ def _read_csv(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | Non
     return values.reshape(-1, skeleton.num_joint, channels)
 
 
-READERS = {".npz": _read_npz, ".json": _read_json, ".csv": _read_csv}
+READERS = {".npz": _read_npz, ".npy": _read_npy, ".json": _read_json, ".csv": _read_csv}

@@ -26,15 +26,16 @@ import numpy as np
 from data.cli import Benchmark, main, whole_number
 from data.clip import BadFile, Clip, LeftOut, without_empty_tracks
 from data.custom import labels
-from data.custom.labels import TABLE, LabelTable, key_of, read_labels
+from data.custom.labels import TABLE, LabelTable, key_of, read_labels, say_tree
 from data.custom.own_files import MAX_JSON_BYTES, read_own
+from data.poses.convert import MAX_GAP, MISSING
 from data.poses.read import is_recording, read_each
 from data.poses.recording import PoseFileError, Recording
 from data.raw_files import SUFFIXES, bad_file, clip_name, find_files
 from data.recipes import CUSTOM, Recipe, own_frames
 from data.store import RawSource
 from graph.layouts import find_layout, layouts
-from graph.skeleton import find_skeleton, skeleton_name
+from graph.skeleton import Skeleton, find_skeleton, skeleton_name
 from torchlight.system.command import Parser
 from torchlight.system.text import quote
 
@@ -57,9 +58,16 @@ def arguments(parser: Parser) -> None:
     parser.option(
         "channels",
         type=int,
-        choices=(2, 3),
+        choices=(2, 3, 4),
         default=3,
-        help="numbers of a joint; the third one of a 2-D layout is the score (%(default)s)",
+        help="numbers of a joint; the third one of a 2-D layout and the fourth one are the score (%(default)s)",
+    )
+    parser.option(
+        "missing",
+        choices=MISSING,
+        default=MISSING[0],
+        help=f"joints that were not seen: interpolated over {MAX_GAP} s and completed, held where they were seen last, "
+        "0, or interpolated with the last channel 0, which is else the score or 1 (%(default)s)",
     )
     parser.option("layout", metavar="NAME", help="the body layout of all pose files, instead of the one they state")
     parser.option(
@@ -92,25 +100,49 @@ def source(args: Namespace) -> RawSource:
         raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
     name = skeleton_name(str(args.skeleton))
     skeleton = find_skeleton(name)
+    say_tree(name, skeleton)
     pattern = f"(?i:.*({'|'.join(map(re.escape, SUFFIXES))}))"
     files = [file for file in find_files(args.raw, pattern, is_clip=is_recording) if file.name != TABLE]
     table = read_labels(args.raw[0], files, args)
     facts = {"benchmark": args.out.stem, "recipe": args.recipe, "skeleton": name}
-    facts |= {"num_class": len(table.classes), "num_point": skeleton.num_joint, "num_person": args.persons}
-    facts |= {"channels": args.channels, "pad": "zero", "window": None, "class_names": table.classes}
-    facts |= {"joints": skeleton.joints, "labels": table.fingerprint}
+    facts |= {"num_point": skeleton.num_joint, "num_person": args.persons, "channels": args.channels}
+    facts |= {"pad": "zero", "window": None, "joints": skeleton.joints, "missing": args.missing, **table.facts}
+    facts |= {"score": True} if has_score(skeleton, args) else {}
     facts |= {} if args.layout is None else {"layout": find_layout(args.layout).name}
     recipe = Recipe(skeleton, facts)
     rate = args.frame_rate or (None if recipe.is_own else RATE)
     facts |= {} if rate is None else {"rate": rate}
     facts |= {"images": True} if recipe.body.is_flat and args.recipe == "plain" else {}
     facts["up"] = args.up or ("-y" if recipe.body.is_flat and not recipe.is_own else "y")
-    return RawSource(files, partial(read_clips, recipe, table.label), partial(split, table), facts)
+    read = partial(read_clips, recipe, table.label)
+    return RawSource(files, read, partial(split, table), facts, partial(columns, table))
+
+
+def has_score(skeleton: Skeleton, args: Namespace) -> bool:
+    """Whether the last channel is a score or mask; raises ValueError for a number of channels that cannot be."""
+    recipe = Recipe(skeleton, {"recipe": args.recipe})
+    flat, solid = "3 (x, y, mask)", "4 (x, y, z, mask)"
+    if recipe.is_own:
+        scored, expected = args.channels == 4 or (args.channels == 3 and args.missing == "mask"), f"{flat} or {solid}"
+    elif recipe.body.is_flat:
+        scored, expected = args.channels == 3, flat
+    else:
+        scored, expected = args.channels == 4, solid
+    if args.channels == 4 and not scored:
+        raise ValueError(f"--channels: expected 2 or 3 for the 2-D body {skeleton.name}, got 4")
+    if args.missing == "mask" and not scored:
+        raise ValueError(f"--channels: expected {expected} with --missing mask, got {args.channels}")
+    return scored
 
 
 def split(table: LabelTable, names: np.ndarray, _: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """The table's parts, sorted by name."""
     return table.split([table.part[key_of(name, table.part)] for name in names])
+
+
+def columns(table: LabelTable, names: np.ndarray) -> dict[str, np.ndarray]:
+    """The table's further columns, sorted by name."""
+    return table.columns([key_of(name, table.label) for name in names])
 
 
 def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip | LeftOut]:
@@ -131,7 +163,10 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
         V, C = data.shape[2:]
         expected = f"(up to {persons} persons, frames, {V} joints, {C} coordinates)"
         raise BadFile(f"expected an array {expected}, got {data.shape}")
-    return [_clip(name, label[name], own_frames(recipe, data), persons)]
+    clip = _clip(name, label[name], own_frames(recipe, data), persons)
+    seen = data.any(-1)  # joints of these files that were not seen are all zero
+    clip.missing = 1 - float(seen[seen.any(-1)].mean()) if seen.any() else 1.0
+    return [clip]
 
 
 def _read_poses(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip | LeftOut]:
@@ -164,7 +199,7 @@ def _pose_clip(recipe: Recipe, label: dict[str, int], name: str, recording: Reco
         raise recording
     prepared, found = recipe.whole(recording)
     clip = _clip(name, label[key], prepared.frames, recipe.facts["num_person"])
-    clip.guessed, clip.image = tuple(found.facts.guessed), prepared.image
+    clip.guessed, clip.image, clip.missing = tuple(found.facts.guessed), prepared.image, prepared.missing
     return clip
 
 

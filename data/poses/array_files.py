@@ -42,8 +42,8 @@ def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> R
 
 
 def read_npz(path: Path) -> Recording:
-    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where nothing was seen; optional `score`, `rate`, `image_size`,
-    `layout`, `axes`."""
+    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where nothing was seen, a fourth channel being the score; optional
+    `score`, `rate`, `image_size`, `layout`, `axes`."""
     with open_archive(path) as archive:
         names = archive.names
         if {"poses", "trans", "betas"} <= set(names):
@@ -61,8 +61,10 @@ def read_npz(path: Path) -> Recording:
         points[None] if points.ndim == 3 else points,
         score[None] if score is not None and score.ndim == 2 else score,
     )
+    if points.ndim == 4 and points.shape[3] == 4 and score is None:
+        points, score = points[..., :3].copy(), np.nan_to_num(points[..., 3])
     if points.ndim != 4 or points.shape[3] not in (2, 3) or (score is not None and score.shape != points.shape[:3]):
-        raise PoseFileError(f"{path}: expected keypoint (M, T, V, 2 or 3) and score (M, T, V), got {points.shape}")
+        raise PoseFileError(f"{path}: expected keypoint (M, T, V, 2 to 4) and score (M, T, V), got {points.shape}")
     facts = Facts("npz", words.get("layout"), axes=words.get("axes", "image" if points.shape[3] == 2 else "kinect"))
     facts.units, facts.rate, facts.image_size = words.get("units", "unknown"), rate, tuple(size) if size else None
     tracks = tuple(str(m + 1) for m in range(len(points)))

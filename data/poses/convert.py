@@ -21,6 +21,7 @@ from graph.layouts import (
 )
 from graph.skeleton import Skeleton
 
+MISSING = ("interpolate", "hold", "zero", "mask")  # what is done about joints that were not seen
 MAX_GAP = 0.3  # seconds of a missing joint that are interpolated
 BODY_HEIGHT = 1.6  # meters from the head joint to the feet, where a file has no units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
@@ -66,9 +67,9 @@ def to_body(recording: Recording, body: Body, layout: str | None = None, mirror:
         else:
             points = _to_meters(points if depth else _without_depth(points, facts), facts)
     elif points.shape[-1] != (2 if body.is_flat else 3):
-        expected = 2 if body.is_flat else 3
+        expected, got = (2, 3) if body.is_flat else (3, 2)
         raise PoseFileError(
-            f"expected {expected} coordinates for each joint of {body.skeleton.name}, got another number"
+            f"expected {expected} coordinates for each joint of {body.skeleton.name}, got {got}; see --channels"
         )
     if mirror:
         points, score = _mirror(points, score, body, facts)
@@ -242,17 +243,35 @@ def rate_of(facts: Facts, rate: float | None = None, assumed: float | None = Non
     return found
 
 
-def fill(points: np.ndarray, score: np.ndarray | None, rate: float, skeleton: Skeleton, is_flat: bool) -> np.ndarray:
-    """Missing joints of (M, T, V, C), in place: gaps of up to MAX_GAP seconds are interpolated.
+def fill(
+    points: np.ndarray,
+    score: np.ndarray | None,
+    rate: float,
+    skeleton: Skeleton,
+    is_flat: bool,
+    missing: str = "interpolate",
+) -> np.ndarray:
+    """Missing joints of (M, T, V, C), in place. Frames without a person stay NaN.
 
-    Of the others, 3-D joints keep their last offset from the parent joint, or lie on it if they were never seen; joints
-    in a picture become 0 with score 0, as pose estimators write them. Frames without a person stay NaN.
+    missing: one of MISSING. interpolate, mask: gaps of up to MAX_GAP seconds are interpolated; of the others, 3-D
+    joints keep their last offset from the parent joint, or lie on it if they were never seen, and joints in a picture
+    become 0 with score 0, as pose estimators write them. hold: joints stay where they were last seen, or first; those
+    that were never seen are 0. zero: all are 0. Joints that are held or 0 get score 0.
     """
     M, T, V, C = points.shape
+    if missing in ("hold", "zero"):
+        absent = np.isnan(points).all((2, 3))
+        if score is not None:
+            score[np.isnan(points).any(-1)] = 0
+        for m in range(M if missing == "hold" else 0):
+            hold(points[m].reshape(T, -1))
+        np.nan_to_num(points, copy=False)
+        points[absent] = np.nan
+        return points
     longest = max(1, round(MAX_GAP * rate))
     for m in range(M):
         if np.isnan(points[m]).any():
-            _interpolate(points[m].reshape(T, -1), longest)
+            interpolate(points[m].reshape(T, -1), longest)
             if score is not None:
                 score[m][np.isnan(points[m]).any(-1)] = 0
     seen = ~np.isnan(points).all((2, 3))
@@ -265,7 +284,7 @@ def fill(points: np.ndarray, score: np.ndarray | None, rate: float, skeleton: Sk
     return points
 
 
-def _interpolate(x: np.ndarray, longest: int) -> None:
+def interpolate(x: np.ndarray, longest: int) -> None:
     """Linear interpolation over gaps of at most `longest` rows, in place, (T, n) with NaN."""
     for column in np.flatnonzero(np.isnan(x).any(0) & ~np.isnan(x).all(0)):
         known = np.flatnonzero(~np.isnan(x[:, column]))
@@ -273,6 +292,14 @@ def _interpolate(x: np.ndarray, longest: int) -> None:
             if 1 < after - before <= longest + 1:
                 share = np.arange(1, after - before) / (after - before)
                 x[before + 1 : after, column] = x[before, column] * (1 - share) + x[after, column] * share
+
+
+def hold(x: np.ndarray) -> None:
+    """The last number before each gap, or the first after it at the start, in place, (T, n) with NaN; columns without a
+    number stay NaN."""
+    known, time = ~np.isnan(x), np.arange(len(x))[:, None]
+    last = np.maximum.accumulate(np.where(known, time, -1), axis=0)
+    x[:] = np.take_along_axis(x, np.where(last < 0, known.argmax(0), last), axis=0)
 
 
 def _complete(x: np.ndarray, skeleton: Skeleton) -> np.ndarray:

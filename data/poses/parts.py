@@ -16,11 +16,13 @@ def complete(
     layout: str | None = None,
     rate: float | None = None,
     mirror: bool = False,
+    missing: str = "interpolate",
 ) -> tuple[Recording, np.ndarray, float]:
     """The recording as a body whose missing joints are filled, which joints were seen (M, T, V), and its frame rate.
 
     target: frames per second of the clips, which a recording without a frame rate is assumed to have. layout, rate:
-    override those of the recording. mirror: see `data.poses.convert.to_body`.
+    override those of the recording. mirror: see `data.poses.convert.to_body`. missing: see `data.poses.convert.fill`;
+    with `mask` the scores, or 1, are 0 for all joints that were not seen.
 
     Raises:
         PoseFileError: no map leads from the layout of the recording to the body.
@@ -28,8 +30,11 @@ def complete(
     found = to_body(recording, body, layout, mirror)
     rate = rate_of(found.facts, rate, target)
     seen = ~np.isnan(found.points).any(-1)
-    points = fill(found.points.copy(), found.score, rate, body.skeleton, body.is_flat)
-    return replace(found, points=points), seen, rate
+    score = found.score
+    if missing == "mask":
+        score = np.where(seen, 1 if score is None else score, 0).astype(np.float32)
+    points = fill(found.points.copy(), score, rate, body.skeleton, body.is_flat, missing)
+    return replace(found, points=points, score=score), seen, rate
 
 
 def part_of(

@@ -14,6 +14,7 @@ from torchlight.system.text import counted
 
 MAX_BYTES = 512 * 2**20
 ONE_ANIMAL = "one"  # name of the individual in files without names
+SINGLE = "single"  # the individual of points that belong to no individual
 LIKELIHOOD = 0.6  # DeepLabCut's own cutoff below which a point counts as not seen
 DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
 
@@ -67,7 +68,7 @@ def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
 
 def deeplabcut_recording(table: np.ndarray, columns: dict[tuple[str, str, str], int], index: np.ndarray) -> Recording:
     """A table (n, columns) with the place of each (individual, point, coordinate), at the frames `index` (n,)."""
-    columns = {key: place for key, place in columns.items() if key[0] != "single"}  # belong to no individual
+    columns = {key: place for key, place in columns.items() if key[0] != SINGLE}
     names = list(dict.fromkeys(person for person, _, _ in columns))
     joints = list(dict.fromkeys(joint for _, joint, _ in columns))
     points = np.full((len(names), len(table), len(joints), 2), np.nan)

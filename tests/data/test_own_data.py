@@ -9,6 +9,7 @@ import pytest
 
 from data.custom.example import make
 from data.custom.labels import read_labels
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
 from graph.skeleton import Skeleton
 
@@ -143,7 +144,7 @@ def test_deeplabcut_variants_equal_the_reference(kinetics_raw, reference):
     arrays, meta = reference("kinetics")
     for name, table in meta["dlc"].items():
         path = kinetics_raw / "dlc" / name
-        points = deeplabcut.read_points(path, joints_of(path))
+        points = deeplabcut.read_animals(path, joints_of(path))[0][0]
         for k, variant in enumerate(table["variants"], 1):
             image = deeplabcut.to_image(points, (720, 540), variant["scale"], variant["tx"], variant["ty"])
             assert np.abs(image[..., :2].reshape(len(image), -1) - arrays[f"dlc/{name}/{k}/pose"]).max() < 1e-12
@@ -202,10 +203,10 @@ def test_deeplabcut_tables_of_other_key_points_or_broken_rows_are_refused(kineti
         path = tmp_path / "t.csv"
         path.write_text(text)
         with pytest.raises(ValueError, match=reason):
-            deeplabcut.read_points(path, joints_of(source))
+            deeplabcut.read_animals(path, joints_of(source))
     cells = rows[4].split(",")
     path.write_text("\n".join(rows[:4] + [",".join([cells[0], "", "", ""] + cells[4:])]))
-    assert not deeplabcut.read_points(path, joints_of(source))[1, 0].any()
+    assert not deeplabcut.read_animals(path, joints_of(source))[0][0, 1, 0].any()
 
 
 def test_the_example_body_is_a_skeleton_of_thirteen_joints(tmp_path):
@@ -226,7 +227,7 @@ def test_class_numbers_with_small_gaps_and_any_text_are_labels(labels, tmp_path)
     [
         ("custom", "--test-share", "inf"),
         ("custom", "--test-share", "nan"),
-        ("custom", "--test-share", "0"),
+        ("custom", "--test-share", "1"),
         ("custom", "--persons", "999999999999"),
         ("custom", "--persons", "0"),
         ("custom", "--seed", "-1"),
@@ -241,3 +242,91 @@ def test_an_option_out_of_its_range_is_one_message(folder, option, value, tmp_pa
     error = capsys.readouterr().err
     assert error.startswith(f"error: command line: argument {option}") and "expected" in error and value in error
     assert error.count("\n") == 1
+
+
+def table_of(folder, *labels, **changes):
+    names = [f"c{i}" for i in range(len(labels))]
+    rows = "".join(f"{name},{label},g{i}\n" for i, (name, label) in enumerate(zip(names, labels, strict=True)))
+    (folder / "labels.csv").write_text("name,label,group\n" + rows)
+    return read_labels(folder, [folder / f"{name}.npz" for name in names], options(**changes))
+
+
+def test_several_labels_and_weights_of_labels_become_targets(tmp_path):
+    table = table_of(tmp_path, "wave", "wave;clap", "clap ; jump")
+    assert table.targets == "multi-label" and table.classes == ["clap", "jump", "wave"]
+    assert table.columns(["c1", "c0"])["target"].tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert table.columns(["c1", "c0"])["group"].tolist() == ["g1", "g0"]
+    soft = table_of(tmp_path, "wave", "wave:0.7;clap:0.3", "clap:0.5;wave:.5")
+    assert soft.targets == "soft" and soft.label == {"c0": 1, "c1": 1, "c2": 0}
+    assert soft.columns(["c1"])["target"][0].tolist() == pytest.approx([0.3, 0.7])
+    plain = table_of(tmp_path, "hold: 1", "rest:5", "a", test_share=0)
+    assert plain.targets is None and set(plain.columns(["c0"])) == {"group"} and plain.classes[1] == "hold: 1"
+    assert set(plain.part.values()) == {"train"} and list(plain.split(["train"] * 3)["own"]) == ["train"]
+    assert len({t.fingerprint for t in (table, soft, plain)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("wave;wave", "'c0': expected different labels such as wave;clap or .*, got 'wave;wave'"),
+        ("wave;", "expected different labels"),
+        ("wave:0.5;clap", "expected different labels"),
+        ("wave:0.5;clap:0.2", "expected weights of labels whose sum is 1, got 0.7"),
+        ("wave:0.5;clap:0.5", "expected several labels of clips or weights of labels, got both"),
+    ],
+)
+def test_labels_that_cannot_be_targets_are_refused_with_the_clip(label, reason, tmp_path):
+    with pytest.raises(ValueError, match=reason):
+        table_of(tmp_path, label, "a;b", "c")
+
+
+def test_a_store_holds_several_labels_and_groups_and_old_stores_have_none(tmp_path, body, cli):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in "abc":
+        np.savez(raw / f"{name}.npz", keypoint=POSES)
+    (raw / "labels.csv").write_text("name,label,group\nc,run,x\nb,run;eat,y\na,eat,x\n")
+    arguments = ("--raw", raw, "--skeleton", body, "--channels", 2, "--test-share", 0.5, "--out", tmp_path / "s.clips")
+    assert cli("custom", *arguments, "--check") == 0
+    store = ClipStore(tmp_path / "s.clips")
+    assert store.target.tolist() == [[1, 0], [1, 1], [0, 1]] and store.group.tolist() == ["x", "y", "x"]
+    manifest = json.loads((tmp_path / "s.clips/manifest.json").read_text())
+    assert manifest.pop("targets") == "multi-label"
+    (tmp_path / "s.clips/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="expected the array target and targets in manifest.json, or neither"):
+        ClipStore(tmp_path / "s.clips")
+
+
+def test_tables_of_several_animals_and_unlikely_key_points(tmp_path, body, cli):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    names = [f"{animal},{part}" for animal in ("ann", "bob", "single") for part in ("nose", "hip", "tail")]
+    heads = [["scorer", *["net"] * 27], ["individuals"], ["bodyparts"], ["coords"]]
+    for name in names:
+        for word in ("x", "y", "likelihood"):
+            for head, cell in zip(heads[1:], (*name.split(","), word), strict=True):
+                head.append(cell)
+    for clip, sure in (("one", 0.9), ("two", 0.5)):
+        rows = []
+        for t in range(5):
+            scores = np.array([[0.8] * 3, [sure] * 3, [1] * 3])
+            scores[0, 1] = 0.1 if t == 2 else 0.8
+            xy = 10 * np.arange(9).reshape(3, 3, 1) + np.array([t, 100 + t])
+            rows.append([t, *np.concatenate([xy, scores[..., None]], -1).ravel()])
+        (raw / f"{clip}.csv").write_text("\n".join(",".join(map(str, row)) for row in [*heads, *rows]))
+    (raw / "labels.csv").write_text("name,label,split\none,run,train\ntwo,rest,test\n")
+    size, least = (100, 200), ("--min-likelihood", 0.4, "--missing", "interpolate")
+    for count in (1, 2):
+        out = tmp_path / f"{count}.clips"
+        flags = ("--csv", raw, "--layout", body, "--image-size", *size, "--persons", count, *least, "--out", out)
+        assert cli("deeplabcut", *flags) == 0
+        store = ClipStore(out)
+        clips = [store.clip(i).transpose(3, 1, 2, 0) for i in range(2)]
+        assert [len(x) for x in clips] == [count, count] and not clips[0][:, 0].any()
+        nose = [x[0, 1, 0, 0] * 100 + 50 for x in clips]  # of the first animal in the slots
+        assert nose == pytest.approx([30, 0] if count == 1 else [0, 0])
+    assert clips[0][0, 3, 1, :2] * size + [50, 100] == pytest.approx([12, 112], abs=1e-4) and clips[0].shape[2] == 3
+    report = json.loads((tmp_path / "2.clips.report.json").read_text())["share of missing joints"]
+    assert report == {"one": round(1 / 30, 4), "two": round(1 / 30, 4)}
+    prepared = Recipe(Skeleton.from_yaml(body), store.manifest).read_raw(raw / "one.csv")[0]
+    assert np.array_equal(prepared.frames, clips[0])

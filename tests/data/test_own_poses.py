@@ -6,10 +6,14 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 from data.custom import prepare
+from data.poses.read import read
 from data.raw_files import clip_name, file_state, find_files
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
+from feeders.feeder_ntu import Feeder
 from graph.custom import Graph
 from graph.skeleton import find_skeleton, skeleton_name
 from tests.data import pose_files
@@ -188,9 +192,86 @@ def test_folders_that_are_one_recording_are_clips_and_their_files_are_watched(tm
 
 
 def test_the_reader_of_clips_can_be_sent_to_worker_processes(tmp_path):
-    from data.recipes import Recipe
-
     path = pose_files.coco_results(tmp_path / "a")
     recipe = Recipe(find_skeleton("graph.coco"), {"recipe": "plain", "num_person": 1, "channels": 3})
     read = pickle.loads(pickle.dumps(prepare.partial(prepare.read_clips, recipe, {"a": 0})))
     assert read(path)[0].tracks.shape == (1, FRAMES, 17, 3)
+
+
+GAPS = people(33, 1, 3)[1] + np.float32(5)  # (T, 33, 3), no coordinate is 0
+GAPS[3:6, 4] = np.nan  # a short gap
+GAPS[2:, 7] = np.nan  # a joint that is lost
+GAPS[:, 9] = np.nan  # one that was never seen
+
+
+def own_body(tmp_path, clips: dict[str, np.ndarray]):
+    """A body of 33 joints without a layout, and files of it with NaN."""
+    joints = [f"j{i}" for i in range(33)]
+    (tmp_path / "own.yaml").write_text(f"joints: {joints}\nbones: {[[joint, 'j0'] for joint in joints[1:]]}\n")
+    (tmp_path / "raw").mkdir()
+    for name, points in clips.items():
+        np.savez(tmp_path / f"raw/{name}.npz", keypoint=points)
+    rows = "".join(f"{name},{name},{part}\n" for name, part in zip(clips, ("train", "test"), strict=True))
+    (tmp_path / "raw/labels.csv").write_text(f"name,label,split\n{rows}")
+    return tmp_path / "own.yaml"
+
+
+@pytest.mark.parametrize("missing", ["interpolate", "hold", "zero", "mask"])
+def test_missing_joints_are_filled_as_stated_the_same_in_prediction_and_counted(missing, tmp_path, make, capsys):
+    body = own_body(tmp_path, {"a": GAPS, "b": np.nan_to_num(GAPS, nan=1.0)})
+    channels = ("--channels", 4) if missing == "mask" else ()
+    store = make(body, "--recipe", "plain", *(() if missing == "interpolate" else ("--missing", missing)), *channels)
+    found, seen = clip(store, "a")[0], ~np.isnan(GAPS).any(-1)
+    assert store.manifest["missing"] == missing and np.array_equal(found[seen][:, :3], GAPS[seen])
+    short, lost, never = found[4, 4, :3], found[8, 7, :3], found[8, 9, :3]
+    if missing in ("interpolate", "mask"):
+        assert short == pytest.approx((GAPS[2, 4] + GAPS[6, 4]) / 2, abs=1e-5)
+        assert lost - found[8, 0, :3] == pytest.approx(GAPS[1, 7] - GAPS[1, 0], abs=1e-5)  # its offset from the parent
+        assert np.array_equal(never, found[8, 0, :3])
+    elif missing == "hold":
+        assert np.array_equal(short, GAPS[2, 4]) and np.array_equal(lost, GAPS[1, 7]) and not never.any()
+    else:
+        assert not short.any() and not lost.any() and not never.any()
+    if missing == "mask":
+        assert np.array_equal(found[..., 3], seen) and (clip(store, "b")[..., 3] == 1).all()
+        arguments = {"window_size": FRAMES, "p_interval": [1.0], "modality": "bone"}
+        mask = Feeder(str(tmp_path / "s.clips"), "own", **arguments).batch([0], 0)["data"][0, 3, ..., 0].numpy()
+        assert np.allclose(mask, (1.0 * seen + seen[:, :1]) / 2)  # a bone has the mean of its two ends
+    share = json.loads((tmp_path / "s.clips.report.json").read_text())["share of missing joints"]
+    assert share == {"a": round(1 - seen.mean(), 4)} and "joints are missing in 1 clip: " in capsys.readouterr().out
+    recipe = Recipe(find_skeleton(body), store.manifest)
+    ((_, recording),) = read(tmp_path / "raw/a.npz")
+    assert np.array_equal(recipe.whole(recording)[0].frames[0], found)
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "options", "reason"),
+    [
+        ("coco_17", ("--channels", 4), "--channels: expected 2 or 3 for the 2-D body coco, got 4"),
+        ("coco_17", ("--channels", 2, "--missing", "mask"), "--channels: expected 3 (x, y, mask) with"),
+        ("kinect_v2_25", ("--missing", "mask"), "--channels: expected 4 (x, y, z, mask) with --missing mask, got 3"),
+    ],
+)
+def test_a_mask_needs_a_channel(skeleton, options, reason, tmp_path, cli, capsys):
+    write_classes(tmp_path / "raw", "coco")
+    assert cli("custom", "--raw", tmp_path / "raw", "--out", tmp_path / "s", "--skeleton", skeleton, *options) == 2
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["hold", "zero", "mask"])
+def test_a_joint_that_was_not_seen_has_the_score_0(missing, tmp_path, make):
+    points = np.concatenate([people(33, 1, 3)[1], np.full((FRAMES, 33, 1), 0.5, np.float32)], -1)
+    points[5, 1, :3] = np.nan
+    body = own_body(tmp_path, {"a": points, "b": points})
+    score = clip(make(body, "--channels", 4, "--missing", missing), "a")[0, ..., 3]
+    assert score[5, 1] == 0 and (np.delete(score, 5, 0) == 0.5).all()
+
+
+def test_a_fourth_channel_of_an_array_is_the_score_and_is_not_rotated(tmp_path, make):
+    points = np.concatenate([people(33, 1, 3)[1], np.full((FRAMES, 33, 1), 0.25, np.float32)], -1)
+    body = own_body(tmp_path, {"a": points, "b": points + np.float32(0.5)})
+    store = make(body, "--channels", 4)
+    assert (clip(store, "a")[..., 3] == 0.25).all() and not clip(store, "a")[0, 0, 0, :3].any()
+    arguments = {"data_path": str(tmp_path / "s.clips"), "split": "own", "window_size": 8}
+    plain, turned = (Feeder(**arguments, random_rot=rotate).batch([0], 0)["data"] for rotate in (False, True))
+    assert torch.equal(plain[:, 3], turned[:, 3]) and not torch.allclose(plain[:, :3], turned[:, :3])

@@ -134,8 +134,8 @@ def test_moved_clips_give_the_same_batch(make):
         ({"window_size": -1}, "window_size: expected an integer from [01] to 100000, got -1"),
         ({"skeleton": "graph.hand"}, "expected clips of 21 joints as in the skeleton hand, got"),
         (
-            {"skeleton": "graph.ntu"},
-            "skeleton: expected a module of graph/, a body layout or .*, got 'graph.ntu'",
+            {"skeleton": "graph.nobody"},
+            "skeleton: expected a module of graph/, a body layout or .*, got 'graph.nobody'",
         ),
     ],
 )

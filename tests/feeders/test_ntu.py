@@ -187,3 +187,19 @@ def test_an_empty_clip_is_refused_by_its_name(record, tmp_path):
 def test_a_rotation_of_two_dimensional_data_is_refused(coco_npz):
     with pytest.raises(ValueError, match="random_rot: expected clips with x, y and z"):
         Feeder(coco_npz, part="test", random_rot=True, skeleton="graph.coco")
+
+
+def test_joints_are_dropped_in_stretches_of_training_clips_alike_in_every_batch(npz):
+    settings = {"data_path": npz, "window_size": 64, "p_interval": [0.95]}
+    whole = Feeder(**settings).batch([0, 2, 4], 1)["data"]
+    dropped = Feeder(**settings, drop_joints=0.5)
+    found = dropped.batch([0, 2, 4], 1)["data"]
+    lost = ((found == 0) & (whole != 0)).any(1)[..., 0]  # (N, T, V) of the first person
+    joints = lost.any(1)
+    assert 0.3 < joints.float().mean() < 0.7 and torch.equal(found[found != 0], whole[found != 0])
+    starts = (lost[:, 1:] & ~lost[:, :-1]).sum(1) + lost[:, 0]
+    assert starts.max() == 1  # one stretch each
+    assert torch.equal(dropped.batch([2], 1)["data"][0], found[1])
+    assert not torch.equal(dropped.batch([2], 2)["data"][0] == 0, found[1] == 0)
+    test = {**settings, "part": "test"}
+    assert torch.equal(Feeder(**test, drop_joints=0.5).batch([0], 0)["data"], Feeder(**test).batch([0], 0)["data"])

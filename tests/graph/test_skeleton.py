@@ -156,7 +156,7 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["graph.ntu.Graph", "graph.ntu_rgb_d", "graph.skeleton.Skeleton", "os.system", "model.ctrgcn.Model", 3]
+    "path", ["graph.nobody.Graph", "graph.ntu_rgb_d", "graph.skeleton.Skeleton", "os.system", "model.ctrgcn.Model", 3]
 )
 def test_only_graphs_of_this_package_are_accepted(path):
     with pytest.raises(

@@ -32,7 +32,7 @@ def renamed(folder, name, names, order=None, **facts):
 
 @pytest.fixture(scope="module")
 def trained(folder, experiment):
-    store = renamed(folder, "trained", NAMES, recipe="ctrgcn")
+    store = renamed(folder, "trained", NAMES, recipe="ctrgcn", missing="hold")
     arguments = {"data_path": str(store), "window_size": 8}
     config = experiment(train_feeder_args=arguments, test_feeder_args=arguments)
     assert tiny.finish(tiny.start("--config", config, "--work-dir", folder / "run")) == 0
@@ -130,6 +130,9 @@ def test_data_of_another_preparation_is_refused(trained, folder, main, tmp_path)
     store = renamed(folder, "agcn", NAMES, recipe="agcn")
     code, _, err = run_test(main, trained, store, tmp_path)
     assert code == 2 and "expected data prepared by the recipe 'ctrgcn'" in err
+    store = renamed(folder, "zero", NAMES, recipe="ctrgcn", missing="zero")
+    code, _, err = run_test(main, trained, store, tmp_path)
+    assert code == 2 and "expected data prepared with --missing 'hold' as in the training, got 'zero'" in err
 
 
 def test_another_stream_is_refused(trained, folder, main, tmp_path):

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from torchlight.config.imports import import_object
 from torchlight.config.options import FIELDS, RUN, Config, ConfigError
-from torchlight.contract import manifest_of
+from torchlight.contract import Feeder, manifest_of, multi_label_targets
 from torchlight.report import class_tables
 from torchlight.runtime import distributed
 from torchlight.system.command import RunError, is_out_of_memory
@@ -27,6 +28,7 @@ from torchlight.training.experiment import (
     test_figures,
 )
 from torchlight.training.loader import feeder_device, worker_count
+from torchlight.training.metrics import average_precision, class_recall, in_words, lowest
 from torchlight.training.model_size import model_size
 from torchlight.training.resume import take_optimizer
 from torchlight.training.run_dir import RunDirectory, default_work_dir
@@ -91,7 +93,8 @@ def train(config: Config) -> None:
     with open_experiment(config, ("train", "test")) as experiment:
         run_dir, length = experiment.run_dir, len(experiment.feeders["train"])
         rank, world_size = distributed.rank(), distributed.world_size()
-        batches = TrainBatches(length, config.batch_size, config.seed, rank, world_size, config.update_freq)
+        label = balanced_label(config, experiment.feeders["train"])
+        batches = TrainBatches(length, config.batch_size, config.seed, rank, world_size, config.update_freq, label)
         rehearse(experiment)
         if config.sync_bn:
             synchronize_norms(experiment.model)
@@ -114,14 +117,12 @@ def train(config: Config) -> None:
             figures = {f"test_{key}": value for key, value in found.items()}
         distributed.on_main(partial(write_class_tables, experiment, trainer.prediction))
         word = config.tested
-        log.info(
-            "last epoch (%d): %s top-1 %.2f %%, top-5 %.2f %%",
-            *(trainer.epoch, word, figures["test_top1"], figures["test_top5"]),
-        )
+        log.info("last epoch (%d): %s %s", trainer.epoch, word, in_words(figures, "test_"))
+        log.info("%s", lowest_classes(experiment, trainer.prediction))
         if best := trainer.best.get("test"):
             log.info(
-                "best epoch (%d): %s top-1 %.2f %%, selected on the %s clips and so not a fair estimate",
-                *(best["epoch"], word, best["top1"], word),
+                "best epoch (%d): %s %s, selected on the %s clips and so not a fair estimate",
+                *(best["epoch"], word, in_words(best), word),
             )
 
 
@@ -178,9 +179,11 @@ def test(config: Config) -> None:
         figures, prediction = test_figures(experiment, experiment.model)
         distributed.on_main(partial(write_class_tables, experiment, prediction))
         log.info(
-            "%s: %s top-1 %.2f %%, top-5 %.2f %% of %d clips, cross entropy %.4f",
-            *(config.weights, config.tested, figures["top1"], figures["top5"], len(prediction.label), prediction.loss),
+            "%s: %s %s of %d clips, %scross entropy %.4f",
+            *(config.weights, config.tested, in_words(figures), len(prediction.label)),
+            *("" if prediction.target is None else "binary ", prediction.loss),
         )
+        log.info("%s", lowest_classes(experiment, prediction))
         if config.save_score:
             name = scores.EMA_SCORE_FILE if config.ema else scores.SCORE_FILE
             distributed.on_main(partial(write_rows, experiment, name, prediction))
@@ -189,12 +192,42 @@ def test(config: Config) -> None:
             distributed.on_main(partial(write_rows, experiment, scores.FEATURE_FILE, features))
 
 
+def balanced_label(config: Config, feeder: Feeder) -> np.ndarray | None:
+    """The labels that `sampler: balanced` needs, None for another sampler; raises ConfigError for clips with several
+    labels."""
+    if config.sampler != "balanced":
+        return None
+    if multi_label_targets(feeder) is not None:
+        raise ConfigError(
+            ["sampler: expected shuffled for clips with several labels, got balanced; use objective_args.pos_weight"]
+        )
+    return feeder.label
+
+
+def names_of_classes(experiment: Experiment, prediction: engine.Prediction) -> list[str]:
+    """Names of the columns of the scores."""
+    return [str(name) for name in experiment.class_names or range(prediction.scores.shape[1])]
+
+
+def lowest_classes(experiment: Experiment, prediction: engine.Prediction) -> str:
+    """The classes that are recognized least, in words."""
+    names = names_of_classes(experiment, prediction)
+    if prediction.target is not None:
+        return f"lowest average precision: {lowest(average_precision(prediction.scores, prediction.target), names)}"
+    return f"lowest recall: {lowest(class_recall(prediction.scores, prediction.label), names)}"
+
+
 def write_class_tables(experiment: Experiment, prediction: engine.Prediction) -> None:
-    """Write per-class accuracy and confusion matrix into the run directory."""
-    names = experiment.class_names or [str(i) for i in range(prediction.scores.shape[1])]
-    matrix = class_tables.confusion_matrix(prediction.scores, prediction.label)
+    """Write the recall of each class and the confusion matrix into the run directory; for clips with several labels the
+    average precision of each class."""
+    names, folder = names_of_classes(experiment, prediction), experiment.run_dir.path
     with experiment.run_dir.writing():
-        class_tables.write_class_tables(experiment.run_dir.path, matrix, list(names))
+        if prediction.target is not None:
+            precision = average_precision(prediction.scores, prediction.target)
+            class_tables.write_average_precision(folder, precision, prediction.target, names)
+        else:
+            matrix = class_tables.confusion_matrix(prediction.scores, prediction.label)
+            class_tables.write_class_tables(folder, matrix, names)
 
 
 def write_rows(experiment: Experiment, name: str, prediction: engine.Prediction) -> None:

@@ -60,6 +60,8 @@ def predict(config: Config) -> None:
     settings = settings_of(config)
     check_output(config, settings, live)
     recognizer = open_recognizer(config)
+    if recognizer.multi_label and (live or settings.window is not None):
+        raise ConfigError(["window: expected whole clips for a network of several labels per clip, got windows"])
     background = background_of(config, recognizer)
     truth = evaluate.read_truth(config.truth, recognizer.class_names) if config.truth else None
     if live:

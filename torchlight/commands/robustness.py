@@ -4,7 +4,7 @@ import logging
 from functools import partial
 
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import DescribedFeeder, RawClipFeeder
+from torchlight.contract import DescribedFeeder, RawClipFeeder, multi_label_targets
 from torchlight.predict.robustness import CURVES, FILE, DegradedClips, figures, write
 from torchlight.runtime import distributed
 from torchlight.system.text import nearest
@@ -29,6 +29,8 @@ def measure(config: Config) -> None:
         feeder, rows = experiment.feeders["test"], []
         if not (isinstance(feeder, RawClipFeeder) and isinstance(feeder, DescribedFeeder)):
             raise ConfigError([f"feeder: expected raw_clip, from_clips and a skeleton, got {config.feeder}"])
+        if multi_label_targets(feeder) is not None:
+            raise ConfigError(["phase: expected clips with one label each for robustness, got clips with several"])
         arguments = config.test_feeder_args | feeder_extras(config, "test")
         whole = predict(experiment, experiment.model)
         for name in names:
@@ -38,8 +40,6 @@ def measure(config: Config) -> None:
                 degraded = DegradedClips(feeder, arguments, name, level)
                 found = whole if is_whole else predict(experiment, experiment.model, degraded)
                 rows.append(figures(name, level, found.scores, found.label))
-                log.info(
-                    "%8g  top-1 %6.2f %%, mean of the classes %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"]
-                )
+                log.info("%8g  top-1 %6.2f %%, macro %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"])
         distributed.on_main(partial(write, experiment.run_dir.path, rows))
         log.info("wrote %s and robustness.png", experiment.run_dir.path / FILE)

@@ -125,6 +125,11 @@ class Data:
         (*DATA, "report"),
     )
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)
+    sampler: Literal["shuffled", "balanced"] = option(
+        "shuffled",
+        "clips of an epoch: each once, or each class equally often (clips of small classes repeat)",
+        TRAIN,
+    )
     test_batch_size: int = option(64, "clips per evaluation step and device", INFER, low=1)
     data_on_device: bool = option(
         True, "on a GPU: keep the clips and make batches there, if they fit and num_worker is not set", RUN

@@ -306,7 +306,7 @@ def act(argv: list[str]) -> int:
         if len(args.work_dir) > 1:
             log.info("%s:", printable(str(root)))
         found = choose_score_files(args, root)
-        truth = score_files.find_truth(found, args.dataset, args.data, args.split)
+        truth = score_files.find_truth(found, args.dataset, args.data, args.split).single()
         groups = find_groups(truth.name.tolist(), args.groups)
         tables.append((run_comparison if args.compare else run_fusion)(args, found, truth, groups))
     table = tables[0] if len(tables) == 1 else {"runs": tables, "seeds": summarize(tables)}

@@ -38,7 +38,7 @@ def choose_on_held_out(
     if not all(words) or len(set(words)) > 1:
         got = "; ".join(f"{file.name}: {word or 'none'}" for file, word in zip(files, words, strict=True))
         raise ConfigError([f"weights_from: expected runs with the same hold_out, got {got}"])
-    truth = read_truth(configs[0])
+    truth = read_truth(configs[0]).single()
     if shared := set(truth.name.tolist()) & set(test.name.tolist()):
         raise ConfigError(
             [f"weights_from: expected clips of the training part, got {len(shared)} of the test part ({min(shared)})"]

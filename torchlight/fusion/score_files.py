@@ -11,7 +11,7 @@ import numpy as np
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import Feeder
+from torchlight.contract import Feeder, multi_label_targets
 from torchlight.fusion.fuse import MODALITIES
 from torchlight.system.paths import ROOT, locate
 from torchlight.system.text import nearest, printable
@@ -34,11 +34,28 @@ class ScoreFile:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The clips that are scored: names (n,), label (n,) and class names."""
+    """The clips that are scored: names (n,), label (n,) and class names; target (n, num_class) of clips with several
+    labels, None: one label each."""
 
     name: np.ndarray
     label: np.ndarray
     class_names: list[str]
+    target: np.ndarray | None = None
+
+    def single(self) -> "GroundTruth":
+        """The same.
+
+        Raises:
+            ConfigError: the clips have several labels, so that top-1 and what follows from it do not exist.
+        """
+        if self.target is not None:
+            raise ConfigError(
+                [
+                    "labels: expected clips with one label each, got several; --phase test and --phase report give the "
+                    "mean average precision of a run"
+                ]
+            )
+        return self
 
 
 def find_score_files(root: Path, dataset: str, chosen: Sequence[str], file: str = SCORE_FILE) -> list[ScoreFile]:
@@ -166,7 +183,8 @@ def truth_of_data(data: str, split: str) -> GroundTruth:
     clips = import_object("feeders.published_files.open_part")(data, split, "test")
     number = clips.manifest.get("num_class") or int(clips.label.max()) + 1
     names = clips.manifest.get("class_names") or [str(i) for i in range(number)]
-    return GroundTruth(clips.name, clips.label, [str(name) for name in names])
+    target = clips.target.numpy() if clips.manifest.get("targets") == "multi-label" else None
+    return GroundTruth(clips.name, clips.label, [str(name) for name in names], target)
 
 
 def split_of(dataset: str | None) -> str:
@@ -193,7 +211,7 @@ def truth_of(feeder: Feeder) -> GroundTruth:
         raise ConfigError([f"class_names: expected {feeder.num_class} names, got {len(names)}; prepare the data again"])
     if not len(feeder.label):
         raise ConfigError(["test_feeder_args: expected at least one test clip, got none"])
-    return GroundTruth(feeder.name, feeder.label, names)
+    return GroundTruth(feeder.name, feeder.label, names, multi_label_targets(feeder))
 
 
 def read_score_files(files: Sequence[ScoreFile], truth: GroundTruth) -> np.ndarray:

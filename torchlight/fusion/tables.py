@@ -8,19 +8,17 @@ import numpy as np
 from torchlight.config.options import ConfigError
 from torchlight.fusion.groups import FEW, Groups
 from torchlight.fusion.intervals import bootstrap_interval
-from torchlight.training import scores
+from torchlight.training import metrics, scores
 
 log = logging.getLogger("torchlight")
 
 
 def figures(values: np.ndarray, label: np.ndarray, groups: Groups, seed: int) -> dict[str, Any]:
-    """Top-1 with its 95 % interval, and top-5, of scores (n, num_class); in percent."""
+    """The accuracies of scores (n, num_class), the 95 % interval of top-1, and the recall of each class (None: it has
+    no clip); in percent."""
     low, high = bootstrap_interval(scores.is_correct(values, label), seed, groups.index)
-    return {
-        "top1": scores.top_k(values, label, 1),
-        "top1_interval": [low, high],
-        "top5": scores.top_k(values, label, 5),
-    }
+    recall = [None if np.isnan(value) else value for value in metrics.class_recall(values, label).tolist()]
+    return metrics.accuracies(values, label) | {"top1_interval": [low, high], "recall": recall}
 
 
 def show(rows: list[dict[str, Any]], origin: str, clips: int, groups: Groups) -> None:
@@ -29,13 +27,14 @@ def show(rows: list[dict[str, Any]], origin: str, clips: int, groups: Groups) ->
     log.info("%d clips; weights: %s; intervals: bootstrap over %s", clips, origin, groups)
     if groups.few:
         log.warning("intervals: expected %d groups or more, got %s; with so few they are too narrow", FEW, groups)
-    log.info("%-*s  weight   top-1  95 %% interval   top-5", width, "stream")
+    more = [key for key in ("macro", "top5") if key in rows[0]]
+    heads = "".join(f"{metrics.TITLES[key]:>8}" for key in more)
+    log.info("%-*s  weight   top-1  95 %% interval  %s", width, "stream", heads)
     for row in rows:
         low, high = row["top1_interval"]
         weight = "" if row["weight"] is None else f"{row['weight']:g}"
-        log.info(
-            "%-*s  %6s  %6.2f  %6.2f - %6.2f %6.2f", width, row["stream"], weight, row["top1"], low, high, row["top5"]
-        )
+        cells = "".join(f"{row[key]:8.2f}" for key in more)
+        log.info("%-*s  %6s  %6.2f  %6.2f - %6.2f%s", width, row["stream"], weight, row["top1"], low, high, cells)
 
 
 def summarize(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -101,21 +101,21 @@ def name_of(path: Path, name: str) -> str:
 def recording_of_array(data: np.ndarray, recipe: Recipe, settings: Settings) -> Recording:
     """An array (T, V, C) or (M, T, V, C) of the body of the network; NaN or exact zeros where nothing was seen.
 
-    C is 3 (x, y, z in meters, Kinect axes) or, for 2-D bodies, 2 or 3 (x, y in pixels, score).
+    C is 3 or 4 (x, y, z in meters, Kinect axes, score) or, for 2-D bodies, 2 or 3 (x, y in pixels, score).
 
     Raises:
         ValueError: another shape or type.
     """
     data = np.asarray(data)
     body, V = recipe.body, recipe.skeleton.num_joint
-    data = data[None] if data.ndim == 3 else data
-    if data.dtype.kind not in "fiu" or data.ndim != 4 or data.shape[2] != V or data.shape[3] not in (2, 3):
+    data, counts = data[None] if data.ndim == 3 else data, (2, 3) if body.is_flat else (2, 3, 4)
+    if data.dtype.kind not in "fiu" or data.ndim != 4 or data.shape[2] != V or data.shape[3] not in counts:
         if settings.layout is None or data.ndim != 4:
             raise PoseFileError(f"expected an array (T, {V}, C) or (M, T, {V}, C) of numbers, got {data.shape}")
     points = np.array(data, np.float32)
     score = None
-    if body.is_flat and points.shape[3] == 3:
-        points, score = points[..., :2], points[..., 2]
+    if points.shape[3] == (3 if body.is_flat else 4):
+        points, score = points[..., :-1], points[..., -1]
     points[(points == 0).all(-1)] = np.nan
     layout = settings.layout or body.layout
     facts = Facts("array", layout, axes="image" if body.is_flat else "kinect", units="px" if body.is_flat else "m")
@@ -137,7 +137,9 @@ def clips_of_recording(
     """
     if settings.image_size is not None and recording.facts.image_size is None:
         recording = replace(recording, facts=replace(recording.facts, image_size=settings.image_size))
-    found, seen, rate = complete(recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror)
+    found, seen, rate = complete(
+        recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror, recipe.missing
+    )
     window = settings.window
     if window == 0:
         window = typical_window(recipe)

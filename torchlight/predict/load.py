@@ -168,6 +168,8 @@ def open_export(
         raise ConfigError([f"{path}: config: {'; '.join(error.problems)}"]) from error
     facts = check_facts(network.metadata.get("clips"), path) | changes
     skeleton = skeleton_of(facts, config, path)
+    if facts.get("targets") == "multi-label":
+        config.objective = "torchlight.objective.MultiLabel"
     objective = build.build_objective(config, build.preflight(config, ("objective",))["objective"])
     return TrainedStream(
         path, config, facts, recipe_of(skeleton, facts, changes), feeder, network.eval(), objective, device

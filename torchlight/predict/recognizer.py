@@ -203,11 +203,20 @@ class Recognizer:
             for i, clip in enumerate(per_stream[0])
         ]
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have several labels, so that probabilities do not sum to 1."""
+        return self.streams[0].facts.get("targets") == "multi-label"
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Of each class on its own where clips have several labels, else the softmax."""
+        return (1 + np.tanh(logits / 2)) / 2 if self.multi_label else softmax(logits)
+
     def _fuse(self, results: list[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
         """(scores, probabilities) of the clips (n, num_class), from those of each stream."""
         if len(results) == 1:
             scores, done = results[0]
-            return scores, scores.astype(np.float64) if done else softmax(scores.astype(np.float64))
+            return scores, scores.astype(np.float64) if done else self._probabilities(scores.astype(np.float64))
         share = self.alpha / self.alpha.sum()
         if self.space != "softmax" and not any(done for _, done in results):
             each = [found.astype(np.float64) for found, _ in results]
@@ -215,8 +224,11 @@ class Recognizer:
                 mean = sum(lengths(found) for found in each) / len(each)
                 each = [found / lengths(found) * mean for found in each]
             scores = sum(w * found for w, found in zip(share, each, strict=True))
-            return scores, softmax(scores)
-        each = [found.astype(np.float64) if done else softmax(found.astype(np.float64)) for found, done in results]
+            return scores, self._probabilities(scores)
+        each = [
+            found.astype(np.float64) if done else self._probabilities(found.astype(np.float64))
+            for found, done in results
+        ]
         fused = sum(w * found for w, found in zip(share, each, strict=True))
         return fused, fused
 

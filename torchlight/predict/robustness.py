@@ -14,6 +14,7 @@ from data.poses.recording import ASSUMED_RATE
 from data.recipes import Recipe
 from torchlight.contract import Batch, RawClipFeeder
 from torchlight.report.safe_text import write_csv
+from torchlight.training.metrics import accuracies
 
 
 def drop_stretches(clip: np.ndarray, percent: float, random: np.random.Generator, recipe: Recipe) -> np.ndarray:
@@ -73,7 +74,8 @@ def refill(clip: np.ndarray, lost: np.ndarray, recipe: Recipe) -> np.ndarray:
     none_left = seen & np.isnan(points).all((2, 3))  # the last joint of a frame stays
     points[none_left] = clip[none_left][..., :dims]
     points[~seen] = np.nan
-    points = fill(points, score, recipe.rate or ASSUMED_RATE, recipe.skeleton, recipe.body.is_flat)
+    rate = recipe.rate or ASSUMED_RATE
+    points = fill(points, score, rate, recipe.skeleton, recipe.body.is_flat, recipe.missing)
     points = np.nan_to_num(points)
     return points if score is None else np.concatenate([points, score[..., None]], -1).astype(np.float32)
 
@@ -133,10 +135,9 @@ FILE = "robustness.csv"
 
 def figures(curve: str, level: float, scores: np.ndarray, label: np.ndarray) -> dict[str, Any]:
     """One row: top-1 and mean accuracy of the classes, percent."""
-    right = scores.argmax(1) == label
-    macro = np.mean([right[label == k].mean() for k in np.unique(label)])
+    found = accuracies(scores, label)
     values = {"curve": curve, "level": level, "unit": CURVES[curve].unit, "clips": len(label)}
-    return values | {"top1": round(100 * float(right.mean()), 2), "macro": round(100 * float(macro), 2)}
+    return values | {key: round(found[key], 2) for key in ("top1", "macro")}
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy of each class and confusion matrix, as CSV files and as a picture."""
+"""Recall (or average precision) of each class and confusion matrix, as CSV files and as a picture."""
 
 from pathlib import Path
 
@@ -20,12 +20,26 @@ def write_class_tables(folder: Path, matrix: np.ndarray, class_names: list[str])
         OSError: one of them cannot be written.
     """
     counts = matrix.sum(1)
-    accuracy = np.divide(100.0 * matrix.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    recall = np.divide(100.0 * matrix.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
     names = [str(name) for name in class_names]
-    rows = zip(range(len(counts)), names, counts.tolist(), (f"{value:.2f}" for value in accuracy), strict=True)
-    write_csv(folder / "each_class_acc.csv", ["class", "name", "clips", "top1"], rows)
+    write_each_class(folder, "recall", recall, counts, names)
     head = ["true \\ predicted", *names]
     write_csv(folder / "confusion_matrix.csv", head, ([n, *row] for n, row in zip(names, matrix.tolist(), strict=True)))
     from torchlight.report import pictures  # matplotlib is slow to import, and only needed here
 
     pictures.to_png(pictures.confusion(matrix, names), folder / "confusion_matrix.png")
+
+
+def write_average_precision(folder: Path, precision: np.ndarray, target: np.ndarray, class_names: list[str]) -> None:
+    """Write each_class_acc.csv of clips with several labels: precision (num_class,) in percent, target (n, num_class).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_each_class(folder, "average_precision", precision, (target > 0.5).sum(0), class_names)
+
+
+def write_each_class(folder: Path, title: str, values: np.ndarray, counts: np.ndarray, names: list[str]) -> None:
+    """Write each_class_acc.csv with a value of every class."""
+    rows = zip(range(len(counts)), names, counts.tolist(), (f"{value:.2f}" for value in values), strict=True)
+    write_csv(folder / "each_class_acc.csv", ["class", "name", "clips", title], rows)

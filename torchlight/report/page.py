@@ -31,9 +31,10 @@ from torchlight.report.runs import (
 )
 from torchlight.report.safe_text import block_to_html, to_html
 from torchlight.system.files import atomic, read_text
-from torchlight.system.text import printable, quote
+from torchlight.system.text import counted, printable, quote
+from torchlight.training.metrics import TITLES, TOP5_CLASSES, accuracies, average_precision, mean_average_precision
 from torchlight.training.run_dir import CONFIG
-from torchlight.training.scores import SCORE_FILE, is_correct, top_k
+from torchlight.training.scores import SCORE_FILE, is_correct
 
 log = logging.getLogger("torchlight")
 CLIPS, PAIRS = 3, 12  # numbers of clips and of pairs of classes that are shown
@@ -89,7 +90,9 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     page.add(f"<h1>{to_html(title)}</h1>", f'<p class="muted">{names} &middot; {len(truth.label)} test clips</p>')
     result = add_summary(page, runs, scored, truth)
     add_curves(page, runs)
-    if result is not None:
+    if result is not None and truth.target is not None:
+        add_average_precision(page, result, truth.target, truth.class_names)
+    elif result is not None:
         add_classes(page, result, truth)
         if isinstance(feeder, DescribedFeeder):
             add_clips(page, result, truth, feeder)
@@ -106,32 +109,24 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
     result, weights, origin = combine(scored)
     groups = find_groups(truth.name.tolist())
     if result is not None:
-        low, high = bootstrap_interval(is_correct(result, truth.label), group=groups.index)
-        cards = [
-            (f"{top_k(result, truth.label, 1):.2f} %", f"top-1, 95 % interval {low:.2f} to {high:.2f}"),
-            (f"{top_k(result, truth.label, 5):.2f} %", "top-5"),
-            (
-                f"{int(is_correct(result, truth.label).sum())} of {len(truth.label)}",
-                f"clips correct, {len(truth.class_names)} classes",
-            ),
-        ]
         page.add(
             '<div class="grid">',
-            *(f'<div class="card"><div class="figure">{a}</div><div class="muted">{b}</div></div>' for a, b in cards),
+            *(
+                f'<div class="card"><div class="figure">{a}</div><div class="muted">{b}</div></div>'
+                for a, b in cards_of(result, truth, groups)
+            ),
             "</div>",
         )
+    heads = ("weight", *figures_of(None, truth, groups), "last epoch", "best on test")
     page.add("<h2>Figures</h2>", '<div class="card"><table>')
-    page.add(
-        '<tr><th>run</th><th class="n">weight</th><th class="n">top-1</th><th class="n">95 % interval</th><th '
-        'class="n">top-5</th>'
-    )
-    page.add('<th class="n">last epoch</th><th class="n">best on test</th></tr>')
+    page.add("<tr><th>run</th>", *(f'<th class="n">{head}</th>' for head in heads), "</tr>")
     weight_of = {run.name: weight for run, weight in zip(scored, weights, strict=True)}
     page.add(*(summary_row(run.name, weight_of.get(run.name), run.scores, truth, groups, run.metrics) for run in runs))
     if len(scored) > 1:
         page.add(summary_row("fusion", None, result, truth, groups, [], "sum"))
     page.add("</table></div>")
-    page.add(f'<p class="muted" style="margin-top:12px">{origin}Intervals: bootstrap over {groups}. ')
+    intervals = f"Intervals: bootstrap over {groups}. " if truth.target is None else ""
+    page.add(f'<p class="muted" style="margin-top:12px">{origin}{intervals}')
     page.add("&ldquo;Best on test&rdquo; is the epoch selected on the test set, and not a fair estimate.</p>")
     for run in runs:
         for problem in run.problems:
@@ -140,6 +135,32 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
             page.add(f"<p><b>{to_html(run.name)}</b> has no {SCORE_FILE}. This command writes it:</p>")
             page.add(f"<pre>{block_to_html(score_command(run))}</pre>")
     return result
+
+
+def cards_of(result: np.ndarray, truth: GroundTruth, groups: Groups) -> list[tuple[str, str]]:
+    """The figures at the top of the page, and what they are."""
+    found, classes = figures_of(result, truth, groups), counted(len(truth.class_names), "class", "classes")
+    if truth.target is not None:
+        return [(f"{found['mAP']} %", f"mean average precision, {classes}")]
+    right = int(is_correct(result, truth.label).sum())
+    return [
+        (f"{found['top-1']} %", f"top-1, 95 % interval {found['95 % interval']}"),
+        (f"{found['macro']} %", "macro: mean recall of the classes"),
+        *((f"{found[title]} %", title) for title in ("top-5",) if title in found),
+        (f"{right} of {len(truth.label)}", f"clips correct, {classes}"),
+    ]
+
+
+def figures_of(scores: np.ndarray | None, truth: GroundTruth, groups: Groups) -> dict[str, str]:
+    """The figures of scores (n, num_class) as text, by their titles; without scores empty texts."""
+    if scores is None:
+        single = ("top-1", "95 % interval", "macro", *(["top-5"] if len(truth.class_names) >= TOP5_CLASSES else []))
+        return dict.fromkeys((TITLES["map"],) if truth.target is not None else single, "")
+    if truth.target is not None:
+        return {TITLES["map"]: f"{mean_average_precision(scores, truth.target):.2f}"}
+    found = {TITLES[key]: f"{value:.2f}" for key, value in accuracies(scores, truth.label).items()}
+    low, high = bootstrap_interval(is_correct(scores, truth.label), group=groups.index)
+    return {"top-1": found.pop("top-1"), "95 % interval": f"{low:.2f} to {high:.2f}"} | found
 
 
 def summary_row(
@@ -152,19 +173,11 @@ def summary_row(
     mark: str = "",
 ) -> str:
     """A row of the table of accuracies."""
-    cells = ["" if weight is None else f"{weight:g}"]
-    if scores is None:
-        cells += ["", "", ""]
-    else:
-        low, high = bootstrap_interval(is_correct(scores, truth.label), group=groups.index)
-        cells += [
-            f"{top_k(scores, truth.label, 1):.2f}",
-            f"{low:.2f} to {high:.2f}",
-            f"{top_k(scores, truth.label, 5):.2f}",
-        ]
-    tested = [line for line in metrics if line.get("test_top1") is not None]
-    last, best = (tested[-1], max(tested, key=lambda line: line["test_top1"])) if tested else (None, None)
-    cells += [f"{line['test_top1']:.2f} ({line['epoch']})" if line else "" for line in (last, best)]
+    cells = ["" if weight is None else f"{weight:g}", *figures_of(scores, truth, groups).values()]
+    key = "test_top1" if truth.target is None else "test_map"
+    tested = [line for line in metrics if line.get(key) is not None]
+    last, best = (tested[-1], max(tested, key=lambda line: line[key])) if tested else (None, None)
+    cells += [f"{line[key]:.2f} ({line['epoch']})" if line else "" for line in (last, best)]
     return (
         f'<tr class="{mark}"><td>{to_html(name)}</td>'
         + "".join(f'<td class="n">{cell}</td>' for cell in cells)
@@ -175,7 +188,7 @@ def summary_row(
 def add_curves(page: Page, runs: list[Run]) -> None:
     """Accuracy, loss and learning rate over the epochs."""
     wanted = (
-        ("accuracy", ("_top1", "_top5"), "percent"),
+        ("accuracy", ("_top1", "_macro", "_top5", "_map"), "percent"),
         ("loss", ("_loss",), "loss"),
         ("cross entropy", ("_cross_entropy",), "cross entropy"),
         ("rate", ("lr",), "learning rate"),
@@ -195,13 +208,13 @@ def add_curves(page: Page, runs: list[Run]) -> None:
 
 
 def add_classes(page: Page, result: np.ndarray, truth: GroundTruth) -> None:
-    """Add the accuracy of each class, the most confused pairs of classes, and the confusion matrix."""
+    """Add the recall of each class, the most confused pairs of classes, and the confusion matrix."""
     matrix = confusion_matrix(result, truth.label)
     counts, names = matrix.sum(1), truth.class_names
-    accuracy = 100.0 * matrix.diagonal() / np.maximum(counts, 1)
+    recall = 100.0 * matrix.diagonal() / np.maximum(counts, 1)
     page.add("<h2>Classes</h2>", '<div class="grid wide">')
-    bars = page.picture(pictures.class_bars(accuracy, counts, names), "classes", "accuracy of each class in percent")
-    page.add(f'<figure class="card tall"><h3>Top-1 of each class, percent</h3>{bars}</figure>')
+    bars = page.picture(pictures.class_bars(recall, counts, names), "classes", "recall of each class in percent")
+    page.add(f'<figure class="card tall"><h3>Recall of each class, percent</h3>{bars}</figure>')
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     pairs = [divmod(int(flat), len(matrix)) for flat in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
     rows = [
@@ -221,6 +234,17 @@ def add_classes(page: Page, result: np.ndarray, truth: GroundTruth) -> None:
         f'<figure class="card"><div style="min-width:{least}px; max-width:{2 * least}px; '
         f'margin:auto">{drawn}</div></figure>',
     )
+
+
+def add_average_precision(page: Page, result: np.ndarray, target: np.ndarray, names: list[str]) -> None:
+    """Add the average precision of each class of clips with several labels."""
+    precision, counts = np.nan_to_num(average_precision(result, target)), (target > 0.5).sum(0)
+    bars = page.picture(
+        pictures.class_bars(precision, counts, names), "classes", "average precision of each class in percent"
+    )
+    page.add("<h2>Classes</h2>", '<div class="grid wide">')
+    page.add(f'<figure class="card tall"><h3>Average precision of each class, percent</h3>{bars}</figure></div>')
+    page.add('<p class="muted">Clips with several labels have no top-1, confusion matrix or list of wrong clips.</p>')
 
 
 def add_clips(page: Page, result: np.ndarray, truth: GroundTruth, feeder: Feeder) -> None:

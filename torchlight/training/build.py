@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from torchlight.config.imports import check_arguments, import_class
 from torchlight.config.options import FEEDER_ARGS, Config, ConfigError
-from torchlight.contract import Feeder, manifest_of, missing_attributes
+from torchlight.contract import ClassObjective, Feeder, kind_of_targets, manifest_of, missing_attributes
 from torchlight.system.command import is_out_of_memory
 from torchlight.training import teacher
 
@@ -216,3 +217,35 @@ def build_objective(config: Config, objective: Callable) -> nn.Module:
     if not isinstance(built, nn.Module) or not hasattr(built, "predict"):
         raise ConfigError([f"objective: expected {OBJECTIVE}, got {config.objective}"])
     return built
+
+
+def check_targets(config: Config, objective: nn.Module, feeder: Feeder) -> None:
+    """Compare the kind of labels of the clips with those that the loss takes (`targets` of its class).
+
+    Raises:
+        ConfigError: it would ignore labels, or needs several of each clip.
+    """
+    kind, taken = kind_of_targets(feeder), getattr(objective, "targets", ())
+    if kind == "multi-label" and kind not in taken:
+        expected, got = "torchlight.objective.MultiLabel for clips with several labels", config.objective
+    elif kind == "soft" and kind not in taken:
+        expected, got = "torchlight.objective.Classification for clips with weights of labels", config.objective
+    elif kind is None and "multi-label" in taken:
+        expected, got = "clips with several labels", f"{config.objective} for clips with one label each"
+    else:
+        return
+    raise ConfigError([f"objective: expected {expected}, got {got}"])
+
+
+def tell_classes(objective: nn.Module, feeder: Feeder) -> None:
+    """Tell an objective that asks for it the classes of the training clips; raises ConfigError where it refuses
+    them."""
+    if not isinstance(objective, ClassObjective):
+        return
+    names = [str(name) for name in feeder.class_names or range(feeder.num_class)]
+    given = None if kind_of_targets(feeder) is None else feeder.target
+    counts = np.bincount(feeder.label, minlength=feeder.num_class) if given is None else given.astype(float).sum(0)
+    try:
+        objective.set_classes(names, counts, len(feeder.label))
+    except ValueError as error:
+        raise ConfigError([f"objective_args.{line}" for line in str(error).splitlines()]) from error

@@ -16,6 +16,7 @@ from torchlight.contract import Batch, DecidingObjective
 from torchlight.runtime import distributed
 from torchlight.training.cuda_graph import StepGraphs
 
+BINARY_CROSS_ENTROPY = nn.functional.binary_cross_entropy_with_logits
 Sums = dict[str, torch.Tensor]  # {name: (sum, samples) float64}
 
 
@@ -174,23 +175,35 @@ def train_one_epoch(
 class Prediction:
     """The result of an evaluation, in the order of the data set: scores (n, num_class) float32, label (n,), index (n,).
 
-    Scores are logits, or probabilities where a sample was seen in several clips.
+    Scores are logits, or probabilities where a sample was seen in several clips. target: (n, num_class) float32 of
+    clips with several labels (`torchlight.contract.multi_label_targets`), None: one label each.
     """
 
     scores: np.ndarray
     label: np.ndarray
     index: np.ndarray
     probabilities: bool
+    target: np.ndarray | None = None
 
     @property
     def loss(self) -> float:
-        """Mean of -log of the probability of the true class."""
+        """Mean of -log of the probability of the true class, or of all labels (binary cross entropy)."""
         scores = torch.from_numpy(self.scores)
+        if self.target is not None:
+            target, scores = torch.from_numpy(self.target).double(), scores.double()
+            entropy = nn.functional.binary_cross_entropy if self.probabilities else BINARY_CROSS_ENTROPY
+            return float(entropy(scores, target))
         if self.probabilities:
             log_p = scores.clamp(min=torch.finfo(scores.dtype).tiny).double().log()
         else:
             log_p = scores.double().log_softmax(1)
         return float(nn.functional.nll_loss(log_p, torch.from_numpy(self.label)))
+
+
+def to_probabilities(objective: nn.Module, scores: torch.Tensor) -> torch.Tensor:
+    """Logits as probabilities: those of the objective (`probabilities`), if it has its own, else the softmax."""
+    own = getattr(objective, "probabilities", None)
+    return scores.softmax(1) if own is None else own(scores)
 
 
 def for_inference(model: nn.Module) -> nn.Module:
@@ -215,7 +228,7 @@ def evaluate(
     """Scores of every sample of every rank's share, joined; each counts once.
 
     Several clips of each sample ((N clips, C, T, V, M), their number in batch["clips"]) give the mean of their
-    softmaxes; of a network that returns `features`, the mean of those.
+    probabilities; of a network that returns `features`, the mean of those.
     """
     network.eval()
     seen: list[tuple[torch.Tensor, ...]] = []
@@ -227,7 +240,7 @@ def evaluate(
         scores = logits.float()
         if "clips" in batch:
             probabilities = not features
-            views = scores.softmax(1) if probabilities else scores
+            views = to_probabilities(objective, scores) if probabilities else scores
             scores = views.unflatten(0, (-1, int(batch["clips"]))).mean(1)
         # cloned, because a tensor from a worker holds an open file
         seen.append((scores, batch["label"].clone(), batch["index"].clone()))

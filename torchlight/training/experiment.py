@@ -13,7 +13,14 @@ from torch import nn
 
 from torchlight.config.imports import import_object
 from torchlight.config.options import Config, ConfigError
-from torchlight.contract import Batch, EpochObjective, FeatureModel, Feeder, MovableFeeder
+from torchlight.contract import (
+    Batch,
+    EpochObjective,
+    FeatureModel,
+    Feeder,
+    MovableFeeder,
+    multi_label_targets,
+)
 from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
@@ -23,6 +30,7 @@ from torchlight.training import build, checkpoint, engine, optim, published, tea
 from torchlight.training.device import autocast, check_distinct, choose_device
 from torchlight.training.identity import check_identity
 from torchlight.training.loader import make_loader
+from torchlight.training.metrics import accuracies, mean_average_precision
 from torchlight.training.run_dir import RunDirectory, default_work_dir
 from torchlight.training.sampler import TestBatches
 from torchlight.training.scores import top_k
@@ -75,7 +83,11 @@ def build_experiment(
     feeders = {part: open_feeder(config, classes["feeder"], part, device) for part in parts}
     seed_everything(config.seed)  # the same initial weights on every rank
     model = build.build_model(config, classes["model"])
-    objective = build.build_objective(config, classes["objective"]).to(device)
+    objective = build.build_objective(config, classes["objective"])
+    build.check_targets(config, objective, feeders["test"])
+    if "train" in feeders:
+        build.tell_classes(objective, feeders["train"])
+    objective = objective.to(device)
     initial, names, notes = None, feeders["test"].class_names, []
     if config.weights:
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
@@ -173,6 +185,10 @@ def predict(
     prediction = engine.evaluate(
         network, experiment.objective, loader, device, partial(autocast, config, device), features
     )
+    targets = None if features else multi_label_targets(feeder)
+    if targets is not None:  # the network may have classes that the data has not
+        more = prediction.scores.shape[1] - targets.shape[1]
+        prediction.target = np.pad(targets[prediction.index], ((0, 0), (0, more)))
     broken = int((~np.isfinite(prediction.scores)).any(1).sum())
     if broken:
         left = f"{experiment.run_dir.left()}; " if config.phase == "train" else ""
@@ -194,12 +210,15 @@ class PooledFeatures(nn.Module):
 
 
 def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, float], engine.Prediction]:
-    """Loss and accuracy (percent) of a network on the test part, and its scores."""
+    """Loss and accuracies (percent) of a network on the test part, and its scores."""
     prediction = predict(experiment, model)
     plain = experiment.config.objective == Config().objective
     name = "loss" if plain else "cross_entropy"  # of another objective, whose training loss is another quantity
-    figures = {name: prediction.loss} | {f"top{k}": top_k(prediction.scores, prediction.label, k) for k in (1, 5)}
-    return figures, prediction
+    if prediction.target is not None:
+        figures = {"map": mean_average_precision(prediction.scores, prediction.target)}
+    else:
+        figures = accuracies(prediction.scores, prediction.label)
+    return {name: prediction.loss} | figures, prediction
 
 
 def rehearse(experiment: Experiment) -> None:

@@ -35,10 +35,10 @@ def check_identity(
     names, notes, problems = map_classes(facts.get("class_names"), own, model, config)
     problems += body_problems(facts.get("body"), feeder)
     manifest = manifest_of(feeder)
-    recipe = facts.get("recipe")
-    if recipe and manifest.get("recipe") and recipe != manifest["recipe"]:
-        found = quote(manifest["recipe"])
-        problems.append(f"expected data prepared by the recipe {quote(recipe)} as in the training, got {found}")
+    for key, words in (("recipe", "by the recipe"), ("missing", "with --missing")):
+        if facts.get(key) and manifest.get(key) and facts[key] != manifest[key]:
+            trained, found = quote(facts[key]), quote(manifest[key])
+            problems.append(f"expected data prepared {words} {trained} as in the training, got {found}")
     modality = modality_of(content.get("config")) if facts else None
     if modality is not None and modality != config.modality:
         problems.append(f"expected --modality {modality} as in the training, got {config.modality}")

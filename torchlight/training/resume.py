@@ -170,7 +170,8 @@ def check_content(
     check_mapping(content["best"], "best")
     for key, entry in content["best"].items():
         check_mapping(entry, f"best.{key}")
-        check_number(entry.get("top1"), f"best.{key}.top1", low=0.0)
+        figure = "map" if "map" in entry else "top1"
+        check_number(entry.get(figure), f"best.{key}.{figure}", low=0.0)
         check_whole(entry.get("epoch"), 1, 10**9, f"best.{key}.epoch")
     for name in ("rng", "sums"):
         if not isinstance(content[name], list) or len(content[name]) != len(content["rng"]) or not content[name]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 
@@ -10,10 +11,20 @@ class TrainBatches:
 
     Every optimizer step takes the next `batch_size` numbers of one shuffle that all ranks share; each rank and
     accumulation step takes its even part of them, so the batch of a step is the same however it is divided.
+
+    label: (N,) the classes of the clips, number i of the epoch being clip i mod N: an epoch then holds each class
+    equally often (`balanced_order`). None: each number once.
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, update_freq: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        update_freq: int = 1,
+        label: np.ndarray | None = None,
     ):
         parts = world_size * update_freq
         if batch_size % parts:
@@ -25,6 +36,7 @@ class TrainBatches:
             raise ValueError(f"batch_size: expected at most {length}, the number of training clips, got {batch_size}")
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.world_size, self.update_freq = rank, world_size, update_freq
+        self.label = None if label is None else np.resize(label, length)
         self.epoch = self.first_step = 0
 
     @property
@@ -41,12 +53,33 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator).tolist()
+        if self.label is None:
+            order = torch.randperm(self.length, generator=generator).tolist()
+        else:
+            order = balanced_order(self.label, generator)
         share = self.batch_size // (self.world_size * self.update_freq)
         for step in range(self.first_step, self.steps):
             for micro in range(self.update_freq):
                 begin = step * self.batch_size + (micro * self.world_size + self.rank) * share
                 yield order[begin : begin + share]
+
+
+def balanced_order(label: np.ndarray, generator: torch.Generator) -> list[int]:
+    """As many numbers as labels (N,), each class equally often (up to one) and in random order.
+
+    The clips of a small class are repeated, each as often as the others (up to one); of a large class a random part is
+    taken.
+    """
+    classes = np.unique(label)
+    extra = set(torch.randperm(len(classes), generator=generator)[: len(label) % len(classes)].tolist())
+    chosen = []
+    for k, name in enumerate(classes):
+        clips, wanted = torch.from_numpy(np.flatnonzero(label == name)), len(label) // len(classes) + (k in extra)
+        rounds = -(-wanted // len(clips))
+        drawn = [clips[torch.randperm(len(clips), generator=generator)] for _ in range(rounds)]
+        chosen.append(torch.cat(drawn)[:wanted] if drawn else clips[:0])
+    order = torch.cat(chosen)
+    return order[torch.randperm(len(order), generator=generator)].tolist()
 
 
 class TestBatches:

@@ -184,9 +184,10 @@ class Trainer:
         """The best epoch so far of the weights and of their moving average, selected on the test set, given epoch
         `number`."""
         for prefix in ("test", "test_ema"):
-            top1 = line.get(f"{prefix}_top1", -1.0)
-            if top1 > self.best.get(prefix, {"top1": -1.0})["top1"]:
-                self.best[prefix] = {"top1": top1, "epoch": number}
+            key = "map" if f"{prefix}_map" in line else "top1"
+            value = line.get(f"{prefix}_{key}", -1.0)
+            if value > self.best.get(prefix, {key: -1.0})[key]:
+                self.best[prefix] = {key: value, "epoch": number}
         return {f"best_on_{p}_{key}": value for p, best in self.best.items() for key, value in best.items()}
 
     # Checkpoints
@@ -285,8 +286,9 @@ def epoch_line(line: dict[str, Any], num_epoch: int, tested: str = "test") -> st
     text = f"epoch {line['epoch']:>3}/{num_epoch}  lr {line['lr']:.5f}  loss {line['train_loss']:7.4f}"
     if "train_top1" in line:  # not where every batch was mixed
         text += f"  train {line['train_top1']:6.2f} %"
-    if "test_top1" in line:
-        text += f"  {tested} {line['test_top1']:6.2f} %  top-5 {line['test_top5']:6.2f} %"
-    if "test_ema_top1" in line:
-        text += f"  ema {line['test_ema_top1']:6.2f} %"
+    words = {"top1": "", "map": "mAP ", "macro": "macro ", "top5": "top-5 "}
+    found = [f"{word}{line[f'test_{key}']:6.2f} %" for key, word in words.items() if f"test_{key}" in line]
+    text += f"  {tested} {'  '.join(found)}" if found else ""
+    ema = line.get("test_ema_top1", line.get("test_ema_map"))
+    text += "" if ema is None else f"  ema {ema:6.2f} %"
     return text + f"  {line['clips_per_second']:7.1f} clips/s  data {100 * line['data_share']:4.1f} %"
