@@ -110,7 +110,7 @@ def mix_heads(z: Tensor, A: Tensor) -> Tensor:
 def refine(A: Tensor, alpha: Tensor, xi: nn.Conv2d, M: Tensor) -> Tensor:
     """R = A + alpha xi(M), one topology for every channel: A (V, V), alpha (1,), M (N, R, V, V) -> (N, C, V, V).
 
-    With xi(M) = W M + b computed as one product, R = [alpha W, alpha b, 1] [M; 1; A], without a pass for each sum.
+    With xi(M) = W M + b computed as one product, `R = [alpha W, alpha b, 1] [M; 1; A]`, without a pass for each sum.
     """
     one = torch.ones_like(xi.bias)[:, None]
     weight = torch.cat([alpha * xi.weight.flatten(1), alpha * xi.bias[:, None], one], dim=1)  # (C, R + 2)
