@@ -27,7 +27,8 @@ REFERENCE = {  # page: title and modules
     "graph": ("Bodies", "graph.skeleton graph.layouts graph.adjacency"),
     "data": ("Recordings", "data.clip data.poses.recording data.poses.read data.poses.convert data.recipes"),
 }
-LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
+# targets of Markdown links, and of pictures in HTML
+LINK = re.compile(r"""(?<=\]\()([^)#\s:]+)(?=[)#])|(?<=src=")([^":]+)""")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -39,7 +40,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, (title, modules) in REFERENCE.items():
         text = "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules.split())])
         files.append(File.generated(config, f"reference/{name}.md", content=text))
-    pages = [(file.src_uri, LINK.findall(file.content_string)) for file in files.documentation_pages()]
+    pages = [(file.src_uri, [m[0] for m in LINK.finditer(file.content_string)]) for file in files.documentation_pages()]
     linked = {in_repository(page, target) for page, targets in pages for target in targets} - {None}
     for path in sorted(linked):
         if place_in_site(path).startswith("files/"):
@@ -51,9 +52,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Links of the repository as links of the site, and lists as Python-Markdown reads them."""
 
     def link(match: re.Match) -> str:
-        path = in_repository(page.file.src_uri, match[1])
+        path = in_repository(page.file.src_uri, match[0])
         folder = posixpath.dirname(page.file.src_uri) or "."
-        return match[1] if path is None else posixpath.relpath(place_in_site(path), folder)
+        return match[0] if path is None else posixpath.relpath(place_in_site(path), folder)
 
     return re.sub(r"^ {3}(?=[^\s])", "    ", LINK.sub(link, markdown), flags=re.MULTILINE)
 

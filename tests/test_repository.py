@@ -80,8 +80,9 @@ def test_a_form_is_valid(path):
 
 def test_the_citation_has_the_name_version_and_license_of_the_project():
     found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    project = dict(re.findall(r'^(name|version|description) = "(.*)"$', PROJECT, re.MULTILINE))
+    project = dict(re.findall(r'^(name|version) = "(.*)"$', PROJECT, re.MULTILINE))
+    title = (ROOT / "README.md").read_text().partition("\n")[0].removeprefix("# ")
     assert found["cff-version"] == "1.2.0" and found["type"] == "software" and found["message"]
-    assert (found["title"], found["version"]) == (project["description"], project["version"])
+    assert (found["title"], found["version"]) == (title, project["version"])
     assert found["authors"] == [{"name": f"The {project['name']} contributors"}]
     assert found["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text()[:300]
