@@ -63,6 +63,8 @@ def test_the_site_builds_without_a_warning_and_asks_no_other_server(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     home = (tmp_path / "site/index.html").read_text()
     assert not re.search(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="https?:', home)
+    pictures = re.findall(r'<img src="([^"]+)"', home)
+    assert pictures and all((tmp_path / "site" / picture).is_file() for picture in pictures)
     assert 'href="predict/"' in home and 'href="contributing/#use-your-own-modules' in home
     assert "torchlight.contract.Feeder" in (tmp_path / "site/reference/engine/index.html").read_text()
     assert "Recognizer" in (tmp_path / "site/predict_notebook/index.html").read_text()
