@@ -23,8 +23,7 @@ from torchlight.commands.predict_live import is_live, log_to_stderr, predict_liv
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
 from torchlight.predict.segments import Segment, find_segments, spread
-from torchlight.predict.view import view_of
-from torchlight.system.clip_view import render, write_page
+from torchlight.predict.view import write_views
 from torchlight.system.command import RunError
 from torchlight.system.text import counted, nearest, printable
 
@@ -261,10 +260,7 @@ def save_pictures(found: list[Labeled], recognizer: Recognizer, path: Path, sett
     skeleton = recognizer.streams[0].recipe.skeleton
     shown = (recognizer.shown(one.source if one.video is None else one.video, settings) for one in found)
     if path.suffix.lower() == ".html":
-        pairs = zip(found, shown, strict=True)
-        views = [view_of(recording, one.predictions, one.segments, one.times, skeleton) for one, recording in pairs]
-        write_page(path, "Predictions", render(views, play=True))
-        log.info("wrote %s", path)
+        write_views(path, found, shown, skeleton)
         return
     from data.pictures import animate  # matplotlib is slow to import
 

@@ -1,6 +1,9 @@
 """Predictions of a recording as a view of moving skeletons with labels and probabilities over time."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -8,9 +11,30 @@ from data.poses.recording import ASSUMED_RATE, Recording
 from graph.skeleton import Skeleton
 from torchlight.predict.recognizer import Prediction
 from torchlight.predict.segments import Segment, spread
-from torchlight.system.clip_view import ClipView, to_viewer, without_empty
+from torchlight.system.clip_view import ClipView, render, to_viewer, without_empty, write_page
 
 MAX_ROWS, MAX_CLASSES, MAX_POINTS = 10, 5, 500  # curves in all and of a person, points of a curve
+
+log = logging.getLogger("torchlight")
+MAX_VIEWS = 200  # recordings on a page
+
+
+class Labeled(Protocol):
+    """What was predicted for a recording; segments and times only with windows."""
+
+    predictions: Sequence[Prediction]
+    segments: Sequence[Segment]
+    times: np.ndarray
+
+
+def write_views(path: Path, found: Sequence[Labeled], shown: Iterable[Recording], skeleton: Skeleton) -> None:
+    """Write a page with the recordings, each in the joints of `skeleton`; at most MAX_VIEWS. Raises OSError."""
+    if len(found) > MAX_VIEWS:
+        log.warning("%s shows the first %d of %d recordings", path, MAX_VIEWS, len(found))
+    pairs = zip(found[:MAX_VIEWS], shown, strict=False)
+    views = [view_of(recording, one.predictions, one.segments, one.times, skeleton) for one, recording in pairs]
+    write_page(path, "Predictions", render(views, play=True))
+    log.info("wrote %s", path)
 
 
 def view_of(

@@ -3,7 +3,9 @@
 // only, never as HTML. Points are (T, M, V, D) int16 in little-endian order: right, up and toward the viewer.
 const UNSEEN = -32768, FULL = 32767, FRAMES_PER_SECOND = 20, TURN = Math.PI / 16;
 const CONTROLS = `
-  <div class="bar"><label class="choice">Clip <select class="clips"></select></label><span class="note muted"></span></div>
+  <div class="bar">
+    <label class="choice">Clip <select class="clips"></select></label><span class="note muted"></span>
+  </div>
   <div class="now"></div>
   <canvas class="body" tabindex="0" role="img"></canvas>
   <div class="bar">
