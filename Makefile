@@ -1,10 +1,10 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make docs` builds the documentation site.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := config/demo/ctrgcn.yaml
 
-.PHONY: demo test browser lint clean-demo
+.PHONY: demo test docs browser
 
 demo: $(VENV)/ready  ## raw files -> clip store -> two trained streams -> scores -> fusion -> report
 	$(PY) data/demo/make.py --out data/demo/raw
@@ -22,11 +22,15 @@ test: $(VENV)/ready  ## lint, then every test
 	$(PY) -m ruff format --check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
+docs: $(VENV)/ready  ## the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "wrote site/index.html"
+
 browser: $(VENV)/ready  ## the page of docs/browser with the network of the demo, compared with PyTorch in headless Chromium
 	npm install --prefix docs/browser --ignore-scripts --no-audit --no-fund
 	$(PY) -m benchmarks.browser
 
-$(VENV)/ready: requirements.txt requirements-export.txt requirements-search.txt tests/requirements.txt constraints.txt
+$(VENV)/ready: requirements.txt requirements-export.txt requirements-search.txt requirements-docs.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/requirements.txt
 	touch $@

@@ -18,6 +18,7 @@ from feeders.device import send
 from feeders.modality import derive
 from feeders.published_files import open_part
 from feeders.random_numbers import RandomNumbers
+from graph.layouts import is_flat
 from graph.skeleton import Skeleton, find_skeleton
 from torchlight.system.modalities import Coordinates
 
@@ -140,6 +141,11 @@ class BatchFeeder(Dataset):
     def shape(self) -> tuple[int, int, int, int]:
         """(C, T, V, M) of a clip in a batch."""
         return self.channels * (2 if self.append_joints else 1), self.window_size, self.num_point, self.num_person
+
+    @property
+    def dims(self) -> int:
+        """2 for points in a picture (a third channel is a score), else 3."""
+        return 2 if self.channels == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
 
     def __len__(self) -> int:
         return self.repeat * len(self.clips)

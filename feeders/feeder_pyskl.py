@@ -74,14 +74,22 @@ class Feeder(BatchFeeder):
         super().__post_init__()
         self.num_person = num_person  # of a batch, not of the data
         check_interval(self.p_interval)
-        name = self.skeleton.name
-        is_flat = name in SCORE_MEANS or self.pre_normalize.startswith("2d")  # x, y and optionally a score
+        name, is_flat = self.skeleton.name, self.holds_poses_of_pictures
         has_means = is_flat and self.channels == 3 and not self.subtract_scores
         self.means = SCORE_MEANS.get(name, ("bone", "kbone", "motion")) if has_means else ()
         self.kbone_parents = uav.KBONE_PARENTS if name == "uav" else None
         self._check_recipe(is_flat)
         images = self.clips.image
         self.image = torch.tensor([DEFAULT_IMAGE] * len(self.clips)) if images is None else images
+
+    @property
+    def holds_poses_of_pictures(self) -> bool:
+        """Whether the recipe takes the channels as x, y and optionally a score."""
+        return self.skeleton.name in SCORE_MEANS or self.pre_normalize.startswith("2d")
+
+    @property
+    def dims(self) -> int:
+        return 2 if self.holds_poses_of_pictures else super().dims
 
     def _check_recipe(self, is_flat: bool) -> None:
         """Raise ValueError for arguments that do not fit each other or the data."""

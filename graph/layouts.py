@@ -43,6 +43,15 @@ class Layout:
         return self.skeleton.num_joint
 
 
+def is_flat(skeleton: Skeleton) -> bool:
+    """Whether a body is that of a 2-D layout of the table; bodies of users are not."""
+    try:
+        layout = find_layout(skeleton.name)
+    except ValueError:
+        return False
+    return layout.dims == 2 and layout.skeleton.joints == skeleton.joints
+
+
 @dataclass(frozen=True)
 class Rule:
     """How one joint is computed: `kind` copy, mean, seen or extend, of joints ("s" or "t", index), with the factor of

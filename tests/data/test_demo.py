@@ -10,6 +10,7 @@ from data import pictures, show
 from data.demo.figure import BONES
 from data.demo.make import make
 from feeders.clip_store import ClipStore
+from tests.system.test_clip_view import clips_of, points_of
 
 CLASSES = "data/demo/classes.txt"
 
@@ -94,6 +95,18 @@ def test_a_check_names_what_is_not_finite_still_empty_or_on_both_sides(store, tm
         "in both train and test",
     ):
         assert words in text, text
+
+
+def test_clips_are_shown_on_a_page(store, tmp_path, capsys):
+    names = store.name[:2].tolist()
+    assert show.main([str(store.path), *names, "--out", str(tmp_path / "clips.html")]) == 0
+    clips = clips_of((tmp_path / "clips.html").read_text())
+    labels = [store.manifest["class_names"][label] for label in store.label[:2]]
+    assert [clip["name"] for clip in clips] == [f"{name}: {label}" for name, label in zip(names, labels, strict=True)]
+    expected = store.clip(0)[..., 0].transpose(1, 2, 0) * (-1, 1, -1)
+    np.testing.assert_allclose(points_of(clips[0])[:, 0], expected, atol=1e-3)
+    assert show.main([str(store.path), *names, "--out", str(tmp_path / "clips.gif")]) == 2
+    assert "expected a file name ending with .html for several clips" in capsys.readouterr().err
 
 
 def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.system.test_clip_view import clips_of, points_of
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
+from torchlight.fusion.fuse import softmax
 from torchlight.fusion.score_files import GroundTruth
 from torchlight.report import class_tables
 from torchlight.report.page import write_report
-from torchlight.report.runs import adjacency_shapes, learned_adjacency, poses, read_metrics, read_runs
+from torchlight.report.runs import adjacency_shapes, learned_adjacency, open_test_feeder, poses, read_metrics, read_runs
 from torchlight.report.safe_text import to_cell
 from torchlight.training.scores import write_scores
 
@@ -77,6 +79,19 @@ def test_shown_clips_are_right_and_wrong_as_they_say(page):
     assert all((CLASSES[LABEL[number[c]]], CLASSES[predicted[number[c]]]) == (true, said) for true, said, c in wrong)
 
 
+def test_shown_clips_can_be_played(page):
+    clips = clips_of(page.read_text())
+    shown = re.findall(r"(correct|wrong): ([a-z ]+?)(?: predicted.*?)? confidence \d+ %, (clip_\d+)", words(page))
+    assert [clip["name"] for clip in clips] == [f"{word}: {true}, {name}" for word, true, name in shown]
+    number = NAMES.tolist().index(shown[0][2])
+    feeder = open_test_feeder(read_runs([page.parent])[0].config)
+    expected = feeder.batch([number], 0)["data"][0, :, :, :, 0].permute(1, 2, 0).numpy() * [-1, 1, -1]
+    np.testing.assert_allclose(points_of(clips[0])[:, 0], expected, atol=1e-3)
+    p = softmax(make_scores(0)[number])
+    assert clips[0]["curves"][0] == [CLASSES[p.argmax()], [pytest.approx(p.max(), abs=1e-4)]]
+    assert len(clips[0]["curves"]) == 5
+
+
 def test_every_picture_lies_beside_the_page_as_png(page):
     names = {path.stem for path in page.parent.glob("report_*.png")}
     clips = {f"report_{word}_{k}" for word in ("correct", "wrong") for k in (1, 2, 3)}
@@ -93,7 +108,8 @@ def test_the_page_refers_to_nothing_outside_itself(page):
         r"url\(([^)]*)\)", text
     )
     assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
-    assert "<script" not in text and "@import" not in text
+    assert re.findall("<script[^>]*>", text) == ['<script type="application/json">', "<script>"]
+    assert "@import" not in text
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
 
@@ -125,7 +141,7 @@ def test_class_names_of_any_kind_are_shown_as_text_on_the_page(tmp_path, store, 
         warnings.simplefilter("error")
         text = write_report([write_run(tmp_path / "<script>$x", store)]).read_text()
     assert capfd.readouterr().err == ""
-    assert "<script" not in text and "\x1b" not in text and len(max(text.split(), key=len)) < 10_000
+    assert "<script>alert" not in text and "\x1b" not in text and len(max(text.split(), key=len)) < 10_000
     for name in ("$a_$", "a\\ud800b\\n\\x1b[31mred", "=cmd|' /C calc'!A0", ODD[3], ODD[5], ODD[6]):
         assert name in html.unescape(text)
     drawn = "".join(xml.dom.minidom.parseString(svg).toxml() for svg in re.findall(r"<svg .*?</svg>", text, re.DOTALL))
@@ -305,8 +321,23 @@ def test_a_browser_shows_the_page_in_light_and_dark_without_complaint(page, tmp_
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
-def test_a_phone_shows_the_page_without_scrolling_sideways(page, tmp_path):
-    script = "f.onload = () => document.body.append(`width=${f.contentDocument.documentElement.scrollWidth};`)"
+def test_a_phone_shows_the_page_without_scrolling_sideways_and_plays_clips(page, tmp_path):
+    script = """f.onload = () => {
+        const inside = f.contentDocument, find = (name) => inside.querySelector(name);
+        const tell = (name, value) => document.body.append(`${name}=${value};`);
+        tell("width", inside.documentElement.scrollWidth);
+        find(".time").value = 5;
+        find(".time").dispatchEvent(new Event("input"));
+        tell("frame", find(".view").dataset.frame);
+        find(".clips").value = 4;
+        find(".clips").dispatchEvent(new Event("change"));
+        tell("clip", find(".body").getAttribute("aria-label"));
+        const before = find(".body").toDataURL();
+        find(".body").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
+        tell("rotated", find(".body").toDataURL() !== before);
+        find(".body").dispatchEvent(new KeyboardEvent("keydown", { key: " " }));
+        tell("button", find(".play").textContent);
+    }"""
     frame = (
         f'<iframe id="f" style="width:375px;height:800px;border:0" srcdoc="{html.escape(page.read_text())}"></iframe>'
     )
@@ -318,3 +349,5 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(page, tmp_path):
         (tmp_path / "phone.html").as_uri(),
     )
     assert "width=375;" in done.stdout
+    assert "frame=5;" in done.stdout and "rotated=true;" in done.stdout and "button=Pause;" in done.stdout
+    assert f"clip=Skeleton of {clips_of(page.read_text())[4]['name']}; drag" in done.stdout

@@ -69,8 +69,20 @@ def test_tensorboard_shows_the_figures_of_the_metrics(trained):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert sorted(shown) == [1, 2, 3]
     for line in lines:
-        assert shown[line.pop("epoch")] == pytest.approx(line, rel=1e-6)
-    assert {"train_loss", "train_top1", "lr", "clips_per_second", "data_share"} <= set(shown[1])
+        figures = {run_dir.tensorboard_tag(key): value for key, value in line.items() if key != "epoch"}
+        assert shown[line["epoch"]] == pytest.approx(figures, rel=1e-6)
+    assert {"train/loss", "train/top1", "train/lr", "test/top1", "test_ema/loss", "best_on_test/epoch"} <= set(shown[1])
+    assert {tag.partition("/")[0] for tag in shown[1] if "seconds" in tag or "per_second" in tag} == {"speed"}
+
+
+def test_tensorboard_shows_the_loss_of_single_steps(tmp_path, experiment, main):
+    config = experiment(num_epoch=2, log_interval=1)
+    assert main("--config", config, "--work-dir", tmp_path / "run")[0] == 0
+    values = {event.step: event.summary.value[0] for event in events(tmp_path / "run" / "steps") if event.summary.value}
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {value.tag for value in values.values()} == {"step/loss"} and sorted(values) == [*range(1, len(values) + 1)]
+    losses = np.array([values[step].simple_value for step in sorted(values)]).reshape(2, -1)
+    assert losses.shape[1] > 1 and losses.mean(1) == pytest.approx([line["train_loss"] for line in lines], rel=1e-5)
 
 
 def test_a_resumed_run_tells_tensorboard_where_it_begins_again(tmp_path, experiment, trained, main):

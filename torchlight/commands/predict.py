@@ -23,6 +23,7 @@ from torchlight.commands.predict_live import is_live, log_to_stderr, predict_liv
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
 from torchlight.predict.segments import Segment, find_segments, spread
+from torchlight.predict.view import write_views
 from torchlight.system.command import RunError
 from torchlight.system.text import counted, nearest, printable
 
@@ -219,7 +220,7 @@ def check_output(config: Config, settings: Settings, live: bool) -> None:
         formats = {*output.PREDICTION_FORMATS, *(output.SEGMENT_FORMATS if windows else ())}
         output.check_suffix(config.output, sorted(formats))
     if config.save_picture:
-        output.check_suffix(config.save_picture, [".gif"])
+        output.check_suffix(config.save_picture, [".gif", ".html"])
     if config.truth and settings.window is None:
         raise ConfigError(["truth: expected --window SECONDS beside it, got none; whole clips have no segments"])
 
@@ -253,13 +254,21 @@ def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings
                 output.write_segments(file, one.segments, recognizer.class_names)
                 log.info("wrote %s", file)
     if config.save_picture and found:
-        from data.pictures import animate  # matplotlib is slow to import
+        save_pictures(found, recognizer, Path(config.save_picture), settings)
 
-        for one, file in zip(found, file_names(Path(config.save_picture), found), strict=True):
-            shown = recognizer.shown(one.source if one.video is None else one.video, settings)
-            bones = recognizer.streams[0].recipe.skeleton.inward
-            animate(shown, bones, lambda time, one=one: caption(one, time), file)
-            log.info("wrote %s", file)
+
+def save_pictures(found: list[Labeled], recognizer: Recognizer, path: Path, settings: Settings) -> None:
+    """Write a .gif for each recording, or one page (.html) with all of them."""
+    skeleton = recognizer.streams[0].recipe.skeleton
+    shown = (recognizer.shown(one.source if one.video is None else one.video, settings) for one in found)
+    if path.suffix.lower() == ".html":
+        write_views(path, found, shown, skeleton)
+        return
+    from data.pictures import animate  # matplotlib is slow to import
+
+    for one, recording, file in zip(found, shown, file_names(path, found), strict=True):
+        animate(recording, skeleton.inward, lambda time, one=one: caption(one, time), file)
+        log.info("wrote %s", file)
 
 
 def file_names(path: Path, found: list[Labeled]) -> Iterator[Path]:

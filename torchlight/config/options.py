@@ -209,7 +209,7 @@ class Records:
     )
     keep: int = option(0, "number of latest checkpoints kept as epoch_<n>.pt beside last.pt", TRAIN, low=0)
     log_interval: int = option(
-        100, "optimizer steps between two checks of the loss (each waits for the device)", TRAIN, low=1
+        100, "optimizer steps between two records of the loss in TensorBoard (each waits for the device)", TRAIN, low=1
     )
 
 
@@ -233,7 +233,9 @@ class Predict:
         (*PREDICT, *EXPORT),
     )
     save_picture: str | None = request(
-        None, "file for a picture of the recording with its labels: .gif; of a live source: .mp4", PREDICT
+        None,
+        "file for a moving picture of the recordings with their labels: .gif or .html; of a live source: .mp4",
+        PREDICT,
     )
     top_k: int = request(3, "classes to list for each clip", PREDICT, low=1, high=1000)
     persons: Literal["auto", "scene", "each"] = request(

@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,10 @@ from torchlight.report.runs import (
     read_runs,
     read_scores,
     score_command,
+    view_of,
 )
 from torchlight.report.safe_text import block_to_html, to_html
+from torchlight.system import clip_view
 from torchlight.system.files import atomic, read_text
 from torchlight.system.text import counted, printable, quote
 from torchlight.training.metrics import TITLES, TOP5_CLASSES, accuracies, average_precision, mean_average_precision
@@ -37,7 +38,7 @@ from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, is_correct
 
 log = logging.getLogger("torchlight")
-CLIPS, PAIRS = 3, 12  # numbers of clips and of pairs of classes that are shown
+CLIPS, PAIRS, TOP = 3, 12, 5  # numbers of clips, of pairs of classes, and of classes of a clip that are shown
 
 
 class Page:
@@ -62,9 +63,7 @@ class Page:
 
     def write(self, title: str) -> None:
         """Write the page."""
-        template = Template(read_text(Path(__file__).with_name("page.html")))
-        with atomic(self.out, "w") as file:
-            file.write(template.substitute(title=to_html(title), body="\n".join(self.parts)))
+        clip_view.write_page(self.out, title, "\n".join(self.parts))
 
 
 def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
@@ -252,12 +251,7 @@ def add_clips(page: Page, result: np.ndarray, truth: GroundTruth, feeder: Feeder
     probabilities = result if fuse.are_probabilities(result[None])[0] else fuse.softmax(result)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     correct = is_correct(result, truth.label)
-    page.add(
-        "<h2>Clips</h2>",
-        '<p class="muted">The clips with the highest confidence, one per class. '
-        "Left limbs blue, right limbs orange; time from left to right.</p>",
-        '<div class="grid wide">',
-    )
+    views, cards = [], []
     for word, chosen in (("correct", correct), ("wrong", ~correct)):
         order = [i for i in np.argsort(-confidence, kind="stable") if chosen[i]]
         first_of_class = list({int(truth.label[i]): i for i in reversed(order)}.values())
@@ -269,8 +263,15 @@ def add_clips(page: Page, result: np.ndarray, truth: GroundTruth, feeder: Feeder
                 verdict += f" predicted as <b>{to_html(truth.class_names[predicted[i]])}</b>"
             detail = f"confidence {100 * confidence[i]:.0f} %, {to_html(truth.name[i])}"
             caption = f"<figcaption>{word}: {verdict}<br>{detail}</figcaption>"
-            page.add(f'<figure class="card strip {word}">{caption}{strip}</figure>')
-    page.add("</div>")
+            cards.append(f'<figure class="card strip {word}">{caption}{strip}</figure>')
+            title = f"{word}: {truth.class_names[truth.label[i]]}, {truth.name[i]}"
+            top = [
+                (truth.class_names[c], probabilities[i, c]) for c in np.argsort(-probabilities[i], kind="stable")[:TOP]
+            ]
+            views.append(view_of(feeder, int(i), title, top))
+    page.add("<h2>Clips</h2>", '<p class="muted">The clips with the highest confidence, one per class. ')
+    page.add("Left limbs blue, right limbs orange; below, time from left to right.</p>")
+    page.add(clip_view.render(views) if views else "", '<div class="grid wide">', *cards, "</div>")
 
 
 def add_adjacency(page: Page, runs: list[Run], V: int) -> None:

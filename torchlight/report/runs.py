@@ -13,6 +13,7 @@ from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import DrawnFeeder, Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
+from torchlight.system.clip_view import UNKNOWN_RATE, ClipView, to_viewer, without_empty
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
 from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
@@ -126,10 +127,27 @@ def find_checkpoint(folder: Path) -> Path | None:
     return next((folder / name for name in (LAST, BEST) if os.path.exists(folder / name)), None)
 
 
+def joints_of(feeder: Feeder, i: int) -> np.ndarray:
+    """The coordinates of a test clip, (C, T, V, M)."""
+    data = feeder.joints(i) if isinstance(feeder, DrawnFeeder) else feeder.batch([i], 0)["data"][0]
+    return data.cpu().numpy()
+
+
+def view_of(feeder: Feeder, i: int, name: str, top: Sequence[tuple[str, float]]) -> ClipView:
+    """A test clip to look at, with the most probable classes and their probabilities."""
+    data = joints_of(feeder, i).transpose(1, 3, 2, 0)  # (T, M, V, C)
+    up = "y" if isinstance(feeder, DrawnFeeder) else str(manifest_of(feeder).get("up") or "y")
+    points = without_empty(to_viewer(data, up, min(getattr(feeder, "dims", 3), data.shape[-1])))
+    body = feeder.skeleton
+    bones = [(v, p) for v, p in enumerate(body.parents) if v != p]
+    segments = [(0.0, len(points) / UNKNOWN_RATE, f"{label} {100 * p:.0f} %", "") for label, p in top[:1]]
+    curves = [(label, [p]) for label, p in top]
+    return ClipView(name, points, bones, None, body.left, body.right, (), segments, [0.0], curves)
+
+
 def poses(feeder: Feeder, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[int], Sequence[int]]:
     """Some frames of a test clip, (T, M, V, 2) with the second axis up, and the bones and sides of its skeleton."""
-    data = feeder.joints(i) if isinstance(feeder, DrawnFeeder) else feeder.batch([i], 0)["data"][0]
-    data = data.cpu().numpy()  # (C, T, V, M)
+    data = joints_of(feeder, i)
     moving = np.flatnonzero(np.abs(data).max((0, 2, 3)) > 0)
     frames = (
         moving[np.linspace(0, len(moving) - 1, FRAMES).round().astype(int)] if len(moving) else np.zeros(FRAMES, int)

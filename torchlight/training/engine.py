@@ -34,13 +34,17 @@ class Meter:
             else:
                 self.sums[key] = pair.to(device, copy=True)
 
-    def means(self) -> dict[str, float]:
-        """The means over all samples of all ranks (waits for the device)."""
+    def totals(self) -> dict[str, list[float]]:
+        """{name: [sum, samples]} of all ranks (waits for the device)."""
         totals: dict[str, list[float]] = {}
         for sums in distributed.gather({key: pair.tolist() for key, pair in self.sums.items()}):
             for key, pair in sums.items():
                 totals[key] = [a + b for a, b in zip(totals.get(key, (0.0, 0.0)), pair, strict=True)]
-        return {key: total / samples for key, (total, samples) in sorted(totals.items())}
+        return totals
+
+    def means(self) -> dict[str, float]:
+        """The means over all samples of all ranks (waits for the device)."""
+        return {key: total / samples for key, (total, samples) in sorted(self.totals().items())}
 
 
 @dataclass

@@ -4,7 +4,8 @@ config.yaml        the resolved experiment; loads again to an equal configuratio
 environment.json   versions, device, git commit, hashes of the data, seed, command line
 log.txt            what the terminal showed
 metrics.jsonl      one JSON object per epoch
-events.out.*       the same curves for TensorBoard
+events.out.*       the same curves for TensorBoard, in the groups train, test, test_ema, best_on_... and speed
+steps/             the loss during the epochs for TensorBoard, numbered by optimizer steps
 last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set (best_ema.pt: of the moving average)
 .lock              the number of the process that works here, while it does
 epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
@@ -53,12 +54,15 @@ LEFT_BY_A_RUN = (
     ENVIRONMENT,
     "log.txt",
     "events.out.*",
+    "steps/events.out.*",
     "epoch1_test_*",
     "each_class_acc.csv",
     "confusion_matrix.*",
     "report.html",
     "report_*.png",
 )
+GROUPS = ("best_on_test_ema", "best_on_test", "test_ema", "test", "train")  # of curves in TensorBoard
+SPEED = ("train_seconds", "clips_per_second", "data_share")
 HALF_WRITTEN = "*.[0-9]*.tmp"  # left by a process that was killed in `files.atomic`
 
 
@@ -119,6 +123,7 @@ class RunDirectory:
     def __init__(self, path: Path):
         self.path = path
         self.curves: EventsWriter | None = None
+        self.steps: EventsWriter | None = None
         self.held: FolderLock | None = None
 
     def lock(self) -> None:
@@ -183,9 +188,7 @@ class RunDirectory:
                 json.dump(environment(config, facts), file, indent=1)
             with atomic(self.path / METRICS, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
-            self.curves = EventsWriter(str(self.path / "events"), f".{os.getpid()}")
-            restart = SessionLog(status=SessionLog.START)  # TensorBoard drops later epochs of an interrupted run
-            self.curves.write_event(Event(wall_time=time.time(), step=first_epoch + 1, session_log=restart))
+            self.curves = open_curves(self.path, first_epoch + 1)
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Append one epoch (numbered from 1) to metrics.jsonl and TensorBoard; raises RunError if the disk is full."""
@@ -196,10 +199,21 @@ class RunDirectory:
                 os.fsync(file.fileno())
             for key, value in line.items():
                 if key != "epoch":
-                    self.curves.write_event(
-                        Event(wall_time=time.time(), step=line["epoch"], summary=scalar(key, value))
-                    )
+                    write_scalar(self.curves, tensorboard_tag(key), value, line["epoch"])
             self.curves.flush()
+
+    def add_step(self, number: int, loss: float) -> None:
+        """Add the loss at an optimizer step (numbered from 1) to TensorBoard; raises RunError if the disk is full.
+
+        It has its own folder: TensorBoard drops everything from the number on at which a resumed run begins again, and
+        epochs have other numbers.
+        """
+        with self.writing():
+            if self.steps is None:
+                (self.path / "steps").mkdir(exist_ok=True)
+                self.steps = open_curves(self.path / "steps", number)
+            write_scalar(self.steps, "step/loss", loss, number)
+            self.steps.flush()
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -240,12 +254,40 @@ class RunDirectory:
 
     def close(self) -> None:
         """Close the files and release the lock."""
-        if self.curves is not None:
-            with suppress(OSError):  # a full disk, which has already been reported
-                self.curves.close()
+        for curves in (self.curves, self.steps):
+            if curves is not None:
+                with suppress(OSError):  # a full disk, which has already been reported
+                    curves.close()
         close_logging()
         if self.held is not None:
             self.held.release()
+
+
+def open_curves(folder: Path, first: int) -> EventsWriter:
+    """A new file of TensorBoard, whose numbers begin with `first`; later ones of an interrupted run are dropped."""
+    curves = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+    restart = SessionLog(status=SessionLog.START)
+    curves.write_event(Event(wall_time=time.time(), step=first, session_log=restart))
+    return curves
+
+
+def write_scalar(curves: EventsWriter, tag: str, value: float, step: int) -> None:
+    """Add a point to a curve of TensorBoard."""
+    curves.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
+
+
+def tensorboard_tag(key: str) -> str:
+    """The name of a curve of metrics.jsonl in TensorBoard, which shows those of one group together.
+
+    >>> tensorboard_tag("test_ema_top1"), tensorboard_tag("lr"), tensorboard_tag("clips_per_second")
+    ('test_ema/top1', 'train/lr', 'speed/clips_per_second')
+    """
+    if key == "lr":
+        return "train/lr"
+    if key in SPEED:
+        return f"speed/{key}"
+    group = next((group for group in GROUPS if key.startswith(f"{group}_")), None)
+    return key if group is None else f"{group}/{key.removeprefix(f'{group}_')}"
 
 
 def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:

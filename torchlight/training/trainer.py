@@ -63,6 +63,7 @@ class Trainer:
         self.epoch = 0
         self.step = 0
         self.lr = 0.0
+        self.recorded = [0.0, 0.0]  # sum and samples of the loss at the last record of a step
         self.best: dict[str, dict[str, float]] = {}
         self.prediction: engine.Prediction | None = None  # scores of the weights in the last evaluation
         self.leaving = False
@@ -88,6 +89,7 @@ class Trainer:
         self.freeze_or_release()
         self.batches.set(self.epoch, self.step)
         done, self.clock = self.step, engine.Clock(self.device)
+        self.recorded = self.meter.totals().get("loss", [0.0, 0.0])
         self.set_schedule()
         if isinstance(self.objective, EpochObjective):
             self.objective.set_epoch(number)
@@ -122,18 +124,29 @@ class Trainer:
         if self.average is not None:
             self.average.update()
         config, alone = self.config, distributed.world_size() == 1
+        number = self.epoch * self.batches.steps + self.step
+        if number % config.log_interval == 0:
+            self.record_step(number)
         if self.step == self.batches.steps:
             return
         save = config.save_every_steps and self.step % config.save_every_steps == 0
         leaving = (alone or self.step % LISTEN_INTERVAL == 0) and self.asked_to_leave()
         cheap = alone and self.device.type == "cpu"  # reading the loss does not wait for a device
-        if save or leaving or cheap or self.step % config.log_interval == 0:
+        if save or leaving or cheap:
             self.check_finite()
         if save or leaving:
             self.save(LAST)
         if leaving:
             self.leave()
         self.set_schedule()
+
+    def record_step(self, number: int) -> None:
+        """Record the mean loss of the steps since the last record, within this epoch; number: of all steps."""
+        self.check_finite()
+        totals = self.meter.totals()["loss"]
+        total, samples = (now - before for now, before in zip(totals, self.recorded, strict=True))
+        self.recorded = totals
+        distributed.on_main(partial(self.run_dir.add_step, number, total / samples))
 
     def set_schedule(self) -> None:
         """Set the learning rate and weight decay of the next step."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.system.test_clip_view import clips_of, points_of
 from tests.torchlight.predict.conftest import save_stream
-from torchlight.predict import Recognizer
+from torchlight.predict import Recognizer, Settings
 from torchlight.training import checkpoint
 
 RATE = 30  # frames per second of NW-UCLA
@@ -259,6 +260,19 @@ def test_a_picture_of_the_recording_is_written(predict, long, tmp_path):
     assert code == 0 and out[-1] == f"wrote {tmp_path / 'x.gif'}"
     with Image.open(tmp_path / "x.gif") as picture:
         assert picture.n_frames > 10
+
+
+def test_recordings_are_shown_on_a_page_with_their_probabilities(predict, weights, long, ucla_raw, tmp_path):
+    code, out, _ = predict("--source", long, "--window", 1, "--save-picture", tmp_path / "x.html")
+    assert code == 0 and out[-1] == f"wrote {tmp_path / 'x.html'}"
+    clip, recognizer = clips_of((tmp_path / "x.html").read_text())[0], Recognizer(weights, device="cpu")
+    shown = recognizer.shown(clip["name"]).points.transpose(1, 0, 2, 3) * (-1, 1, -1)
+    np.testing.assert_allclose(points_of(clip), shown, atol=1e-3)
+    windows = [p for p in recognizer.predict(clip["name"], Settings(window=1.0)) if p.source == clip["name"]]
+    name, values = clip["curves"][0]
+    first = next(p for p in windows if p.begin == 0)
+    assert values[0] == pytest.approx(first.probabilities[first.class_names.index(name.split(" ", 1)[1])], abs=1e-4)
+    assert len(values) == len(clip["times"]) > 20
 
 
 def test_a_mirrored_recording_is_predicted_with_left_and_right_exchanged(predict, weights, ucla_raw, tmp_path):
