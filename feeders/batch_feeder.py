@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
-from feeders.clip_part import keep_classes, pack_clips
+from feeders.clip_part import draw_clips, keep_classes, pack_clips
 from feeders.clip_store import MAX_WINDOW, count_classes
 from feeders.device import send
 from feeders.modality import derive
@@ -38,7 +38,8 @@ class BatchFeeder(Dataset):
     of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names.
     relative: the modalities whose joints are relative to the center of the body, which keeps its coordinates, as does
     the root of their bones. append_joints: after the channels of a modality come those of the augmented joints.
-    classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
+    classes: only the clips of these classes, which become the classes 0, 1, ... in this order. clips_per_class: at most
+    so many clips of each class, drawn by the seed; 0: all.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `num_class`, `class_names` (list or None), `num_point`,
     `num_person`, `channels` of the data, `shape` (C, T, V, M) of a clip in a batch, `skeleton` (a Skeleton),
@@ -62,6 +63,7 @@ class BatchFeeder(Dataset):
     relative: Sequence[Coordinates] = ()
     append_joints: bool = False
     classes: Sequence[int] = ()
+    clips_per_class: int = bounded(0, 0, MAX_REPEAT)
 
     clips = None  # a ClipPart; `from_clips` sets it before the fields
 
@@ -71,6 +73,8 @@ class BatchFeeder(Dataset):
             self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
             if self.classes:
                 keep_classes(self.clips, self.classes)
+            if self.clips_per_class:
+                draw_clips(self.clips, self.clips_per_class, self.seed)
         self.name, self.label = self.clips.name, self.clips.label
         self.num_person, self.channels = self.clips.num_person, self.clips.channels
         self.class_names = self.manifest.get("class_names")

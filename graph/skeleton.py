@@ -13,7 +13,7 @@ from torchlight.system.consent import ADMITTED
 from torchlight.system.text import nearest, printable, quote
 from torchlight.system.yaml_files import read_yaml
 
-NO_BODIES = ("adjacency", "layouts", "partition", "skeleton")  # modules of this package that describe no body
+NO_BODIES = ("adjacency", "layouts", "partition", "shares", "skeleton")  # modules of this package that describe no body
 MAX_JOINTS = 1000  # an adjacency matrix has the square of this many entries
 # image_size: of 2-D poses. maps: {layout: steps} from other bodies, in the notation of layouts.yaml
 KEYS = ("name", "joints", "bones", "bone_parents", "center", "left", "right", "image_size", "maps")

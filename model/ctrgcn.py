@@ -45,6 +45,8 @@ class GraphConv(nn.Module):
         Z_c  = R_c T(x)_c                       channel-wise aggregation
     """
 
+    topologies = ("PA",)
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool):
         super().__init__()
         self.convs = nn.ModuleList(Subset(in_channels, out_channels) for _ in A)

@@ -106,6 +106,8 @@ def train(config: Config) -> None:
         if config.overwrite:
             distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))
+        if experiment.start and not resumed:
+            distributed.on_main(partial(write_start, experiment))
         describe(experiment, batches)
         figures = trainer.fit()
         if not figures:
@@ -123,6 +125,12 @@ def train(config: Config) -> None:
                 "best epoch (%d): %s top-1 %.2f %%, selected on the %s clips and so not a fair estimate",
                 *(best["epoch"], word, best["top1"], word),
             )
+
+
+def write_start(experiment: Experiment) -> None:
+    """Write what became of each tensor of a fine-tuning into the run directory."""
+    with experiment.run_dir.writing():
+        experiment.start.write(experiment.run_dir.path)
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
