@@ -1,0 +1,150 @@
+"""Few-shot classification on NW-UCLA: fine-tuned against from scratch; adds rows to docs/few_shot.csv.
+
+    python -m benchmarks.few_shot --clips 5 --draws 1 --starts scratch finetuned frozen
+
+CTR-GCN is pre-trained on the training clips of the first five classes (labels 0 to 4). Then 5, 10 or 20 training clips
+of each of the other five classes are drawn, and the network is trained on them with config/finetune.yaml, starting from
+the pre-trained weights or from scratch with the same budget. It is tested on the clips of these classes in the test
+view.
+
+Finished runs are not repeated, interrupted ones continue: give the same command again until the table is complete.
+Flags after -- are passed to main.py.
+"""
+
+import argparse
+import csv
+import os
+import shlex
+import statistics
+import sys
+from pathlib import Path
+
+from benchmarks import pages
+from data.cli import whole_number
+from torchlight.config.load import load_config
+from torchlight.system.command import Parser
+from torchlight.system.command import run as run_command
+from torchlight.system.files import atomic
+from torchlight.system.text import markdown_table
+from torchlight.training.programs import call
+from torchlight.training.run_dir import CONFIG, LAST, read_environment, read_metrics
+
+RUNS, TABLE = Path("work_dir/few_shot"), pages.DOCS / "few_shot.csv"
+COLUMNS = ("clips", "start", "draw", "last_epoch", "average", "seconds", "device", "commit", "command")
+BASE, NOVEL = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]  # labels: pre-training, few shots
+FRAMES = 16  # of a clip, for a row of about two minutes on one core; the published recipe has 52
+CLIPS_OF_AN_EPOCH = 20  # of each class, copies included: the same budget for every number of clips
+STARTS = {"scratch": (), "finetuned": (), "slow": ("--backbone-lr", "0.1"), "frozen": ("--backbone-lr", "0")}
+TITLES = {"scratch": "from scratch", "finetuned": "fine-tuned", "slow": "backbone_lr 0.1", "frozen": "backbone_lr 0"}
+
+
+def build_parser() -> Parser:
+    """The options."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="python -m benchmarks.few_shot", description=__doc__, formatter_class=form)
+    parser.option("clips", type=whole_number(1, CLIPS_OF_AN_EPOCH), nargs="+", default=[5, 10, 20], help="(5 10 20)")
+    parser.option("draws", type=whole_number(1, 1000), nargs="+", default=[1, 2, 3], help="seeds (1 2 3)")
+    parser.option("starts", nargs="+", choices=STARTS, default=["scratch", "finetuned"], help="(scratch finetuned)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    return run_command(act, argv)
+
+
+def act(argv: list[str]) -> None:
+    """Pre-train, then train and add a row for every number of clips, draw and start."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
+    if set(args.starts) - {"scratch"}:
+        train(RUNS / "pretrained", [*pretraining(), *more])
+    for clips in args.clips:
+        for draw in args.draws:
+            for start in args.starts:
+                folder = RUNS / f"{clips}_clips" / f"draw{draw}" / start
+                flags = [*few_shots(clips, draw, start), *more]
+                train(folder, flags)
+                command = f"OMP_NUM_THREADS=1 python main.py {shlex.join(flags)}"
+                add_row(make_row(folder) | {"clips": str(clips), "start": start, "draw": str(draw), "command": command})
+    pages.write("finetune", make_page)
+
+
+def pretraining() -> list[str]:
+    """The flags of the training on the base classes: the recipe of CTR-GCN with a cosine, in 15 single passes."""
+    flags = ["--config", "config/NW-UCLA/ctrgcn.yaml", *of_classes(BASE), "--train-feeder-args.repeat", "1"]
+    return [*flags, *"--num-epoch 15 --lr-schedule cosine --step --warm-up-epoch 1 --eval-interval 15".split()]
+
+
+def few_shots(clips: int, draw: int, start: str) -> list[str]:
+    """The flags of a training on a few clips of each novel class."""
+    flags = ["--config", "config/NW-UCLA/ctrgcn.yaml", "config/finetune.yaml", *of_classes(NOVEL), "--seed", str(draw)]
+    flags += ["--train-feeder-args", f"clips_per_class={clips}", f"repeat={CLIPS_OF_AN_EPOCH // clips}"]
+    flags += ["--eval-interval", "20"]
+    return flags + ([] if start == "scratch" else ["--finetune", str(RUNS / "pretrained" / LAST), *STARTS[start]])
+
+
+def of_classes(classes: list[int]) -> list[str]:
+    """The flags that choose classes."""
+    chosen = f"classes=[{','.join(map(str, classes))}]"
+    return ["--feeder-args", chosen, f"window_size={FRAMES}", "--model-args.num_class", str(len(classes))]
+
+
+def train(folder: Path, flags: list[str]) -> None:
+    """Do what is left of a run, on one core."""
+    lines = read_metrics(folder) if (folder / LAST).exists() else []
+    if not lines or lines[-1]["epoch"] != load_config(folder / CONFIG).num_epoch:
+        own = ["--work-dir", str(folder), "--phase", "train", "--resume", "true"]
+        call(["main.py", *flags, *own], os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def make_row(folder: Path) -> dict[str, str]:
+    """What a finished run says for its row."""
+    made, lines = read_environment(folder), read_metrics(folder)
+    facts = {"device": made["device"], "commit": (made.get("git_commit") or "unknown")[:7]}
+    facts |= {"last_epoch": f"{lines[-1]['test_top1']:.2f}", "average": f"{lines[-1]['test_ema_top1']:.2f}"}
+    return facts | {"seconds": f"{sum(line['train_seconds'] for line in lines):.0f}"}
+
+
+def add_row(row: dict[str, str]) -> None:
+    """Add a row to the table; it replaces the older one of the same experiment."""
+    rows = {place(r): r for r in [*pages.read_table(TABLE, COLUMNS), row]}
+    with atomic(TABLE, "w") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows.values(), key=place))
+
+
+def place(row: dict[str, str]) -> tuple[int, int, int]:
+    """What a row is found and sorted by."""
+    return int(row["clips"]), list(STARTS).index(row["start"]), int(row["draw"])
+
+
+def make_page() -> str:
+    """docs/finetune.md: the guide with the measured figures."""
+    rows = pages.read_table(TABLE, COLUMNS)
+    return pages.fill("finetune", {"figures": lambda: figures(rows), "commands": lambda: commands(rows)})
+
+
+def figures(rows: list[dict[str, str]]) -> str:
+    """Mean, standard deviation and values of the draws, for every number of clips and every start."""
+    starts = [start for start in STARTS if any(row["start"] == start for row in rows)]
+    lines = []
+    for clips in dict.fromkeys(row["clips"] for row in rows):
+        cells = []
+        for start in starts:
+            found = [float(row["last_epoch"]) for row in rows if (row["clips"], row["start"]) == (clips, start)]
+            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+            values = ", ".join(f"{x:.2f}" for x in found)
+            cells.append(f"{statistics.mean(found):.2f}{spread} ({values})" if found else "-")
+        lines.append((clips, *cells))
+    return markdown_table(("clips per class", *map(TITLES.get, starts)), lines) if rows else "Not measured yet."
+
+
+def commands(rows: list[dict[str, str]]) -> str:
+    """The command of every row."""
+    return "\n".join(f"{i}. {row['commit']}: `{row['command']}`" for i, row in enumerate(rows, 1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
