@@ -13,7 +13,8 @@ from model import ctrgcn, stgcnpp
 from tests.feeders.synthetic import write_store
 from tests.torchlight import tiny
 from torchlight.config.load import load_config
-from torchlight.training import checkpoint, finetune
+from torchlight.training import build, checkpoint, finetune
+from torchlight.training.run_dir import default_work_dir
 
 STILL = {"base_lr": 0.0, "num_epoch": 1, "step": []}  # nothing is learned
 
@@ -164,7 +165,7 @@ def test_another_network_and_other_files_are_refused(tmp_path, experiment, train
     text.write_text("no checkpoint")
     torch.save(stgcnpp.Model(**args).state_dict(), tmp_path / "other.pth")
     for file, message in (
-        (trained / "last.pt", "expected weights of model.stgcnpp.Model with these model_args, got others: "),
+        (trained / "last.pt", "0% of its values fit; the file holds 'model.ctrgcn.Model'"),
         (text, "text.pt: not a whole file of plain tensors"),
         (tmp_path / "none.pt", "none.pt: cannot be read"),
     ):
@@ -202,8 +203,13 @@ def test_of_several_files_of_options_the_later_ones_override(tmp_path):
     assert config.config == str(tmp_path / "a.yaml") and config.origins["base_lr"] == str(tmp_path / "b.yaml")
 
 
-def test_a_fine_tuning_has_a_folder_of_its_own():
-    from torchlight.training.run_dir import default_work_dir
+@pytest.mark.parametrize("name", ["NW-UCLA", "ntu/xsub", "kinetics"])
+def test_the_recipe_goes_over_the_files_of_the_benchmarks(name):
+    config = load_config([f"config/{name}/ctrgcn.yaml", "config/finetune.yaml"])
+    build.preflight(config, ("feeder", "model", "objective"))
+    assert (config.lr_schedule, config.step, config.train_feeder_args["repeat"]) == ("cosine", [], 4)
 
+
+def test_a_fine_tuning_has_a_folder_of_its_own():
     config = load_config("config/NW-UCLA/ctrgcn.yaml", {"finetune": "a.pt"})
     assert str(default_work_dir(config)) == "work_dir/NW-UCLA/ctrgcn/joint_finetuned"

@@ -17,7 +17,7 @@ from torchlight.config.options import Config, ConfigError
 from torchlight.contract import DescribedFeeder, Feeder
 from torchlight.runtime import distributed
 from torchlight.system.files import atomic, read_text, sha256
-from torchlight.system.text import counted, shorten
+from torchlight.system.text import counted, quote, shorten
 from torchlight.system.yaml_files import parse_yaml
 from torchlight.training import build, checkpoint, identity, published, resume
 from torchlight.training.run_dir import FINETUNE
@@ -61,8 +61,10 @@ class Start:
 
 
 class Origin(NamedTuple):
-    """What a file says about the network that its weights are for: its body (None: unknown) and its arguments."""
+    """What a file says about the network that its weights are for: its class, its body (None: unknown) and, of the same
+    class, its arguments."""
 
+    model: str | None
     body: Any
     model_args: dict[str, Any]
 
@@ -123,6 +125,8 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
         else:
             what, values[name] = KEPT, found
         rows.append(Row(name, sizes(value), what, why))
+    if not fits and origin.model not in (None, config.model):
+        fits = f"the file holds {quote(origin.model)}"
     check_share([row for row in rows if row.name not in tables], own, config, path, fits)
     model.load_state_dict(own | values)
     unused = [name for name in state if name not in own]
@@ -132,8 +136,7 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
 
 
 def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Config) -> Origin:
-    """The body and the arguments of the network that weights were trained for; arguments of another class are not
-    used."""
+    """The network that weights were trained for; raises ValueError for facts that contradict themselves."""
     identified = published.identity(path) or content
     facts = identified.get("clips") if isinstance(identified, dict) else None
     facts = facts if isinstance(facts, dict) else {}
@@ -151,11 +154,11 @@ def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Conf
         body = skeleton_of(import_object("graph.skeleton.skeleton_name")(config.finetune_body))
     elif isinstance(facts.get("body"), dict) and "parents" in facts["body"]:
         body = skeleton_of(facts["body"])
-    elif facts.get("skeleton"):
+    elif isinstance(facts.get("skeleton"), str):
         body = skeleton_of(facts["skeleton"])
     elif isinstance(graph, str) and graph != CUSTOM_GRAPH:
         body = import_object("model.transfer.body_of")(graph)
-    return Origin(body, trained_args if trained == config.model else {})
+    return Origin(trained, body, trained_args if trained == config.model else {})
 
 
 def body_of(config: Config, feeder: Feeder) -> Any:
@@ -171,12 +174,12 @@ def adapt(
 ) -> tuple[dict[str, Tensor], str]:
     """Tensors with joints as an axis for the body of the data, and how they were mapped."""
     args = origin.model_args
-    if not args or args.get("graph") == CUSTOM_GRAPH:
-        args = import_object("model.transfer.arguments_for")(origin.body, args or config.model_args)
     try:
+        if not args or args.get("graph") == CUSTOM_GRAPH:
+            args = import_object("model.transfer.arguments_for")(origin.body, args or config.model_args)
         source = build.build_model(replace(config, model_args=args), import_object(config.model))
-    except ConfigError as error:
-        raise ConfigError([f"finetune: the network of the file: {line}" for line in error.problems]) from error
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError([f"finetune: the network of the file: {line}" for line in str(error).splitlines()]) from error
     mapped, how = import_object("model.transfer.adapt")(model, state, source, body, origin.body)
     return mapped, f"{how}, from {origin.body.name} to {body.name}" if mapped else how
 
