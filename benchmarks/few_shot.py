@@ -1,6 +1,6 @@
 """Few-shot classification on NW-UCLA: fine-tuned against from scratch; adds rows to docs/few_shot.csv.
 
-    python -m benchmarks.few_shot --clips 5 --draws 1 --starts scratch finetuned frozen
+    python -m benchmarks.few_shot --starts scratch finetuned frozen
 
 CTR-GCN is pre-trained on the training clips of the first five classes (labels 0 to 4). Then 5, 10 or 20 training clips
 of each of the other five classes are drawn, and the network is trained on them with config/finetune.yaml, starting from
@@ -17,6 +17,7 @@ import os
 import shlex
 import statistics
 import sys
+from operator import itemgetter
 from pathlib import Path
 
 from benchmarks import pages
@@ -34,8 +35,7 @@ COLUMNS = ("clips", "start", "draw", "last_epoch", "average", "seconds", "device
 BASE, NOVEL = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]  # labels: pre-training, few shots
 FRAMES = 16  # of a clip, for a row of about two minutes on one core; the published recipe has 52
 CLIPS_OF_AN_EPOCH = 20  # of each class, copies included: the same budget for every number of clips
-STARTS = {"scratch": (), "finetuned": (), "slow": ("--backbone-lr", "0.1"), "frozen": ("--backbone-lr", "0")}
-TITLES = {"scratch": "from scratch", "finetuned": "fine-tuned", "slow": "backbone_lr 0.1", "frozen": "backbone_lr 0"}
+STARTS = {"scratch": "from scratch", "finetuned": "fine-tuned", "frozen": "fine-tuned, backbone_lr 0"}
 
 
 def build_parser() -> Parser:
@@ -65,8 +65,7 @@ def act(argv: list[str]) -> None:
                 folder = RUNS / f"{clips}_clips" / f"draw{draw}" / start
                 flags = [*few_shots(clips, draw, start), *more]
                 train(folder, flags)
-                command = f"OMP_NUM_THREADS=1 python main.py {shlex.join(flags)}"
-                add_row(make_row(folder) | {"clips": str(clips), "start": start, "draw": str(draw), "command": command})
+                add_row(make_row(folder, flags) | {"clips": str(clips), "start": start, "draw": str(draw)})
     pages.write("finetune", make_page)
 
 
@@ -81,7 +80,8 @@ def few_shots(clips: int, draw: int, start: str) -> list[str]:
     flags = ["--config", "config/NW-UCLA/ctrgcn.yaml", "config/finetune.yaml", *of_classes(NOVEL), "--seed", str(draw)]
     flags += ["--train-feeder-args", f"clips_per_class={clips}", f"repeat={CLIPS_OF_AN_EPOCH // clips}"]
     flags += ["--eval-interval", "20"]
-    return flags + ([] if start == "scratch" else ["--finetune", str(RUNS / "pretrained" / LAST), *STARTS[start]])
+    flags += [] if start == "scratch" else ["--finetune", str(RUNS / "pretrained" / LAST)]
+    return [*flags, "--backbone-lr", "0"] if start == "frozen" else flags
 
 
 def of_classes(classes: list[int]) -> list[str]:
@@ -94,30 +94,25 @@ def train(folder: Path, flags: list[str]) -> None:
     """Do what is left of a run, on one core."""
     lines = read_metrics(folder) if (folder / LAST).exists() else []
     if not lines or lines[-1]["epoch"] != load_config(folder / CONFIG).num_epoch:
-        own = ["--work-dir", str(folder), "--phase", "train", "--resume", "true"]
-        call(["main.py", *flags, *own], os.environ | {"OMP_NUM_THREADS": "1"})
+        call(["main.py", *flags, "--work-dir", str(folder), "--resume", "true"], os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def make_row(folder: Path) -> dict[str, str]:
+def make_row(folder: Path, flags: list[str]) -> dict[str, str]:
     """What a finished run says for its row."""
     made, lines = read_environment(folder), read_metrics(folder)
-    facts = {"device": made["device"], "commit": (made.get("git_commit") or "unknown")[:7]}
+    facts = {"device": made["device"], "commit": (made["git_commit"] or "unknown")[:7], "command": command_of(flags)}
     facts |= {"last_epoch": f"{lines[-1]['test_top1']:.2f}", "average": f"{lines[-1]['test_ema_top1']:.2f}"}
     return facts | {"seconds": f"{sum(line['train_seconds'] for line in lines):.0f}"}
 
 
 def add_row(row: dict[str, str]) -> None:
     """Add a row to the table; it replaces the older one of the same experiment."""
-    rows = {place(r): r for r in [*pages.read_table(TABLE, COLUMNS), row]}
+    key = itemgetter("clips", "start", "draw")
+    rows = {key(r): r for r in [*pages.read_table(TABLE, COLUMNS), row]}
     with atomic(TABLE, "w") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows.values(), key=place))
-
-
-def place(row: dict[str, str]) -> tuple[int, int, int]:
-    """What a row is found and sorted by."""
-    return int(row["clips"]), list(STARTS).index(row["start"]), int(row["draw"])
+        writer.writerows(sorted(rows.values(), key=key))
 
 
 def make_page() -> str:
@@ -130,20 +125,27 @@ def figures(rows: list[dict[str, str]]) -> str:
     """Mean, standard deviation and values of the draws, for every number of clips and every start."""
     starts = [start for start in STARTS if any(row["start"] == start for row in rows)]
     lines = []
-    for clips in dict.fromkeys(row["clips"] for row in rows):
-        cells = []
-        for start in starts:
-            found = [float(row["last_epoch"]) for row in rows if (row["clips"], row["start"]) == (clips, start)]
-            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-            values = ", ".join(f"{x:.2f}" for x in found)
-            cells.append(f"{statistics.mean(found):.2f}{spread} ({values})" if found else "-")
-        lines.append((clips, *cells))
-    return markdown_table(("clips per class", *map(TITLES.get, starts)), lines) if rows else "Not measured yet."
+    for clips in sorted({row["clips"] for row in rows}, key=int):
+        found = [[float(r["last_epoch"]) for r in rows if (r["clips"], r["start"]) == (clips, s)] for s in starts]
+        lines.append((clips, *map(cell, found)))
+    return markdown_table(("clips per class", *map(STARTS.get, starts)), lines) if rows else "Not measured yet."
+
+
+def cell(found: list[float]) -> str:
+    """Mean ± standard deviation (values)."""
+    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.2f}{spread} ({', '.join(f'{x:.2f}' for x in found)})" if found else "-"
+
+
+def command_of(flags: list[str]) -> str:
+    """A training as a line for a shell."""
+    return f"OMP_NUM_THREADS=1 python main.py {shlex.join(flags)}"
 
 
 def commands(rows: list[dict[str, str]]) -> str:
-    """The command of every row."""
-    return "\n".join(f"{i}. {row['commit']}: `{row['command']}`" for i, row in enumerate(rows, 1))
+    """The command of the pre-training and of every row."""
+    first = command_of([*pretraining(), "--work-dir", str(RUNS / "pretrained")])
+    return "\n".join([f"* pre-training: `{first}`", *(f"* {row['commit']}: `{row['command']}`" for row in rows)])
 
 
 if __name__ == "__main__":

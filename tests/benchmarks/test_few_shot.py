@@ -33,13 +33,13 @@ def test_rows_of_both_starts_are_written_once_and_the_page_shows_them(bench, tmp
     words = [*"--clips 5 --draws 1 --".split(), *small.split(), "--device", "cpu"]
     assert few_shot.main(words) == 0 and len(bench) == 3
     rows = pages.read_table(few_shot.TABLE, few_shot.COLUMNS)
-    assert [(row["clips"], row["start"]) for row in rows] == [("5", "scratch"), ("5", "finetuned")]
+    assert [(row["clips"], row["start"]) for row in rows] == [("5", "finetuned"), ("5", "scratch")]
     assert rows[0]["command"].startswith("OMP_NUM_THREADS=1 python main.py --config config/NW-UCLA/ctrgcn.yaml config/")
     tuned = checkpoint.load(tmp_path / "runs/5_clips/draw1/finetuned/last.pt")
     assert tuned["initial_weights"]["file"] == str(tmp_path / "runs/pretrained/last.pt")
     assert tuned["clips"]["num_class"] == 3 and "clips_per_class: 5" in tuned["config"]
     page = (tmp_path / "finetune.md").read_text()
-    assert f"| 5 | {rows[0]['last_epoch']} ({rows[0]['last_epoch']}) | {rows[1]['last_epoch']} (" in page
+    assert f"| 5 | {rows[1]['last_epoch']} ({rows[1]['last_epoch']}) | {rows[0]['last_epoch']} (" in page
     assert few_shot.main(words) == 0 and len(bench) == 3
 
 
