@@ -11,12 +11,13 @@ Finished runs are not repeated, interrupted ones continue: give the same command
 Flags after -- are passed to main.py.
 """
 
-import argparse
 import csv
 import os
 import shlex
 import statistics
 import sys
+from argparse import RawDescriptionHelpFormatter
+from itertools import product
 from operator import itemgetter
 from pathlib import Path
 
@@ -40,8 +41,8 @@ STARTS = {"scratch": "from scratch", "finetuned": "fine-tuned", "frozen": "fine-
 
 def build_parser() -> Parser:
     """The options."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="python -m benchmarks.few_shot", description=__doc__, formatter_class=form)
+    name = "python -m benchmarks.few_shot"
+    parser = Parser(prog=name, description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.option("clips", type=whole_number(1, CLIPS_OF_AN_EPOCH), nargs="+", default=[5, 10, 20], help="(5 10 20)")
     parser.option("draws", type=whole_number(1, 1000), nargs="+", default=[1, 2, 3], help="seeds (1 2 3)")
     parser.option("starts", nargs="+", choices=STARTS, default=["scratch", "finetuned"], help="(scratch finetuned)")
@@ -59,13 +60,10 @@ def act(argv: list[str]) -> None:
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
     if set(args.starts) - {"scratch"}:
         train(RUNS / "pretrained", [*pretraining(), *more])
-    for clips in args.clips:
-        for draw in args.draws:
-            for start in args.starts:
-                folder = RUNS / f"{clips}_clips" / f"draw{draw}" / start
-                flags = [*few_shots(clips, draw, start), *more]
-                train(folder, flags)
-                add_row(make_row(folder, flags) | {"clips": str(clips), "start": start, "draw": str(draw)})
+    for clips, draw, start in product(args.clips, args.draws, args.starts):
+        folder, flags = RUNS / f"{clips}_clips" / f"draw{draw}" / start, [*few_shots(clips, draw, start), *more]
+        train(folder, flags)
+        add_row(make_row(folder, flags) | {"clips": str(clips), "start": start, "draw": str(draw)})
     pages.write("finetune", make_page)
 
 
