@@ -100,9 +100,9 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     content = checkpoint.load(path)
     key = "model_ema" if config.ema and not config.weights_key else config.weights_key
     raw = checkpoint.state_dict_of(content, path, key)
-    known = {name: value for name, value in config.model_args.items() if name not in published.BY_SHAPE}
-    state, fits = published.convert(model, raw, path, known)
     own, body = model.state_dict(), body_of(config, feeder)
+    known = {name: value for name, value in config.model_args.items() if name not in published.BY_SHAPE}
+    state, fits = (raw, "") if raw.keys() == own.keys() else published.convert(model, raw, path, known)
     origin = find_origin(content, raw, path, config)
     tables = {*import_object("model.transfer.joint_tables")(model), *import_object("model.transfer.norm_tables")(model)}
     others = [name for name in tables if name in state and name in own and state[name].shape != own[name].shape]
