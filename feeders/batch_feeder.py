@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
-from feeders.clip_part import keep_classes, pack_clips
+from feeders.clip_part import draw_clips, keep_classes, pack_clips
 from feeders.clip_store import MAX_WINDOW, count_classes
 from feeders.device import send
 from feeders.modality import derive
@@ -39,7 +39,8 @@ class BatchFeeder(Dataset):
     of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names.
     relative: the modalities whose joints are relative to the center of the body, which keeps its coordinates, as does
     the root of their bones. append_joints: after the channels of a modality come those of the augmented joints.
-    classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
+    classes: only the clips of these classes, which become the classes 0, 1, ... in this order. clips_per_class: at most
+    so many clips of each class, drawn by the seed; 0: all.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `target` (N, num_class) float32 or None, `group`
     (N,) str or None, `num_class`, `class_names` (list or None), `num_point`,
@@ -64,6 +65,7 @@ class BatchFeeder(Dataset):
     relative: Sequence[Coordinates] = ()
     append_joints: bool = False
     classes: Sequence[int] = ()
+    clips_per_class: int = bounded(0, 0, MAX_REPEAT)
 
     clips = None  # a ClipPart; `from_clips` sets it before the fields
 
@@ -73,6 +75,8 @@ class BatchFeeder(Dataset):
             self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
             if self.classes:
                 keep_classes(self.clips, self.classes)
+            if self.clips_per_class:
+                draw_clips(self.clips, self.clips_per_class, self.seed)
         self.name, self.label, self.target = self.clips.name, self.clips.label, self.clips.target
         self.group = self.clips.group
         self.num_person, self.channels = self.clips.num_person, self.clips.channels

@@ -273,6 +273,23 @@ def keep_classes(part: ClipPart, classes: Sequence[int]) -> None:
     part.manifest = {**part.manifest, **kept}
 
 
+def draw_clips(part: ClipPart, number: int, seed: int) -> None:
+    """Keep at most `number` clips of each class, in their order; a larger number adds clips to those of a smaller one.
+
+    The draw depends on the seed and on the clips of the class only.
+
+    Raises:
+        ValueError: clips have several labels.
+    """
+    if part.target is not None:
+        raise ValueError("clips_per_class: expected 0 for clips with several or soft labels, got another number")
+    keep = np.zeros(len(part), bool)
+    for k in np.unique(part.label):
+        clips = np.flatnonzero(part.label == k)
+        keep[np.random.default_rng(seed % 2**64).permutation(clips)[:number]] = True
+    part.select(keep)
+
+
 def pack_clips(
     clips: Sequence[np.ndarray], facts: Mapping[str, Any], images: Sequence[tuple[int, int] | None] = ()
 ) -> ClipPart:

@@ -13,7 +13,7 @@ from torchlight.system.consent import ADMITTED
 from torchlight.system.text import nearest, printable, quote
 
 # modules of this package that describe no body
-NO_BODIES = ("adjacency", "layouts", "partition", "skeleton", "skeleton_file", "spanning_tree")
+NO_BODIES = ("adjacency", "layouts", "partition", "shares", "skeleton", "skeleton_file", "spanning_tree")
 MAX_JOINTS = 1000  # an adjacency matrix has the square of this many entries
 
 

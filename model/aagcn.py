@@ -33,6 +33,7 @@ class GraphConv(nn.Module):
     """
 
     norm_after = {"conv_d": "bn"}
+    topologies = ("PA",)
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool, attention: bool):
         super().__init__()

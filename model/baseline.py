@@ -28,6 +28,7 @@ class GraphConv(nn.Module):
     """
 
     norm_after = {"conv_d": "bn"}
+    topologies = ("PA",)
 
     def __init__(self, in_channels: int, out_channels: int, num_point: int, num_set: int, adaptive: bool):
         super().__init__()

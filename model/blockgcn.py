@@ -39,6 +39,7 @@ class GraphConv(nn.Module):
     """
 
     norm_after = {"fc2": "bn"}
+    topologies = ("fc1",)
 
     def __init__(self, in_channels: int, out_channels: int, steps: Tensor):
         super().__init__()

@@ -46,6 +46,8 @@ class GraphConv(nn.Module):
         Z_c  = R_c T(x)_c                       channel-wise aggregation
     """
 
+    topologies = ("PA",)
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool, kernels: str):
         super().__init__()
         self.kernels = kernels

@@ -35,6 +35,7 @@ class GraphConv(nn.Module):
     """
 
     norm_after = {"post": "bn"}
+    joint_axes = {"A": (1, 2)}
 
     def __init__(self, in_channels: int, out_channels: int, A: Tensor):
         super().__init__()
@@ -79,6 +80,8 @@ class TemporalConv(blocks.MultiBranchTemporalConv):
     The branches also process the mean joint, and joint v receives add_coeff_v times their output for it.
     """
 
+    joint_axes = {"add_coeff": (0,)}
+
     def __init__(self, channels: int, stride: int, num_point: int):
         super().__init__(channels, stride)
         self.add_coeff = nn.Parameter(torch.zeros(max(num_point, PUBLISHED_JOINTS)))
@@ -105,6 +108,7 @@ class Model(network.PysklNetwork):
 
     for_inference = fuse_norms
     graph_safe = True
+    joint_axes = {"backbone.pos_embedding": (1,)}
 
     def __init__(
         self,

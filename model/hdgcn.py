@@ -109,6 +109,8 @@ class GraphConv(nn.Module):
         Z    = sum_a w_a h_a                        w from A-HA, or 1 without attention
     """
 
+    topologies = ("PA",)
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, attention: bool):
         super().__init__()
         width = out_channels // 4

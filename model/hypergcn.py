@@ -42,6 +42,8 @@ class GraphConv(nn.Module):
         w_e: weight of a hyper-edge; D_e = sum_u H_ue; norm: every row divided by the sum of its magnitudes
     """
 
+    topologies = ("PA", "edge_importance")
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, virtual: Tensor):
         super().__init__()
         width = in_channels // 4

@@ -166,6 +166,8 @@ class Model(network.Network):
 
     for_inference = fuse_norms
     graph_safe = True
+    topologies = ("A", "edge_importance")
+    joint_axes = {"noise_matrix": (1, 2)}
 
     def __init__(
         self,

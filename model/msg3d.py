@@ -52,6 +52,8 @@ class GraphConv(nn.Module):
     nodes: symmetric adjacency of the joints, (V, V), or (W * V, W * V) for windows.
     """
 
+    topologies = ("A_res",)
+
     def __init__(self, in_channels: int, out_channels: int, nodes: np.ndarray, num_scales: int):
         super().__init__()
         A = torch.from_numpy(adjacency.disentangled(nodes, num_scales)).float().flatten(0, 1)

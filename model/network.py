@@ -173,6 +173,8 @@ class EmbeddedNetwork(BlockNetwork):
     embedded.
     """
 
+    joint_axes = {"pos_embedding": (1,)}
+
     def __init__(
         self,
         blocks: Sequence[nn.Module],

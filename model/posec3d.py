@@ -142,6 +142,7 @@ class Model(frame.Network):
     for_inference = fuse_norms
     takes_heatmaps = True
     min_frames = 1
+    joint_axes = {f"backbone.{stem}.conv.weight": (1,) for stem in ("conv1", "conv1a", "conv1_s")}
 
     def __init__(
         self,

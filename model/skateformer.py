@@ -98,6 +98,8 @@ class SkateFormerBlock(nn.Module):
     T-Conv is a grouped convolution over time.
     """
 
+    joint_axes = {"gconv": (1, 2)}
+
     def __init__(
         self,
         C: int,
@@ -187,6 +189,7 @@ class Model(network.Network):
     for_inference = fuse_norms
     takes_time = True
     graph_safe = True
+    joint_axes = {"joint_person_embedding": (1,)}
 
     def __init__(
         self,
@@ -249,6 +252,13 @@ class Model(network.Network):
     def features(self, data: Tensor, time: Tensor | None = None) -> Tensor:
         """Output of the last block: (N, C, T, V, M), times (N, T) -> (N, 192, T / 8, joints of all groups, M)."""
         return self.encode(data, time).unflatten(3, (self.num_person, -1)).transpose(3, 4)
+
+    def joint_shares(self, shares: Tensor, source: "Model") -> Tensor:
+        """Shares of the columns of another network in the columns here, from those of joints: (V, V_s) -> (J, J_s)."""
+        rows = shares[self.joints][:, source.joints]
+        rows = rows + (rows.sum(1, keepdim=True) == 0)  # of joints that the other network leaves out: all others
+        persons = torch.eye(source.num_person)[torch.arange(self.num_person).clamp(max=source.num_person - 1)]
+        return torch.kron(persons, rows / rows.sum(1, keepdim=True))
 
     def encode(self, data: Tensor, time: Tensor | None) -> Tensor:
         """Output of the last block with the persons side by side: (N, 192, T / 8, J)."""

@@ -68,6 +68,7 @@ class Model(network.Network):
 
     for_inference = fuse_norms
     graph_safe = True
+    topologies = ("A", "edge_importance")
 
     def __init__(
         self,

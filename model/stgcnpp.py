@@ -25,6 +25,8 @@ WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 class GraphConv(nn.Module):
     """ReLU(BN(sum_k W_k x A_k) + down(x)) over the subsets k with learned A_k: (N, C_in, T, V) -> (N, C_out, T, V)."""
 
+    topologies = ("A",)
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor):
         super().__init__()
         self.A = nn.Parameter(A.clone())

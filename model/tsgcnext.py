@@ -43,6 +43,8 @@ class Block(nn.Module):
         DS-SMG(u) = W' GELU(A_0 h_0 | A_1 h_1 | A_2 h_2 | h_3) + b'
     """
 
+    topologies = ("PA",)
+
     def __init__(self, in_channels: int, out_channels: int, A: Tensor, drop_path: float):
         super().__init__()
         self.PA = nn.Parameter(A.clone())

@@ -41,3 +41,24 @@ def test_classes_without_clips_are_refused(tmp_path):
     path = write_store(tmp_path / "u.clips", clips, [0], [(0,)], splits, num_class=2, skeleton="graph.ucla")
     with pytest.raises(ValueError, match=r"classes: expected classes with clips, got none of \[1\]"):
         Feeder(str(path), part="test", classes=[1])
+
+
+def test_a_draw_of_clips_has_so_many_of_each_class_and_grows(tmp_path):
+    clips, _ = random_clips([9] * 40, 20)
+    labels = np.arange(40) % 4
+    store = write_store(
+        tmp_path / "many.clips",
+        [clip[:1] for clip in clips],
+        labels,
+        [(0,)] * 40,
+        {"xview": {"train": np.arange(40), "test": np.arange(4)}},
+        skeleton="graph.ucla",
+    )
+    draws = {
+        (number, seed): set(Feeder(str(store), clips_per_class=number, seed=seed, classes=[3, 1]).name)
+        for number in (2, 5, 50)
+        for seed in (1, 2)
+    }
+    few = Feeder(str(store), clips_per_class=2, seed=1, classes=[3, 1])
+    assert sorted(few.label) == [0, 0, 1, 1] and all(few.batch([0, 1, 2, 3], 0)["label"].numpy() == few.label)
+    assert draws[2, 1] < draws[5, 1] < draws[50, 1] == draws[50, 2] and draws[2, 1] != draws[2, 2]

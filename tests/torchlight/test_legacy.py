@@ -360,7 +360,7 @@ def test_old_command_lines_are_understood():
         ("--smoothing 0.1", "objective_args", {"label_smoothing": 0.1}),
         ("--opt adamw", "optimizer", "AdamW"),
         ("--half", "precision", "float16"),
-        ("--finetune weights.pth", "weights", "weights.pth"),
+        ("--finetune weights.pth", "finetune", "weights.pth"),
         ("--model_ema false", "ema_decay", 0.0),
         ("--model_ema_decay 0.99", "ema_decay", 0.99),
         ("--phase test --save_result true", "save_score", True),

@@ -31,7 +31,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="python main.py", description="Train and test skeleton-based action recognition.")
     for name, kind in KINDS.items():
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": HELP[name].replace("%", "%%")}
-        if name == "weights":  # one, or several for predict
+        if name in ("weights", "config"):  # one, or several: networks to predict with, files of options
             settings |= {"nargs": "+", "metavar": "FILE"}
         elif kind is dict:
             settings |= {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
@@ -83,6 +83,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
     if "weights" in options:
         options["weights"], *further = options["weights"]
         options |= {"further_weights": further} if further else {}
+    files = options.pop("config", [])
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if KINDS[name] is dict:
@@ -93,7 +94,8 @@ def parse(argv: list[str]) -> dict[str, Any]:
             options[name] = [read_value(flag, item, problems) for item in value]
     if problems:
         raise ConfigError(problems)
-    return options | old | ({"import": modules} if modules else {})
+    files = {"config": files[0] if len(files) == 1 else files} if files else {}
+    return options | files | old | ({"import": modules} if modules else {})
 
 
 def join_nested(argv: list[str]) -> list[str]:

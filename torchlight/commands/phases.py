@@ -109,6 +109,8 @@ def train(config: Config) -> None:
         if config.overwrite:
             distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))
+        if experiment.start and not resumed:
+            distributed.on_main(partial(write_start, experiment))
         describe(experiment, batches)
         figures = trainer.fit()
         if not figures:
@@ -124,6 +126,12 @@ def train(config: Config) -> None:
                 "best epoch (%d): %s %s, selected on the %s clips and so not a fair estimate",
                 *(best["epoch"], word, in_words(best), word),
             )
+
+
+def write_start(experiment: Experiment) -> None:
+    """Write what became of each tensor of a fine-tuning into the run directory."""
+    with experiment.run_dir.writing():
+        experiment.start.write(experiment.run_dir.path)
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:

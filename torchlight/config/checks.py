@@ -10,6 +10,7 @@ from torchlight.system.text import quote
 def check_values(config: Config) -> list[str]:
     """Problems that types do not show: numbers out of range, and options that contradict each other."""
     problems = [problem for name in FIELDS if (problem := check_range(name, getattr(config, name)))]
+    problems += check_finetune(config)
     for wrong, message in (
         (
             any(epoch < 0 for epoch in config.step) or sorted(config.step) != config.step,
@@ -58,6 +59,19 @@ def check_values(config: Config) -> list[str]:
     return problems
 
 
+def check_finetune(config: Config) -> list[str]:
+    """Options of a fine-tuning that contradict each other; a test may have weights beside the options of its run."""
+    problems = []
+    if config.finetune and config.weights and config.phase == "train":
+        problems.append("finetune and weights: expected one of them, got both")
+    if not config.finetune and (config.backbone_lr != 1 or config.finetune_body):
+        problems.append("backbone_lr, finetune_body: expected none without finetune, got some")
+    if config.freeze and config.backbone_lr == 0:
+        hint = "give --freeze --freeze-epoch 0"
+        problems.append(f"backbone_lr: expected above 0 with freeze, which would release the backbone, got 0; {hint}")
+    return problems
+
+
 def check_range(name: str, value: Any) -> str | None:
     """The problem of a number that is outside the range of its option."""
     facts = FIELDS[name].metadata
@@ -97,7 +111,7 @@ def find_without_effect(config: Config, given: Iterable[str]) -> tuple[list[str]
                 problems.append(f"{name}: expected {where}, got --phase {config.phase}, where {flag} has no effect")
             else:
                 others.append(name)
-        elif facts.get("needs") and not getattr(config, facts["needs"]) and config.phase != "show":
-            needed = facts["needs"]
-            problems.append(f"{name}: expected --{needed} beside it, got none; {flag} has no effect without")
+        elif "needs" in facts and not any(getattr(config, key) for key in facts["needs"]) and config.phase != "show":
+            needed = " or ".join(f"--{key}" for key in facts["needs"])
+            problems.append(f"{name}: expected {needed} beside it, got none; {flag} has no effect without")
     return problems, others

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,19 @@ MOST_PROBLEMS = 20  # unknown options of a file that are named
 Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 
 
-def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None) -> Config:
+def load_config(file: str | Path | Sequence[str | Path] | None, overrides: dict[str, Any] | None = None) -> Config:
     """Defaults, then the file's base, then the file, then `overrides` of the command line; mappings merge key by key.
 
-    Without a file, weights from the zoo bring their own options.
+    Of several files, each with its base, later ones override earlier ones; the first one is `config.config`. Without a
+    file, weights from the zoo bring their own options.
 
     Raises:
         ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.
     """
     problems: list[str] = []
-    layers = read_layers(locate(file), problems) if file else read_zoo(overrides or {}, problems)
+    files = [file] if file and isinstance(file, str | Path) else list(file or ())
+    layers = [layer for one in files for layer in read_layers(locate(one), problems)]
+    layers = layers if files else read_zoo(overrides or {}, problems)
     layers = [
         (origin, share(origin, options, problems)) for origin, options in [*layers, (COMMAND_LINE, overrides or {})]
     ]
@@ -46,7 +50,7 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     values = combine(layers, problems)
     if "device" in values:
         values["device"] = " ".join(values["device"]).split()  # device: 0 1, as in files of other programs
-    config = replace(Config(), **values, config=str(file) if file else None)
+    config = replace(Config(), **values, config=str(files[0]) if files else None)
     problems += check_values(config)
     given = [key for origin, options in layers if origin == COMMAND_LINE for key in options]
     refused, ignored = find_without_effect(config, given)
@@ -55,7 +59,7 @@ def load_config(file: str | Path | None, overrides: dict[str, Any] | None = None
     if ignored:
         log.warning("no effect in --phase %s: %s", config.phase, ", ".join(ignored))
     config.origins = {key: origin for origin, layer in layers for key in layer}
-    if file:
+    if files:
         config.origins["config"] = COMMAND_LINE
     return config
 

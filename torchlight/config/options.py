@@ -3,7 +3,7 @@
 The metadata of a field holds what else is known about it: `help`; `phases` in which it has an effect (`show` prints
 every option); `low`, `high` and `below`, the range of a number; `request`: it asks for something to be done, so that
 giving it without effect is an error; `invocation`: it belongs to one call and is not kept with the run; `needs`:
-another option, without which it has no effect.
+other options, without one of which it has no effect.
 """
 
 import typing
@@ -53,7 +53,12 @@ class Run:
     """What to do, where, and with which files."""
 
     phase: Phase = option("train", "what to do", PHASES, invocation=True)
-    config: str | None = option(None, "YAML file of the experiment, or a Python file of PYSKL", PHASES, invocation=True)
+    config: str | None = option(
+        None,
+        "YAML file of the experiment, or a Python file of PYSKL; the options of further files override its own",
+        PHASES,
+        invocation=True,
+    )
     resume: bool | Literal["auto"] = request(
         False, "continue the run in work_dir; auto: start it if there is none, as jobs that are requeued need", TRAIN
     )
@@ -62,25 +67,25 @@ class Run:
         None, "checkpoint to test, predict with, export or start from (several for predict), or zoo:NAME", WEIGHTS
     )
     weights_key: str | None = request(
-        None, "key of the state dict, for weights files that hold several", WEIGHTS, needs="weights"
+        None, "key of the state dict, for weights files that hold several", WEIGHTS, needs=("weights", "finetune")
     )
     ignore_weights: list[str] = request(
         [],
         "weights whose names begin with one of these are not loaded (fc: a new classifier)",
         WEIGHTS,
-        needs="weights",
+        needs=("weights",),
     )
     weights_optimizer: bool = request(
         False,
         "continue with the optimizer state of weights (momentum, moments); rates are those of the new run",
         TRAIN,
-        needs="weights",
+        needs=("weights",),
     )
     map_classes: bool = request(
         False,
         "reorder the classes of the weights to those of the data, by their names; a test may have some of them only",
         RUN,
-        needs="weights",
+        needs=("weights",),
     )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     curves: list[str] = request(
@@ -88,7 +93,7 @@ class Run:
     )
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
-        False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs="weights"
+        False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs=("weights", "finetune")
     )
     export_names: Literal["original", "pyskl"] = request("original", "key names of the file", ("export-weights",))
     format: Literal["onnx", "torch"] = request("onnx", "of the exported network: ONNX, or torch.export", EXPORT)
@@ -144,6 +149,14 @@ class Network:
     model_args: dict = option({}, "arguments of the model", MODEL)
     objective: str = option("torchlight.objective.Classification", "dotted path of the objective class", RUN)
     objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha, ...)", RUN)
+    finetune: str | None = option(
+        None,
+        "checkpoint, or zoo:NAME, to start from: what fits is kept, the classifier is new (docs/finetune.md)",
+        TRAIN,
+    )
+    finetune_body: str | None = option(
+        None, "body of the network in finetune, where the file does not say it: graph.ucla, body_25", TRAIN
+    )
     teacher: list[dict] = option(
         [], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality, weight}", TRAIN
     )
@@ -158,6 +171,9 @@ class Optimization:
 
     optimizer: Literal["SGD", "Adam", "AdamW"] = option("SGD", "optimizer", TRAIN)
     base_lr: float = option(0.1, "learning rate of the global batch_size, after the warm-up", TRAIN, low=0)
+    backbone_lr: float = option(
+        1.0, "factor of the learning rate of what finetune keeps; 0 freezes it, statistics included", TRAIN, low=0
+    )
     momentum: float = option(0.9, "momentum of SGD", TRAIN, low=0)
     nesterov: bool = option(True, "Nesterov momentum of SGD", TRAIN)
     weight_decay: float = option(0.0001, "weight decay", TRAIN, low=0)
@@ -218,7 +234,7 @@ class Predict:
     """Predictions for new recordings."""
 
     further_weights: list[str] = request(
-        [], "all but the first of several --weights: streams that are fused", PREDICT, needs="weights"
+        [], "all but the first of several --weights: streams that are fused", PREDICT, needs=("weights",)
     )
     source: str | None = request(
         None,
@@ -250,7 +266,7 @@ class Predict:
         PREDICT,
         low=0.001,
         high=1e6,
-        needs="window",
+        needs=("window",),
     )
     threshold: float = request(0.5, "probability below which a segment is nothing", PREDICT, low=0, high=1)
     switch_cost: float = request(0.05, "resistance of segments to a change of label, in nat seconds", PREDICT, low=0)

@@ -31,7 +31,7 @@ from torchlight.report.runs import (
 )
 from torchlight.report.safe_text import block_to_html, to_html
 from torchlight.system import clip_view
-from torchlight.system.files import atomic, read_text
+from torchlight.system.files import read_text
 from torchlight.system.text import counted, printable, quote
 from torchlight.training.metrics import TITLES, TOP5_CLASSES, accuracies, average_precision, mean_average_precision
 from torchlight.training.run_dir import CONFIG

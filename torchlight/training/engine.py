@@ -107,7 +107,8 @@ class Stepper:
 
     update_freq: backward passes per optimizer step. clip_grad: largest norm of the gradient, 0: no clipping. The
     scaler (float16) skips steps whose gradient overflowed. after_step is called after each optimizer step. graphs: on
-    a GPU, records the computation of the gradients and replays it; None: every kernel is started anew.
+    a GPU, records the computation of the gradients and replays it; None: every kernel is started anew. in_evaluation:
+    parts of the network that stay in evaluation mode.
     """
 
     optimizer: torch.optim.Optimizer
@@ -118,6 +119,7 @@ class Stepper:
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     after_step: Callable[[], None] = lambda: None
     graphs: StepGraphs | None = None
+    in_evaluation: tuple[nn.Module, ...] = ()
 
     def gradients(self, network: nn.Module, objective: nn.Module, batches: list[Batch]) -> list[Sums]:
         """The gradients of an optimizer step from the batches of its accumulation steps; returns what each adds to the
@@ -166,6 +168,8 @@ def train_one_epoch(
 ) -> None:
     """Train on every batch; the means of loss, accuracy and further terms go to `meter`, the seconds to `clock`."""
     network.train()
+    for part in stepper.in_evaluation:
+        part.eval()
     stepper.optimizer.zero_grad(set_to_none=True)
     waiting = clock.wait(batches)
     while step := list(islice(waiting, stepper.update_freq)):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
 from torchlight.system.files import sha256
 from torchlight.system.text import quote
-from torchlight.training import build, checkpoint, engine, optim, published, teacher
+from torchlight.training import build, checkpoint, engine, finetune, optim, published, teacher
 from torchlight.training.device import autocast, check_distinct, choose_device
 from torchlight.training.identity import check_identity
 from torchlight.training.loader import make_loader
@@ -49,8 +50,9 @@ class Experiment:
     model: nn.Module
     objective: nn.Module
     notes: list[str]
-    initial_weights: dict[str, str] | None = None  # file and sha256
+    initial_weights: dict[str, Any] | None = None  # file and sha256
     class_names: Sequence[str] | None = None  # of the outputs of the network
+    start: finetune.Start | None = None  # of a fine-tuning
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def build_experiment(
     if "train" in feeders:
         build.tell_classes(objective, feeders["train"])
     objective = objective.to(device)
-    initial, names, notes = None, feeders["test"].class_names, []
+    initial, names, notes, start = None, feeders["test"].class_names, [], None
     if config.weights:
         key = "model_ema" if config.ema and not config.weights_key else config.weights_key
         checkpoint.load_weights(model, config.weights, key, config.ignore_weights, config.model_args)
@@ -96,7 +98,10 @@ def build_experiment(
             content = published.identity(config.weights) or checkpoint.load(config.weights)
             names, notes = check_identity(content, model, feeders["test"], config)
         initial = {"file": config.weights, "sha256": sha256(config.weights)}
-    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, notes, initial, names)
+    if config.finetune and config.phase == "train":
+        start = finetune.begin(config, model, feeders["test"], run_dir.path)
+        initial, notes = start.initial, start.notes
+    experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, notes, initial, names, start)
     if config.teacher and config.phase == "train":
         objective.teacher = load_teachers(experiment, classes["feeder"])
     seed_everything(config.seed, distributed.rank())

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -10,26 +11,27 @@ from torch import nn
 from torchlight.config.options import Optimization
 
 
-def build_optimizer(recipe: Optimization, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(
+    recipe: Optimization, model: nn.Module, fused: bool = False, backbone: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """The recipe's optimizer over all trainable parameters; `fused`: one kernel per step, without a host
     synchronization.
 
     With `decay_all` weight decay is applied to all of them, batch norm and biases included, as in the published code of
-    most papers; without it, vectors and biases are a first group without weight decay (TSGCNeXt).
+    most papers; without it, vectors and biases are a first group without weight decay (TSGCNeXt). The parameters named
+    in `backbone` are groups of their own if their learning rate is another one (`backbone_lr`).
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    not_decayed = (
-        [] if recipe.decay_all else [name for name, p in trained.items() if p.ndim == 1 or name.endswith(".bias")]
-    )
-    decayed = {
-        "params": [p for name, p in trained.items() if name not in set(not_decayed)],
-        "weight_decay": recipe.weight_decay,
-    }
-    groups = (
-        [{"params": [trained[name] for name in not_decayed], "weight_decay": 0.0}, decayed]
-        if not_decayed
-        else [decayed]
-    )
+    slow = set(backbone) if recipe.backbone_lr != 1 else set()
+    groups: list[dict[str, Any]] = []
+    for of_backbone in (False, True) if slow & trained.keys() else (False,):
+        names = [name for name in trained if (name in slow) == of_backbone]
+        plain = [] if recipe.decay_all else [n for n in names if trained[n].ndim == 1 or n.endswith(".bias")]
+        decayed = [name for name in names if name not in set(plain)]
+        for some, decay in ((plain, 0.0), (decayed, recipe.weight_decay)):
+            if some:
+                group = {"params": [trained[name] for name in some], "weight_decay": decay}
+                groups.append(group | ({"lr_factor": recipe.backbone_lr} if of_backbone else {}))
     if recipe.optimizer == "SGD":
         sgd = torch.optim.SGD(
             groups, lr=recipe.base_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused or None
@@ -101,10 +103,11 @@ def cosine(start: float, end: float, share: float) -> float:
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, recipe: Optimization, step: int, steps_per_epoch: int) -> float:
-    """Set learning rate and weight decay of this step in all groups that have them; returns the learning rate."""
+    """Set learning rate (times the `lr_factor` of a group) and weight decay of this step in all groups that have them;
+    returns the learning rate."""
     lr, decay = learning_rate(recipe, step, steps_per_epoch), weight_decay(recipe, step, steps_per_epoch)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
         if group["weight_decay"] > 0:
             group["weight_decay"] = decay
     return lr

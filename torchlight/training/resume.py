@@ -39,6 +39,11 @@ def numbered(last: Path) -> list[Path]:
     return sorted(files, key=lambda path: -int(path.stem[6:]))
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run directory that a run can be continued from, the newest first."""
+    return [path for path in (folder / LAST, *numbered(folder / LAST)) if path.exists()]
+
+
 def forget(last: Path, keep: int) -> None:
     """Remove all but the `keep` latest epoch_<n>.pt."""
     for old in numbered(last)[keep:]:
@@ -54,8 +59,7 @@ def read_newest(folder: Path, config: Config, check: Callable[[dict[str, Any]], 
     Raises:
         ValueError: there are checkpoints and none of them can be continued, or one belongs to another experiment.
     """
-    candidates = [path for path in (folder / LAST, *numbered(folder / LAST)) if path.exists()]
-    problems = []
+    candidates, problems = checkpoints(folder), []
     for path in candidates:
         try:
             content = checkpoint.load(path)

@@ -3,6 +3,7 @@
 config.yaml        the resolved experiment; loads again to an equal configuration
 environment.json   versions, device, git commit, hashes of the data, seed, command line
 log.txt            what the terminal showed
+finetune.csv       of a fine-tuning: what became of each tensor of the network
 metrics.jsonl      one JSON object per epoch
 events.out.*       the same curves for TensorBoard, in the groups train, test, test_ema, best_on_... and speed
 steps/             the loss during the epochs for TensorBoard, numbered by optimizer steps
@@ -42,7 +43,7 @@ from torchlight.system.text import quote
 
 log = logging.getLogger("torchlight")
 LAST, BEST, BEST_EMA = "last.pt", "best.pt", "best_ema.pt"
-CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.jsonl", "environment.json"
+CONFIG, METRICS, ENVIRONMENT, FINETUNE = "config.yaml", "metrics.jsonl", "environment.json", "finetune.csv"
 TRACES = (LAST, BEST, METRICS)
 LEFT_BY_A_RUN = (
     LAST,
@@ -52,6 +53,7 @@ LEFT_BY_A_RUN = (
     METRICS,
     CONFIG,
     ENVIRONMENT,
+    FINETUNE,
     "log.txt",
     "events.out.*",
     "steps/events.out.*",
@@ -67,14 +69,15 @@ HALF_WRITTEN = "*.[0-9]*.tmp"  # left by a process that was killed in `files.ato
 
 
 def default_work_dir(config: Config) -> Path | None:
-    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out has its own folder); None for
-    other files."""
+    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out and finetune have their own
+    folders); None for other files."""
     try:
         inside = locate(config.config or "").resolve().relative_to(ROOT / "config")
     except ValueError:
         return None
     without = ["without", *config.hold_out] if config.hold_out else []
-    return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *without])
+    tuned = ["finetuned"] if config.finetune else []
+    return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *tuned, *without])
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

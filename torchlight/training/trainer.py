@@ -13,7 +13,7 @@ from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, set_rng_state
 from torchlight.system.command import RunError, Terminated
 from torchlight.system.text import quote
-from torchlight.training import checkpoint, engine, optim, resume
+from torchlight.training import checkpoint, engine, finetune, optim, resume
 from torchlight.training.clip_facts import clip_facts
 from torchlight.training.cuda_graph import step_graphs
 from torchlight.training.device import autocast, wrap
@@ -44,7 +44,9 @@ class Trainer:
         unknown = [word for word in config.freeze if not any(word in name for name, _ in self.model.named_parameters())]
         if unknown:
             raise ValueError(f"freeze: expected parts of parameter names, got {', '.join(map(quote, unknown))}")
-        self.optimizer = optim.build_optimizer(config, self.model, fused=device.type == "cuda")
+        start = experiment.start
+        backbone = start.backbone if start else set()
+        self.optimizer = optim.build_optimizer(config, self.model, device.type == "cuda", backbone)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.average = optim.MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.stepper = engine.Stepper(
@@ -56,6 +58,7 @@ class Trainer:
             self.scaler,
             self.after_step,
             step_graphs(config, device, self.model, self.objective),
+            finetune.frozen_norms(self.model, start, config),
         )
         self.network = self.model  # as the training calls it
         self.meter = engine.Meter()
@@ -268,6 +271,8 @@ class Trainer:
         optim.load_state(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
+        if self.experiment.initial_weights is None and isinstance(content.get("initial_weights"), dict):
+            self.experiment.initial_weights = content["initial_weights"]
         rank, before, now = distributed.rank(), len(content["rng"]), distributed.world_size()
         if before == now:
             set_rng_state(content["rng"][rank])

@@ -1,0 +1,123 @@
+"""Weights of a network for another body or another number of persons: what has joints as an axis goes through the map
+between the bodies.
+
+A class of a network or block names such tensors:
+    joint_axes = {"pos_embedding": (1,)}  each joint gets the mean over the joints that it comes from
+    topologies = ("PA",)                  (..., V, V), which start from the graph; what was learned is added to it
+A list (`nn.ParameterList`) stands for its entries. Along an axis the V joints may be followed by other entries, which
+stay, or be repeated. A network whose axes are other joints than those of the body has `joint_shares(shares, source)`.
+Norms of the input (`model.network.DataNorm`) need no name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graph import shares as bodies
+from graph.skeleton import Skeleton, build_graph, find_skeleton
+from model.network import DataNorm
+
+CUSTOM_GRAPH = "graph.custom.Graph"
+Axes = tuple[int, ...]
+
+
+def body_of(graph: str, graph_args: Mapping[str, Any] | None = None) -> Skeleton:
+    """The skeleton of a graph; raises ValueError."""
+    return build_graph(graph, dict(graph_args or {})).skeleton
+
+
+def skeleton_of(table: Any) -> Skeleton:
+    """The skeleton that a checkpoint holds as a table, or that a name means; raises ValueError."""
+    return Skeleton.from_table(table) if isinstance(table, dict) else find_skeleton(table)
+
+
+def arguments_for(body: Skeleton, model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a network, changed to another body."""
+    graph_args = dict(model_args.get("graph_args") or {}) | {"skeleton": body}
+    return dict(model_args) | {"num_point": body.num_joint, "graph": CUSTOM_GRAPH, "graph_args": graph_args}
+
+
+def joint_tables(model: nn.Module) -> dict[str, tuple[Axes, bool]]:
+    """The tensors of the state dict that a network names: axes of joints, and whether they start from the graph."""
+    found: dict[str, tuple[Axes, bool]] = {}
+    state = model.state_dict()
+    for prefix, module in model.named_modules():
+        own = {name: (axes, False) for name, axes in getattr(module, "joint_axes", {}).items()}
+        own |= {name: ((-2, -1), True) for name in getattr(module, "topologies", ())}
+        for name, facts in own.items():
+            path = f"{prefix}.{name}" if prefix else name
+            found |= {key: facts for key in state if key == path or key.startswith(f"{path}.")}
+    return found
+
+
+def norm_tables(model: nn.Module) -> dict[str, DataNorm]:
+    """The tensors of norms of the input, each with its norm."""
+    norms = {prefix: module for prefix, module in model.named_modules() if isinstance(module, DataNorm)}
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {f"{prefix}.{name}": norm for prefix, norm in norms.items() for name in names}
+
+
+def adapt(
+    model: nn.Module, state: Mapping[str, Tensor], source: nn.Module, body: Skeleton, source_body: Skeleton
+) -> tuple[dict[str, Tensor], str]:
+    """The tensors of `state` that have joints as an axis, for the network `model`, and which map they went through.
+
+    source: the same network with its initial weights as it was built for the weights in `state`. Tensors that cannot be
+    mapped are left out; all of them, if the bodies have nothing in common; for the same joints, those that fit as they
+    are.
+    """
+    found = bodies.joint_shares(source_body, body)
+    if found is None:
+        return {}, "no map leads from one body to the other"
+    own, before, same = model.state_dict(), source.state_dict(), source_body.joints == body.joints
+    shares, mapped = torch.from_numpy(found[0]).float(), {}
+    state = {key: x for key, x in state.items() if key in own and not (same and x.shape == own[key].shape)}
+    for name, norm in norm_tables(model).items():
+        if name in state and (value := move_norm(state[name], norm, shares)) is not None:
+            mapped[name] = value
+    inside = model.joint_shares(shares, source) if hasattr(model, "joint_shares") else shares
+    for name, (axes, from_graph) in joint_tables(model).items():
+        if name not in state or state[name].dim() != own[name].dim():
+            continue
+        value, initial = state[name], before.get(name)
+        if from_graph and (initial is None or initial.shape != value.shape):
+            continue  # of a network with other arguments
+        value = value - initial if from_graph else value
+        for axis in axes:
+            value = None if value is None else move(value, axis, own[name].shape[axis], inside)
+        if value is not None and value.shape == own[name].shape:
+            mapped[name] = own[name] + value if from_graph else value
+    return mapped, found[1]
+
+
+def move(value: Tensor, axis: int, size: int, shares: Tensor) -> Tensor | None:
+    """A tensor whose axis of joints has another `size`: the joints of `shares` (V_target, V_source), as often as they
+    are repeated along the axis, or followed by entries that stay; None if the sizes are others."""
+    (target, source), length = shares.shape, value.shape[axis]
+    if length % source == 0 and size == length // source * target:
+        matrix = torch.kron(torch.eye(length // source), shares)
+    elif length >= source and size >= target:
+        matrix = torch.zeros(size, length)
+        matrix[:target, :source] = shares
+        rest = torch.arange(min(length - source, size - target))
+        matrix[target + rest, source + rest] = 1
+    else:
+        return None
+    return torch.tensordot(value, matrix.to(value), dims=([axis], [1])).movedim(-1, axis)
+
+
+def move_norm(value: Tensor, norm: DataNorm, shares: Tensor) -> Tensor | None:
+    """A tensor of a norm of the input, (M * V * C,) or (V * C,), for the joints and persons of `norm`; None if the
+    sizes are others. Further persons start as the last one."""
+    target, source = shares.shape
+    persons = norm.expected["M"] if norm.per_person else 1
+    channels = norm.num_features // (persons * norm.expected["V"])
+    if norm.expected["V"] != target or value.dim() != 1 or len(value) % (source * channels):
+        return None
+    table = value.view(-1, source, channels)  # (M, V, C)
+    if not norm.per_person and len(table) != 1:
+        return None
+    table = table[torch.arange(persons).clamp(max=len(table) - 1)]
+    return torch.einsum("tv,mvc->mtc", shares.to(value), table).flatten()

@@ -1,0 +1,256 @@
+"""Fine-tuning: a training that starts from what fits of the weights in a file, with a new classifier."""
+
+import csv
+import io
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from torchlight.config.imports import import_object
+from torchlight.config.options import Config, ConfigError
+from torchlight.contract import DescribedFeeder, Feeder
+from torchlight.runtime import distributed
+from torchlight.system.files import atomic, read_text, sha256
+from torchlight.system.text import counted, quote, shorten
+from torchlight.system.yaml_files import parse_yaml
+from torchlight.training import build, checkpoint, identity, published, resume
+from torchlight.training.run_dir import FINETUNE
+from torchlight.zoo.download import local_file
+
+log = logging.getLogger("torchlight")
+KEPT, MAPPED, NEW = "kept", "mapped", "new"
+LEAST = 0.5  # share of the values of the backbone, tables of joints left out, that a file must have
+CUSTOM_GRAPH = "graph.custom.Graph"
+
+
+class Row(NamedTuple):
+    """What became of one tensor of the network: kept, mapped or new, and why."""
+
+    name: str
+    shape: str
+    what: str
+    why: str
+
+
+@dataclass
+class Start:
+    """What a fine-tuning starts from. initial: facts about the file for the records; None for a run that is resumed,
+    which does not read the file again. notes: lines for the log."""
+
+    rows: list[Row]
+    initial: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def backbone(self) -> set[str]:
+        """Names of the tensors that come from the file."""
+        return {row.name for row in self.rows if row.what != NEW}
+
+    def write(self, folder: Path) -> None:
+        """Write finetune.csv, and the table to the log file."""
+        with atomic(folder / FINETUNE, "w") as file:
+            csv.writer(file, lineterminator="\n").writerows([Row._fields, *self.rows])
+        for row in self.rows:
+            log.debug("%-7s %-20s %s: %s", row.what, row.shape, row.name, row.why)
+
+
+class Origin(NamedTuple):
+    """What a file says about the network that its weights are for: its class, its body (None: unknown) and, of the same
+    class, its arguments."""
+
+    model: str | None
+    body: Any
+    model_args: dict[str, Any]
+
+
+def begin(config: Config, model: nn.Module, feeder: Feeder, folder: Path) -> Start:
+    """Load what fits of `config.finetune` into the network and freeze it if `backbone_lr` is 0; a run that will be
+    resumed from a checkpoint in its `folder` reads its own record instead.
+
+    Raises:
+        ValueError: the file is no checkpoint, or less than `LEAST` of the network fits.
+    """
+    if config.resume and resume.checkpoints(folder):
+        start = Start(read_rows(folder / FINETUNE) if config.backbone_lr != 1 else [])
+    else:
+        distributed.on_main(partial(local_file, config.finetune))  # one process downloads
+        start = load(config, model, feeder, str(local_file(config.finetune)))
+    if config.backbone_lr == 0:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name not in start.backbone)
+    return start
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a finetune.csv; raises ValueError."""
+    head, *rows = list(csv.reader(io.StringIO(read_text(path)))) or [[]]
+    if tuple(head) != Row._fields or not all(len(row) == len(head) for row in rows):
+        raise ValueError(f"{path}: expected the columns {','.join(Row._fields)}, got {shorten(','.join(head))}")
+    return [Row(*row) for row in rows]
+
+
+def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
+    """Load what fits of a file."""
+    content = checkpoint.load(path)
+    key = "model_ema" if config.ema and not config.weights_key else config.weights_key
+    raw = checkpoint.state_dict_of(content, path, key)
+    own, body = model.state_dict(), body_of(config, feeder)
+    known = {name: value for name, value in config.model_args.items() if name not in published.BY_SHAPE}
+    state, fits = (raw, "") if raw.keys() == own.keys() else published.convert(model, raw, path, known)
+    origin = find_origin(content, raw, path, config)
+    tables = {*import_object("model.transfer.joint_tables")(model), *import_object("model.transfer.norm_tables")(model)}
+    others = [name for name in tables if name in state and name in own and state[name].shape != own[name].shape]
+    differs = origin.body is not None and body is not None and origin.body.joints != body.joints
+    mapped, how = {}, "the body of the file is unknown"
+    if differs or (others and origin.body is not None and body is not None):
+        mapped, how = adapt(config, model, state, origin, body)
+    classifier = classifier_of(config, model)
+    rows, values = [], {}
+    for name, value in own.items():
+        what, why, found = NEW, "", state.get(name)
+        if name.startswith(classifier):
+            why = "classifier"
+        elif name in mapped:
+            what, why, values[name] = MAPPED, how, mapped[name]
+        elif found is None:
+            why = "not in the file"
+        elif found.shape != value.shape or (differs and name in tables):
+            why = f"{sizes(found)} in the file" + (f"; {how}" if name in tables else "")
+        else:
+            what, values[name] = KEPT, found
+        rows.append(Row(name, sizes(value), what, why))
+    if not fits and origin.model not in (None, config.model):
+        fits = f"the file holds {quote(origin.model)}"
+    check_share([row for row in rows if row.name not in tables], own, config, path, fits)
+    model.load_state_dict(own | values)
+    unused = [name for name in state if name not in own]
+    notes = tell(rows, path, how, unused) + differences(content, path, config, origin, tables, others)
+    counts = Counter(row.what for row in rows)
+    return Start(rows, {"file": path, "sha256": sha256(path), **{w: counts[w] for w in (KEPT, MAPPED, NEW)}}, notes)
+
+
+def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Config) -> Origin:
+    """The network that weights were trained for; raises ValueError for facts that contradict themselves."""
+    identified = published.identity(path) or content
+    facts = identified.get("clips") if isinstance(identified, dict) else None
+    facts = facts if isinstance(facts, dict) else {}
+    text = content.get("config") if isinstance(content, dict) else None
+    options = parse_yaml(text, f"{path}: config") if isinstance(text, str) else None
+    options = options if isinstance(options, dict) else {}
+    trained, trained_args = options.get("model"), options.get("model_args")
+    if trained is None and (found := import_object("model.published.open_checkpoint")(raw)) is not None:
+        trained, trained_args = found.model, found.model_args
+    trained_args = dict(trained_args) if isinstance(trained_args, dict) else {}
+    graph = trained_args.get("graph")
+    skeleton_of = import_object("model.transfer.skeleton_of")
+    body = None
+    if config.finetune_body:
+        body = skeleton_of(import_object("graph.skeleton.skeleton_name")(config.finetune_body))
+    elif isinstance(facts.get("body"), dict) and "parents" in facts["body"]:
+        body = skeleton_of(facts["body"])
+    elif isinstance(facts.get("skeleton"), str):
+        body = skeleton_of(facts["skeleton"])
+    elif isinstance(graph, str) and graph != CUSTOM_GRAPH:
+        body = import_object("model.transfer.body_of")(graph)
+    return Origin(trained, body, trained_args if trained == config.model else {})
+
+
+def body_of(config: Config, feeder: Feeder) -> Any:
+    """The body of the data, or of the graph of the network; None if neither is known."""
+    if isinstance(feeder, DescribedFeeder):
+        return feeder.skeleton
+    graph = config.model_args.get("graph")
+    return import_object("model.transfer.body_of")(graph, config.model_args.get("graph_args")) if graph else None
+
+
+def adapt(
+    config: Config, model: nn.Module, state: dict[str, Tensor], origin: Origin, body: Any
+) -> tuple[dict[str, Tensor], str]:
+    """Tensors with joints as an axis for the body of the data, and how they were mapped."""
+    args = origin.model_args
+    try:
+        if not args or args.get("graph") == CUSTOM_GRAPH:
+            args = import_object("model.transfer.arguments_for")(origin.body, args or config.model_args)
+        source = build.build_model(replace(config, model_args=args), import_object(config.model))
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError([f"finetune: the network of the file: {line}" for line in str(error).splitlines()]) from error
+    mapped, how = import_object("model.transfer.adapt")(model, state, source, body, origin.body)
+    return mapped, f"{how}, from {origin.body.name} to {body.name}" if mapped else how
+
+
+def classifier_of(config: Config, model: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of the classifier: what another number of classes changes, with all of a module called
+    head; of a network without `num_class`, the last layer."""
+    own, number = model.state_dict(), config.model_args.get("num_class")
+    names = [list(own)[-1]]
+    if isinstance(number, int):
+        args = config.model_args | {"num_class": number + 1}
+        other = build.build_model(replace(config, model_args=args), import_object(config.model)).state_dict()
+        names = [name for name in own if name not in other or other[name].shape != own[name].shape] or names
+    found = []
+    for name in names:
+        parts = name.split(".")
+        head = next((i for i, part in enumerate(parts[:-1]) if part.endswith("head")), len(parts) - 2)
+        found.append(".".join([*parts[: head + 1], ""]) if len(parts) > 1 else name)
+    return tuple(dict.fromkeys(found))
+
+
+def check_share(rows: list[Row], own: Mapping[str, Tensor], config: Config, path: str, fits: str) -> None:
+    """Raise ValueError if little of the network, tables of joints left out, comes from the file."""
+    backbone = [row for row in rows if row.why != "classifier"]
+    total = sum(own[row.name].numel() for row in backbone)
+    share = sum(own[row.name].numel() for row in backbone if row.what != NEW) / max(total, 1)
+    if share < LEAST:
+        hint = f"; {fits}" if fits else ""
+        raise ValueError(
+            f"{path}: expected weights of {config.model} with these model_args, got others: {share:.0%} of its values "
+            f"fit{hint}"
+        )
+
+
+def tell(rows: list[Row], path: str, how: str, unused: list[str]) -> list[str]:
+    """Counts for the log."""
+    counts = Counter(row.what for row in rows)
+    new = [row.name for row in rows if row.what == NEW]
+    text = f"fine-tuning {path}: {counted(counts[KEPT], 'tensor')} kept, "
+    text += f"{counts[MAPPED]} mapped ({how}), " if counts[MAPPED] else ""
+    text += f"{counts[NEW]} new ({', '.join(new[:3])}{', ...' if len(new) > 3 else ''})"
+    text += f"; {len(unused)} of the file not used ({', '.join(unused[:3])})" if unused else ""
+    return [f"{text}; {FINETUNE} lists them"]
+
+
+def differences(
+    content: Any, path: str, config: Config, origin: Origin, tables: set[str], others: list[str]
+) -> list[str]:
+    """What a file does not say, or says otherwise than the options."""
+    notes = []
+    if origin.body is None and others:
+        notes.append(
+            f"the body of {path} is unknown and {len(others)} tables of joints are new; name it with --finetune-body"
+        )
+    elif origin.body is None and tables:
+        notes.append(f"the body of {path} is unknown and taken for that of the data")
+    identified = published.identity(path) or content
+    modality = identity.modality_of(identified.get("config")) if isinstance(identified, dict) else None
+    if modality is not None and modality != config.modality:
+        notes.append(f"the weights are of the stream {modality}, the data of {config.modality}")
+    return notes
+
+
+def frozen_norms(model: nn.Module, start: Start | None, config: Config) -> tuple[nn.Module, ...]:
+    """The batch norms whose statistics stay as they are: those of a frozen backbone."""
+    if start is None or config.backbone_lr != 0:
+        return ()
+    norms = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return tuple(norm for prefix, norm in norms if f"{prefix}.running_mean" in start.backbone)
+
+
+def sizes(value: Tensor) -> str:
+    """A shape as 3x25x25."""
+    return "x".join(map(str, value.shape)) or "1"
