@@ -22,7 +22,7 @@ test: $(VENV)/ready  ## lint, then every test
 	$(PY) -m ruff format --check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-$(VENV)/ready: requirements.txt requirements-export.txt tests/requirements.txt constraints.txt
+$(VENV)/ready: requirements.txt requirements-export.txt requirements-safetensors.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/requirements.txt
 	touch $@
