@@ -30,7 +30,7 @@ browser: $(VENV)/ready  ## the page of docs/browser with the network of the demo
 	npm install --prefix docs/browser --ignore-scripts --no-audit --no-fund
 	$(PY) -m benchmarks.browser
 
-$(VENV)/ready: requirements.txt requirements-export.txt requirements-search.txt requirements-docs.txt tests/requirements.txt constraints.txt
+$(VENV)/ready: requirements.txt requirements-export.txt requirements-search.txt requirements-docs.txt requirements-safetensors.txt tests/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/requirements.txt
 	touch $@

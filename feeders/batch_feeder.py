@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
 from feeders.clip_part import draw_clips, keep_classes, pack_clips
 from feeders.clip_store import MAX_WINDOW, count_classes
+from feeders.detections import PERSONS
 from feeders.device import send
 from feeders.modality import derive
 from feeders.published_files import open_part
@@ -68,11 +69,12 @@ class BatchFeeder(Dataset):
     clips_per_class: int = bounded(0, 0, MAX_REPEAT)
 
     clips = None  # a ClipPart; `from_clips` sets it before the fields
+    detected = PERSONS  # persons of a frame of Kinetics-400
 
     def __post_init__(self):
         check_arguments(self)
         if self.clips is None:
-            self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out)
+            self.clips = open_part(self.data_path, self.split, self.part, self.label_path, self.hold_out, self.detected)
             if self.classes:
                 keep_classes(self.clips, self.classes)
             if self.clips_per_class:

@@ -13,13 +13,14 @@ from torchlight.system.pickles import read_pickle
 from torchlight.system.text import quote
 
 MOST_DETECTIONS = 10  # of a frame; where a clip has more, PYSKL sorts those of every frame by their scores
-PERSONS = 2  # of a clip that are kept: all published networks take two
+PERSONS = 2  # of a clip that are kept: all published networks of graphs take two
 
 
-def add_key_points(path: Path, records: Sequence[dict], key: str) -> tuple[list[dict], int]:
+def add_key_points(path: Path, records: Sequence[dict], key: str, most: int = PERSONS) -> tuple[list[dict], int]:
     """Records with `raw_file` and `frame_inds` -> the same with `keypoint` (M, T, V, 3), and the bytes of these files.
 
-    key: the entry that names a clip. A `raw_file` that does not exist is looked for beside the annotations.
+    key: the entry that names a clip. most: persons of a frame that are kept. A `raw_file` that does not exist is looked
+    for beside the annotations.
 
     Raises:
         ValueError: a file or a record is missing, damaged or of another form.
@@ -40,12 +41,13 @@ def add_key_points(path: Path, records: Sequence[dict], key: str) -> tuple[list[
             if not isinstance(found, dict):
                 raise ValueError(f"{file}: expected the detections of {records[i][key]}, got {quote(found)}")
             origin = f"{file}: {records[i][key]}"
-            out[i] = records[i] | {"keypoint": persons(records[i].get("frame_inds"), found.get("keypoint"), origin)}
+            frame = records[i].get("frame_inds")
+            out[i] = records[i] | {"keypoint": persons(frame, found.get("keypoint"), origin, most)}
     return out, size
 
 
-def persons(frame: Any, keypoint: Any, origin: str) -> np.ndarray:
-    """The detections of a clip, frame (n,) and keypoint (n, V, 3), as persons (M, T, V, 3) float16.
+def persons(frame: Any, keypoint: Any, origin: str, most: int = PERSONS) -> np.ndarray:
+    """The detections of a clip, frame (n,) and keypoint (n, V, 3), as at most `most` persons (M, T, V, 3) float16.
 
     Frames without a detection are left out, person i of a frame is its i-th detection, absent ones are zero: persons
     are not tracked.
@@ -66,7 +68,7 @@ def persons(frame: Any, keypoint: Any, origin: str) -> np.ndarray:
     if count.max() > MOST_DETECTIONS:
         order = np.lexsort((-keypoint[:, :, 2].sum(1), rank))
     person = np.arange(len(rank)) - np.repeat(np.cumsum(count) - count, count)
-    out = np.zeros((min(int(count.max()), PERSONS), len(count), *keypoint.shape[1:]), np.float16)
+    out = np.zeros((min(int(count.max()), most), len(count), *keypoint.shape[1:]), np.float16)
     kept = person < len(out)
     with np.errstate(over="ignore"):  # infinity is refused with the name of the clip
         out[person[kept], rank[order][kept]] = keypoint[order][kept]

@@ -12,6 +12,7 @@ from feeders import heatmaps
 from feeders.arguments import bounded
 from feeders.batch_feeder import BatchFeeder
 from feeders.clip_store import MAX_CLASSES, MAX_WINDOW
+from feeders.detections import MOST_DETECTIONS
 from feeders.random_numbers import RandomNumbers
 from feeders.sampling import uniform_test, uniform_train
 from graph import coco, kinetics
@@ -52,6 +53,8 @@ class Feeder(BatchFeeder):
     pipeline: Literal["pyskl", "mmaction2"] = "pyskl"
     limbs: Literal["listed", "default"] = "listed"
     twice: Sequence[int] = ()
+
+    detected = MOST_DETECTIONS  # all persons are in one map
 
     def __post_init__(self):
         super().__post_init__()

@@ -14,7 +14,7 @@ import torch
 
 from feeders.clip_part import ArrayPart, ClipPart, from_store
 from feeders.clip_store import LARGEST, MAX_CLASSES, MAX_LENGTH, MAX_NAME, MAX_SLOTS, ClipStore, is_text
-from feeders.detections import add_key_points
+from feeders.detections import PERSONS, add_key_points
 from torchlight.system.arrays import NUMBERS, open_archive, open_array
 from torchlight.system.modalities import COORDINATES
 from torchlight.system.paths import locate
@@ -26,19 +26,27 @@ SPLIT_OF_FILE = {"NTU60_CS": "xsub", "NTU60_CV": "xview", "NTU120_CSub": "xsub",
 MAX_EXPANSION = 8  # bytes of the clips of a pickle per byte of the file; more means one array in many clips
 
 
-def open_part(data_path: str, split: str, part: str, label_path: str = "", hold_out: Sequence[str] = ()) -> ClipPart:
+def open_part(
+    data_path: str,
+    split: str,
+    part: str,
+    label_path: str = "",
+    hold_out: Sequence[str] = (),
+    detected: int = PERSONS,
+) -> ClipPart:
     """The clips of one part, `train` or `test`, of whatever `data_path` is: a clip store, `.npz`, `.npy` or `.pkl`.
 
     label_path: labels of an `.npy` file. hold_out: words of clip names such as `s03` or `P017`, or groups of the clip
     store: the training clips with one of them are used as test part, the others as training part, and the test part
     itself is not read.
+    detected: persons of a frame that are kept of detections without identities (Kinetics-400).
 
     Raises:
         ValueError: the file is missing, damaged or of another kind, contains wrong values, or has no such part.
     """
     if not hold_out:
-        return read_part(data_path, split, part, label_path)
-    clips = read_part(data_path, split, "train", label_path)
+        return read_part(data_path, split, part, label_path, detected)
+    clips = read_part(data_path, split, "train", label_path, detected)
     words = [set(NAME_WORD.findall(name)) for name in clips.name.tolist()]
     if clips.group is not None:
         words = [found | {group} for found, group in zip(words, clips.group.tolist(), strict=True)]
@@ -53,17 +61,16 @@ def open_part(data_path: str, split: str, part: str, label_path: str = "", hold_
     return clips.select(held if part == "test" else ~held)
 
 
-def read_part(data_path: str, split: str, part: str, label_path: str) -> ClipPart:
+def read_part(data_path: str, split: str, part: str, label_path: str, detected: int) -> ClipPart:
     """One published part, by the kind of file."""
     path, label_path = locate(data_path), str(locate(label_path)) if label_path else ""
     if label_path and path.suffix != ".npy":
         raise ValueError(f"label_path: expected none beside {path}, which contains its labels, got {quote(label_path)}")
-    readers = {".npz": read_npz, ".npy": read_npy, ".pkl": read_pyskl}
-    if path.suffix not in readers or os.path.isdir(path):
+    if path.suffix not in (".npz", ".npy", ".pkl") or os.path.isdir(path):
         return from_store(ClipStore(path), split, part)
     if path.suffix == ".npy":
         return read_npy(path, split, part, Path(label_path) if label_path else None)
-    return readers[path.suffix](path, split, part)
+    return read_npz(path, split, part) if path.suffix == ".npz" else read_pyskl(path, split, part, detected)
 
 
 def read_npz(path: Path, split: str, part: str) -> ClipPart:
@@ -155,7 +162,7 @@ def check_labels(value: Any, origin: str) -> list[int]:
     return labels
 
 
-def read_pyskl(path: Path, split: str, part: str) -> ClipPart:
+def read_pyskl(path: Path, split: str, part: str, detected: int) -> ClipPart:
     """PYSKL's annotations {"split": {name: ids}, "annotations": [records]}; scores become the last channel.
 
     A list of records alone, mmaction2 0.x has one file for each part, is the part that is asked for.
@@ -179,7 +186,7 @@ def read_pyskl(path: Path, split: str, part: str) -> ClipPart:
         records = select(path, splits, records, key, split, part)
     size = path.stat().st_size
     if "raw_file" in records[0] and "keypoint" not in records[0]:
-        records, more = add_key_points(path, records, key)
+        records, more = add_key_points(path, records, key, detected)
         size += more
     return pack_records(path, records, key, MAX_EXPANSION * size)
 

@@ -303,7 +303,7 @@ def check_widths(
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
     if not int(mlp_ratio * min(channels)) >= 1:
-        raise ValueError(f"mlp_ratio: expected a number above 0, got {mlp_ratio}")
+        raise ValueError(f"mlp_ratio: expected one hidden channel or more of {min(channels)}, got {mlp_ratio}")
 
 
 def check_rates(**rates: float) -> None:

@@ -1,5 +1,6 @@
 """The file formats that `tests.fuzz` mutates: valid content, writing it with any types, and the project's reader."""
 
+import importlib.util
 import json
 import pickle
 import random
@@ -205,6 +206,21 @@ def read_weights(folder: Path) -> None:
     load_weights(nn.Linear(3, 2), folder / LAST)
 
 
+def safetensors_content() -> dict:
+    places = {"weight": ([2, 3], 0, 24), "bias": ([2], 24, 32)}
+    header = {name: {"dtype": "F32", "shape": s, "data_offsets": [a, b]} for name, (s, a, b) in places.items()}
+    return header | {"__metadata__": {"format": "pt"}}
+
+
+def write_safetensors(tree: Any, folder: Path, rng: random.Random) -> None:
+    header = json.dumps(tree).encode()
+    (folder / "own.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(32))
+
+
+def read_safetensors(folder: Path) -> None:
+    load_weights(nn.Linear(3, 2), folder / "own.safetensors")
+
+
 def stream_content() -> dict:
     """A small trained stream; the configuration is a mapping here, so that its fields are mutated too."""
     args = {"num_class": 3, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8]}
@@ -299,3 +315,5 @@ FORMATS = {
     "metrics": Format(records_content, write_metrics, read_records),
     "environment": Format(environment_content, write_environment, lambda folder: read_environment(folder) and None),
 }
+if importlib.util.find_spec("safetensors"):  # optional
+    FORMATS["safetensors"] = Format(safetensors_content, write_safetensors, read_safetensors)

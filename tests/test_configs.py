@@ -44,10 +44,14 @@ BENCHMARKS = {
     "NW-UCLA": (10, 20, 1, ("xview",)),
     "demo": (8, 25, 2, ("xsub", "xview")),
 }
+UNPREPARED = {"finegym": (99, 17, 2, ())}  # the same, of benchmarks whose published files are read as they are
 PICKLES = {  # as pyskl names them: joints
     "ntu": {"ntu60_3danno.pkl": 25, "ntu60_hrnet.pkl": 17},
     "ntu120": {"ntu120_3danno.pkl": 25, "ntu120_hrnet.pkl": 17},
+    "kinetics": {"k400_hrnet.pkl": 17},
+    "finegym": {"gym_hrnet.pkl": 17},
 }
+WITHOUT_SPLITS = ("k400_hrnet.pkl", "gym_hrnet.pkl")
 BODIES = {25: "graph.ntu_rgb_d", 20: "graph.ucla", 18: "graph.kinetics"}
 
 
@@ -76,9 +80,25 @@ def write_pickle(path: Path, num_class: int, num_point: int, splits: tuple[str, 
             points = record["keypoint"]
             record |= {"keypoint": 100 + 30 * points[..., :2], "keypoint_score": np.abs(points[..., 2])}
             record["img_shape"] = (240, 320)
+    if path.name.startswith("k400"):
+        move_detections(records, path.with_name("part_0.pkl"))
     names = [record["frame_dir"] for record in records]
-    parts = {f"{split}_{part}": ids for split in splits for part, ids in (("train", names[:4]), ("val", names[4:]))}
+    halves = (("train", names[:4]), ("val", names[4:]))
+    splits = ("",) if path.name in WITHOUT_SPLITS else [f"{split}_" for split in splits]
+    parts = {split + part: ids for split in splits for part, ids in halves}
     path.write_bytes(pickle.dumps({"split": parts, "annotations": records}))
+
+
+def move_detections(records: list[dict], path: Path) -> None:
+    """The key points of records into another file, frame by frame without identities, as PYSKL has Kinetics-400."""
+    found = {}
+    for record in records:
+        points, score = record.pop("keypoint"), record.pop("keypoint_score")
+        M, T, V, _ = points.shape
+        every = np.concatenate([points, score[..., None]], -1).swapaxes(0, 1).reshape(T * M, V, 3)
+        found[record["frame_dir"]] = {"keypoint": every}
+        record |= {"frame_inds": np.repeat(np.arange(T), M), "raw_file": f"elsewhere/{path.name}", "total_frames": T}
+    path.write_bytes(pickle.dumps(found))
 
 
 @functools.cache
@@ -108,8 +128,12 @@ def small_networks():
 def workplace(tmp_path_factory, small_networks) -> Path:
     """A folder with prepared data of every benchmark, a few frames long, and with the weights of every teacher."""
     place = tmp_path_factory.mktemp("workplace")
-    for folder, (num_class, num_point, num_person, splits) in BENCHMARKS.items():
+    for folder, (num_class, num_point, num_person, splits) in (BENCHMARKS | UNPREPARED).items():
         (place / "data" / folder).mkdir(parents=True)
+        for file, joints in PICKLES.get(folder, {}).items():
+            write_pickle(place / "data" / folder / file, num_class, joints, splits)
+        if folder in UNPREPARED:
+            continue
         clips, persons = random_clips(LENGTHS, num_point)
         if num_person == 1:
             clips, persons = [clip[:1] for clip in clips], [(0,)] * len(clips)
@@ -118,8 +142,6 @@ def workplace(tmp_path_factory, small_networks) -> Path:
         for store in prepared(folder):
             pad = "repeat" if "ntu" in store and "agcn" in store else "zero"
             write_store(place / store, clips, labels_of(num_class), persons, parts, pad=pad, **facts)
-        for file, joints in PICKLES.get(folder, {}).items():
-            write_pickle(place / "data" / folder / file, num_class, joints, splits)
     for config in map(load_config, RECIPES):
         for teacher in teacher_configs(config):
             weights = place / teacher.weights
@@ -203,22 +225,20 @@ def test_a_recipe_reads_every_stream(file, here):
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
 def test_a_recipe_reads_what_the_benchmark_of_its_folder_writes(file):
     config, (folder, *split) = load_config(file), file.relative_to(CONFIG).parent.parts
-    num_class, num_point, num_person, splits = BENCHMARKS[folder]
-    num_point = PICKLES.get(folder, {}).get(Path(config.test_feeder_args["data_path"]).name, num_point)
+    num_class, num_point, num_person, splits = (BENCHMARKS | UNPREPARED)[folder]
+    file = Path(config.test_feeder_args["data_path"]).name
+    num_point, splits = PICKLES.get(folder, {}).get(file, num_point), ("",) if file in WITHOUT_SPLITS else splits
     classes = config.test_feeder_args.get("classes") or range(num_class)
     assert classes == config.train_feeder_args.get("classes", classes) and set(classes) <= set(range(num_class))
     expected = [len(classes), num_point, num_person]
     assert [config.model_args[key] for key in ("num_class", "num_point", "num_person")] == expected
     for arguments in (config.train_feeder_args, config.test_feeder_args):
         assert arguments["data_path"] in [
-            *prepared(folder),
+            *(prepared(folder) if folder in BENCHMARKS else ()),
             *(f"data/{folder}/{file}" for file in PICKLES.get(folder, {})),
         ]
-        assert arguments["split"] in splits and split in (
-            [],
-            ["recipe"],
-            [arguments["split"]],
-        )  # recipe/ holds our own ones
+        named = arguments.get("split", "")
+        assert named in splits and split in ([], ["recipe"], [named])  # recipe/ holds our own ones
 
 
 def test_the_benchmarks_have_the_classes_and_splits_that_the_recipes_say():

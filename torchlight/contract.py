@@ -167,7 +167,8 @@ class SizedFeeder(Protocol):
 
 @runtime_checkable
 class DrawnFeeder(Protocol):
-    """A feeder whose batches are no coordinates, and that gives those of a clip for a picture of it."""
+    """A feeder whose batches are no coordinates, with all persons in one map, and that gives the coordinates of a clip
+    for a picture of it."""
 
     def joints(self, clip: int) -> Tensor:
         """The coordinates of a clip (C, T, V, M), y upwards."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feeders import feeder_heatmap
 from feeders.detections import persons
 from feeders.feeder_pyskl import Feeder
 from feeders.sampling import uniform_test
@@ -84,6 +85,19 @@ def test_many_detections_of_a_frame_are_sorted_by_their_scores_and_two_are_kept(
     np.testing.assert_array_equal(found[:, 1], keypoint[[first, second]])
     np.testing.assert_array_equal(found[:, 0], keypoint[11 + np.argsort(-total[11:], kind="stable")[:2]])
     np.testing.assert_array_equal(persons(frame[1:], keypoint[1:], "here")[:, 1], keypoint[[1, 2]])
+
+
+def test_heatmaps_show_ten_persons_of_a_frame_and_graphs_take_two(tmp_path):
+    keypoint = np.zeros((14, 17, 3), np.float16)
+    keypoint[:, :, 0] = 20 + 20 * np.arange(14)[:, None]  # side by side
+    keypoint[:, :, 1], keypoint[:, :, 2] = 10 * np.arange(17), np.linspace(0.5, 0.9, 14)[:, None]
+    (tmp_path / "part.pkl").write_bytes(pickle.dumps({"c0": {"keypoint": keypoint}}))
+    path = write_pickle(tmp_path / "k400.pkl", "val", {"frame_inds": np.zeros(14, int), "raw_file": "part.pkl"})
+    maps = feeder_heatmap.Feeder(path, part="test", window_size=1, size=64)
+    assert maps.num_person == 10 and Feeder(path, part="test", pre_normalize="2d").num_person == 2
+    nose = maps.batch([0], 0)["data"][0, 0, 0].amax(0)
+    peaks = (nose[1:-1] > nose[:-2]) & (nose[1:-1] >= nose[2:]) & (nose[1:-1] > 0.3)
+    assert peaks.sum() == 10
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_custom_body_works_with_derived_and_with_given_groups():
         ({"channels": [96, 192, 192, 200]}, r"channels: expected multiples of 32 \(num_heads\)"),
         ({"depths": [2, 2]}, "depths: expected 4 integers >= 1, one for each width"),
         ({"kernel_size": 4}, "kernel_size: expected an odd number, got 4"),
-        ({"mlp_ratio": 0.0}, "mlp_ratio: expected a number above 0"),
+        ({"mlp_ratio": 0.01, "channels": [32] * 4}, "mlp_ratio: expected one hidden channel or more of 32, got 0.01"),
         ({"drop_path": 1.0}, "drop_path: expected a rate from 0 to below 1, got 1.0"),
     ],
 )

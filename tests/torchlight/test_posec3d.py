@@ -17,7 +17,7 @@ from torchlight.fusion import fuse
 from torchlight.predict import Recognizer
 from torchlight.training import engine, scores
 
-ARGS = {"num_class": 5, "num_point": 17, "num_person": 2, "graph": "graph.coco.Graph", "in_channels": 17}
+ARGS = {"num_class": 5, "num_point": 17, "num_person": 1, "graph": "graph.coco.Graph", "in_channels": 17}
 FEEDER = {"window_size": 4, "size": 16, "num_clips": 2, "mirror": True}
 
 

@@ -1,8 +1,10 @@
 """Weights files: the field's wrappings, strict loading, and files that are not what they should be."""
 
 import argparse
+import json
 import os
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -68,6 +70,40 @@ def test_every_wrapping_of_the_field_gives_the_same_logits(tmp_path, trained, te
     wrapped, flags = WRAPPINGS[form](content["model"], content["model_ema"])
     torch.save(wrapped, tmp_path / "w.pth", _use_new_zipfile_serialization=form != "old zip-less file")
     assert same(tested(tmp_path / "w.pth", *flags), expected)
+
+
+def safetensors_bytes(state: dict) -> bytes:
+    """A state dict as a `.safetensors` file: length of the header, header as JSON, tensors."""
+    kinds, header, parts = {torch.float32: "F32", torch.int64: "I64"}, {"__metadata__": {"format": "pt"}}, []
+    for name, value in state.items():
+        begin = sum(map(len, parts))
+        parts.append(value.contiguous().numpy().tobytes())
+        place = [begin, begin + len(parts[-1])]
+        header[name] = {"dtype": kinds[value.dtype], "shape": list(value.shape), "data_offsets": place}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+
+
+def test_a_safetensors_file_gives_the_same_logits_and_damaged_ones_are_refused(
+    tmp_path, trained, tested, expected, experiment, main
+):
+    pytest.importorskip("safetensors")
+    whole, file = safetensors_bytes(checkpoint.load(trained / "last.pt")["model"]), tmp_path / "model.safetensors"
+    file.write_bytes(whole)
+    assert same(tested(file), expected)
+    for damaged in (b"", whole[:-1], whole.replace(b"F32", b"X32", 1), whole[:8] + b"x" + whole[9:], b"\xff" * 99):
+        file.write_bytes(damaged)
+        code, _, err = main(
+            "--config", experiment(), "--phase", "test", "--weights", file, "--work-dir", tmp_path / "r"
+        )
+        assert code == 2 and err.count("\n") == 1 and "model.safetensors: not a whole safetensors file (" in err, err
+
+
+def test_a_safetensors_file_without_the_package_names_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="^safetensors: .*need it: pip install -r requirements-safetensors.txt$"):
+        checkpoint.load(tmp_path / "model.safetensors")
 
 
 def test_the_flag_ema_tests_the_moving_average_and_writes_its_own_score_file(tmp_path, trained, tested, expected):

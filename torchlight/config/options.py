@@ -64,7 +64,9 @@ class Run:
     )
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
-        None, "checkpoint to test, predict with, export or start from (several for predict), or zoo:NAME", WEIGHTS
+        None,
+        "checkpoint or .safetensors to test, predict with, export or start from (several for predict), or zoo:NAME",
+        WEIGHTS,
     )
     weights_key: str | None = request(
         None, "key of the state dict, for weights files that hold several", WEIGHTS, needs=("weights", "finetune")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from torchlight.config.options import ConfigError
+from torchlight.config.pyskl_base import Translation, split_of
+from torchlight.config.pyskl_posec3d import HeatmapTranslation, is_heatmaps
 from torchlight.config.python_literals import read_python
 from torchlight.system.text import quote
 
-GPUS = 8  # of the published recipes; the files state the batch size of one GPU only
 NETWORKS = {
     "STGCN": "model.stgcn.Model",
     "AAGCN": "model.aagcn.Model",
@@ -43,12 +44,6 @@ STREAMS = {
     "km": "kbone_motion",
 }
 SAMPLERS = {"UniformSample": "uniform", "UniformSampleFrames": "uniform", "UniformSampleDecode": "uniform_decode"}
-USED = {"model", "data", "optimizer", "optimizer_config", "lr_config", "total_epochs"}
-INTERVALS = {"checkpoint_config": "save_interval", "evaluation": "eval_interval", "log_config": "log_interval"}
-NAMES = {"dataset_type", "ann_file", "pipeline", "modality", "graph"}  # of values that are used elsewhere
-NAMES |= {f"{part}_pipeline" for part in ("train", "val", "test")}
-NAMES |= {"left_kp", "right_kp", "box_thr", "valid_ratio", "memcached", "mc_cfg"}
-WITHOUT_EFFECT = {"log_level", "work_dir"}
 
 
 def read_pyskl_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
@@ -60,7 +55,7 @@ def read_pyskl_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     content = read_python(path)
     if "_base_" in content:
         raise ConfigError([f"{path}: _base_: expected a whole configuration, got one that inherits from another"])
-    translation = Translation(content)
+    translation = HeatmapTranslation(content) if is_heatmaps(content) else GraphTranslation(content)
     try:
         options = translation.options()
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
@@ -70,20 +65,13 @@ def read_pyskl_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     return options, translation.notes
 
 
-class Translation:
-    """One configuration; collects problems and notes."""
-
-    def __init__(self, content: dict[str, Any]):
-        self.content = content
-        self.problems: list[str] = []
-        self.notes: list[str] = []
+class GraphTranslation(Translation):
+    """A configuration of a network of graphs."""
 
     def options(self) -> dict[str, Any]:
         """All options."""
-        rest = self.content.keys() - USED - INTERVALS.keys() - NAMES - WITHOUT_EFFECT
-        if rest:
-            self.notes.append(f"without effect here: {', '.join(sorted(rest))}")
-        model, data = self.content["model"], self.content["data"]
+        self.note_rest()
+        model = self.content["model"]
         self.expect("model", model, {"type": "RecognizerGCN"})
         backbone = dict(model["backbone"])
         graph_cfg = dict(backbone.pop("graph_cfg"))
@@ -94,29 +82,11 @@ class Translation:
         self.kind = backbone.pop("type")
         self.is_descendant = self.kind in DESCENDANTS
         options = {"feeder": "feeders.feeder_pyskl.Feeder"} | self.network(backbone, graph_cfg, model["cls_head"])
-        options |= self.feeders(data, options["model_args"])
+        options |= self.feeders(options["model_args"])
         if self.is_descendant:
             self.notes.append(f"for testing only: the training objective of {self.kind} is not read from its file")
             return options
-        return options | self.recipe(data)
-
-    def problem(self, place: str, known: Any, got: Any) -> None:
-        self.problems.append(f"{place}: expected {', '.join(known)}, got {quote(got)}")
-
-    def expect(self, place: str, found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-        """The other entries of `found`; other values than the wanted ones are problems."""
-        for key, value in wanted.items():
-            if found.get(key, value) != value:
-                self.problems.append(f"{place}.{key}: expected {value!r}, got {quote(found[key])}")
-        return {key: value for key, value in found.items() if key not in wanted}
-
-    def leftover(self, place: str, found: dict[str, Any], ignored: tuple[str, ...] = ()) -> None:
-        """What was not translated is a problem."""
-        for key, value in found.items():
-            if key not in ignored:
-                self.problems.append(
-                    f"{place}.{key}: expected nothing, because it has no equivalent, got {quote(value)}"
-                )
+        return options | self.recipe()
 
     def network(self, backbone: dict[str, Any], graph_cfg: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
         """Model and arguments."""
@@ -147,10 +117,9 @@ class Translation:
         self.leftover("model.cls_head", head, known + HEAD if self.is_descendant else known)
         return {"model": model, "model_args": args | FIXED_ARGS.get(kind, {}) | DESCENDANTS.get(kind, {})}
 
-    def feeders(self, data: dict[str, Any], model_args: dict[str, Any]) -> dict[str, Any]:
+    def feeders(self, model_args: dict[str, Any]) -> dict[str, Any]:
         """The arguments of both feeders and the modality; adds num_person to the arguments of the network."""
-        train, test = data["train"], data["test"]
-        repeat, train = (train["times"], train["dataset"]) if "dataset" in train else (1, train)
+        (train, repeat), (test, _) = self.part("train"), self.part("test")
         common = {"skeleton": LAYOUTS[self.layout][0]}
         if self.kind.startswith("GCN_Module_LLM") and self.layout == "coco_new":  # SkeletonAgent
             common["subtract_scores"] = True
@@ -160,7 +129,7 @@ class Translation:
                 part = self.expect(f"data.{name}", part, {"valid_ratio": 0.0})
                 known += ("box_thr", "memcached", "mc_cfg")
             self.leftover(f"data.{name}", part, known)
-            args = {"data_path": part["ann_file"], "split": part["split"].rpartition("_")[0]} | common
+            args = {"data_path": part["ann_file"], "split": split_of(part["split"])} | common
             parts[name] = args | self.pipeline(part["pipeline"], name)
             if "middle_joints" in parts[name]:
                 parts[name]["skeleton"] = LAYOUTS["coco"][0]
@@ -223,29 +192,3 @@ class Translation:
         if layout != self.layout:
             self.problem("GenSkeFeat.dataset", [self.layout], layout)
         return STREAMS[feats[0]]
-
-    def recipe(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Optimizer, schedule, epochs, intervals."""
-        optimizer, schedule = dict(self.content["optimizer"]), dict(self.content["lr_config"])
-        batch = data["videos_per_gpu"] * GPUS
-        self.notes.append(f"batch_size {batch}: {GPUS} GPUs x {data['videos_per_gpu']} clips, as in PYSKL's recipes")
-        options = {"batch_size": batch, "optimizer": optimizer.pop("type"), "base_lr": optimizer.pop("lr")}
-        options |= {"momentum": optimizer.pop("momentum", 0), "weight_decay": optimizer.pop("weight_decay", 0)}
-        options["nesterov"] = optimizer.pop("nesterov", False)
-        clip = self.content.get("optimizer_config", {}).get("grad_clip")
-        options["clip_grad"] = clip["max_norm"] if clip else 0
-        policy, by_epoch = schedule.pop("policy"), schedule.pop("by_epoch", True)
-        options["lr_interval"] = "epoch" if by_epoch else "step"
-        if policy == "CosineAnnealing":
-            options |= {"lr_schedule": "cosine", "min_lr": schedule.pop("min_lr", 0)}
-        elif policy == "step":
-            options |= {"lr_schedule": "step", "step": list(schedule.pop("step"))}
-            options["lr_decay_rate"] = schedule.pop("gamma", 0.1)
-        else:
-            self.problem("lr_config.policy", ("CosineAnnealing", "step"), policy)
-        self.leftover("optimizer", optimizer)
-        self.leftover("lr_config", schedule)
-        intervals = {
-            ours: self.content[key].get("interval", 1) for key, ours in INTERVALS.items() if key in self.content
-        }
-        return options | intervals | {"num_epoch": self.content["total_epochs"]}

@@ -1,7 +1,8 @@
 """Python configuration files read as data: parsed, never executed.
 
 Such a file is a sequence of assignments of literals, `dict(...)` calls, names assigned before, text subscripts of
-these, and f-strings of text and names. Anything else is refused with its line number.
+these, f-strings of text and names, and lists of numbers that are repeated (`[1] * 60`) or joined (`[1] + [2]`).
+Anything else is refused with its line number.
 """
 
 import ast
@@ -13,6 +14,7 @@ from torchlight.system.text import quote
 
 MAX_BYTES = 2**20
 MAX_TEXT = 10**4  # characters of an f-string; assigned to its own name it would double with every line
+MAX_NUMBERS = 10**4  # of a list that is repeated or joined
 
 
 class Refused(Exception):
@@ -82,6 +84,8 @@ def value(node: ast.expr, names: dict[str, Any]) -> Any:
             return tuple(value(item, names) for item in items)
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=words) if all(word.arg for word in words):
             return {word.arg: value(word.value, names) for word in words}
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
+            return combined(node, value(left, names), op, value(right, names))
         case ast.Name(id=name):
             if name not in names:
                 raise Refused(node, f"the name {name}, which has no value yet")
@@ -97,6 +101,22 @@ def value(node: ast.expr, names: dict[str, Any]) -> Any:
                 raise Refused(node, f"an f-string of more than {MAX_TEXT} characters")
             return text
     raise Refused(node, f"an expression of the kind {type(node).__name__}")
+
+
+def combined(node: ast.expr, left: Any, op: ast.operator, right: Any) -> list[int | float]:
+    """A list of numbers that is repeated, or two that are joined."""
+    joins = isinstance(op, ast.Add)
+    lists, times = ((left, right), 1) if joins else ((left,), right)
+    if not all(map(is_numbers, lists)) or type(times) is not int:
+        raise Refused(node, "an expression of the kind BinOp")
+    if sum(map(len, lists)) * times > MAX_NUMBERS:
+        raise Refused(node, f"a list of more than {MAX_NUMBERS} numbers")
+    return left + right if joins else left * times
+
+
+def is_numbers(found: Any) -> bool:
+    """Whether a value is a list of numbers."""
+    return isinstance(found, list) and all(isinstance(item, int | float) for item in found)
 
 
 def text_of(part: ast.expr, names: dict[str, Any]) -> str:

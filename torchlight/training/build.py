@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from torchlight.config.imports import check_arguments, import_class
 from torchlight.config.options import FEEDER_ARGS, Config, ConfigError
-from torchlight.contract import ClassObjective, Feeder, kind_of_targets, manifest_of, missing_attributes
+from torchlight.contract import ClassObjective, DrawnFeeder, Feeder, kind_of_targets, manifest_of, missing_attributes
 from torchlight.system.command import is_out_of_memory
 from torchlight.training import teacher
 
@@ -176,7 +176,7 @@ def limited_parameters() -> Iterator[None]:
 
 
 def check_fit(config: Config, feeder: Feeder) -> None:
-    """Compare what the data holds with the arguments of the network.
+    """Compare what the data holds with the arguments of the network; persons only where a batch separates them.
 
     Raises:
         ConfigError: all differences.
@@ -193,7 +193,7 @@ def check_fit(config: Config, feeder: Feeder) -> None:
         counted = argument == "num_class" and not manifest_of(feeder).get(
             "num_class"
         )  # the last class may have no clip
-        if told is None or told == found:
+        if told is None or told == found or (argument == "num_person" and isinstance(feeder, DrawnFeeder)):
             continue
         subset = argument == "num_class" and config.phase == "test" and told > found
         if not (subset and config.map_classes) and not (counted and told > found):

@@ -15,6 +15,7 @@ from torch import nn
 
 from torchlight.runtime.transfer import together
 from torchlight.system.files import atomic, open_regular
+from torchlight.system.packages import optional
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.training import published
 from torchlight.zoo.catalog import entry_of
@@ -58,6 +59,8 @@ def to_host(content: Any) -> Any:
     return replace(content)
 
 
+SAFETENSORS = ".safetensors"
+INSTALL = f"files {SAFETENSORS} need it: pip install -r requirements-safetensors.txt"
 MOST_NAME = 1000  # characters of the name of a class in a pickle
 LEGACY_PICKLES = 5  # at the beginning of a file that is no archive: magic number, protocol, system, content, storages
 PLAIN = [  # what other programs store beside their weights: their arguments, and metrics as NumPy numbers
@@ -73,7 +76,7 @@ SLIM = (  # what makes a file with objects of another program safe
 
 
 def load(path: str | Path) -> Any:
-    """The content of a checkpoint, on the CPU, tensors and plain values only.
+    """The content of a checkpoint, on the CPU, tensors and plain values only; of a `.safetensors` file its tensors.
 
     Raises:
         ValueError: the file is missing, damaged, or would have to run code to be read.
@@ -81,6 +84,8 @@ def load(path: str | Path) -> Any:
     """
     with open_regular(path) as file:
         content = io.BytesIO(file.read())
+        if Path(path).suffix == SAFETENSORS:
+            return read_safetensors(path, content.getvalue())
         try:
             check_sizes(content)
             with torch.serialization.safe_globals(PLAIN):
@@ -95,6 +100,16 @@ def load(path: str | Path) -> Any:
             raise ValueError(
                 f"{path}: not a whole file of plain tensors ({reason}); nothing in it was run{hint}"
             ) from error
+
+
+def read_safetensors(path: str | Path, content: bytes) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` file; raises ValueError for a damaged one, or if the package is missing."""
+    reader = optional("safetensors.torch", INSTALL)
+    try:
+        return reader.load(content)
+    except Exception as error:  # SafetensorError, or what PyTorch raises for a type that it does not have
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{path}: not a whole safetensors file ({shorten(reason)})") from error
 
 
 def check_sizes(content: io.BytesIO) -> None:
