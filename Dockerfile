@@ -19,9 +19,10 @@ RUN if ! command -v python3 > /dev/null; then \
 FROM base AS packages
 ARG PIP_EXTRA_INDEX_URL=""
 WORKDIR /build
-COPY requirements.txt requirements-export.txt constraints.txt ./
+COPY requirements.txt constraints.txt ./
+COPY requirements requirements
 RUN python3 -m venv /opt/venv; \
-    /opt/venv/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt -r requirements-export.txt
+    /opt/venv/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt -r requirements/export.txt
 
 FROM base
 RUN useradd --create-home --uid 10001 skeleton

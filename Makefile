@@ -17,20 +17,24 @@ demo: $(VENV)/ready  ## raw files -> clip store -> two trained streams -> scores
 	$(PY) main.py --config $(DEMO) --modality joint --phase report
 	@find work_dir/demo -type f | sort
 
-test: $(VENV)/ready  ## lint, then every test
+test: $(VENV)/tools  ## lint, then every test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-docs: $(VENV)/ready  ## the documentation site in site/
+docs: $(VENV)/tools  ## the documentation site in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo "wrote site/index.html"
 
-browser: $(VENV)/ready  ## the page of docs/browser with the network of the demo, compared with PyTorch in headless Chromium
+browser: $(VENV)/tools  ## the page of docs/browser with the network of the demo, compared with PyTorch in headless Chromium
 	npm install --prefix docs/browser --ignore-scripts --no-audit --no-fund
 	$(PY) -m benchmarks.browser
 
-$(VENV)/ready: requirements.txt requirements-export.txt requirements-search.txt requirements-docs.txt requirements-safetensors.txt tests/requirements.txt constraints.txt
+$(VENV)/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
+	touch $@
+
+$(VENV)/tools: $(VENV)/ready $(wildcard requirements/*.txt) tests/requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/requirements.txt
 	touch $@

@@ -156,7 +156,7 @@ def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "au
         except ImportError as error:
             raise ValueError(
                 f"kernels: expected auto or torch, because triton cannot be imported ({error}), got triton; "
-                "pip install -r requirements-triton.txt"
+                "pip install -r requirements/triton.txt"
             ) from error
         return products.sum_of_products(weight, basis, T)
     return _SumOfProducts.apply(weight, basis, T)

@@ -142,5 +142,7 @@ def test_requirements_keep_an_installed_pytorch_and_make_installs_the_tested_one
     bounds = [line for line in lines if not line.startswith("#")]
     assert len(bounds) > 5 and all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in bounds)
     assert re.search(r"^torch==[\d.]+$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    ready = re.search(r"^\$\(VENV\)/ready:(.*)\n(?:\t.*\n)+", MAKEFILE.read_text(), re.MULTILINE)
-    assert "constraints.txt" in ready[1] and "-c constraints.txt -r tests/requirements.txt" in ready[0]
+    for name, packages in (("ready", "requirements.txt"), ("tools", "tests/requirements.txt")):
+        rule = re.search(rf"^\$\(VENV\)/{name}:.*\n(?:\t.*\n)+", MAKEFILE.read_text(), re.MULTILINE)[0]
+        assert f"-c constraints.txt -r {packages}\n" in rule and packages in rule.splitlines()[0]
+    assert "constraints.txt" in re.search(r"^\$\(VENV\)/ready:(.*)$", MAKEFILE.read_text(), re.MULTILINE)[1]

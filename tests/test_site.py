@@ -55,7 +55,7 @@ def test_the_site_names_every_page_once():
     assert sorted(named) == sorted(root | books | {page.name for page in (ROOT / "docs").glob("*.md")})
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} here; install requirements-docs.txt")
+@pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} here; install requirements/docs.txt")
 def test_the_site_builds_without_a_warning_and_asks_no_other_server(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}

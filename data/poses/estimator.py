@@ -27,7 +27,7 @@ from torchlight.system.files import read_bytes
 from torchlight.system.packages import optional
 from torchlight.system.text import quote
 
-INSTALL = "pip install -r requirements-video.txt"
+INSTALL = "pip install -r requirements/video.txt"
 INSTALL_RTMPOSE = "pip install rtmlib onnxruntime"
 MAX_MODEL_BYTES = 512 * 2**20
 BUNDLE = {  # name in a .task file: the model in the package, mean and standard deviation of its input

@@ -168,7 +168,7 @@ def test_a_pose_network_of_unknown_joints_is_refused(rtmlib, tmp_path):
 @pytest.mark.parametrize(
     "names, package, command",
     [
-        (["pose.task"], "mediapipe", "pip install -r requirements-video.txt"),
+        (["pose.task"], "mediapipe", "pip install -r requirements/video.txt"),
         (["det.onnx", "pose.onnx"], "rtmlib", "pip install rtmlib onnxruntime"),
     ],
 )

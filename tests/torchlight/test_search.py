@@ -139,7 +139,7 @@ def declare(folder, monkeypatch):
 
 @pytest.fixture
 def optuna():
-    return pytest.importorskip("optuna", reason="pip install -r requirements-search.txt")
+    return pytest.importorskip("optuna", reason="pip install -r requirements/search.txt")
 
 
 def rows(runs):
@@ -214,7 +214,7 @@ def test_networks_over_the_budget_are_not_trained_and_a_space_without_further_on
 def test_mistakes_on_the_command_line_and_a_missing_package_train_nothing(declare, tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert declare(tmp_path)() == 2
-    assert "optuna: the package is missing; pip install -r requirements-search.txt" in capfd.readouterr().err
+    assert "optuna: the package is missing; pip install -r requirements/search.txt" in capfd.readouterr().err
     monkeypatch.setattr(search, "optional", lambda name, command: None)
     bad = FAMILY | {"choices": {"kernel_size": [4]}}
     for changes, message in (

@@ -102,7 +102,7 @@ def test_a_safetensors_file_gives_the_same_logits_and_damaged_ones_are_refused(
 def test_a_safetensors_file_without_the_package_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="^safetensors: .*need it: pip install -r requirements-safetensors.txt$"):
+    with pytest.raises(ValueError, match="^safetensors: .*need it: pip install -r requirements/safetensors.txt$"):
         checkpoint.load(tmp_path / "model.safetensors")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from torchlight.system.packages import optional
 
-INSTALL = "pip install -r requirements-export.txt"
+INSTALL = "pip install -r requirements/export.txt"
 OPSET = 18  # the one that PyTorch writes without a conversion
 INPUTS = ("data", "time")  # names of the inputs; times of the frames only for networks that take them
 OUTPUT = "logits"

@@ -38,7 +38,7 @@ from torchlight.training.run_dir import read_metrics
 from torchlight.training.teacher import SHARED_ARGUMENTS
 
 log = logging.getLogger("torchlight")
-INSTALL = "pip install -r requirements-search.txt"
+INSTALL = "pip install -r requirements/search.txt"
 OWN = ("--config", "--phase", "--work-dir", "--resume", "--overwrite", "--model", "--model-args")  # flags set here
 DRAWS = 200  # in a row that give no new network within the budget, then the search ends
 COLUMNS = ("student", "parameters", "multiply_adds", "held_out_top1", "train_seconds")

@@ -60,7 +60,7 @@ def to_host(content: Any) -> Any:
 
 
 SAFETENSORS = ".safetensors"
-INSTALL = f"files {SAFETENSORS} need it: pip install -r requirements-safetensors.txt"
+INSTALL = f"files {SAFETENSORS} need it: pip install -r requirements/safetensors.txt"
 MOST_NAME = 1000  # characters of the name of a class in a pickle
 LEGACY_PICKLES = 5  # at the beginning of a file that is no archive: magic number, protocol, system, content, storages
 PLAIN = [  # what other programs store beside their weights: their arguments, and metrics as NumPy numbers

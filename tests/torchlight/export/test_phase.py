@@ -186,7 +186,7 @@ def test_a_wrong_option_is_one_message(words, message, export):
 def test_a_missing_package_is_named_with_the_command_that_installs_it(package, export, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, package, None)
     code, out, err = export()
-    assert code == 2 and f"error: {package}: " in err and "pip install -r requirements-export.txt" in err
+    assert code == 2 and f"error: {package}: " in err and "pip install -r requirements/export.txt" in err
     assert not list(tmp_path.iterdir())
 
 
