@@ -99,6 +99,9 @@ def formats(folder: Path) -> list[Format]:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, keypoint=poses)
     found.append(("clip.npz", buffer.getvalue(), read_own, facts))
+    buffer = io.BytesIO()
+    np.save(buffer, poses)
+    found.append(("clip.npy", buffer.getvalue(), read_own, facts))
     found.append(("clip.json", json.dumps({"skeletons": poses.tolist()}).encode(), read_own, facts))
     header = ",".join(f"{joint}_{axis}" for joint in skeleton.joints for axis in "xyz")
     rows = "\n".join(",".join(map(str, row)) for row in poses.reshape(9, 9))
@@ -116,8 +119,10 @@ def formats(folder: Path) -> list[Format]:
     parts = ",".join(f"{joint},{joint},{joint}" for joint in skeleton.joints)
     text = f"scorer{',net' * 9}\nbodyparts,{parts}\ncoords{',x,y,likelihood' * 3}\n"
     text += "\n".join(f"{t}," + ",".join(map(str, row)) for t, row in enumerate(poses.reshape(9, 9)))
-    read_dlc = partial(dlc.read_clips, skeleton.joints, (720, 540), 1, 0, table)
-    found.append(("dlc/clip.csv", text.encode(), read_dlc, facts | {"num_person": 1}))
+    for missing in ("zero", "interpolate", "hold"):
+        how = dlc.Reading(1, missing, 0.0 if missing == "zero" else 0.5)
+        read_dlc = partial(dlc.read_clips, skeleton.joints, (720, 540), 1, 0, how, table)
+        found.append((f"dlc_{missing}/clip.csv", text.encode(), read_dlc, facts | {"num_person": 1}))
     return found
 
 
