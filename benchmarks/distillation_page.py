@@ -4,7 +4,9 @@ python -m benchmarks.distillation_page"""
 import sys
 
 from benchmarks import pages
-from torchlight.system.text import markdown_table
+from benchmarks.networks import header
+from benchmarks.readme import size
+from torchlight.system.text import counted, markdown_table
 
 TABLE = pages.DOCS / "distillation.csv"
 KEY = ("role", "model", "dataset", "stream", "budget", "seeds", "device")  # a newer row replaces one with the same
@@ -12,12 +14,34 @@ SHOWN = (*KEY[:-1], "top1", "mean", "interval", "difference", "p")
 SHOWN += ("parameters", "multiply_adds", "milliseconds", "device", "commit")
 COLUMNS = (*SHOWN, "groups", "command")
 SEARCH, FOUND = pages.DOCS / "search.csv", ("student", "parameters", "multiply_adds", "held_out_top1", "train_seconds")
+CLAIMED = ("claimed", "", "", "", 16, 26)
+TEACHERS = (("ctrgcn", 1), ("ctrgcn", 4), ("hdgcn", 6), ("msg3d", 1), ("msg3d", 2), ("agcn", 1), ("agcn", 2))
 Row = dict[str, str]
 
 
 def make_page() -> str:
     """The page as Markdown."""
-    return pages.fill("distillation", {"comparison": comparison, "search": search})
+    return pages.fill("distillation", {"teachers": teachers, "comparison": comparison, "search": search})
+
+
+def teachers() -> str:
+    """Sizes of networks and of ensembles that could be the teacher of the paper, beside that of dke7."""
+    parameters, multiply_adds, _ = size("dke7")
+    rows = []
+    for name, streams in TEACHERS:
+        P, F, frames = size(name)
+        P, F = streams * P, streams * F
+        title = f"{header(name)[0]}, {counted(streams, 'stream')}"
+        rows.append((title, frames, f"{P:,}", f"{F:.3f} G", f"{P / parameters:.1f}", f"{F / multiply_adds:.1f}"))
+    head = (
+        "possible teacher",
+        "frames",
+        "parameters",
+        "multiply-adds",
+        "parameters / `dke7`",
+        "multiply-adds / `dke7`",
+    )
+    return markdown_table(head, [("`dke7`", 64, f"{parameters:,}", f"{multiply_adds:.3f} G", 1, 1), *rows, CLAIMED])
 
 
 def comparison() -> str:

@@ -16,7 +16,7 @@ from torchlight.system.paths import ROOT
 from torchlight.system.text import markdown_table
 from torchlight.zoo import catalog
 
-README = ROOT / "README.md"
+README, SIZES = ROOT / "README.md", ROOT / "docs/models.md"
 BEGIN, END = "<!-- This table is made by `python -m benchmarks.readme`. -->\n\n", "\n\n<!-- end of the table -->"
 HEAD = ("config", "network", "parameters", "multiply-adds", "published", "here", "checkpoints")
 BUDGET = {"dataset": "NW-UCLA", "stream": "joint", "budget": "20 single passes", "seed": "1"}  # of the column `here`
@@ -27,10 +27,11 @@ def table() -> str:
     """A line for each network."""
     weights = Counter(model_of(entry) for entry in catalog.entries().values())
     here = {row["model"]: row["last_epoch"] for row in rows_here()}
-    rows = [
-        (f"`{name}`", paper(name), *size(name), published(name), here.get(name, ""), weights[name] or "")
-        for name in networks()
-    ]
+    rows = []
+    for name in networks():
+        parameters, multiply_adds, _ = size(name)
+        sizes = (f"{parameters / 1e6:.2f} M", f"{multiply_adds:.2f} G")
+        rows.append((f"`{name}`", paper(name), *sizes, published(name), here.get(name, ""), weights[name] or ""))
     return markdown_table(HEAD, rows)
 
 
@@ -43,11 +44,11 @@ def paper(name: str) -> str:
     return f"[{short}](https://arxiv.org/abs/{address}), {venue[1] + ' ' if venue else ''}{year}"
 
 
-def size(name: str) -> tuple[str, str]:
-    """Parameters and multiply-adds of the first recipe in the table of docs/models.md."""
-    row = re.search(rf"^\| `{name}` \|(.*)\|$", read_text(pages.DOCS / "models.md"), re.MULTILINE)[1]
-    parameters, multiply_adds, _ = next(cell for cell in row.split("|") if cell.strip()).split(" / ")
-    return f"{int(parameters.replace(',', '')) / 1e6:.2f} M", f"{float(multiply_adds.split()[0]):.2f} G"
+def size(name: str) -> tuple[int, float, str]:
+    """Parameters, multiply-adds in 1e9 and frames of the first recipe in the table of docs/models.md."""
+    row = re.search(rf"^\| `{name}` \|(.*)\|$", read_text(SIZES), re.MULTILINE)[1]
+    parameters, multiply_adds, frames = next(cell for cell in row.split("|") if cell.strip()).strip().split(" / ")
+    return int(parameters.replace(",", "")), float(multiply_adds.split()[0]), frames
 
 
 def published(name: str) -> str:
