@@ -127,6 +127,7 @@ def test_bodies_in_pictures_and_other_recipes_have_no_steps_from_mediapipe():
     assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"recipe": "agcn"})) is None
     assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"recipe": "centered", "channels": 2})) is None
     assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"lengths": None})) is None
+    assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"missing": "zero"})) is None
 
 
 @needs_node
