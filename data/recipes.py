@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from data.cli import class_names
 from data.clip import BadFile, coordinates
 from data.custom.own_files import read_own
 from data.deeplabcut import prepare as deeplabcut
 from data.kinetics import poses as kinetics
 from data.ntu import recipe_ctrgcn
-from data.ntu.benchmark import NTU120, PAD, recipe_tracks
+from data.ntu.benchmark import NTU120, recipe_tracks
 from data.ntu.skeleton_file import Recording as BodyRecording
 from data.ntu.skeleton_file import read_recording
 from data.poses.convert import Body
@@ -336,25 +335,3 @@ READ_RAW: dict[str, Callable[[Recipe, Path], list[Prepared] | None]] = {
     "custom": _read_own,
     "plain": _read_plain,
 }
-
-
-# Published checkpoints, which say nothing about their clips
-
-BODIES = {"ntu": ("graph.ntu_rgb_d", 2), "ntu120": ("graph.ntu_rgb_d", 2), "kinetics": ("graph.kinetics", 2)}
-BODIES |= {"NW-UCLA": ("graph.ucla", 1)}
-
-
-def known_facts(data_path: str) -> dict[str, Any] | None:
-    """The facts of a benchmark from the usual place of its data, such as data/ntu120/ctrgcn.clips; None for others."""
-    path = Path(data_path)
-    folder = path.parent.name
-    if folder not in BODIES:
-        return None
-    (skeleton, persons), names = BODIES[folder], class_names(folder)
-    facts = {"skeleton": skeleton, "num_person": persons, "channels": 3, "class_names": names, "num_class": len(names)}
-    if "hrnet" in path.stem or "2d" in path.stem:
-        return facts | {"skeleton": "graph.coco"}
-    recipe = path.stem if path.suffix == ".clips" else "ctrgcn" if path.suffix == ".npz" else None
-    pad, window = PAD.get(recipe, ("zero", None)) if "ntu" in folder else ("zero", kinetics.WINDOW)
-    title = NTU120.title if folder == "ntu120" else folder
-    return facts | {"recipe": recipe, "pad": pad, "window": window if folder != "NW-UCLA" else None, "benchmark": title}

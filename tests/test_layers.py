@@ -18,7 +18,7 @@ MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or
     "torchlight": {"torchlight", "numpy", "torch", "yaml", "tqdm", "tensorboardX", "matplotlib", "sklearn"},
 }
 # what prediction may import, too: poses from any source, as the recipes of the benchmarks prepare them
-PREDICT = {"data.poses", "data.recipes", "data.pictures", "graph"}
+PREDICT = {"data.poses", "data.recipes", "data.known_facts", "data.pictures", "graph"}
 PREDICTING = ("torchlight/predict/", "torchlight/commands/predict")
 SYSTEM = {"torchlight.system", "numpy", "yaml"}  # the ground floor, which every folder may import
 FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and what is named before it

@@ -16,7 +16,8 @@ export function preparation(metadata) {
   expect(share.length === 1, "p_interval", "one number", share);
   for (const key of ["unify", "append_joints", "random_rot"]) expect(!args[key], key, "false", args[key]);
   expect(!(args.relative ?? []).length, "relative", "none", args.relative);
-  expect(metadata.clips.channels === 3 && metadata.layout !== "coco", "layout", "joints in meters", metadata.layout);
+  const { channels, score } = metadata.clips;
+  expect(channels === 3 && !score && metadata.layout !== "coco", "layout", "joints in meters", metadata.layout);
   return {
     window: args.window_size ?? 64,
     share: share[0],

@@ -18,11 +18,12 @@ def from_mediapipe(recipe: Recipe) -> dict[str, Any] | None:
     frames per second. seconds: length of a typical clip. origin: the joint whose first place is the origin. repeat:
     whether a single person fills two slots.
     """
-    lengths, rate = recipe.facts.get("lengths"), recipe.rate
-    if recipe.body.is_own or recipe.body.is_flat or recipe.origin is None or not lengths or not rate:
+    lengths, rate, body = recipe.facts.get("lengths"), recipe.rate, recipe.body
+    is_known = recipe.missing == "interpolate" and not recipe.facts.get("score")
+    if body.is_own or body.is_flat or recipe.origin is None or not (is_known and lengths and rate):
         return None
     try:
-        found: LayoutMap | None = find_body_map(MEDIAPIPE, recipe.body)
+        found: LayoutMap | None = find_body_map(MEDIAPIPE, body)
     except PoseFileError:
         return None
     maps = []

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.recipes import Prepared, Recipe, known_facts
+from data.known_facts import known_facts
+from data.recipes import Prepared, Recipe
 from graph.skeleton import MAX_JOINTS, Skeleton, find_skeleton
 from torchlight.config.load import combine, load_config
 from torchlight.config.options import Config, ConfigError

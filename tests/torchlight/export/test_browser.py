@@ -79,6 +79,7 @@ def test_the_page_prepares_clips_as_the_test_feeder_does():
         (metadata(unify=True), "config: unify: expected false, got true"),
         (metadata("kbone"), 'config: modality: expected joint, bone, joint_motion, bone_motion, got "kbone"'),
         (metadata(p_interval=[0.5, 1]), "config: p_interval: expected one number, got [0.5,1]"),
+        (metadata() | {"clips": FACTS | {"score": True}}, 'config: layout: expected joints in meters, got "ntu_rgb_d"'),
         (metadata() | {"layout": "coco"}, 'config: layout: expected joints in meters, got "coco"'),
     ],
 )
@@ -127,6 +128,7 @@ def test_bodies_in_pictures_and_other_recipes_have_no_steps_from_mediapipe():
     assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"recipe": "agcn"})) is None
     assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"recipe": "centered", "channels": 2})) is None
     assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"lengths": None})) is None
+    assert from_mediapipe(Recipe(ntu_rgb_d.SKELETON, FACTS | {"missing": "zero"})) is None
 
 
 @needs_node

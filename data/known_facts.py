@@ -1,0 +1,27 @@
+"""Facts about the clips of published checkpoints, which do not hold them."""
+
+from pathlib import Path
+from typing import Any
+
+from data.cli import class_names
+from data.kinetics import poses as kinetics
+from data.ntu.benchmark import NTU120, PAD
+
+BODIES = {"ntu": ("graph.ntu_rgb_d", 2), "ntu120": ("graph.ntu_rgb_d", 2), "kinetics": ("graph.kinetics", 2)}
+BODIES |= {"NW-UCLA": ("graph.ucla", 1)}
+
+
+def known_facts(data_path: str) -> dict[str, Any] | None:
+    """The facts of a benchmark from the usual place of its data, such as data/ntu120/ctrgcn.clips; None for others."""
+    path = Path(data_path)
+    folder = path.parent.name
+    if folder not in BODIES:
+        return None
+    (skeleton, persons), names = BODIES[folder], class_names(folder)
+    facts = {"skeleton": skeleton, "num_person": persons, "channels": 3, "class_names": names, "num_class": len(names)}
+    if "hrnet" in path.stem or "2d" in path.stem:
+        return facts | {"skeleton": "graph.coco"}
+    recipe = path.stem if path.suffix == ".clips" else "ctrgcn" if path.suffix == ".npz" else None
+    pad, window = PAD.get(recipe, ("zero", None)) if "ntu" in folder else ("zero", kinetics.WINDOW)
+    title = NTU120.title if folder == "ntu120" else folder
+    return facts | {"recipe": recipe, "pad": pad, "window": window if folder != "NW-UCLA" else None, "benchmark": title}
