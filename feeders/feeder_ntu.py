@@ -38,9 +38,8 @@ class Feeder(BatchFeeder):
         check_interval(self.p_interval)
         if self.skeleton == coco.SKELETON:
             self.bone_parents = coco.BONE_PARENTS_TSGCNEXT
-        self.coordinates = self.channels - bool(self.manifest.get("score"))  # coordinates of a joint
         self.masked = (self.manifest.get("missing") == "mask",) * 2  # a mask is averaged in bones and motions
-        if self.random_rot and (self.coordinates != 3 or self.skeleton == coco.SKELETON):
+        if self.random_rot and (self.dims != 3 or self.skeleton == coco.SKELETON):
             raise ValueError("random_rot: expected clips with x, y and z, got clips without depth")
         empty = self.name[(self.clips.valid == 0).numpy()]
         if len(empty):
@@ -67,8 +66,8 @@ class Feeder(BatchFeeder):
         x = blend(both[:, :, : self.window_size], both[:, :, self.window_size :], weight[owner])
         if self.random_rot:
             angles = random.uniform(3, -LARGEST_ANGLE, LARGEST_ANGLE)[owner]
-            score = x[:, self.coordinates :]
-            x = random_rotation(x[:, : self.coordinates], angles)
+            score = x[:, self.dims :]
+            x = random_rotation(x[:, : self.dims], angles)
             x = torch.cat([x, score], 1) if score.shape[1] else x
         if self.train and self.drop_joints:
             V = self.skeleton.num_joint
