@@ -151,7 +151,8 @@ class BatchFeeder(Dataset):
     @property
     def dims(self) -> int:
         """2 for points in a picture (a third channel is a score), else 3."""
-        return 2 if self.channels == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
+        coordinates = self.channels - bool(self.manifest.get("score"))
+        return 2 if coordinates == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
 
     def __len__(self) -> int:
         return self.repeat * len(self.clips)
