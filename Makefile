@@ -23,7 +23,7 @@ test: $(VENV)/tools  ## lint, then every test
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 docs: $(VENV)/tools  ## the documentation site in site/
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "wrote site/index.html"
 
 browser: $(VENV)/tools  ## the page of docs/browser with the network of the demo, compared with PyTorch in headless Chromium

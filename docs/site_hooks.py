@@ -74,6 +74,7 @@ def in_repository(page: str, target: str) -> str | None:
         return None
     folder = "" if page in ROOT_PAGES.values() else "docs"
     path = posixpath.normpath(posixpath.join(folder, target))
+    path = f"{path}/index.html" if (ROOT / path / "index.html").is_file() else path
     return path if not path.startswith("..") and (ROOT / path).is_file() else None
 
 

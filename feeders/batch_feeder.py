@@ -151,8 +151,8 @@ class BatchFeeder(Dataset):
     @property
     def dims(self) -> int:
         """2 for points in a picture (a third channel is a score), else 3."""
-        flat = self.channels - bool(self.manifest.get("score")) == 2 or "image_size" in self.manifest
-        return 2 if flat or is_flat(self.skeleton) else 3
+        coordinates = self.channels - bool(self.manifest.get("score"))
+        return 2 if coordinates == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
 
     def __len__(self) -> int:
         return self.repeat * len(self.clips)

@@ -128,8 +128,9 @@ def refined_products(
     """Z = sum_k R_k T_k with R_k = A_k + alpha xi_k(M_k), one topology for every channel: -> (N, C, V, T).
 
     A (K, V, V) with row target, M (N, K, R, V, V) with row source, alpha (1,), xi_k 1x1 convolutions, T (N, C, K, V,
-    T). With xi_k(M) = W M + b, R_k = [alpha W, alpha b, 1] [M; 1; A] is one product. The topologies of all subsets are
-    side by side in memory, so that the sum over them is part of one product, too. kernels: as in `sum_of_products`.
+    T). With xi_k(M) = W M + b, `R_k = [alpha W, alpha b, 1] [M; 1; A]` is one product. The topologies of all subsets
+    are side by side in memory, so that the sum over them is part of one product, too. kernels: as in
+    `sum_of_products`.
     """
     weight = torch.stack([torch.cat([conv.weight.flatten(1), conv.bias[:, None]], dim=1) for conv in xi])
     weight = F.pad(alpha * weight, (0, 1), value=1.0)  # (K, C, R + 2)

@@ -57,7 +57,7 @@ def test_the_site_names_every_page_once():
 
 @pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} here; install requirements/docs.txt")
 def test_the_site_builds_without_a_warning_and_asks_no_other_server(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
