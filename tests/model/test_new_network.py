@@ -35,6 +35,7 @@ EXAMPLE = {"width": 16}
 
 class GraphConv(nn.Module):
     norm_after = {"conv_d": "bn"}
+    topologies = ("A",)
 
     def __init__(self, in_channels, out_channels, A):
         super().__init__()
