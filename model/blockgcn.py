@@ -133,7 +133,7 @@ class TopologyEmbedding(nn.Module):
         self.bn = nn.BatchNorm1d(width)
 
     def forward(self, phi: Tensor) -> Tensor:
-        return F.relu(self.bn(self.mlp(phi)))[..., None, None]
+        return F.relu(self.bn(self.mlp(phi.to(self.mlp.weight.dtype))))[..., None, None]  # phi is in float32 or more
 
 
 class Model(network.EmbeddedNetwork):

@@ -106,7 +106,9 @@ def test_a_file_of_torch_export_gives_the_same_logits(name, dynamic, tmp_path, m
     assert len(network_inputs(exported, batch)) == len(clips)  # only SkateFormer takes the times
 
 
-@pytest.mark.parametrize(("name", "format"), [("baseline", "onnx"), ("hypergcn", "onnx"), ("baseline", "torch")])
+@pytest.mark.parametrize(
+    ("name", "format"), [("baseline", "onnx"), ("blockgcn", "onnx"), ("hypergcn", "onnx"), ("baseline", "torch")]
+)
 def test_float16_halves_the_file_and_keeps_float32_inputs_and_logits(name, format, tmp_path, monkeypatch):
     monkeypatch.setitem(BOUNDS, "float16", 0.5)  # Hyper-GCN with random weights chooses other neighbors
     path = tmp_path / ("n.onnx" if format == "onnx" else "n.pt2")
