@@ -120,6 +120,7 @@ def to_torch(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) ->
     calls = (node.target for node in program.graph.nodes if node.op == "call_function")
     facts = dict(facts) | {"operators": count(getattr(target, "__name__", str(target)) for target in calls)}
     file = io.BytesIO()
+    program.example_inputs = None  # the clips of the trace would be stored: 200 MB of heatmaps
     with quiet():
         torch.export.save(program, file, extra_files={METADATA: json.dumps(facts)})
     return file.getvalue(), facts

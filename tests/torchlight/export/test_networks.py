@@ -100,6 +100,7 @@ def test_a_file_of_torch_export_gives_the_same_logits(name, dynamic, tmp_path, m
         open_exported(path)
     admit(str(path))
     exported = open_exported(path)
+    assert torch.export.load(path).example_inputs is None  # clips are no part of the file
     assert compare(Served(model, Classification()), exported, clips) <= 1e-4
     assert exported.metadata == json.loads(json.dumps(metadata))
     batch = dict(zip(("data", "time"), clips, strict=False)) | {"time": torch.zeros(3, 16)}
