@@ -76,10 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def act(argv: list[str]) -> None:
     """Do what is left of all runs, write their rows and the page."""
-    cut = argv.index("--") if "--" in argv else len(argv)
-    args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
-    if more and not args.name:
-        raise ValueError("--name: expected a name for the variant, because main.py gets further flags")
+    args, more = results.parse(build_parser(), argv)
     roles = train(args, more)
     command = f"python -m benchmarks.distillation {shlex.join(argv)}".strip()
     pages.add_rows(TABLE, COLUMNS, KEY, make_rows(roles, args, command))

@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +14,7 @@ from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
 from torchlight.system.paths import ROOT
+from torchlight.system.text import nearest
 from torchlight.training.build import stated_shape
 
 CONFIG = ROOT / "config"
@@ -86,3 +88,9 @@ def setting(model: str, config: Config | None) -> Setting:
 
 SETTINGS = {header(name)[0]: setting(name, recipe(name)) for name in networks()}
 SETTINGS["CTR-GCN, NW-UCLA"] = setting("ctrgcn", load_config(CONFIG / "NW-UCLA/ctrgcn.yaml"))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ValueError for `--only` with a name that is not in `SETTINGS`."""
+    if unknown := [name for name in names if name not in SETTINGS]:
+        raise ValueError(f"--only: unknown network {unknown[0]}; {nearest(unknown[0], SETTINGS)}")

@@ -1,7 +1,4 @@
-"""Preparing NTU RGB+D: `data/ntu/prepare.py` on synthetic recordings of NTU's size (261 kB).
-
-python -m benchmarks.preparation    # the same as: python -m benchmarks.run --parts preparation
-"""
+"""Preparing NTU RGB+D: `data/ntu/prepare.py` on synthetic recordings of NTU's size (261 kB)."""
 
 import subprocess
 import sys
@@ -39,9 +36,3 @@ def prepare(folder: Path, recipe: str, workers: int, root: Path = ROOT) -> int:
     if process.returncode:
         raise RunError(f"{root}/data/ntu/prepare.py ended with code {process.returncode}")
     return int(process.stdout) * 1024
-
-
-if __name__ == "__main__":
-    from benchmarks.run import main
-
-    sys.exit(main(["--parts", "preparation", *sys.argv[1:]]))

@@ -71,12 +71,18 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(act, argv)
 
 
-def act(argv: list[str]) -> None:
-    """Run all plans of a command line, write their rows and the page."""
+def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the flags of main.py after `--`; raises ValueError for flags without --name."""
     cut = argv.index("--") if "--" in argv else len(argv)
-    args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
+    args, more = parser.parse_args(argv[:cut]), argv[cut + 1 :]
     if more and not args.name:
         raise ValueError("--name: expected a name for the variant, because main.py gets further flags")
+    return args, more
+
+
+def act(argv: list[str]) -> None:
+    """Run all plans of a command line, write their rows and the page."""
+    args, more = parse(build_parser(), argv)
     plans = make_plans(args, more)
     environment = dict(os.environ)
     if args.device == "cpu" or not torch.cuda.is_available():

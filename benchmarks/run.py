@@ -26,7 +26,7 @@ from torch import nn
 
 from benchmarks import pages, performance_page, preparation
 from benchmarks.measure import Work, in_turns, inference, other_checkout, training_step
-from benchmarks.networks import SETTINGS, Setting
+from benchmarks.networks import SETTINGS, Setting, check_names
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
 from model import catalog
@@ -35,7 +35,7 @@ from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
 from torchlight.system.files import atomic, read_json
 from torchlight.system.paths import ROOT
-from torchlight.system.text import counted, nearest
+from torchlight.system.text import counted
 from torchlight.training.engine import for_inference
 from torchlight.training.run_dir import git_commit
 
@@ -68,8 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 def act(argv: list[str]) -> None:
     """Measure what was asked for, store it, write the page."""
     args = build_parser().parse_args(argv)
-    if unknown := [name for name in args.only if name not in SETTINGS]:
-        raise ValueError(f"--only: unknown network {unknown[0]}; {nearest(unknown[0], SETTINGS)}")
+    check_names(args.only)
     if args.profile and args.against:
         raise ValueError("--profile: cannot be combined with --against")
     args.device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")

@@ -26,12 +26,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.networks import SETTINGS
+from benchmarks.networks import SETTINGS, check_names
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
 from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
-from torchlight.system.text import counted, nearest
+from torchlight.system.text import counted
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 KINDS = {  # words in the name of an operation; the first that fits
@@ -195,8 +195,7 @@ def main(argv: list[str] | None = None) -> int:
 def act(argv: list[str]) -> None:
     """Count and print what was asked for."""
     args = build_parser().parse_args(argv)
-    if unknown := [name for name in args.only if name not in SETTINGS]:
-        raise ValueError(f"--only: unknown network {unknown[0]}; {nearest(unknown[0], SETTINGS)}")
+    check_names(args.only)
     for name in ("bandwidth", "launch", *RATES):
         if not 0 < getattr(args, name) < float("inf"):
             raise ValueError(f"--{name}: expected a number above 0, got {getattr(args, name)}")
