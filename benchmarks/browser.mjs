@@ -26,7 +26,7 @@ try {
   const found = { clips: await page.evaluate(() => window.page.check()) };
   found.clips.largest = Math.max(...found.clips.logits.flat().map(Math.abs));
   delete found.clips.logits;
-  await page.screenshot({ path: join(options.out, "clips.png") });
+  await page.screenshot({ path: join(options.out, "clips.png"), fullPage: true });
   if (options.video) {
     await page.selectOption("#estimator", options.estimator);
     await page.click("#camera");
@@ -54,7 +54,7 @@ async function watch(page, { out, seconds }) {
     await page.waitForTimeout(100);
     const label = await page.textContent("#live-label");
     labels[label] = (labels[label] ?? 0) + 1;
-    if (i % 100 === 50) await page.screenshot({ path: join(out, `camera_${Math.floor(i / 10)}.png`) });
+    if (i % 100 === 50) await page.screenshot({ path: join(out, `camera_${Math.floor(i / 10)}.png`), fullPage: true });
   }
   return labels;
 }
