@@ -24,8 +24,8 @@ from data.poses.parts import complete, part_of
 from data.poses.read import form_of, read
 from data.poses.recording import PoseFileError, Recording
 from data.raw_files import number_array, read_raw_json
+from graph.body import Skeleton
 from graph.layouts import find_layout
-from graph.skeleton import Skeleton
 
 MAX_BYTES = 64 << 20
 CUSTOM = ("centered", "plain")  # recipes of data/custom, for any body

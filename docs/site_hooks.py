@@ -24,7 +24,7 @@ REFERENCE = {  # page: title and modules
     ),
     "models": ("Networks", "model.network model.blocks model.ops model.ctrgcn model.stgcn"),
     "feeders": ("Feeders", "feeders.batch_feeder feeders.clip_store feeders.transforms feeders.modality"),
-    "graph": ("Bodies", "graph.skeleton graph.layouts graph.adjacency"),
+    "graph": ("Bodies", "graph.body graph.skeleton graph.layouts graph.adjacency"),
     "data": ("Recordings", "data.clip data.poses.recording data.poses.read data.poses.convert data.recipes"),
 }
 # targets of Markdown links, and of pictures in HTML

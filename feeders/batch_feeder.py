@@ -19,8 +19,9 @@ from feeders.device import send
 from feeders.modality import derive
 from feeders.published_files import open_part
 from feeders.random_numbers import RandomNumbers
+from graph.body import Skeleton
 from graph.layouts import is_flat
-from graph.skeleton import Skeleton, find_skeleton
+from graph.skeleton import find_skeleton
 from torchlight.system.modalities import Coordinates
 
 # Published files do not name their skeleton; the number of joints identifies it.

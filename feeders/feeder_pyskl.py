@@ -24,7 +24,7 @@ from feeders.random_numbers import RandomNumbers, normal
 from feeders.sampling import uniform_test, uniform_train
 from feeders.transforms import choose_frames, pad_map
 from graph import coco, coco20, uav
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 
 SCORE_MEANS = {  # bodies of 2-D poses: what has the mean score of its ends; that of other streams is subtracted
     "coco": ("bone", "kbone", "motion"),

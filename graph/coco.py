@@ -1,6 +1,6 @@
 """COCO: 17 joints, the output of 2-D pose estimators such as HRNet."""
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 JOINTS, PARENTS, BONE_PARENTS = zip(
     # joint, parent, bone parent

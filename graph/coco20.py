@@ -4,7 +4,7 @@ The added joints are means of all channels, the score included: 17 of the hips, 
 """
 
 from graph import coco
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 JOINTS = (*coco.JOINTS, "middle of hips", "middle of spine", "middle of shoulders")
 PARENTS = (19, 0, 0, 1, 2, 19, 19, 5, 6, 7, 8, 17, 17, 11, 12, 13, 14, 18, 19, 19)

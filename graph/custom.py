@@ -9,12 +9,13 @@ right: [right hand]
 from pathlib import Path
 from typing import Any
 
-from graph.skeleton import BodyGraph, Skeleton, find_skeleton
+from graph.body import BodyGraph, Skeleton
+from graph.skeleton import find_skeleton
 
 
 class Graph(BodyGraph):
-    """`skeleton` is the path of the file (see `Skeleton.from_yaml` for its keys), the name of a layout of layouts.yaml,
-    or a skeleton."""
+    """`skeleton` is the path of the file (its keys: `graph.skeleton_file.read_skeleton`), the name of a layout of
+    layouts.yaml, or a skeleton."""
 
     def __init__(self, skeleton: str | Path | Skeleton, *args: Any, **kwargs: Any):
         self.skeleton = find_skeleton(skeleton)

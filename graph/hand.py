@@ -1,6 +1,6 @@
 """One hand: the 21 joints of MediaPipe, wrist and five fingers from base to tip."""
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 FINGERS = ("thumb", "index finger", "middle finger", "ring finger", "little finger")
 PARENTS = (0,) + tuple(0 if joint % 4 == 1 else joint - 1 for joint in range(1, 21))

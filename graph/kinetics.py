@@ -3,7 +3,7 @@
 The root of the graph is the neck, and hips are connected to shoulders. The root of the published bone data is the nose.
 """
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 JOINTS, PARENTS, BONE_PARENTS = zip(
     # joint, parent, bone parent

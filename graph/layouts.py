@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 from torchlight.system.text import nearest
 from torchlight.system.yaml_files import read_yaml
 

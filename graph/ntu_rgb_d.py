@@ -3,7 +3,7 @@
 The tip of a hand is connected to the thumb, which is anatomically wrong; published weights expect this graph.
 """
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 JOINTS, PARENTS = zip(
     # joint, parent

@@ -7,7 +7,7 @@ The graph of HD-GCN, BlockGCN and Hyper-GCN, and the bones of Hyper-GCN; the oth
 import dataclasses
 
 from graph import ntu_rgb_d
-from graph.skeleton import BodyGraph
+from graph.body import BodyGraph
 
 PARENTS = tuple({21: 7, 23: 11}.get(joint, parent) for joint, parent in enumerate(ntu_rgb_d.PARENTS))
 

@@ -1,7 +1,7 @@
 """Groups of neighboring joints of equal size, such as limbs, for networks that attend within and across them."""
 
 from graph import coco, ntu_rgb_d, ucla
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 
 Groups = tuple[tuple[int, ...], ...]
 SIZES = (4, 3, 5, 6)  # joints of a derived group, the preferred one first

@@ -4,8 +4,8 @@ from collections import deque
 
 import numpy as np
 
+from graph.body import Skeleton
 from graph.layouts import Layout, LayoutMap, find_layout, find_map, parse_map, words_of
-from graph.skeleton import Skeleton
 
 MOST_UNNAMED = 0.5  # share of the joints that may have no joint of the same name
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from graph.skeleton import MAX_JOINTS, Skeleton, read_maps
+from graph.body import MAX_JOINTS, Skeleton, read_maps
 from graph.spanning_tree import EdgeError, spanning_tree
 from torchlight.system.text import nearest, printable, quote
 from torchlight.system.yaml_files import read_yaml
@@ -33,6 +33,19 @@ def read_skeleton_file(path: str | Path) -> dict[str, Any]:
         if not isinstance(table.get(key), list):
             raise ValueError(f"{path}: {key}: expected a list, got {quote(table.get(key))}")
     return table
+
+
+def read_skeleton(path: str | Path) -> Skeleton:
+    """The skeleton of a file with the keys `joints` and `bones` or `edges`, and optionally the others of KEYS.
+
+    Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `edges` lists pairs of any
+    direction, also with cycles, of which `graph.spanning_tree` makes bones. `bone_parents` lists [joint, parent] for
+    those whose bone starts elsewhere (the root of the bones with itself). The default of `center` is the root.
+
+    Raises:
+        ValueError: the file cannot be read or does not describe a skeleton; the message names the file and the key.
+    """
+    return SkeletonFile(Path(path)).skeleton()
 
 
 class SkeletonFile:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 from torchlight.system.text import quote
 
 

@@ -4,7 +4,7 @@ Its bones have two roots, the head and joint 1. SkeletonAgent learns its graph, 
 there; here the graph joins the two trees.
 """
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 JOINTS = ("head", *map(str, range(1, 17)))
 BONE_PARENTS = (0, 1, 1, 2, 1, 4, 5, 1, 7, 8, 7, 10, 11, 0, 0, 13, 14)

@@ -1,6 +1,6 @@
 """Northwestern-UCLA: 20 joints of Kinect v1."""
 
-from graph.skeleton import BodyGraph, Skeleton
+from graph.body import BodyGraph, Skeleton
 
 JOINTS, PARENTS = zip(
     # joint, parent

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graph.skeleton import BodyGraph, build_graph
+from graph.body import BodyGraph
+from graph.skeleton import build_graph
 
 
 def load_body(graph: str | BodyGraph, graph_args: dict[str, Any] | None, num_point: int) -> BodyGraph:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from graph import shares as bodies
-from graph.skeleton import Skeleton, build_graph, find_skeleton
+from graph.body import Skeleton
+from graph.skeleton import build_graph, find_skeleton
 from model.network import DataNorm
 
 CUSTOM_GRAPH = "graph.custom.Graph"

@@ -1,6 +1,7 @@
 """The rooms import each other in one direction only."""
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -98,6 +99,26 @@ def test_a_folder_of_torchlight_imports_only_folders_below_it(path):
     below = {f"torchlight.{name}" for name in FLOORS[: FLOORS.index(floor) + 1]}
     names = {name for name in imports(path.read_text()) if name.startswith("torchlight.")}
     assert not {name for name in names if not f"{name}.".startswith(tuple(f"{b}." for b in below))}
+
+
+def module_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """The modules that each module imports, of those whose sources are given, by name."""
+
+    def module(name: str) -> str:
+        return name if name in sources or "." not in name else module(name.rpartition(".")[0])
+
+    found = {name: {module(one) for one in imports(source)} for name, source in sources.items()}
+    return {name: {one for one in others if one in sources and one != name} for name, others in found.items()}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for room in SOURCES.values() for path in room}
+    sources = {name.removesuffix(".__init__"): path.read_text() for path, name in names.items()}
+    assert len(sources) > 100 and "graph.layouts" in module_graph(sources)["graph.skeleton"]
+    graphlib.TopologicalSorter(module_graph(sources)).prepare()
+    with pytest.raises(graphlib.CycleError):
+        late = {"a.b": "def f():\n    from a.c import g", "a.c": "import a.b"}
+        graphlib.TopologicalSorter(module_graph(late)).prepare()
 
 
 @pytest.mark.parametrize("folder", (*MAY_IMPORT, "benchmarks"))

@@ -115,7 +115,7 @@ class DescribedFeeder(Protocol):
     the clips."""
 
     manifest: Mapping[str, Any]
-    skeleton: Any  # graph.skeleton.Skeleton
+    skeleton: Any  # graph.body.Skeleton
 
 
 @runtime_checkable

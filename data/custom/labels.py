@@ -17,7 +17,7 @@ import numpy as np
 from data.cli import say, whole_number
 from data.clip import is_utf8
 from data.raw_files import MAX_CLASSES, clip_name, read_class_names, text_name
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 from graph.skeleton_file import read_skeleton_file
 from graph.spanning_tree import in_words
 from torchlight.system.command import Parser

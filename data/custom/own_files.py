@@ -8,7 +8,7 @@ import numpy as np
 
 from data.clip import BadFile
 from data.raw_files import bad_file, number_array, open_raw_table, read_raw_json
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 from torchlight.system.arrays import open_archive, open_array
 
 MAX_BYTES = 256 << 20  # of a .csv file and of the array in an .npz file

@@ -34,8 +34,9 @@ from data.poses.recording import PoseFileError, Recording
 from data.raw_files import SUFFIXES, bad_file, clip_name, find_files
 from data.recipes import CUSTOM, Recipe, own_frames
 from data.store import RawSource
+from graph.body import Skeleton
 from graph.layouts import find_layout, layouts
-from graph.skeleton import Skeleton, find_skeleton, skeleton_name
+from graph.skeleton import find_skeleton, skeleton_name
 from torchlight.system.command import Parser
 from torchlight.system.text import quote
 

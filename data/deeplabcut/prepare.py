@@ -32,8 +32,7 @@ from data.poses.recording import ASSUMED_RATE
 from data.poses.tables import ONE_ANIMAL, SINGLE
 from data.raw_files import find_files, open_raw_table, text_name
 from data.store import RawSource
-from graph.skeleton import Skeleton
-from graph.skeleton_file import read_skeleton_file
+from graph.skeleton_file import read_skeleton, read_skeleton_file
 from torchlight.system.command import Parser
 from torchlight.system.text import nearest, quote
 
@@ -87,7 +86,7 @@ def source(args: Namespace) -> RawSource:
         raise ValueError("--layout: expected a YAML file, got none")
     if len(args.raw) != 1:
         raise ValueError(f"--csv: expected one folder, got {len(args.raw)}")
-    skeleton = Skeleton.from_yaml(args.skeleton)
+    skeleton = read_skeleton(args.skeleton)
     say_tree(args.skeleton, skeleton)
     size = args.image_size or read_skeleton_file(args.skeleton).get("image_size")
     if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and 0 < n <= MAX_PIXELS for n in size):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data.poses.recording import ASSUMED_RATE, Facts, PoseFileError, Recording
+from graph.body import Skeleton
 from graph.layouts import (
     LayoutMap,
     find_layout,
@@ -19,7 +20,6 @@ from graph.layouts import (
     to_axes,
     words_of,
 )
-from graph.skeleton import Skeleton
 
 MISSING = ("interpolate", "hold", "zero", "mask")  # what is done about joints that were not seen
 MAX_GAP = 0.3  # seconds of a missing joint that are interpolated

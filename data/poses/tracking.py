@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from data.poses.recording import ASSUMED_RATE, Detection, Detections, Facts, PoseFileError, Recording
+from graph.layouts import layouts
 
 SIGMAS = {
     "nose": 0.026,
@@ -133,8 +134,6 @@ def track(detections: Detections) -> Recording:
 
 def joint_sigmas(facts: Facts, count: int) -> np.ndarray:
     """(V,) standard deviation of each of the `count` joints relative to the size of the person."""
-    from graph.layouts import layouts
-
     names = layouts()[facts.layout].skeleton.joints if facts.layout else facts.joints
     if len(names) != count:
         return np.full(count, OTHER_SIGMA)

@@ -24,7 +24,8 @@ from data.demo.make import make
 from data.kinetics.poses import JOINTS
 from data.ntu.benchmark import read_clip as read_ntu
 from data.recipes import Recipe
-from graph.skeleton import Skeleton, find_skeleton
+from graph.skeleton import find_skeleton
+from graph.skeleton_file import read_skeleton
 from tests.damage import damage
 from tests.data import pose_files
 
@@ -89,7 +90,7 @@ def formats(folder: Path) -> list[Format]:
     found.append(("kinetics_train/clip.json", clip, partial(kinetics.read_clip, True, 5, 2, True), facts))
 
     (folder / "body.yaml").write_text("joints: [nose, hip, tail]\nbones: [[nose, hip], [tail, hip]]\n")
-    skeleton = Skeleton.from_yaml(folder / "body.yaml")
+    skeleton = read_skeleton(folder / "body.yaml")
     table = LabelTable({"clip": 1}, {"clip": "train"}, ["a", "b"])
     poses = rng.normal(size=(9, 3, 3)).round(4)
     own = importlib.import_module("data.custom.prepare")

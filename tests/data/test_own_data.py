@@ -11,7 +11,7 @@ from data.custom.example import make
 from data.custom.labels import read_labels
 from data.recipes import Recipe
 from feeders.clip_store import ClipStore
-from graph.skeleton import Skeleton
+from graph.skeleton_file import read_skeleton
 
 deeplabcut = importlib.import_module("data.deeplabcut.prepare")
 
@@ -211,7 +211,7 @@ def test_deeplabcut_tables_of_other_key_points_or_broken_rows_are_refused(kineti
 
 def test_the_example_body_is_a_skeleton_of_thirteen_joints(tmp_path):
     make(tmp_path, subjects=1, takes=1)
-    skeleton = Skeleton.from_yaml(tmp_path / "body.yaml")
+    skeleton = read_skeleton(tmp_path / "body.yaml")
     assert skeleton.num_joint == 13 and len(skeleton.left) == 6
 
 
@@ -328,5 +328,5 @@ def test_tables_of_several_animals_and_unlikely_key_points(tmp_path, body, cli):
     assert clips[0][0, 3, 1, :2] * size + [50, 100] == pytest.approx([12, 112], abs=1e-4) and clips[0].shape[2] == 3
     report = json.loads((tmp_path / "2.clips.report.json").read_text())["share of missing joints"]
     assert report == {"one": round(1 / 30, 4), "two": round(1 / 30, 4)}
-    prepared = Recipe(Skeleton.from_yaml(body), store.manifest).read_raw(raw / "one.csv")[0]
+    prepared = Recipe(read_skeleton(body), store.manifest).read_raw(raw / "one.csv")[0]
     assert np.array_equal(prepared.frames, clips[0])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from graph import adjacency, coco, ntu_rgb_d, ntu_rgb_d_tips, ucla
-from graph.skeleton import BodyGraph, Skeleton, build_graph
+from graph.body import BodyGraph, Skeleton
+from graph.skeleton import build_graph
 
 GOLDEN = Path(__file__).parent / "golden"
 HOPS = [(1, 1), (2, 1), (3, 1), (2, 2), (4, 2)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from graph import coco, hand, ntu_rgb_d, ntu_rgb_d_tips, shares, ucla
-from graph.skeleton import Skeleton, find_skeleton
+from graph.body import Skeleton
+from graph.skeleton import find_skeleton
 
 POSE = find_skeleton("mediapipe_pose_33")
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from graph import coco, kinetics, ntu_rgb_d, uav
-from graph.skeleton import MAX_JOINTS, Skeleton, build_graph, find_skeleton
+from graph.body import MAX_JOINTS, Skeleton
+from graph.skeleton import build_graph, find_skeleton
+from graph.skeleton_file import read_skeleton
 
 BODIES = ["coco", "coco20", "hand", "kinetics", "ntu_rgb_d", "uav", "ucla"]
 
@@ -100,7 +102,7 @@ def test_wrong_tables_are_refused_with_what_was_expected(changed, words):
 
 
 def test_a_body_is_read_from_a_file_by_names_and_numbers(write):
-    skeleton = Skeleton.from_yaml(write(RAT))
+    skeleton = read_skeleton(write(RAT))
     assert skeleton == Skeleton(
         "rat", ("nose", "neck", "left ear", "right ear"), (1, 1, 0, 0), (0, 0, 0, 0), 1, (2,), (3,)
     )
@@ -114,7 +116,7 @@ def test_the_graph_of_a_custom_body_is_built_from_the_file(write):
 
 def test_the_spelling_of_version_0_1_is_read_too(tmp_path):
     (tmp_path / "rat.yaml").write_text(RAT + "centre: left ear")
-    assert Skeleton.from_yaml(tmp_path / "rat.yaml").center == 2
+    assert read_skeleton(tmp_path / "rat.yaml").center == 2
 
 
 @pytest.mark.parametrize(
@@ -146,13 +148,13 @@ def test_the_spelling_of_version_0_1_is_read_too(tmp_path):
 )
 def test_a_file_with_a_mistake_is_refused_with_file_and_key(write, text, words):
     with pytest.raises(ValueError, match=words) as error:
-        Skeleton.from_yaml(write(text))
+        read_skeleton(write(text))
     assert "rat.yaml" in str(error.value)
 
 
 def test_a_missing_file_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ValueError, match="No such file"):
-        Skeleton.from_yaml(tmp_path / "nobody.yaml")
+        read_skeleton(tmp_path / "nobody.yaml")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_a_graph_that_is_already_built_is_returned_and_takes_no_arguments():
 
 def test_a_skeleton_is_found_by_its_module_or_its_file(write):
     assert find_skeleton("graph.kinetics") is kinetics.SKELETON
-    assert find_skeleton(str(write(RAT))) == find_skeleton(write(RAT)) == Skeleton.from_yaml(write(RAT))
+    assert find_skeleton(str(write(RAT))) == find_skeleton(write(RAT)) == read_skeleton(write(RAT))
 
 
 @pytest.mark.parametrize(

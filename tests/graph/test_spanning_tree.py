@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from graph.adjacency import build
-from graph.skeleton import Skeleton, build_graph, find_skeleton
+from graph.skeleton import build_graph, find_skeleton
+from graph.skeleton_file import read_skeleton
 from graph.spanning_tree import in_words
 
 RING = "joints: [a, b, c, d, e]\nedges: [[a, b], [c, b], [c, d], [d, a], [d, e]]\n"
@@ -15,7 +16,7 @@ RING = "joints: [a, b, c, d, e]\nedges: [[a, b], [c, b], [c, d], [d, a], [d, e]]
 )
 def test_a_tree_is_made_of_edges_with_a_cycle_from_the_middle_or_the_center(more, parents, tmp_path):
     (tmp_path / "ring.yaml").write_text(RING + more)
-    skeleton = Skeleton.from_yaml(tmp_path / "ring.yaml")
+    skeleton = read_skeleton(tmp_path / "ring.yaml")
     assert skeleton.parents == parents and skeleton.parents[skeleton.center] == skeleton.center
     assert in_words(skeleton).startswith(f"root {skeleton.joints[skeleton.center]}; ")
 
@@ -33,7 +34,7 @@ def test_a_tree_is_made_of_edges_with_a_cycle_from_the_middle_or_the_center(more
 def test_edges_that_give_no_tree_are_refused(text, reason, tmp_path):
     (tmp_path / "ring.yaml").write_text(text)
     with pytest.raises(ValueError, match=reason):
-        Skeleton.from_yaml(tmp_path / "ring.yaml")
+        read_skeleton(tmp_path / "ring.yaml")
 
 
 def test_every_layout_has_a_graph_by_its_name_and_its_aliases():

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from graph import coco, custom, hand, kinetics, ntu_rgb_d, ucla
+from graph.body import Skeleton
 from graph.partition import derive_groups, find_groups
-from graph.skeleton import Skeleton
 from model.skateformer import SkateMSA, even_times
 from tests.model.golden import Case, deviation, fill_model
 from tests.model.zoo import build, clip

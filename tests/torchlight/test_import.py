@@ -19,7 +19,7 @@ OBJECTIVE = """
 import torch
 
 from feeders.feeder_ucla import Feeder as UclaFeeder
-from graph.skeleton import BodyGraph
+from graph.body import BodyGraph
 from graph.ucla import SKELETON
 from torchlight.objective import Classification
 

@@ -12,7 +12,8 @@ from torchlight.system.console import find_packages
 
 find_packages()
 
-from torchlight.predict.recognizer import Prediction, Recognizer, Settings
+from torchlight.predict.prediction import Prediction
+from torchlight.predict.recognizer import Recognizer, Settings
 from torchlight.predict.stream import Stream
 
 __all__ = ["Prediction", "Recognizer", "Settings", "Stream"]

@@ -12,7 +12,8 @@ from torch import nn
 
 from data.known_facts import known_facts
 from data.recipes import Prepared, Recipe
-from graph.skeleton import MAX_JOINTS, Skeleton, find_skeleton
+from graph.body import MAX_JOINTS, Skeleton
+from graph.skeleton import find_skeleton
 from torchlight.config.load import combine, load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import ClipFeeder, DrawnFeeder, Feeder

@@ -13,7 +13,7 @@ import numpy as np
 from data.poses.estimator import INSTALL
 from data.poses.recording import Detection, Facts
 from data.poses.video import Moment
-from graph.skeleton import Skeleton
+from graph.body import Skeleton
 from torchlight.system.packages import optional
 
 UNSURE = 0.5  # score below which a joint is drawn hollow

@@ -1,7 +1,7 @@
 """Trained networks that label recordings: loaded once, called for files, arrays and streams of frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torchlight.predict.clips import (
     shown_recording,
 )
 from torchlight.predict.load import TrainedStream, open_stream
+from torchlight.predict.prediction import Prediction
 from torchlight.predict.stream import Stream
 from torchlight.system.text import counted
 from torchlight.training import engine
@@ -27,48 +28,6 @@ from torchlight.training.device import autocast, choose_device
 from torchlight.training.experiment import PooledFeatures
 
 Source = str | Path | np.ndarray | Recording
-
-
-@dataclass
-class Prediction:
-    """What the networks say about one clip.
-
-    source: the file. person: the id of the track, "" for a whole scene. begin, end: seconds. probabilities, scores:
-    (num_class,); scores are logits, or probabilities where a test sees several samples of a clip. observed, imputed,
-    notes: see `torchlight.predict.clips.Clip`. features: (C,) if asked for.
-    """
-
-    source: str
-    person: str
-    begin: float
-    end: float
-    probabilities: np.ndarray
-    scores: np.ndarray
-    class_names: Sequence[str]
-    observed: float = 1.0
-    imputed: int = 0
-    notes: tuple[str, ...] = ()
-    features: np.ndarray | None = None
-
-    @property
-    def label(self) -> int:
-        """The number of the most probable class."""
-        return int(self.probabilities.argmax())
-
-    @property
-    def name(self) -> str:
-        """The name of the most probable class."""
-        return self.class_names[self.label]
-
-    @property
-    def probability(self) -> float:
-        """The probability of the most probable class."""
-        return float(self.probabilities[self.label])
-
-    def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes with their probabilities, most probable first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.class_names[i], float(self.probabilities[i])) for i in order]
 
 
 class Recognizer:
@@ -167,7 +126,7 @@ class Recognizer:
         facts: layout, axes and units of the poses; default: those of the body of the network. settings: window, stride
         and persons. options: see `torchlight.predict.stream.Stream`.
         """
-        return Stream(self, facts, settings, **options)
+        return Stream(self.streams, self.predict_clips, facts, settings, **options)
 
     def shown(self, source: Source, settings: Settings | None = None) -> Recording:
         """The first recording of a source with the joints of the body, to be drawn."""

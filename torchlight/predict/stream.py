@@ -1,20 +1,18 @@
 """Labels while a recording goes on: a ring buffer of poses per person and a prediction every stride."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from data.poses.convert import MAX_GAP, to_joints
 from data.poses.recording import Detection, Facts, PoseFileError, Recording
 from torchlight.predict.clips import LEAST_SEEN, Clip, Settings, clips_of_recording, typical_window
+from torchlight.predict.load import TrainedStream
+from torchlight.predict.prediction import Prediction
 from torchlight.predict.segments import Hysteresis
-
-if TYPE_CHECKING:
-    from torchlight.predict.load import TrainedStream
-    from torchlight.predict.recognizer import Prediction, Recognizer
 
 FORGOTTEN = 1.0  # seconds after which a person who is not seen is lost
 GRID_RATE = 30.0  # frames per second that are predicted, where the rate of the training is not known
@@ -60,26 +58,27 @@ class Buffer:
 
 
 class Stream:
-    """Predictions of a recognizer for poses that arrive one after the other.
+    """Predictions for poses that arrive one after the other; `Recognizer.stream` makes it.
 
-    window, stride: seconds; default: the median length of a training clip, and a tenth of it. facts: layout, axes and
-    units of the poses; default: those of the body of the network; what is assumed is added to its `guessed`. persons:
-    see `Settings`.
+    streams: the trained networks. predict: labels their clips, one list for each network. window, stride: seconds;
+    default: the median length of a training clip, and a tenth of it. facts: layout, axes and units of the poses;
+    default: those of the body of the network; what is assumed is added to its `guessed`. persons: see `Settings`.
 
     Times decide, not counts: a camera of 12 frames per second and one of 30 give the same input.
     """
 
     def __init__(
         self,
-        recognizer: "Recognizer",
+        streams: Sequence[TrainedStream],
+        predict: Callable[[list[list[Clip]]], list[Prediction]],
         facts: Facts | None = None,
         settings: Settings | None = None,
         hysteresis: dict[str, Any] | None = None,
         top_k: int = 5,
     ):
         settings = settings or Settings()
-        self.recognizer, self.top_k = recognizer, top_k
-        recipe = recognizer.streams[0].recipe
+        self.streams, self.predict, self.top_k = streams, predict, top_k
+        recipe = streams[0].recipe
         self.rate = recipe.rate or GRID_RATE
         self.window = settings.window or typical_window(recipe)
         self.stride = settings.stride or self.window / 10
@@ -113,11 +112,11 @@ class Stream:
             raise ValueError(f"time: expected more than {self.last:g} seconds, got {time:g}")
         self.last = time
         if isinstance(persons, np.ndarray):
-            persons = persons_of_array(persons, self.recognizer.streams[0].recipe.body.is_flat)
+            persons = persons_of_array(persons, self.streams[0].recipe.body.is_flat)
         oldest = time - self.window - MAX_GAP
         if persons and not self.buffers:
             first = Recording(persons[0].points[None, None], None, ("",), np.zeros(1), replace(self.facts, guessed=[]))
-            to_joints(first, first.facts, self.recognizer.streams[0].recipe.body, self.settings.layout)
+            to_joints(first, first.facts, self.streams[0].recipe.body, self.settings.layout)
         for person in persons:
             assert person.track is not None, "a person without an id"
             self.buffers.setdefault(person.track, Buffer()).add(time, person, oldest)
@@ -144,18 +143,18 @@ class Stream:
         if not ready:
             return waiting
         per_stream = []
-        for stream in self.recognizer.streams:
+        for stream in self.streams:
             clips: list[Clip] = []
             for group in [ready] if self.is_scene else [[track] for track in ready]:
                 clips += self.clips(time, group, stream)
             per_stream.append(clips)
-        found = self.recognizer.predict_clips(per_stream) if per_stream[0] else []
+        found = self.predict(per_stream) if per_stream[0] else []
         known = {prediction.person for prediction in found}
         if not self.is_scene:
             waiting += [{"track": track, "state": "warming up"} for track in ready if track not in known]
         return waiting + [self.result(time, prediction) for prediction in found]
 
-    def clips(self, time: float, tracks: list[str], stream: "TrainedStream") -> list[Clip]:
+    def clips(self, time: float, tracks: list[str], stream: TrainedStream) -> list[Clip]:
         """The clip of some persons in the window that ends now; none if too little of them was seen."""
         begin = max(time - self.window, min(self.buffers[track].time[0] for track in tracks))
         times = time - np.arange(int((time - begin) * self.rate + 1e-6) + 1)[::-1] / self.rate
@@ -176,7 +175,7 @@ class Stream:
             self.facts.guessed += [note for note in clip.notes if note not in self.facts.guessed]
         return found
 
-    def result(self, time: float, prediction: "Prediction") -> dict[str, Any]:
+    def result(self, time: float, prediction: Prediction) -> dict[str, Any]:
         """An update of one person, with its label after smoothing and hysteresis."""
         track = prediction.person
         state = self.states.setdefault(track, Hysteresis(**self.hysteresis))

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from data.poses.recording import ASSUMED_RATE, Recording
-from graph.skeleton import Skeleton
-from torchlight.predict.recognizer import Prediction
+from graph.body import Skeleton
+from torchlight.predict.prediction import Prediction
 from torchlight.predict.segments import Segment, spread
 from torchlight.system.clip_view import ClipView, render, to_viewer, without_empty, write_page
 

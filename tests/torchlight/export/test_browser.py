@@ -101,7 +101,7 @@ def test_poses_of_mediapipe_become_the_clips_of_the_live_stream(body, facts, gap
     recipe = Recipe(body.SKELETON, FACTS | facts | {"body": None})
     stub = SimpleNamespace(recipe=recipe, repeated_to=None)
     axes = Facts("MediaPipe", "mediapipe_pose_33", axes="camera", units="m")
-    live = Stream(SimpleNamespace(streams=[stub]), axes, Settings(stride=100.0, window=1.5))
+    live = Stream([stub], lambda clips: [], axes, Settings(stride=100.0, window=1.5))
     draw = np.random.default_rng(1)
     world = 0.3 * draw.normal(size=(33, 3))
     times = np.cumsum(draw.uniform(0.02, 0.06, 40))
