@@ -411,8 +411,10 @@ def test_missing_or_damaged_data_is_refused_in_one_line(tmp_path, experiment, ma
     assert code == 2 and err.count("\n") == 1 and "own.clips" in err and not (tmp_path / "run").exists()
 
 
-def test_a_file_outside_the_folder_of_configurations_needs_a_work_dir(experiment, main):
-    code, _, err = main("--config", experiment())
+def test_a_training_without_a_file_needs_a_work_dir(store, main):
+    flags = ("--model", "model.ctrgcn.Model", "--feeder", "feeders.feeder_ucla.Feeder")
+    body = ("num_class=5", "num_point=20", "num_person=1", "graph=graph.ucla.Graph")
+    code, _, err = main(*flags, "--feeder-args", f"data_path={store}", "--model-args", *body)
     assert code == 2 and "work_dir: missing" in err
 
 

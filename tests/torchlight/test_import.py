@@ -14,7 +14,9 @@ from torchlight.system import consent
 from torchlight.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = re.search(r"```python\n(# mine.py\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLE = re.search(r"```python\n(# mine.py\n.*?)```", README, re.DOTALL)[1]
+YAML = re.search(r"```yaml\n(# mine.yaml\n.*?)```", README, re.DOTALL)[1]
 OBJECTIVE = """
 import torch
 
@@ -47,7 +49,7 @@ def mine(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text(text)
     yield tmp_path
     consent.ADMITTED.clear()
-    for name in ("mine_net", "mine_more"):
+    for name in ("mine", "mine_net", "mine_more"):
         sys.modules.pop(name, None)
 
 
@@ -80,6 +82,18 @@ def test_the_example_of_the_page_goes_through_every_phase_from_outside(config, m
     np.savez(mine / "clip.npz", keypoint=np.random.default_rng(0).normal(size=(1, 20, 20, 3)))
     code, out, err = main("--phase", "predict", "--weights", run / "last.pt", "--source", mine / "clip.npz", *admit)
     assert code == 0 and "%" in out, err
+
+
+def test_the_commands_of_the_page_work_as_they_are_written(mine, store, main, monkeypatch):
+    (command,) = re.findall(r"`(--config mine.yaml --import mine.py)`", README)
+    (mine / "mine.py").write_text(EXAMPLE)
+    (mine / "mine.yaml").write_text(YAML)
+    (mine / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(mine)
+    fast = ("--num-epoch", "1", "--warm-up-epoch", "0", "--step", "--train-feeder-args.repeat", "1", "--device", "cpu")
+    small = ("--feeder-args", f"data_path={store}", "--model-args.num_class", "5")
+    code, _, err = main(*command.split(), *small, *fast)
+    assert code == 0 and (mine / "work_dir/mine/joint/last.pt").is_file(), err
 
 
 def test_two_processes_train_a_network_from_outside(config, mine):

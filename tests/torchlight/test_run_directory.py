@@ -248,7 +248,8 @@ def test_a_mistake_that_comes_with_overwrite_destroys_nothing(tmp_path, experime
 def test_a_file_below_the_configurations_has_its_own_place():
     found = config.Config(config=str(run_dir.ROOT / "config" / "NW-UCLA" / "ctrgcn.yaml"), modality="bone")
     assert str(run_dir.default_work_dir(found)) == "work_dir/NW-UCLA/ctrgcn/bone"
-    assert run_dir.default_work_dir(config.Config(config="/elsewhere/x.yaml")) is None
+    assert str(run_dir.default_work_dir(config.Config(config="/elsewhere/x.yaml"))) == "work_dir/x/joint"
+    assert run_dir.default_work_dir(config.Config()) is None
 
 
 @pytest.mark.parametrize(("interval", "epochs"), [("eval_interval", [3, 5]), ("save_interval", [1, 2, 3, 4, 5])])

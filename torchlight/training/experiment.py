@@ -109,13 +109,10 @@ def build_experiment(
 
 
 def find_work_dir(config: Config) -> Path:
-    """The run directory that the configuration names, or the default for its place below config/; it becomes
-    `config.work_dir`."""
+    """The run directory that the configuration names, or the default for its file; it becomes `config.work_dir`."""
     path = Path(config.work_dir) if config.work_dir else default_work_dir(config)
     if path is None:
-        raise ConfigError(
-            [f"work_dir: missing; {config.config} is not below config/, so there is no default; give --work-dir"]
-        )
+        raise ConfigError(["work_dir: missing; without --config there is no default; give --work-dir"])
     try:
         path.stat()
     except FileNotFoundError:

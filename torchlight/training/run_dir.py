@@ -69,12 +69,12 @@ HALF_WRITTEN = "*.[0-9]*.tmp"  # left by a process that was killed in `files.ato
 
 
 def default_work_dir(config: Config) -> Path | None:
-    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/ (hold_out and finetune have their own
-    folders); None for other files."""
-    try:
-        inside = locate(config.config or "").resolve().relative_to(ROOT / "config")
-    except ValueError:
+    """work_dir/<dataset>/<split>/<model>/<modality> for a file below config/, work_dir/<name>/<modality> for another
+    file; hold_out and finetune have their own folders. None without a file."""
+    if not config.config:
         return None
+    path = locate(config.config).resolve()
+    inside = path.relative_to(ROOT / "config") if path.is_relative_to(ROOT / "config") else Path(path.name)
     without = ["without", *config.hold_out] if config.hold_out else []
     tuned = ["finetuned"] if config.finetune else []
     return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *tuned, *without])
