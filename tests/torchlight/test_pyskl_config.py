@@ -8,7 +8,7 @@ import pytest
 from tests.torchlight.tiny import options as tiny_options
 from torchlight.config.load import load_config
 from torchlight.config.options import ConfigError
-from torchlight.config.pyskl import read_pyskl_config
+from torchlight.config.python_configs import read_python_config
 from torchlight.config.python_literals import read_python
 from torchlight.training import build
 
@@ -265,8 +265,8 @@ def test_nothing_in_a_file_is_executed(write, tmp_path, main):
         ("min_lr=0", "min_lr=0, warmup='linear'", "lr_config.warmup: expected nothing"),
         ("'CosineAnnealing'", "'poly'", "lr_config.policy: expected CosineAnnealing, step, got 'poly'"),
         ("momentum=0.9", "paramwise=1", "optimizer.paramwise: expected nothing"),
-        ("total_epochs = 16", "epochs = 16", "expected the structure of a PYSKL configuration"),
-        ("total_epochs = 16", "_base_ = 'x.py'", "_base_: expected a whole configuration"),
+        ("total_epochs = 16", "epochs = 16", "expected the structure of a configuration of PYSKL"),
+        ("total_epochs = 16", "_base_ = 'x.py'", "x.py: cannot be read"),
         ("num_classes=60", "num_classes='many'", "num_class"),
     ],
 )
@@ -279,7 +279,7 @@ def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
 
 
 def test_names_without_effect_are_told(write):
-    _, notes = read_pyskl_config(write(FILES["aagcn"] + "load_from = None\n"))
+    _, notes = read_python_config(write(FILES["aagcn"] + "load_from = None\n"))
     assert "without effect here: load_from" in notes
 
 

@@ -7,7 +7,7 @@ import pytest
 from graph import coco
 from torchlight.config.load import load_config
 from torchlight.config.options import ConfigError
-from torchlight.config.pyskl import read_pyskl_config
+from torchlight.config.python_configs import read_python_config
 from torchlight.config.python_literals import read_python
 from torchlight.training import build
 
@@ -178,13 +178,13 @@ def test_the_recipe_here_is_the_one_of_the_published_file(write, name):
 
 
 def test_what_a_file_only_says_in_words_is_told(write):
-    notes = {name: read_pyskl_config(write(text))[1] for name, text in FILES.items()}
+    notes = {name: read_python_config(write(text))[1] for name, text in FILES.items()}
     assert any(
         "starts from https://somewhere/k400.pth" in n for n in notes["posec3d-slowonly346_ucf101_split1_hrnet2d_j"]
     )
     assert any("before the random crop" in n for n in notes["posec3d-poseonly_ntu60_xsub_hrnet2d_j"])
     assert notes["posec3d-slowonly_ntu60_xsub_hrnet2d_j"] == [
-        "batch_size 256: 8 GPUs x 32 clips, as in PYSKL's recipes"
+        "batch_size 256: 8 GPUs x 32 clips, as in the published recipes"
     ]
 
 

@@ -17,7 +17,7 @@ from torchlight.config.options import (
     Config,
     ConfigError,
 )
-from torchlight.config.pyskl import read_pyskl_config
+from torchlight.config.python_configs import read_python_config
 from torchlight.system.paths import locate
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
@@ -116,7 +116,7 @@ def read_zoo(overrides: dict[str, Any], problems: list[str]) -> list[Layer]:
 def read_foreign(file: Path, problems: list[str]) -> dict[str, Any]:
     """The options that a Python file of PYSKL means; problems as in `read_options`."""
     try:
-        options, notes = read_pyskl_config(file)
+        options, notes = read_python_config(file)
     except ValueError as error:
         problems += str(error).splitlines()
         return {}

@@ -1,15 +1,11 @@
-"""Configuration files of PYSKL and of its descendants ProtoGCN, ACLNet and SkeletonAgent, read as data and translated.
+"""Configuration files of PYSKL and of its descendants ProtoGCN, ACLNet and SkeletonAgent, translated: graph networks.
 
 The files of the descendants are read for testing; their training has recipes here (config/ntu/xsub/protogcn.yaml).
 """
 
-from pathlib import Path
 from typing import Any
 
-from torchlight.config.options import ConfigError
 from torchlight.config.pyskl_base import Translation, split_of
-from torchlight.config.pyskl_posec3d import HeatmapTranslation, is_heatmaps
-from torchlight.config.python_literals import read_python
 from torchlight.system.text import quote
 
 NETWORKS = {
@@ -46,27 +42,11 @@ STREAMS = {
 SAMPLERS = {"UniformSample": "uniform", "UniformSampleFrames": "uniform", "UniformSampleDecode": "uniform_decode"}
 
 
-def read_pyskl_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
-    """The options that a PYSKL configuration file means, and notes about what the file does not state.
-
-    Raises:
-        ValueError: the file is not one, or holds what has no equivalent here; all problems at once.
-    """
-    content = read_python(path)
-    if "_base_" in content:
-        raise ConfigError([f"{path}: _base_: expected a whole configuration, got one that inherits from another"])
-    translation = HeatmapTranslation(content) if is_heatmaps(content) else GraphTranslation(content)
-    try:
-        options = translation.options()
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise ConfigError([f"{path}: expected the structure of a PYSKL configuration, got {error!r}"]) from error
-    if translation.problems:
-        raise ConfigError([f"{path}: {problem}" for problem in translation.problems])
-    return options, translation.notes
-
-
 class GraphTranslation(Translation):
     """A configuration of a network of graphs."""
+
+    samplers = SAMPLERS
+    flat = "2d"  # normalization of 2-D poses
 
     def options(self) -> dict[str, Any]:
         """All options."""
@@ -111,6 +91,8 @@ class GraphTranslation(Translation):
             backbone = self.expect("model.backbone", missing | backbone, STGCNPP)
         elif kind == "STGCN" and "tcn_dropout" in backbone:
             args["dropout"] = backbone.pop("tcn_dropout")
+        elif kind == "AAGCN" and "gcn_attention" in backbone:
+            args["attention"] = backbone.pop("gcn_attention")
         self.leftover("model.backbone", backbone, OBJECTIVE if self.is_descendant else ())
         self.leftover("model.backbone.graph_cfg", graph_cfg)
         known = ("type", "num_classes", "in_channels")
@@ -154,7 +136,7 @@ class GraphTranslation(Translation):
             if kind == "PreNormalize3D":
                 args |= {"pre_normalize": "3d", "align_spine": rest.pop("align_spine", True)}
             elif kind == "PreNormalize2D":
-                args["pre_normalize"] = "2d"
+                args["pre_normalize"] = self.flat
             elif kind == "RandomRot":
                 args["random_rot"] = rest.pop("theta", 0.3)
             elif kind == "RandomScale":
@@ -162,8 +144,8 @@ class GraphTranslation(Translation):
             elif kind == "GenSkeFeat":
                 args["modality"] = self.stream(rest)
                 args |= {"sample_first": True} if "sampling" in args else {}
-            elif kind in SAMPLERS:
-                args |= {"sampling": SAMPLERS[kind], "window_size": rest.pop("clip_len")}
+            elif kind in self.samplers:
+                args |= {"sampling": self.samplers[kind], "window_size": rest.pop("clip_len")}
                 clips = rest.pop("num_clips", 1)
                 args |= {"num_clips": clips} if part == "test" else {}
             elif kind == "PadTo":
@@ -175,7 +157,7 @@ class GraphTranslation(Translation):
                 rest = self.expect("DecompressPose", rest, {"squeeze": True})
             elif kind == "Kinetics_Transform" and self.layout == "coco_new":
                 args["middle_joints"] = True
-            elif kind in ("PoseDecode", "Collect", "ToTensor"):
+            elif kind in ("PoseDecode", "Collect", "ToTensor", "PackActionInputs"):
                 rest = {}
             else:
                 self.problems.append(f"{part} pipeline: expected transforms of PYSKL's GCNs, got {quote(kind)}")

@@ -61,7 +61,7 @@ class Translation:
         optimizer, schedule = dict(self.content["optimizer"]), dict(self.content["lr_config"])
         clips = self.content["data"]["videos_per_gpu"]
         batch = clips * GPUS
-        self.notes.append(f"batch_size {batch}: {GPUS} GPUs x {clips} clips, as in PYSKL's recipes")
+        self.notes.append(f"batch_size {batch}: {GPUS} GPUs x {clips} clips, as in the published recipes")
         options = {"batch_size": batch, "optimizer": optimizer.pop("type"), "base_lr": optimizer.pop("lr")}
         options |= {"momentum": optimizer.pop("momentum", 0), "weight_decay": optimizer.pop("weight_decay", 0)}
         options["nesterov"] = optimizer.pop("nesterov", False)
