@@ -1,5 +1,5 @@
-"""What a model, a feeder and an objective are. A class that fulfills a protocol works everywhere; it inherits from
-nothing here.
+"""Protocols for models, feeders and objectives. Any class that implements a protocol can be used; it does not have to
+inherit from it.
 
 Axes: N batch, C channels, T frames, V joints, M person slots.
 """
@@ -44,8 +44,8 @@ class ContrastModel(Protocol):
 class Objective(Protocol):
     """An nn.Module that maps (model, batch) to (loss, logits, terms).
 
-    It calls the model only as `model(...)`, with `network_inputs(model, batch)`. logits are (N, num_class), or None
-    where they answer to no label of the batch; terms are further means over the batch to log.
+    It calls the model only as `model(...)`, with `network_inputs(model, batch)`. logits are (N, num_class), or None if
+    they do not correspond to the labels of the batch (mixup); terms are further means over the batch to log.
     """
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]: ...
@@ -60,27 +60,31 @@ class EpochObjective(Protocol):
     """An objective that changes with the epoch."""
 
     def set_epoch(self, epoch: int) -> None:
-        """`epoch`, counted from 1, begins."""
+        """Called at the start of each epoch; `epoch` is counted from 1."""
         ...
 
 
 @runtime_checkable
 class DecidingObjective(Protocol):
-    """An objective with random decisions of the host (whether and how a batch is mixed)."""
+    """An objective that makes random decisions on the host (whether and how a batch is mixed)."""
 
     def decide(self) -> Mapping[str, float | None]:
-        """The decisions about the next training batch, which the engine puts into it; numbers become tensors () float64
-        on the device."""
+        """The decisions about the next training batch. The engine adds them to the batch; numbers become float64
+        tensors
+        of shape () on the device."""
         ...
 
 
 @runtime_checkable
 class ClassObjective(Protocol):
-    """An objective that must know the classes of the training clips, as class weights do."""
+    """An objective that needs the classes of the training clips, for example for class weights."""
 
     def set_classes(self, names: Sequence[str], counts: np.ndarray, clips: int) -> None:
-        """Names and numbers of clips of the classes (num_class,), which are sums of weights for soft labels, and the
-        number of all clips; called once, before the first step of a training."""
+        """Called once before the first training step.
+
+        names: names of the classes. counts: clips of each class (num_class,), for soft labels the sums of the weights.
+        clips: number of all clips.
+        """
         ...
 
 
@@ -88,9 +92,9 @@ class ClassObjective(Protocol):
 class Feeder(Protocol):
     """Clips as batches, of one part (train or test) of a benchmark.
 
-    name (N,) str and label (N,) int64 describe the clips in the order of the test scores; len() counts the clips of an
-    epoch, which are more than N where clips are repeated. shape is (C, T, V, M), or (K, T, H, W) of heatmaps, of a clip
-    as it is yielded.
+    name (N,) str and label (N,) int64 describe the clips in the order of the test scores; len() is the number of clips
+    in an epoch, which is larger than N if clips are repeated. shape is the shape of a clip in a batch: (C, T, V, M), or
+    (K, T, H, W) for heatmaps.
     """
 
     name: np.ndarray
@@ -105,14 +109,14 @@ class Feeder(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Sequence[int], epoch: int) -> Batch:
-        """The clips of these numbers in this epoch, a pure function of its arguments."""
+        """The clips with these numbers in this epoch; a pure function of its arguments."""
         ...
 
 
 @runtime_checkable
 class DescribedFeeder(Protocol):
-    """A feeder that knows where its clips come from: `manifest` of the data (class count, hashes, ...) and the body of
-    the clips."""
+    """A feeder with facts about its data: `manifest` (class count, hashes, ...) and `skeleton`, the body layout of the
+    clips."""
 
     manifest: Mapping[str, Any]
     skeleton: Any  # graph.body.Skeleton
@@ -129,7 +133,7 @@ class TargetFeeder(DescribedFeeder, Protocol):
 
 @runtime_checkable
 class ClipFeeder(Protocol):
-    """A feeder that can also be made of clips in memory, for `--phase predict`."""
+    """A feeder that can also be made from clips in memory, for `--phase predict`."""
 
     @classmethod
     def from_clips(
@@ -141,25 +145,26 @@ class ClipFeeder(Protocol):
     ) -> Feeder:
         """A feeder of these clips in this order, prepared as those of the test part.
 
-        clips: each (M, T, V, C) float32, zeros for absent persons. facts: those of the data that the network was
-        trained with, as `manifest`. images: height and width in pixels of the picture of each clip; empty: unknown.
-        arguments: those of the test feeder.
+        clips: each (M, T, V, C) float32, zeros for absent persons. facts: facts about the training data, as in
+        `manifest`. images: height and width in pixels of the image of each clip; empty: unknown. arguments: those of
+        the test feeder.
         """
         ...
 
 
 @runtime_checkable
 class RawClipFeeder(ClipFeeder, Protocol):
-    """A feeder that also gives its clips as they are stored, for `--phase robustness`."""
+    """A feeder that also returns its clips as they are stored, for `--phase robustness`."""
 
     def raw_clip(self, i: int) -> tuple[np.ndarray, tuple[int, int] | None]:
-        """Clip i (M, T, V, C) as `from_clips` takes it, and height and width of its picture if known."""
+        """Clip i (M, T, V, C) in the form that `from_clips` takes, and height and width of its image if known."""
         ...
 
 
 @runtime_checkable
 class SizedFeeder(Protocol):
-    """A feeder that knows the length of its clips: `frames` (N,), and `window`, the frames that clips are padded to."""
+    """A feeder with the lengths of its clips: `frames` (N,), and `window`, the number of frames that clips are padded
+    to."""
 
     frames: np.ndarray
     window: int | None
@@ -167,8 +172,8 @@ class SizedFeeder(Protocol):
 
 @runtime_checkable
 class DrawnFeeder(Protocol):
-    """A feeder whose batches are no coordinates, with all persons in one map, and that gives the coordinates of a clip
-    for a picture of it."""
+    """A feeder whose batches are heatmaps of all persons instead of coordinates. `joints` returns the coordinates of a
+    clip, to draw it."""
 
     def joints(self, clip: int) -> Tensor:
         """The coordinates of a clip (C, T, V, M), y upwards."""
@@ -177,7 +182,7 @@ class DrawnFeeder(Protocol):
 
 @runtime_checkable
 class MovableFeeder(Protocol):
-    """A feeder that can hold its clips on a device and make batches there.
+    """A feeder that can store its clips on a device and make batches there.
 
     A GPU makes several batches at once: a clip must not depend on the other clips of its batch. The tensors of a batch
     have one or more rows for each clip.
@@ -192,7 +197,7 @@ def network_inputs(model: nn.Module, batch: Batch, key: str = "data") -> tuple[T
     """The arguments of a network for the clips `batch[key]`: the clips, and `batch["time"]` if the batch has it and the
     network takes it.
 
-    The network may be inside of another module (DDP, torch.compile).
+    The network may be wrapped in another module (DDP, torch.compile).
     """
     takes_time = "time" in batch and any(getattr(type(module), "takes_time", False) for module in model.modules())
     return (batch[key], batch["time"]) if takes_time else (batch[key],)
@@ -221,23 +226,24 @@ def manifest_of(feeder: Any) -> Mapping[str, Any]:
 
 
 def is_graph_safe(part: nn.Module) -> bool:
-    """Whether the class of a network or an objective says `graph_safe = True`: in training, the host decides nothing in
-    its forward pass, so that a CUDA graph can repeat it.
+    """Whether the class of a network or an objective sets `graph_safe = True`: its forward pass in training does not
+    depend on decisions of the host, so a CUDA graph can repeat it.
 
-    Neither reads it values from the device, nor does it draw random numbers or change attributes on the host, but in
-    `decide`. What a class inherits does not count, because a subclass may have another forward pass.
+    Such a forward pass does not copy values from the device to the host. It does not draw random numbers or change
+    attributes on the host, except in `decide`. Inherited attributes do not count, because the forward pass of a
+    subclass may differ.
     """
     return vars(type(part)).get("graph_safe") is True
 
 
 def takes_teacher(objective: Any) -> bool:
-    """Whether an objective class learns from teachers: it has `takes_teacher = True`, and its instances an attribute
+    """Whether an objective class uses teachers: it sets `takes_teacher = True`, and its instances have an attribute
     `teacher`."""
     return getattr(objective, "takes_teacher", False)
 
 
 def kind_of_targets(feeder: Any) -> str | None:
-    """What the targets of a feeder's clips are: "multi-label", "soft", or None for one label each."""
+    """The kind of targets of a feeder's clips: "multi-label", "soft", or None for one label each."""
     has_targets = isinstance(feeder, TargetFeeder) and feeder.target is not None
     return feeder.manifest.get("targets") if has_targets else None
 

@@ -1,7 +1,7 @@
-"""Objectives map (model, batch) to a loss; a paper's own loss is one more class with these two methods.
+"""Objectives map (model, batch) to a loss. To add the loss of a paper, write a class with these two methods.
 
-`forward` returns (loss, logits, terms): logits (N, num_class), or None if they belong to no label of the batch (mixed
-clips), so that no training accuracy is computed; terms are further means over the batch to log.
+`forward` returns (loss, logits, terms): logits (N, num_class), or None if they do not correspond to the labels of the
+batch (mixup); then no training accuracy is computed. terms are further means over the batch to log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ class Classification(nn.Module):
     """Cross entropy, optionally with label smoothing, mixup and class weights; labels may be soft (`batch["target"]`).
 
     Mixup (Zhang et al., ICLR 2018) as in TSGCNeXt: either all clips of a batch are mixed or none; each clip is mixed
-    with the clip at the same position of the reversed batch, x <- lam x + (1 - lam) flip(x), lam ~ Beta(alpha, alpha),
-    and so are the losses.
+    with the clip at the same position of the reversed batch, x <- lam x + (1 - lam) flip(x), lam ~ Beta(alpha, alpha).
+    The losses are mixed in the same way.
 
     Args:
         label_smoothing: share of the target spread evenly over all classes.
@@ -32,9 +32,10 @@ class Classification(nn.Module):
         mixup_prob: probability that a batch (with update_freq: the batch of an accumulation step) is mixed.
         penalty: weight of the network's own `penalty()`, a term of the loss that depends on its weights alone
             (Hyper-GCN).
-        class_weight: factor of the loss of each class: `balanced`, in inverse proportion to its training clips with the
-            mean 1 over all clips; a list in label order; or {class name: weight}, 1 for the others. The loss is the
-            mean over the clips, not divided by their weights, so that it does not depend on how a batch is divided.
+        class_weight: factor of the loss of each class: `balanced` (inversely proportional to the number of training
+        clips,
+            with mean 1 over all clips), a list in label order, or {class name: weight} with 1 for the others. The loss
+            is the mean over the clips, not divided by their weights, so it does not depend on how a batch is divided.
 
     Raises:
         ValueError: an argument is out of range.
@@ -169,7 +170,7 @@ def weights_of(key: str, given: ClassWeights, names: Sequence[str], balanced: np
     """Class weights (num_class,) float32: `balanced`, or those given by label or name.
 
     Raises:
-        ValueError: another number of weights, a class that there is not, or a weight that is negative or not finite.
+        ValueError: the number of weights is wrong, a class does not exist, or a weight is negative or not finite.
     """
     if isinstance(given, str):
         values = balanced
@@ -187,7 +188,9 @@ def weights_of(key: str, given: ClassWeights, names: Sequence[str], balanced: np
 
 
 def mix(x: torch.Tensor, y: torch.Tensor, lam: torch.Tensor | float) -> torch.Tensor:
-    """lam x + (1 - lam) y in the precision of x: a number, or the tensor () float64 that holds it, give the same."""
+    """lam x + (1 - lam) y in the precision of x. lam may be a number or a float64 tensor of shape (); both give the
+    same
+    result."""
     if isinstance(lam, torch.Tensor):
         return lam.to(x.dtype) * x + (1 - lam).to(x.dtype) * y
     return lam * x + (1 - lam) * y

@@ -1,4 +1,4 @@
-"""What types do not show: numbers out of range, options that contradict each other, and options without effect."""
+"""Checks beyond types: numbers out of range, options that contradict each other, and options without effect."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from torchlight.system.text import quote
 
 
 def check_values(config: Config) -> list[str]:
-    """Problems that types do not show: numbers out of range, and options that contradict each other."""
+    """Problems beyond wrong types: numbers out of range, and options that contradict each other."""
     problems = [problem for name in FIELDS if (problem := check_range(name, getattr(config, name)))]
     problems += check_finetune(config)
     for wrong, message in (
@@ -60,7 +60,7 @@ def check_values(config: Config) -> list[str]:
 
 
 def check_finetune(config: Config) -> list[str]:
-    """Options of a fine-tuning that contradict each other; a test may have weights beside the options of its run."""
+    """Fine-tuning options that contradict each other. A test may combine weights with the options of its run."""
     problems = []
     if config.finetune and config.weights and config.phase == "train":
         problems.append("finetune and weights: expected one of them, got both")
@@ -97,7 +97,8 @@ def are_devices(words: list[str]) -> bool:
 def find_without_effect(config: Config, given: Iterable[str]) -> tuple[list[str], list[str]]:
     """Which of the options given on the command line have no effect: (problems of requests, names of all others).
 
-    An experiment may be tested with the flags that it was trained with, so flags that describe it are only named.
+    A run may be tested with the flags of its training. Flags that describe the experiment are therefore not errors;
+    they are only named.
     """
     problems, others = [], []
     for name in given:

@@ -1,4 +1,4 @@
-"""Dotted paths from configurations to classes and functions, and the arguments that these take."""
+"""Import of classes and functions by the dotted paths in configurations, and checks of their arguments."""
 
 import importlib
 import inspect
@@ -19,8 +19,8 @@ def import_object(path: str) -> Any:
     """The object that a dotted path such as `model.ctrgcn.Model` names.
 
     Raises:
-        ValueError: the path leaves the allowed roots, its module cannot be imported, or it names nothing; with the
-            nearest names.
+        ValueError: the path is outside the allowed roots, its module cannot be imported, or the object does not exist;
+            the message contains the nearest names.
     """
     module_name, _, name = path.rpartition(".")
     root = path.split(".")[0]
@@ -62,16 +62,16 @@ def import_class(path: str) -> Callable:
         raise ValueError(f"expected the path of a class, got {path}, which is {kind}{hint}")
     try:
         inspect.signature(found)
-    except (TypeError, ValueError) as error:  # a function in C
+    except (TypeError, ValueError) as error:  # a function written in C
         raise ValueError(f"expected a class whose arguments are known, got {path}") from error
     return found
 
 
 def check_arguments(target: Callable, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments for `target(**arguments)`, each as the type of its annotation, and what is wrong with them.
+    """The arguments for `target(**arguments)`, converted to the annotated types, and a list of problems.
 
     Problems are unknown names (with the nearest known one), missing ones, and values of another type. A parameter
-    without an annotation takes every value.
+    without an annotation accepts every value.
     """
     parameters, kinds = inspect.signature(target).parameters, annotations(target)
     known = {name: parameter for name, parameter in parameters.items() if parameter.kind in NAMED}
@@ -96,5 +96,5 @@ def annotations(target: Callable) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
     try:
         return typing.get_type_hints(function)
-    except Exception:  # an annotation that names what is not imported at run time
+    except Exception:  # an annotation with a name that is not imported at run time
         return {name: kind for name, kind in getattr(function, "__annotations__", {}).items() if isinstance(kind, type)}

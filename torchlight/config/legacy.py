@@ -1,8 +1,10 @@
-"""Configuration files and command lines of other programs as our options, by the table config/legacy.yaml.
+"""Translation of configuration files and command lines of other programs to our options, with the table
+config/legacy.yaml.
 
-`is_old` checks whether anything has to be translated; `translate` does it for files, and `read_words` for the words of
-a command line that are not ours. An old option without any effect is left out and named in the log; one with an effect
-that is not offered here is refused with the reason. Facts about programs, networks and data sets are in the table only.
+`is_old` checks whether anything has to be translated. `translate` translates files, and `read_words` translates the
+words of a command line that are not our flags. An old option without any effect is omitted and named in the log; an
+option whose effect is not supported here is refused with the reason. Facts about programs, networks and datasets are
+only in the table.
 """
 
 import functools
@@ -24,7 +26,7 @@ Name = tuple[str, ...]  # ("model_args", "graph_args", "layout")
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """The table, with `feeder_args` written out for both feeders."""
+    """The table, with `feeder_args` expanded for both feeders."""
     return write_out(read_yaml(TABLE))
 
 
@@ -41,7 +43,7 @@ def write_out(node: Any) -> Any:
 
 
 def is_old(layers: list[Layer]) -> bool:
-    """Whether any path, name or value is one that `translate` replaces."""
+    """Whether `translate` replaces any of the paths, names or values."""
     freeze, switches = table()["freeze"], table()["stream"]["switches"]
     old = {freeze["part"], freeze["epoch"], table()["share"]} | {
         f"{p}.{switch}" for p in FEEDER_ARGS for switch in switches
@@ -97,7 +99,8 @@ def read_flag(name: str, words: list[str], is_text: bool) -> Any:
 
 
 def translate(layers: list[Layer], problems: list[str]) -> list[Layer]:
-    """All layers as options of ours; what has no equivalent is added to `problems`. A layer of ours stays as it is."""
+    """All layers as our options. Options without an equivalent are added to `problems`; our own layers are
+    unchanged."""
     translator = Translator(problems, last_model(layers))
     out = [new for layer in layers for new in translator.layer(*layer)]
     if translator.left_out:
@@ -108,8 +111,8 @@ def translate(layers: list[Layer], problems: list[str]) -> list[Layer]:
 
 
 class Translator:
-    """Reads layers in order; keeps which feeder and network the files named, and which stream was chosen. `last` is
-    the entry of the network that is named last."""
+    """Reads layers in order and remembers the feeder, the network and the stream that the files select. `last` is the
+    entry of the network that is named last."""
 
     def __init__(self, problems: list[str], last: dict[str, Any]):
         self.problems = problems
@@ -120,7 +123,7 @@ class Translator:
         self.renamed: list[str] = []
 
     def layer(self, origin: str, options: dict[str, Any]) -> list[Layer]:
-        """One layer as options of ours, after the defaults of the program that it was written for."""
+        """One layer as our options, preceded by the defaults of the program that it was written for."""
         flat = dict(flatten(options))
         layers: list[Layer] = []
         self.feeder, self.model = entry("feeder", options, self.feeder), entry("model", options, self.model)
@@ -150,7 +153,7 @@ class Translator:
         return [*layers, (origin, unflatten(out))]
 
     def reword(self, origin: str, name: Name, value: Any, rule: Any) -> dict[Name, Any]:
-        """One option by its rule."""
+        """One option, translated by its rule."""
         text = ".".join(name)
         if not applies(rule, value):
             return {name: value}
@@ -197,7 +200,7 @@ class Translator:
             self.switches = dict(zip(self.switches, modalities[str(out[("modality",)])], strict=True))
 
     def find_skeleton(self, out: dict[Name, Any]) -> None:
-        """A feeder whose files name no skeleton gets that of the network's graph."""
+        """Set the skeleton of a feeder whose files do not name one to that of the network's graph."""
         graph = str(out.get(name_of(self.feeder.get("skeleton_of", "")), ""))
         if graph.startswith("graph."):
             for part in FEEDER_ARGS:
@@ -205,7 +208,8 @@ class Translator:
                     out.setdefault((part, "skeleton"), graph.rpartition(".")[0])
 
     def freeze(self, origin: str, flat: dict[Name, Any], out: dict[Name, Any]) -> None:
-        """The old switch that freezes parameters through an epoch, counted from 0, as `freeze` and `freeze_epoch`."""
+        """Translate the old option that freezes parameters up to an epoch, counted from 0, to `freeze` and
+        `freeze_epoch`."""
         freeze = table()["freeze"]
         part, epoch = (out.pop((freeze[key],), None) for key in ("part", "epoch"))
         if not part:
@@ -220,7 +224,7 @@ class Translator:
             )
 
     def divide_batch(self, origin: str, out: dict[Name, Any]) -> None:
-        """batch_size as clips of an optimizer step, where old files give the clips of a step or of a process."""
+        """Convert batch_size to clips per optimizer step; old files give the clips of a pass or of a process."""
         batch, share = out[("batch_size",)], out.pop((table()["share"],), None)
         if share is not None and (not isinstance(share, int) or share < 1 or batch % share):
             self.problems.append(
@@ -251,12 +255,12 @@ def entry(key: str, options: dict[str, Any], before: dict[str, Any]) -> dict[str
 
 
 def last_model(layers: list[Layer]) -> dict[str, Any]:
-    """The entry of the network that the last layer with a `model` names: its rules are those of all files before."""
+    """The entry of the network in the last layer with a `model`; its rules also apply to the layers before."""
     return functools.reduce(lambda before, layer: entry("model", layer[1], before), layers, {})
 
 
 def rules_of(*entries: dict[str, Any]) -> dict[str, Any]:
-    """The rule of each option, by its dotted name; those of the feeder, of all programs, then of networks."""
+    """The rule of each option by its dotted name: rules of the feeder, then of all programs, then of networks."""
     feeder, *models = (entry.get("options", {}) for entry in entries)
     return functools.reduce(dict.__or__, models, feeder | table()["options"])
 
@@ -297,7 +301,7 @@ def unflatten(flat: dict[Name, Any]) -> dict[str, Any]:
             if not isinstance(inner.get(key), dict):
                 inner[key] = {}
             inner = inner[key]
-        if value not in (None, {}) or not inner.get(name[-1]):  # an empty mapping does not hide what is given elsewhere
+        if value not in (None, {}) or not inner.get(name[-1]):  # an empty mapping does not replace other values
             inner[name[-1]] = value
     return out
 

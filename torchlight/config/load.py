@@ -25,15 +25,15 @@ from torchlight.system.yaml_files import read_yaml
 from torchlight.zoo import catalog
 
 log = logging.getLogger("torchlight")
-MOST_PROBLEMS = 20  # unknown options of a file that are named
+MOST_PROBLEMS = 20  # number of unknown options of a file that are reported by name
 Layer = tuple[str, dict[str, Any]]  # where options come from, and the options
 
 
 def load_config(file: str | Path | Sequence[str | Path] | None, overrides: dict[str, Any] | None = None) -> Config:
     """Defaults, then the file's base, then the file, then `overrides` of the command line; mappings merge key by key.
 
-    Of several files, each with its base, later ones override earlier ones; the first one is `config.config`. Without a
-    file, weights from the zoo bring their own options.
+    If there are several files, each with its base, later ones override earlier ones; `config.config` is the first one.
+    Without a file, weights from the zoo provide their own options.
 
     Raises:
         ConfigError: all unknown keys, wrong types, wrong values and options without effect at once.
@@ -86,7 +86,8 @@ def read_layers(file: Path, problems: list[str]) -> list[Layer]:
 
 
 def read_options(file: Path, problems: list[str]) -> dict[str, Any]:
-    """The mapping in a YAML file; whatever is wrong with the file becomes a problem, and the mapping is empty."""
+    """The mapping in a YAML file. If the file is invalid, the reason is added to `problems`, and the mapping is
+    empty."""
     try:
         options = read_yaml(file)
     except ValueError as error:
@@ -99,7 +100,7 @@ def read_options(file: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def read_zoo(overrides: dict[str, Any], problems: list[str]) -> list[Layer]:
-    """The configuration that `--weights zoo:NAME` brings if no other one is given."""
+    """The configuration of `--weights zoo:NAME`, which is used if no other one is given."""
     weights = overrides.get("weights")
     if not isinstance(weights, str) or not weights.startswith(catalog.PREFIX):
         return []
@@ -114,7 +115,7 @@ def read_zoo(overrides: dict[str, Any], problems: list[str]) -> list[Layer]:
 
 
 def read_foreign(file: Path, problems: list[str]) -> dict[str, Any]:
-    """The options that a Python file of PYSKL means; problems as in `read_options`."""
+    """The options that correspond to a Python file of PYSKL; problems as in `read_options`."""
     try:
         options, notes = read_python_config(file)
     except ValueError as error:
@@ -139,7 +140,7 @@ def share(origin: str, options: dict[str, Any], problems: list[str]) -> dict[str
 
 
 def combine(layers: list[Layer], problems: list[str]) -> dict[str, Any]:
-    """The values of all layers as their types, each layer over those before it."""
+    """The values of all layers, converted to their types; each layer overrides those before it."""
     values: dict[str, Any] = {}
     for origin, layer in layers:
         unknown = [key for key in layer if key not in FIELDS]

@@ -1,9 +1,9 @@
 """The options: typed, documented dataclass fields, flat as in the YAML files and on the command line.
 
-The metadata of a field holds what else is known about it: `help`; `phases` in which it has an effect (`show` prints
-every option); `low`, `high` and `below`, the range of a number; `request`: it asks for something to be done, so that
-giving it without effect is an error; `invocation`: it belongs to one call and is not kept with the run; `needs`:
-other options, without one of which it has no effect.
+The metadata of a field: `help`; `phases`, the phases in which it has an effect (`show` prints every option); `low`,
+`high` and `below`, the range of a number; `request`: the option requests an action, so it is an error to give it where
+it has no effect; `invocation`: the option applies to one call and is not stored with the run; `needs`: the option only
+has an effect if at least one of these other options is given.
 """
 
 import typing
@@ -17,13 +17,13 @@ from torchlight.system.modalities import Modality
 Phase = Literal["train", "test", "predict", "model_size", "show", "report", "robustness", "export", "export-weights"]
 PHASES: tuple[str, ...] = typing.get_args(Phase)
 TRAIN, TEST, PREDICT, EXPORT = ("train",), ("test",), ("predict",), ("export",)
-RUN = ("train", "test", "robustness")  # phases that read data and see batches
+RUN = ("train", "test", "robustness")  # phases that read data and process batches
 INFER = (*RUN, "predict")  # phases that run the network
 DATA = (*RUN, "model_size")  # phases that read data
 MODEL = (*DATA, "export-weights")  # phases that build the network
 WEIGHTS = (*INFER, "export-weights", "export")  # phases that load weights
 DIRECTORY = (*RUN, "report")  # phases with a run directory
-COMMAND_LINE = "command line"  # where an option comes from, if not from a file
+COMMAND_LINE = "command line"  # origin of an option that is not from a file
 MOST_WORKERS = 256
 
 
@@ -55,12 +55,12 @@ class Run:
     phase: Phase = option("train", "what to do", PHASES, invocation=True)
     config: str | None = option(
         None,
-        "YAML file of the experiment, or a Python file of PYSKL; the options of further files override its own",
+        "YAML file of the experiment, or a Python file of PYSKL; of several files, later ones override earlier ones",
         PHASES,
         invocation=True,
     )
     resume: bool | Literal["auto"] = request(
-        False, "continue the run in work_dir; auto: start it if there is none, as jobs that are requeued need", TRAIN
+        False, "continue the run in work_dir; auto: start a new run if there is none (for requeued jobs)", TRAIN
     )
     overwrite: bool = request(False, "replace the run in work_dir", TRAIN)
     weights: str | None = request(
@@ -69,42 +69,42 @@ class Run:
         WEIGHTS,
     )
     weights_key: str | None = request(
-        None, "key of the state dict, for weights files that hold several", WEIGHTS, needs=("weights", "finetune")
+        None, "key of the state dict in files with several state dicts", WEIGHTS, needs=("weights", "finetune")
     )
     ignore_weights: list[str] = request(
         [],
-        "weights whose names begin with one of these are not loaded (fc: a new classifier)",
+        "do not load weights whose names begin with one of these words (fc: a new classifier)",
         WEIGHTS,
         needs=("weights",),
     )
     weights_optimizer: bool = request(
         False,
-        "continue with the optimizer state of weights (momentum, moments); rates are those of the new run",
+        "also load the optimizer state from weights (momentum, moments); learning rates are those of the new run",
         TRAIN,
         needs=("weights",),
     )
     map_classes: bool = request(
         False,
-        "reorder the classes of the weights to those of the data, by their names; a test may have some of them only",
+        "reorder the classes of the weights by name to match the data; test data may have only some of the classes",
         RUN,
         needs=("weights",),
     )
     save_score: bool = request(False, "write epoch1_test_score.pkl {sample name: logits}", TEST)
     curves: list[str] = request(
-        [], "what degrades the test clips: stretches, joints, noise, rate, observed; default: all", ("robustness",)
+        [], "degradations of the test clips: stretches, joints, noise, rate, observed; default: all", ("robustness",)
     )
     save_feature: bool = request(False, "write epoch1_test_feature.pkl {sample name: pooled features}", TEST)
     ema: bool = request(
         False, "use the moving average of the weights (model_ema of the file)", WEIGHTS, needs=("weights", "finetune")
     )
     export_names: Literal["original", "pyskl"] = request("original", "key names of the file", ("export-weights",))
-    format: Literal["onnx", "torch"] = request("onnx", "of the exported network: ONNX, or torch.export", EXPORT)
-    dynamic: Literal["batch"] | None = request(None, "batch: export for any number of clips, not for one", EXPORT)
+    format: Literal["onnx", "torch"] = request("onnx", "format of the exported network: ONNX or torch.export", EXPORT)
+    dynamic: Literal["batch"] | None = request(None, "batch: export for any number of clips instead of one", EXPORT)
     work_dir: str | None = option(
         None, "run directory; default: work_dir/<dataset>/<split>/<model>/<modality>", DIRECTORY
     )
     data_root: str | None = request(
-        None, "the folder that data/ stands for; default: the environment variable SKELETON_DATA, else data", DATA
+        None, "folder that replaces data/ in paths; default: the environment variable SKELETON_DATA, else data", DATA
     )
     device: list[str] = option([], "GPU numbers or cpu, one process each; default: GPU 0 if there is one", INFER)
     seed: int = option(1, "seed; a run is a function of (config, seed, data)", DATA, low=0, high=2**32 - 1)
@@ -134,7 +134,7 @@ class Data:
     batch_size: int = option(64, "clips per optimizer step, over all devices and accumulation steps", TRAIN, low=1)
     sampler: Literal["shuffled", "balanced"] = option(
         "shuffled",
-        "clips of an epoch: each once, or each class equally often (clips of small classes repeat)",
+        "shuffled: each clip once per epoch; balanced: each class equally often (clips of small classes are repeated)",
         TRAIN,
     )
     test_batch_size: int = option(64, "clips per evaluation step and device", INFER, low=1)
@@ -153,34 +153,34 @@ class Network:
     objective_args: dict = option({}, "arguments of the objective (label_smoothing, mixup_alpha, ...)", RUN)
     finetune: str | None = option(
         None,
-        "checkpoint, or zoo:NAME, to start from: what fits is kept, the classifier is new (docs/finetune.md)",
+        "checkpoint, or zoo:NAME, to start from with a new classifier (docs/finetune.md)",
         TRAIN,
     )
     finetune_body: str | None = option(
-        None, "body of the network in finetune, where the file does not say it: graph.ucla, body_25", TRAIN
+        None, "body layout of the finetune file, if the file does not state it: graph.ucla, body_25", TRAIN
     )
     teacher: list[dict] = option(
         [], "frozen teachers for distillation, each {model, model_args, weights, weights_key, modality, weight}", TRAIN
     )
     teacher_cache: bool = option(
-        False, "keep the teachers' logits of each clip, for recipes without augmentation", TRAIN, request=True
+        False, "cache the teachers' logits of each clip, for recipes without augmentation", TRAIN, request=True
     )
 
 
 @dataclass(kw_only=True)
 class Optimization:
-    """The optimizer, its schedules, and the arithmetic."""
+    """The optimizer, its schedules, and the numerical precision."""
 
     optimizer: Literal["SGD", "Adam", "AdamW"] = option("SGD", "optimizer", TRAIN)
     base_lr: float = option(0.1, "learning rate of the global batch_size, after the warm-up", TRAIN, low=0)
     backbone_lr: float = option(
-        1.0, "factor of the learning rate of what finetune keeps; 0 freezes it, statistics included", TRAIN, low=0
+        1.0, "learning rate factor of the parameters from finetune; 0 freezes them and their statistics", TRAIN, low=0
     )
     momentum: float = option(0.9, "momentum of SGD", TRAIN, low=0)
     nesterov: bool = option(True, "Nesterov momentum of SGD", TRAIN)
     weight_decay: float = option(0.0001, "weight decay", TRAIN, low=0)
     weight_decay_end: float | None = option(None, "final weight decay of a cosine; default: constant", TRAIN, low=0)
-    decay_all: bool = option(True, "apply weight decay to all parameters; false: not to vectors and biases", TRAIN)
+    decay_all: bool = option(True, "apply weight decay to all parameters; false: except vectors and biases", TRAIN)
     num_epoch: int = option(65, "number of epochs", TRAIN, low=1)
     lr_schedule: Literal["step", "cosine"] = option("step", "learning rate schedule after the warm-up", TRAIN)
     lr_interval: Literal["epoch", "step"] = option(
@@ -191,9 +191,9 @@ class Optimization:
     min_lr: float = option(0.0, "final learning rate of the cosine", TRAIN, low=0)
     warm_up_epoch: int = option(0, "epochs of linear warm-up", TRAIN, low=0)
     warm_up_interval: Literal["epoch", "step"] | None = option(
-        None, "when the learning rate changes during the warm-up; default: as lr_interval", TRAIN
+        None, "when the learning rate changes during the warm-up; default: lr_interval", TRAIN
     )
-    warm_up_lr: float | None = option(None, "first rate of a warm-up over the start of the cosine (timm)", TRAIN, low=0)
+    warm_up_lr: float | None = option(None, "initial rate of a warm-up within the cosine (timm)", TRAIN, low=0)
     update_freq: int = option(1, "accumulation steps per optimizer step; batch_size is divided by it", TRAIN, low=1)
     clip_grad: float = option(0.0, "maximum norm of the gradient; 0: no clipping", TRAIN, low=0)
     freeze: list[str] = option(
@@ -202,14 +202,14 @@ class Optimization:
     freeze_epoch: int = option(0, "number of epochs that freeze lasts", TRAIN, low=0)
     ema_decay: float = option(0.0, "decay of the moving average of the weights; 0: none", TRAIN, low=0, below=1)
     precision: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "arithmetic of the forward pass (autocast); of an exported network", (*INFER, "export")
+        "float32", "precision of the forward pass (autocast) or of an exported network", (*INFER, "export")
     )
     tf32: bool | Literal["convolutions"] = option(
-        "convolutions", "on a GPU: operations in TF32 (10 bits of mantissa); true: matrix products as well", INFER
+        "convolutions", "on a GPU: operations in TF32 (10 bits of mantissa); true: also matrix products", INFER
     )
     compile: bool = option(False, "torch.compile the network for training", TRAIN)
     cuda_graph: bool | Literal["auto"] = option(
-        False, "on a GPU: record the training step as a CUDA graph; auto: where it is known to be possible", TRAIN
+        False, "on a GPU: record the training step as a CUDA graph; auto: if it is known to be possible", TRAIN
     )
     sync_bn: bool = option(False, "batch norm statistics over all GPUs instead of per GPU", TRAIN)
 
@@ -219,13 +219,11 @@ class Records:
     """Evaluation, checkpoints and logs."""
 
     eval_interval: int = option(1, "epochs between two evaluations; the last epoch is always evaluated", TRAIN, low=1)
-    save_interval: int = option(
-        1, "epochs between two writings of last.pt; the last epoch is always saved", TRAIN, low=1
-    )
+    save_interval: int = option(1, "epochs between two writes of last.pt; the last epoch is always saved", TRAIN, low=1)
     save_every_steps: int = option(
-        0, "optimizer steps between two writings of last.pt within an epoch; 0: none", TRAIN, low=0
+        0, "optimizer steps between two writes of last.pt within an epoch; 0: none", TRAIN, low=0
     )
-    keep: int = option(0, "number of latest checkpoints kept as epoch_<n>.pt beside last.pt", TRAIN, low=0)
+    keep: int = option(0, "number of latest checkpoints to keep as epoch_<n>.pt in addition to last.pt", TRAIN, low=0)
     log_interval: int = option(
         100, "optimizer steps between two records of the loss in TensorBoard (each waits for the device)", TRAIN, low=1
     )
@@ -236,7 +234,7 @@ class Predict:
     """Predictions for new recordings."""
 
     further_weights: list[str] = request(
-        [], "all but the first of several --weights: streams that are fused", PREDICT, needs=("weights",)
+        [], "further files of --weights, whose streams are fused with the first", PREDICT, needs=("weights",)
     )
     source: str | None = request(
         None,
@@ -252,7 +250,7 @@ class Predict:
     )
     save_picture: str | None = request(
         None,
-        "file for a moving picture of the recordings with their labels: .gif or .html; of a live source: .mp4",
+        "file for an animation of the recordings with their labels: .gif or .html; for a live source: .mp4",
         PREDICT,
     )
     top_k: int = request(3, "classes to list for each clip", PREDICT, low=1, high=1000)
@@ -270,22 +268,22 @@ class Predict:
         high=1e6,
         needs=("window",),
     )
-    threshold: float = request(0.5, "probability below which a segment is nothing", PREDICT, low=0, high=1)
-    switch_cost: float = request(0.05, "resistance of segments to a change of label, in nat seconds", PREDICT, low=0)
-    shortest: float = request(0.5, "seconds of the shortest segment", PREDICT, low=0)
-    background: str | None = request(None, "name of the class that means that nothing happens", PREDICT)
+    threshold: float = request(0.5, "probability below which no action is reported", PREDICT, low=0, high=1)
+    switch_cost: float = request(0.05, "cost of a change of label between segments, in nat seconds", PREDICT, low=0)
+    shortest: float = request(0.5, "minimum length of a segment in seconds", PREDICT, low=0)
+    background: str | None = request(None, "name of the background class (no action)", PREDICT)
     truth: str | None = request(
         None, "CSV of true segments (start_s, end_s, label, recording) to compare with", PREDICT
     )
-    layout: str | None = request(None, "body layout of the poses, where the file does not say it", PREDICT)
+    layout: str | None = request(None, "body layout of the poses, if the file does not state it", PREDICT)
     frame_rate: float | None = request(
-        None, "frames per second, where the file does not say it", PREDICT, low=0.001, high=1e6
+        None, "frames per second, if the file does not state it", PREDICT, low=0.001, high=1e6
     )
-    image_size: list[int] = request([], "width and height of the picture, where the file does not say it", PREDICT)
-    mirror: bool = request(False, "the picture is mirrored: exchange left and right", PREDICT)
+    image_size: list[int] = request([], "width and height of the image, if the file does not state it", PREDICT)
+    mirror: bool = request(False, "the image is mirrored: exchange left and right", PREDICT)
     recipe: str | None = request(
         None,
-        "how the training clips were prepared (ctrgcn, agcn, ...), where the checkpoint does not say it",
+        "how the training clips were prepared (ctrgcn, agcn, ...), if the checkpoint does not state it",
         (*PREDICT, *EXPORT),
     )
     alpha: list[float] = request([], "weights of the streams; default: those of --preset", PREDICT)
@@ -301,7 +299,7 @@ class Predict:
 class Config(Predict, Records, Optimization, Network, Data, Run):
     """A resolved experiment: every option of the six sections.
 
-    `origins` tells where each option that is not a default comes from.
+    `origins` contains the origin of each option that is not a default.
     """
 
     def __post_init__(self) -> None:
@@ -309,7 +307,7 @@ class Config(Predict, Records, Optimization, Network, Data, Run):
 
     @property
     def tested(self) -> str:
-        """What evaluations are made on, in words: the test clips, or training clips that are held out."""
+        """Name of the clips that are evaluated: the test clips, or the held-out training clips."""
         return "held-out" if self.hold_out else "test"
 
     def to_yaml(self) -> str:
@@ -321,5 +319,5 @@ class Config(Predict, Records, Optimization, Network, Data, Run):
 FIELDS = {f.name: f for f in fields(Config)}
 TYPES = typing.get_type_hints(Config)
 FEEDER_ARGS = ("train_feeder_args", "test_feeder_args")
-SHARED = {"feeder_args": FEEDER_ARGS}  # keys of files and flags that stand for several options
+SHARED = {"feeder_args": FEEDER_ARGS}  # keys of files and flags that set several options
 SHARED_HELP = {"feeder_args": "arguments of both feeders; train_feeder_args and test_feeder_args override them"}
