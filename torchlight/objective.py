@@ -33,9 +33,9 @@ class Classification(nn.Module):
         penalty: weight of the network's own `penalty()`, a term of the loss that depends on its weights alone
             (Hyper-GCN).
         class_weight: factor of the loss of each class: `balanced` (inversely proportional to the number of training
-        clips,
-            with mean 1 over all clips), a list in label order, or {class name: weight} with 1 for the others. The loss
-            is the mean over the clips, not divided by their weights, so it does not depend on how a batch is divided.
+            clips, with mean 1 over all clips), a list in label order, or {class name: weight} with 1 for the others.
+            The loss is the mean over the clips, not divided by their weights, so it does not depend on how a batch is
+            divided.
 
     Raises:
         ValueError: an argument is out of range.
@@ -189,8 +189,7 @@ def weights_of(key: str, given: ClassWeights, names: Sequence[str], balanced: np
 
 def mix(x: torch.Tensor, y: torch.Tensor, lam: torch.Tensor | float) -> torch.Tensor:
     """lam x + (1 - lam) y in the precision of x. lam may be a number or a float64 tensor of shape (); both give the
-    same
-    result."""
+    same result."""
     if isinstance(lam, torch.Tensor):
         return lam.to(x.dtype) * x + (1 - lam).to(x.dtype) * y
     return lam * x + (1 - lam) * y
