@@ -65,7 +65,7 @@ def load_config(file: str | Path | Sequence[str | Path] | None, overrides: dict[
 
 
 def read_layers(file: Path, problems: list[str]) -> list[Layer]:
-    """[(origin, options)] of a YAML file, its base first, or of a Python file of PYSKL. A base has no base."""
+    """[(origin, options)] of a YAML file, its base first, or of a Python file. A base has no base."""
     if file.suffix == ".py":
         return [(str(file), read_foreign(file, problems))]
     options = read_options(file, problems)
@@ -115,7 +115,7 @@ def read_zoo(overrides: dict[str, Any], problems: list[str]) -> list[Layer]:
 
 
 def read_foreign(file: Path, problems: list[str]) -> dict[str, Any]:
-    """The options that correspond to a Python file of PYSKL; problems as in `read_options`."""
+    """The options that correspond to a Python file of PYSKL or mmaction2; problems as in `read_options`."""
     try:
         options, notes = read_python_config(file)
     except ValueError as error:

@@ -55,7 +55,7 @@ class Run:
     phase: Phase = option("train", "what to do", PHASES, invocation=True)
     config: str | None = option(
         None,
-        "YAML file of the experiment, or a Python file of PYSKL or mmaction2; of several, later ones override earlier ones",
+        "YAML file, or a Python file of PYSKL or mmaction2; of several files, later ones override earlier ones",
         PHASES,
         invocation=True,
     )
