@@ -1,5 +1,5 @@
-"""From a file, an array or a recording to the clips that a network sees: whole recordings or windows, per person or per
-scene."""
+"""Conversion of a file, an array or a recording to the clips for a network: whole recordings or windows, per person or
+per scene."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from data.poses.recording import Facts, PoseFileError, Recording
 from data.recipes import Prepared, Recipe
 
 Persons = Literal["auto", "scene", "each"]
-LEAST_SEEN = 0.5  # share of the frames of a window in which a person must be seen to be labeled
+LEAST_SEEN = 0.5  # share of the frames of a window in which a person must be visible to get a label
 ONE_WINDOW = 1e-6  # seconds of tolerance when the last window of a recording is placed
 
 
@@ -24,9 +24,9 @@ class Settings:
     """How recordings become clips.
 
     persons: `scene`: one prediction for all persons, chosen as in training; `each`: one per person; `auto`: `scene` for
-    whole recordings, `each` for windows. window, stride: seconds; no window: a recording is one clip; a window of 0
-    seconds: the median length of a training clip. layout, rate, image_size: of files that do not state them. mirror:
-    for mirrored pictures.
+    whole recordings, `each` for windows. window, stride: seconds; None: a recording is one clip; a window of 0: the
+    median length of a training clip. layout, rate, image_size: for files that do not state them. mirror: for mirrored
+    images.
     """
 
     persons: Persons = "auto"
@@ -47,7 +47,7 @@ class Settings:
 
     @property
     def is_plain(self) -> bool:
-        """Whether files are taken as they are, one clip each."""
+        """Whether files are used unchanged, one clip each."""
         return replace(self, persons="auto") == Settings() and self.persons != "each"
 
 
@@ -56,7 +56,8 @@ class Clip:
     """One input of the network.
 
     begin, end: seconds from the start of the recording, None if its frame rate is not known. observed: share of the
-    joints of the body that were seen. imputed: number of joints that no sensor measured. notes: what was assumed.
+    joints of the body that were detected. imputed: number of joints that no sensor measured. notes: the assumptions
+    that were made.
     """
 
     source: str
@@ -94,12 +95,12 @@ def clips_of_file(path: Path, recipe: Recipe, settings: Settings, pad: int | Non
 
 
 def name_of(path: Path, name: str) -> str:
-    """The source of a clip: the path, with the name of the recording if the file holds several."""
+    """The source of a clip: the path, with the name of the recording if the file contains several."""
     return str(path) if name in ("", path.stem, path.name) else f"{path}#{name}"
 
 
 def recording_of_array(data: np.ndarray, recipe: Recipe, settings: Settings) -> Recording:
-    """An array (T, V, C) or (M, T, V, C) of the body of the network; NaN or exact zeros where nothing was seen.
+    """An array (T, V, C) or (M, T, V, C) with the joints of the network; NaN or exact zeros for missing joints.
 
     C is 3 or 4 (x, y, z in meters, Kinect axes, score) or, for 2-D bodies, 2 or 3 (x, y in pixels, score).
 
@@ -129,8 +130,8 @@ def clips_of_recording(
 ) -> list[Clip]:
     """The clips of a recording: one, or one per window and person.
 
-    pad: windows are repeated to this number of frames, for networks that were trained on padded clips; a window is
-    never filled with zeros, because networks then recognize the padding.
+    pad: windows are repeated to this number of frames, for networks that were trained on padded clips. Windows are
+    never padded with zeros, because networks then recognize the padding.
 
     Raises:
         PoseFileError: the recording does not fit the network.
@@ -172,7 +173,7 @@ def clips_of_recording(
 
 
 def typical_window(recipe: Recipe) -> float:
-    """Seconds of the median training clip; raises PoseFileError if the checkpoint does not hold it."""
+    """Length of the median training clip in seconds; raises PoseFileError if the checkpoint does not contain it."""
     lengths, rate = recipe.facts.get("lengths"), recipe.rate
     if not lengths or not rate:
         raise PoseFileError(
@@ -193,7 +194,7 @@ def windows(T: int, rate: float, window: float | None, stride: float | None) -> 
 
 
 def shown_recording(source: str | Path | np.ndarray | Recording, recipe: Recipe, settings: Settings) -> Recording:
-    """The first recording of a source with the joints of the body, for a picture; raises PoseFileError."""
+    """The first recording of a source with the joints of the body, to draw it; raises PoseFileError."""
     if isinstance(source, str | Path):
         path, _, name = str(source).partition("#")
         found = dict(read(path))

@@ -1,10 +1,10 @@
-"""Figures of predicted segments against true ones, over several recordings.
+"""Comparison of predicted segments with true ones, over several recordings.
 
 Frame accuracy, edit score and F1@k as in Lea et al., Temporal Convolutional Networks for Action Segmentation and
-Detection (CVPR 2017); mean average precision as in ActivityNet (Caba Heilbron et al., CVPR 2015). All figures in
-percent; NaN where a figure is not defined.
+Detection (CVPR 2017); mean average precision as in ActivityNet (Caba Heilbron et al., CVPR 2015). All values are in
+percent; NaN if a value is not defined.
 
-A collection of segments maps the name of a recording to its segments. A recording that one of two collections lacks has
+A collection of segments maps the name of a recording to its segments. If a recording is missing in a collection, it has
 no segments there. Segments of several persons are evaluated one person at a time: `by_person`.
 """
 
@@ -40,7 +40,7 @@ def read_truth(path: str | Path, class_names: Sequence[str]) -> dict[str, list[S
     column `track` is the person, the probabilities are not used.
 
     Raises:
-        ValueError: file, line and what is wrong.
+        ValueError: the file is invalid; the message contains the file, the line and the problem.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     found: dict[str, list[Segment]] = {}
@@ -136,7 +136,8 @@ def frame_labels(segments: Sequence[Segment], times: np.ndarray) -> np.ndarray:
 
 
 def frame_accuracy(truth: Segments, predicted: Segments, times: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """Equal frames of all frames, and of the frames within true segments, over all recordings of `times` together."""
+    """Share of the frames with the correct label: of all frames, and of the frames within true segments. Over all
+    recordings of `times` together."""
     true = np.concatenate([np.zeros(0), *(frame_labels(truth.get(name, ()), t) for name, t in times.items())])
     found = np.concatenate([np.zeros(0), *(frame_labels(predicted.get(name, ()), t) for name, t in times.items())])
     equal, action = true == found, true >= 0
@@ -155,7 +156,7 @@ def _pairs(truth: Segments, predicted: Segments) -> list[tuple[list[Segment], li
 
 
 def distance(a: Sequence[int], b: Sequence[int]) -> int:
-    """Levenshtein distance: fewest insertions, deletions and substitutions that make b of a."""
+    """Levenshtein distance: the minimum number of insertions, deletions and substitutions that convert a to b."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         diagonal, row[0] = row[0], i
@@ -188,8 +189,8 @@ def f1(truth: Segments, predicted: Segments, k: float) -> float:
     """F1 score with overlap k (0 to 1).
 
     In time order, each predicted segment is compared with the true segment of its class with the largest IoU (the
-    first of equal ones). It is a true positive if the IoU is at least k and that segment is not taken yet; the second
-    best is not tried.
+    first of equal ones). It is a true positive if the IoU is at least k and that segment has not been matched; the
+    second best is not tried.
     """
     positive = n_true = n_found = 0
     for true, found in _pairs(truth, predicted):
@@ -209,9 +210,9 @@ def f1(truth: Segments, predicted: Segments, k: float) -> float:
 def average_precisions(truth: Segments, predicted: Segments, threshold: float) -> dict[int, float]:
     """Average precision of every class with true segments, at an IoU threshold (0 to 1).
 
-    Predictions of all recordings by descending `mean` (equal ones: in the order of the recordings and of time). Each
-    takes the free true segment of its recording and class with the largest IoU of at least the threshold; the next
-    best if that one is taken.
+    Predictions of all recordings are processed by descending `mean` (ties: in the order of the recordings and of time).
+    Each is matched to the unmatched true segment of its recording and class with the largest IoU of at least the
+    threshold.
     """
     hits: dict[int, list[tuple[float, bool]]] = {}
     counts: dict[int, int] = {}
@@ -253,14 +254,14 @@ def mean_ap(truth: Segments, predicted: Segments, threshold: float) -> float:
 def evaluate(
     truth: Segments, predicted: Segments, times: Mapping[str, np.ndarray], background: int | None = None
 ) -> dict[str, Any]:
-    """All figures by name, in percent, with the numbers of recordings, frames and segments.
+    """All metrics by name, in percent, with the numbers of recordings, frames and segments.
 
     Args:
         times: (T,) times of the frames of every recording that was predicted, in seconds, increasing.
         background: a class that counts as no segment.
 
     Raises:
-        ValueError: `truth` has a recording that `times` lacks, or segments of a recording overlap.
+        ValueError: a recording of `truth` is missing in `times`, or segments of a recording overlap.
     """
     assert set(predicted) <= set(times)
     for name in truth:
@@ -288,7 +289,7 @@ def evaluate(
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """Figures of `evaluate` as a table; "-" where one is not defined."""
+    """Metrics of `evaluate` as a table; "-" if one is not defined."""
     return markdown_table(["figure", "value"], ([name, _cell(value)] for name, value in figures.items()))
 
 

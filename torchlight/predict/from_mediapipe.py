@@ -1,4 +1,4 @@
-"""How an application makes clips of the joints that MediaPipe sees, for the metadata of an exported network."""
+"""Rules for making clips from MediaPipe's joints in an application, for the metadata of an exported network."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ def from_mediapipe(recipe: Recipe) -> dict[str, Any] | None:
     """The steps from world landmarks to a clip, as plain values; None for bodies and recipes that need more than these.
 
     maps: the maps of `graph.layouts` that lead to the body, one after the other. parents: of MediaPipe's joints. rate:
-    frames per second. seconds: length of a typical clip. origin: the joint whose first place is the origin. repeat:
+    frames per second. seconds: length of a typical clip. origin: the joint whose first position is the origin. repeat:
     whether a single person fills two slots.
     """
     lengths, rate, body = recipe.facts.get("lengths"), recipe.rate, recipe.body

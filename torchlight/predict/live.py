@@ -1,4 +1,5 @@
-"""The live loop: poses arrive, a stream turns them into labels, and JSON lines leave. It knows no network.
+"""The live loop: it passes poses to a stream and writes the resulting labels as JSON lines. It does not depend on a
+specific network.
 
 run(follow(estimate(camera, estimator), estimator.facts), stream, sys.stdout)
 """
@@ -15,18 +16,19 @@ import numpy as np
 from data.poses.recording import Detection
 from data.poses.video import Moment
 
-KEPT = 10_000  # latest measurements of which the percentiles are taken
+KEPT = 10_000  # number of latest measurements for the percentiles
 COMPUTED = ("label", "nothing")  # states for which a network ran
 SCENE = ""  # the id in an update about all persons together
 STAGES = ("capture_to_pose", "pose_to_label", "end_to_end")
 
 
 class Stream(Protocol):
-    """Turns the persons of one time after another into labels."""
+    """Converts the persons at successive times to labels."""
 
     def push(self, time: float, persons: list[Detection]) -> list[dict[str, Any]]:
-        """What is known now, as values for JSON: state, track, label, p and others. Every person has an id. An empty
-        list, if nothing was computed."""
+        """The current results as values for JSON: state, track, label, p and others. Every person has an id. The list
+        is
+        empty if nothing was computed."""
         ...
 
 
@@ -65,7 +67,7 @@ class Timing:
 
 
 def sentence(summary: dict[str, Any], delay: float | None = None) -> str:
-    """A summary of `Timing` as one line for people. delay: seconds that window and smoothing add on any computer."""
+    """A summary of `Timing` as one readable line. delay: seconds that window and smoothing add on any computer."""
     parts = [f"{summary['frames']} frames in {summary['seconds']:.1f} s"]
     parts.append(f"{summary['frames_per_s']:.1f} frames/s, {summary['updates_per_s']:.1f} updates/s")
     parts.append(f"dropped {summary['dropped']} ({summary['dropped_share']:.1%})")
@@ -91,9 +93,9 @@ def run(
 ) -> dict[str, Any]:
     """Write one JSON line per update of the stream until the moments end or Ctrl-C is pressed; returns the summary.
 
-    Every line is flushed. Each has t (seconds), frame and latency_ms beside what the stream says. header: a first line.
-    dropped: how many frames the camera lost. delay: see `sentence`. The log (stderr) gets a line every
-    `report_seconds` and at the end.
+    Every line is flushed. It contains t (seconds), frame and latency_ms in addition to the result of the stream.
+    header: the first line. dropped: number of frames that the camera dropped. delay: see `sentence`. The log (stderr)
+    gets a line every `report_seconds` and at the end.
     """
     log = log or sys.stderr
     timing = Timing(clock())
@@ -126,7 +128,7 @@ def step(
     timing: Timing,
     clock: Callable[[], float],
 ) -> None:
-    """One moment. labels: the last update of each person who is seen, by id; it is kept up to date here."""
+    """Process one moment. labels: the last update of each visible person, by id; it is updated here."""
     posed = clock()
     arrived = posed if moment.arrived is None else moment.arrived
     updates = stream.push(moment.time, moment.persons)
@@ -150,6 +152,6 @@ def step(
 
 
 def write(out: IO[str], record: dict[str, Any]) -> None:
-    """One JSON line, flushed: a program that reads it need not wait."""
+    """Write one JSON line and flush it, so that a reading program gets it immediately."""
     out.write(json.dumps(record, allow_nan=False) + "\n")
     out.flush()

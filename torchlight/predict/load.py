@@ -1,4 +1,4 @@
-"""From a checkpoint to a trained stream: network, objective, feeder and recipe, ready to predict."""
+"""Loading of a checkpoint as a trained stream: network, objective, feeder and recipe, ready for prediction."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -28,22 +28,22 @@ from torchlight.zoo import catalog
 from torchlight.zoo.download import local_file
 
 log = logging.getLogger("torchlight")
-# Classes that a checkpoint may name; a configuration that the user gives may name any that training may.
+# Classes that a checkpoint may use; a configuration from the user may use all classes that are allowed in training.
 OWN = ("model.", "feeders.", "torchlight.objective.", "torchlight.distillation.", "torchlight.contrastive.")
 USED = ("model", "model_args", "feeder", "test_feeder_args", "objective", "objective_args", "modality", "seed")
 USED += ("test_batch_size", "precision", "tf32")  # the options of a training that predictions depend on
-EXPORTED = ("feeder", "test_feeder_args", "modality", "seed", "test_batch_size")  # what an exported network holds
+EXPORTED = ("feeder", "test_feeder_args", "modality", "seed", "test_batch_size")  # options in an exported network
 EXPORT_RUNNING = ("device", "test_batch_size")  # options of a prediction with an exported network
 CUSTOM_GRAPH = "graph.custom.Graph"
-EXAMPLES = 4  # clips that an exported network is compared on
+EXAMPLES = 4  # number of clips on which an exported network is compared
 PICTURE = (1080, 1920)  # height and width, for clips of poses in pixels
 
 
 @dataclass
 class TrainedStream:
-    """One trained network and what surrounds it.
+    """One trained network with its objective, feeder and recipe.
 
-    facts: those of `torchlight.training.clip_facts`. The network is on `device`, in evaluation mode.
+    facts: as returned by `torchlight.training.clip_facts`. The network is on `device`, in evaluation mode.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class TrainedStream:
 
     @property
     def repeated_to(self) -> int | None:
-        """Frames that a window is repeated to, where the clips of the training were padded with zeros; else None."""
+        """Number of frames to which a window is repeated if the training clips were padded with zeros; else None."""
         arguments, facts = self.config.test_feeder_args, self.facts
         if arguments.get("sampling") == "pad":
             return arguments.get("window_size")
@@ -79,12 +79,12 @@ class TrainedStream:
         )
 
     def example(self) -> dict[str, torch.Tensor]:
-        """A batch of random clips as the test feeder makes them; every other one has a single person.
+        """A batch of random clips prepared by the test feeder; every second clip has a single person.
 
-        Of feeders that draw pictures, which are large, there are fewer.
+        For feeders that draw heatmaps, which are large, there are fewer clips.
 
         Raises:
-            ConfigError: the feeder gives clips of different lengths.
+            ConfigError: the feeder returns clips of different lengths.
         """
         draw, facts, clips = np.random.default_rng(0), self.facts, []
         M, V, C = facts["num_person"], self.recipe.skeleton.num_joint, facts["channels"]
@@ -109,12 +109,12 @@ def open_stream(
 ) -> TrainedStream:
     """Load a trained stream.
 
-    path: a file, or `zoo:NAME`. config: the experiment, for checkpoints of other programs and of classes outside of
-    this project; None: the one that the checkpoint or the zoo holds. changes: facts that the user overrides, such as
+    path: a file, or `zoo:NAME`. config: the experiment, for checkpoints of other programs or with classes from outside
+    this project; None: the one in the checkpoint or the zoo. changes: facts that the user overrides, such as
     `recipe`. running: options that the user overrides, such as `precision`.
 
     Raises:
-        ValueError: the file cannot be read, or does not say enough and no configuration is given.
+        ValueError: the file cannot be read, or its facts are incomplete and no configuration is given.
     """
     if config is None and str(path).startswith(catalog.PREFIX):
         config = load_config(None, {"weights": str(path), "phase": "predict"})
@@ -150,7 +150,8 @@ def open_stream(
 def open_export(
     path: Path, config: Config | None, device: torch.device, changes: dict[str, Any], running: dict[str, Any]
 ) -> TrainedStream:
-    """Load an exported network as a stream; its metadata hold what a checkpoint holds. Arguments as for `open_stream`.
+    """Load an exported network as a stream; its metadata replace the facts of a checkpoint. Arguments as in
+    `open_stream`.
 
     Raises:
         ValueError: the file cannot be read, or an option has no effect on an exported network.
@@ -179,7 +180,9 @@ def open_export(
 
 
 def recipe_of(skeleton: Skeleton, facts: dict[str, Any], changes: dict[str, Any]) -> Recipe:
-    """How recordings become clips of the training; raises ConfigError for a recipe that the body does not have."""
+    """The recipe that prepares recordings like the training clips; raises ConfigError if the body layout does not have
+    this
+    recipe."""
     recipe = Recipe(skeleton, facts)
     if "recipe" in changes and changes["recipe"] not in recipe.known:
         known = " or ".join(recipe.known) or "none"
@@ -188,8 +191,8 @@ def recipe_of(skeleton: Skeleton, facts: dict[str, Any], changes: dict[str, Any]
 
 
 def config_of(content: Any, path: Path, classes: Sequence[str] = ("model", "feeder", "objective")) -> Config:
-    """The configuration in a checkpoint or in the metadata of an exported network, which names these classes; raises
-    ValueError if there is none that may be used."""
+    """The configuration in a checkpoint or in the metadata of an exported network. classes: options that name its
+    classes. Raises ValueError if there is no configuration or a class is not allowed."""
     found = content.get("config") if isinstance(content, dict) else None
     if not isinstance(found, str | dict):
         raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config beside them")
@@ -213,10 +216,10 @@ def config_of(content: Any, path: Path, classes: Sequence[str] = ("model", "feed
 
 
 def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
-    """The facts of a checkpoint that holds none, from the data of its configuration, or from its place below data/.
+    """The facts for a checkpoint without facts, from the data of its configuration or, if it is missing, from its path.
 
     Raises:
-        ConfigError: the data is not there, and its path does not say what it is.
+        ConfigError: the data does not exist, and its path is not that of a known benchmark.
     """
     try:
         clips = build.build_feeder(config, feeder, "test")
@@ -224,18 +227,18 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
         found = known_facts(str(config.test_feeder_args.get("data_path", "")))
         if found is None:
             reason = "; ".join(error.problems)
-            raise ConfigError([f"{reason}; needed because the checkpoint holds no facts about its clips"]) from error
+            raise ConfigError([f"{reason}; needed because the checkpoint has no facts about its clips"]) from error
         return found | {key: config.model_args[key] for key in ("num_class",) if key in config.model_args}
     arguments = config.train_feeder_args or config.test_feeder_args  # a checkpoint's configuration has the latter only
     try:
         train = build.build_feeder(replace(config, train_feeder_args=arguments), feeder, "train")
-    except ConfigError:  # only the test part is there: the lengths of training clips are not known
+    except ConfigError:  # only the test part exists: the lengths of training clips are not known
         return {key: value for key, value in clip_facts(clips, clips).items() if key != "lengths"}
     return clip_facts(train, clips)
 
 
 def check_facts(facts: Any, path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint, which may be damaged or of another program; raises ValueError."""
+    """The facts of a checkpoint, which may be damaged or from another program; raises ValueError."""
     origin = f"{path}: clips"
     if not isinstance(facts, dict) or type(facts.get("num_class")) is not int or facts["num_class"] < 1:
         raise ValueError(f"{origin}: expected facts about the training clips, got {quote(facts)}")
@@ -265,10 +268,11 @@ def check_facts(facts: Any, path: Path) -> dict[str, Any]:
 
 
 def skeleton_of(facts: dict[str, Any], config: Config, path: Path) -> Skeleton:
-    """The body of the clips; raises ValueError if the checkpoint does not say it.
+    """The body layout of the clips; raises ValueError if the checkpoint does not contain it.
 
-    Of a feeder without a skeleton only the number of joints is known: they get numbers as names, and a joint that is
-    missing for long keeps its place beside the first one. Where the feeder adds joints, the body is that of the data.
+    If the feeder has no skeleton, only the number of joints is known. The joints are then named by their numbers, and a
+    joint that is missing in a long gap keeps its offset from the first joint. If the feeder adds joints, the body
+    layout is that of the data.
     """
     if config.test_feeder_args.get("middle_joints"):
         return find_skeleton("graph.coco")

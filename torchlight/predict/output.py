@@ -1,6 +1,6 @@
-"""Files with predictions: segments of a recording, labels of clips and windows, and a picture of the probabilities.
+"""Files with predictions: segments of a recording, labels of clips and windows, and a plot of the probabilities.
 
-The suffix of a file chooses its format:
+The suffix of a file selects its format:
 
 | suffix | segments | format |
 |---|---|---|
@@ -11,8 +11,9 @@ The suffix of a file chooses its format:
 | .txt | start, end, text | labels of Audacity |
 | .tsv | tier, begin and end in milliseconds, label | tab-delimited text for ELAN, one tier for each person |
 
-Labels of clips and windows are written as .jsonl or .csv. Names of classes may hold anything: control characters, line
-breaks and tabs are written as escape sequences, and what else a format needs is escaped too.
+Labels of clips and windows are written as .jsonl or .csv. Names of classes may contain any characters: control
+characters, line breaks and tabs are written as escape sequences, and characters with a special meaning in a format are
+escaped.
 """
 
 import json
@@ -47,7 +48,7 @@ def check_suffix(path: str | Path, formats: Iterable[str]) -> str:
 
 
 def write_segments(path: str | Path, segments: Iterable[Segment], class_names: Sequence[str]) -> None:
-    """Write the segments of one recording in time order, whole or not at all.
+    """Write the segments of one recording in time order. The file is written completely or not at all.
 
     Raises:
         ValueError: unknown suffix.
@@ -117,7 +118,7 @@ def _name(segment: Segment, names: Sequence[str]) -> str:
 
 
 def _text(segment: Segment, names: Sequence[str]) -> str:
-    """What a viewer reads: the class, after the person if there is one."""
+    """The displayed text: the class, preceded by the person if there is one."""
     name = _name(segment, names)
     return f"{printable(segment.person)}: {name}" if segment.person else name
 
@@ -138,7 +139,7 @@ def _clock(seconds: float, point: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known about a clip, or about a window of a recording; fields that are None are not written.
+    """The prediction for a clip or for a window of a recording; fields that are None are not written.
 
     Args:
         source: file, stream or clip.
@@ -147,7 +148,7 @@ class Row:
         window: start and end, seconds.
         track: the person.
         t, frame: time in seconds and number of the newest frame.
-        observed: share of the frames in which the person was seen; imputed: number of joints that were filled in.
+        observed: share of the frames in which the person was visible. imputed: number of joints that were not measured.
     """
 
     source: str
@@ -170,9 +171,9 @@ PREDICTION_FORMATS = (".jsonl", ".csv")
 def write_predictions(path: str | Path, header: Mapping[str, Any], rows: Iterable[Row]) -> None:
     """Write labels of clips or windows.
 
-    JSON lines: `header` first, then one line for each row, flushed one by one as `rows` yields them. CSV: source,
-    person, start_s, end_s, label, p, then the other classes of `top` with their probabilities; `header` is not
-    written, and the file appears when all rows are known.
+    JSON lines: `header`, then one line for each row, flushed when `rows` yields it. CSV: source, person, start_s,
+    end_s, label, p, then the other classes of `top` with their probabilities; `header` is not written, and the file is
+    created when all rows are known.
 
     Args:
         header: facts about the run, such as versions, checkpoint, window and thresholds.
@@ -210,18 +211,18 @@ def _write_line(file: IO[str], value: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: arrays and numbers of NumPy, paths."""
+    """Convert values that JSON does not support: arrays and numbers of NumPy, paths."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def score_curve(path: str | Path, times: np.ndarray, p: np.ndarray, class_names: Sequence[str], top: int = 12) -> None:
     """A PNG with the probabilities of at most `top` classes over time, one row each.
 
-    The classes are those with the highest maxima, in the order in which they reach them.
+    The classes are those with the highest maxima, in the order of the times of their maxima.
 
     Args:
         times: (T,) seconds, increasing.
-        p: (T, K) probabilities; NaN where nothing is known.
+        p: (T, K) probabilities; NaN if unknown.
 
     Raises:
         ValueError: the suffix is not .png.

@@ -1,4 +1,4 @@
-"""Persons and their labels drawn into the images: as a video file, and in a window."""
+"""Drawing of persons and their labels into the images of a video file or a window."""
 
 import colorsys
 import os
@@ -17,12 +17,12 @@ from graph.body import Skeleton
 from torchlight.system.packages import optional
 
 UNSURE = 0.5  # score below which a joint is drawn hollow
-MAX_PAUSE = 10.0  # seconds without an image that a video repeats the last one
+MAX_PAUSE = 10.0  # maximum time in seconds for which a video repeats the last image
 TITLE = "prediction"
 
 
 def color_of(track: str) -> tuple[int, int, int]:
-    """A color (RGB) that belongs to an id; ids 1, 2, 3, ... get colors far from each other."""
+    """The color (RGB) of an id; ids 1, 2, 3, ... get clearly different colors."""
     number = int(track) if track.isascii() and track.isdigit() else zlib.crc32(track.encode())
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -49,8 +49,9 @@ def overlay(
     """A copy of the image (H, W, 3) uint8 RGB with skeletons in the colors of their ids, and the id, the label and its
     probability as a bar above each person.
 
-    labels: {id: {"label", "p", "state"}}; the id "" is for all persons, at the top left. skeleton: for the bones.
-    imputed: joints that no sensor measured; they and joints of a low score are hollow. Needs OpenCV.
+    labels: {id: {"label", "p", "state"}}; the label of the id "" applies to all persons and is drawn at the top left.
+    skeleton: for the bones. imputed: joints that no sensor measured; these joints and joints with a low score are drawn
+    hollow. Needs OpenCV.
     """
     cv2 = optional("cv2", INSTALL)
     picture = np.ascontiguousarray(image.copy())
@@ -106,11 +107,12 @@ def _caption(
 
 
 class VideoFile:
-    """An .mp4 file at a constant rate: images are repeated or left out, so that it plays at the speed of the source. It
-    appears under its name when it is closed.
+    """An .mp4 file with a constant frame rate: images are repeated or dropped so that it plays at the speed of the
+    source.
+    It gets its final name when it is closed.
 
     Raises:
-        ValueError: another ending, or OpenCV cannot write the file.
+        ValueError: the suffix is not .mp4, or OpenCV cannot write the file.
     """
 
     def __init__(self, path: Path, rate: float):
@@ -178,7 +180,7 @@ class Window:
 
 
 class Overlay:
-    """Draws every moment that has an image and hands it to the sinks: `VideoFile`, `Window`."""
+    """Draws every moment that has an image and passes it to the outputs: `VideoFile`, `Window`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What networks say about one clip."""
+"""The prediction for one clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 
 @dataclass
 class Prediction:
-    """The scores of one clip, and where in a recording it is.
+    """The scores of one clip and its position in a recording.
 
     source: the file. person: the id of the track, "" for a whole scene. begin, end: seconds. probabilities, scores:
-    (num_class,); scores are logits, or probabilities where a test sees several samples of a clip. observed, imputed,
-    notes: see `torchlight.predict.clips.Clip`. features: (C,) if asked for.
+    (num_class,); scores are logits, or probabilities if a test averages several samples of a clip. observed, imputed,
+    notes: see `torchlight.predict.clips.Clip`. features: (C,) if requested.
     """
 
     source: str

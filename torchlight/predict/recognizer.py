@@ -1,4 +1,4 @@
-"""Trained networks that label recordings: loaded once, called for files, arrays and streams of frames."""
+"""Trained networks that label recordings: loaded once, then used for files, arrays and streams of frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,13 +33,13 @@ Source = str | Path | np.ndarray | Recording
 class Recognizer:
     """One trained network, or the streams of an ensemble.
 
-    weights: checkpoint files. config: the configuration of the training, for checkpoints of other programs; those of
-    this one hold it. device: as `--device`; default: GPU 0 if there is one. alpha: a weight for each stream; default:
-    those of `preset`. ema: use the moving average of the weights. recipe: how the training clips were prepared, for
-    data that does not say it. changes: options that override those of the training, such as `precision`.
+    weights: checkpoint files. config: the configuration of the training, for checkpoints of other programs; checkpoints
+    of this program contain it. device: as `--device`; default: GPU 0 if there is one. alpha: a weight for each stream;
+    default: those of `preset`. ema: use the moving average of the weights. recipe: how the training clips were
+    prepared, if the data does not state it. changes: options that override those of the training, such as `precision`.
 
     Raises:
-        ValueError: a checkpoint cannot be read, does not say enough, or does not fit the others.
+        ValueError: a checkpoint cannot be read, lacks necessary facts, or does not match the others.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Recognizer:
         self.space, self.alpha = self._fusion(alpha, preset)
 
     def _check_streams(self) -> None:
-        """Raise ValueError for streams of different classes or bodies."""
+        """Raise ValueError if the streams have different classes or body layouts."""
         first = self.streams[0]
         for other in self.streams[1:]:
             if other.num_class != first.num_class or other.facts.get("class_names") != first.facts.get("class_names"):
@@ -96,9 +96,10 @@ class Recognizer:
     def predict(
         self, source: Source | Sequence[Source], settings: Settings | None = None, features: bool = False
     ) -> list[Prediction]:
-        """Predictions of a source or several: of each clip, and with windows or `persons="each"` of each person.
+        """Predictions for one or several sources: one for each clip and, with windows or `persons="each"`, for each
+        person.
 
-        source: a pose file, an array (T, V, C) or (M, T, V, C) of the body of the network (see
+        source: a pose file, an array (T, V, C) or (M, T, V, C) with the joints of the network (see
         `torchlight.predict.clips.recording_of_array`), or a Recording.
 
         Raises:
@@ -112,7 +113,7 @@ class Recognizer:
         return self.predict_clips(per_stream, features)
 
     def clips(self, stream: TrainedStream, source: Source, settings: Settings) -> list[Clip]:
-        """The clips of a source as a stream sees them."""
+        """The clips of a source, prepared for a stream."""
         if isinstance(source, str | Path):
             return clips_of_file(Path(source), stream.recipe, settings, stream.repeated_to)
         name = "array"
@@ -129,11 +130,11 @@ class Recognizer:
         return Stream(self.streams, self.predict_clips, facts, settings, **options)
 
     def shown(self, source: Source, settings: Settings | None = None) -> Recording:
-        """The first recording of a source with the joints of the body, to be drawn."""
+        """The first recording of a source with the joints of the body, to draw it."""
         return shown_recording(source, self.streams[0].recipe, settings or Settings())
 
     def predict_clips(self, per_stream: list[list[Clip]], features: bool = False) -> list[Prediction]:
-        """Predictions of prepared clips; one list for each stream, of equal length and order."""
+        """Predictions for prepared clips: one list of clips for each stream, of equal length and order."""
         places = [[(clip.source, clip.person, clip.begin) for clip in clips] for clips in per_stream]
         if any(found != places[0] for found in places):
             raise ValueError(f"{places[0][0][0]}: expected the same clips for all streams, got different ones")
@@ -168,7 +169,7 @@ class Recognizer:
         return self.streams[0].facts.get("targets") == "multi-label"
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Of each class on its own where clips have several labels, else the softmax."""
+        """Independent probabilities of the classes if clips have several labels, else the softmax."""
         return (1 + np.tanh(logits / 2)) / 2 if self.multi_label else softmax(logits)
 
     def _fuse(self, results: list[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:

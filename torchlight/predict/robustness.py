@@ -1,4 +1,5 @@
-"""Test clips with missing joints, noise, a lower frame rate or a shorter beginning, to see how accuracy falls."""
+"""Degradation of test clips, to measure the loss of accuracy: missing joints, noise, a lower frame rate, or only the
+first part of a clip."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from torchlight.training.metrics import accuracies
 
 
 def drop_stretches(clip: np.ndarray, percent: float, random: np.random.Generator, recipe: Recipe) -> np.ndarray:
-    """Each joint of each person is missing in one stretch of `percent` of the frames."""
+    """Each joint of each person is missing in one random range of `percent` of the frames."""
     M, T, V, _ = clip.shape
     length = round(percent / 100 * T)
     begin = random.integers(0, T - length + 1, (M, V))
@@ -27,7 +28,7 @@ def drop_stretches(clip: np.ndarray, percent: float, random: np.random.Generator
 
 
 def drop_joints(clip: np.ndarray, count: float, random: np.random.Generator, recipe: Recipe) -> np.ndarray:
-    """So many joints are missing in the whole clip, the same for all persons."""
+    """`count` joints are missing in the whole clip, the same for all persons."""
     M, T, V, _ = clip.shape
     lost = np.zeros((M, T, V), bool)
     lost[..., random.permutation(V)[: int(count)]] = True
@@ -71,7 +72,7 @@ def refill(clip: np.ndarray, lost: np.ndarray, recipe: Recipe) -> np.ndarray:
     points = clip[..., :dims].astype(np.float32)
     points[lost] = np.nan
     score = np.where(lost, 0, clip[..., dims]) if clip.shape[-1] > dims else None
-    none_left = seen & np.isnan(points).all((2, 3))  # the last joint of a frame stays
+    none_left = seen & np.isnan(points).all((2, 3))  # keep at least one joint of a frame
     points[none_left] = clip[none_left][..., :dims]
     points[~seen] = np.nan
     rate = recipe.rate or ASSUMED_RATE
@@ -86,9 +87,10 @@ def coordinates(recipe: Recipe) -> int:
 
 
 class DegradedClips:
-    """A feeder of the test clips of another one, each changed by one level of a curve; it fulfills `contract.Feeder`.
+    """A feeder of the test clips of another feeder, each degraded by one level of a curve; it implements
+    `contract.Feeder`.
 
-    arguments: those of the other feeder. A clip is changed alike in every call.
+    arguments: those of the other feeder. Every call degrades a clip in the same way.
     """
 
     def __init__(self, feeder: RawClipFeeder, arguments: Mapping[str, Any], curve: str, level: float):
@@ -114,7 +116,8 @@ class DegradedClips:
 
 @dataclass(frozen=True)
 class Curve:
-    """A way to degrade clips: title, what the levels are, the levels from whole clips on, and the change itself."""
+    """A kind of degradation: title, meaning of the levels, the levels (the first one changes nothing), and the
+    function."""
 
     title: str
     unit: str

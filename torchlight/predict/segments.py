@@ -1,6 +1,6 @@
 """Segments of a recording from probabilities over time.
 
-`find_segments` sees the whole recording; `Hysteresis` sees one result at a time, for live use. All times are in
+`find_segments` processes a whole recording; `Hysteresis` processes one result at a time, for live use. All times are in
 seconds; segments and frames are half-open, [start, end).
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 1e-6  # of a probability under the logarithm: a single frame does not exclude a class
+FLOOR = 1e-6  # lower bound of a probability in the logarithm, so that a single frame does not exclude a class
 BORDER = 0.1  # weight of a window at its borders; it is 1 in the center
 MAX_GAP = 0.3  # seconds between two frames; a longer gap ends a segment
 TINY = 1e-9  # seconds, rounding errors of times
@@ -30,10 +30,10 @@ class Segment:
 
 
 def spread(begin: np.ndarray, end: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Probabilities of windows as probabilities of frames.
+    """Convert probabilities of windows to probabilities of frames.
 
-    A frame gets the mean of all windows that cover it, begin <= time <= end, with triangular weights: 1 in the center
-    of a window, `BORDER` at its borders.
+    The probabilities of a frame are the mean over all windows that cover it, begin <= time <= end, with triangular
+    weights: 1 in the center of a window, `BORDER` at its borders.
 
     Args:
         begin, end: (n,) seconds.
@@ -86,7 +86,7 @@ def viterbi(p: np.ndarray, switch_cost: float) -> np.ndarray:
     """The labels (T,) with the largest sum of log p minus `switch_cost` (nats) for every change of the label.
 
     Args:
-        p: (T, K) probabilities, at least `FLOOR` each; rows of NaN say nothing about the label.
+        p: (T, K) probabilities, at least `FLOOR` each; rows of NaN do not affect the label.
 
     Source: Viterbi 1967, for transitions that all cost the same: O(T K).
     """
@@ -122,23 +122,24 @@ def find_segments(
 ) -> list[Segment]:
     """Segments of one person from the probabilities of all frames.
 
-    The labels of the frames come from `viterbi` with one more state, "nothing", whose probability is `threshold`, or
-    that of the background class where it is larger. The mean probability of a segment is therefore at least
-    `threshold`. Then the shortest segment merges into the neighbor with the larger mean, "nothing" included, until
-    none is shorter than `shortest`; a segment without neighbors is removed if it is shorter, and every segment whose
-    mean is below `threshold` after merging.
+    The labels of the frames come from `viterbi` with an additional state, "nothing". Its probability is `threshold`, or
+    the probability of the background class if that is larger. The mean probability of a segment is therefore at least
+    `threshold`. Then the shortest segment is merged into the neighbor with the larger mean, which may be "nothing",
+    until no segment is shorter than `shortest`. A shorter segment without neighbors is removed, and so is every segment
+    whose mean is below `threshold` after merging.
 
-    A row of NaN or a gap of more than `MAX_GAP` seconds and 2.5 frames ends a segment. Its last frame lasts
-    for the median step, at most until the next frame; the step needs two frames.
+    A row of NaN or a gap of more than `MAX_GAP` seconds and 2.5 frames ends a segment. The last frame of a segment has
+    the length of the median step, but ends at the next frame at the latest; the step needs two frames.
 
     Args:
         p: (T, K) probabilities, or rows of NaN.
         times: (T,) seconds, increasing.
         threshold: 0 to 1.
-        switch_cost: nat seconds: a label replaces another one for a while if log(p / p_other), summed over this time
-            in seconds, is more than twice `switch_cost`. It does not depend on the frame rate.
+        switch_cost: nat seconds. A label replaces another one for some time if the integral of log(p / p_other) over
+        this
+            time in seconds is more than twice `switch_cost`. It does not depend on the frame rate.
         shortest: seconds.
-        background: the class that means that no action takes place.
+        background: the class without an action.
     """
     p, times = np.array(p, np.float64), np.asarray(times, np.float64)
     assert p.ndim == 2 and times.shape == p.shape[:1] and (np.diff(times) > 0).all()
@@ -195,12 +196,12 @@ def _merge(
 
 
 class Hysteresis:
-    """Labels of one person while the recording goes on, from one result after the other.
+    """Labels of one person in a running recording, updated with each result.
 
     Probabilities are smoothed by time as in `smooth`. A label starts when its smoothed probability is the largest and
     at least `on` in `updates` consecutive results. It ends when in `updates` consecutive results its probability is
     below `off`, or another class, background included, leads by `lead`; the other class starts at the same time if it
-    fulfills the condition for starting. Start and end of a segment are the times of the first of these results. A
+    meets the condition for starting. Start and end of a segment are the times of the first of these results. A
     segment shorter than `shortest` is not reported.
 
     After an update, `label` is the current label or None, and `p` (K,) are the smoothed probabilities.
@@ -218,7 +219,7 @@ class Hysteresis:
         on, off, lead: probabilities.
         updates: number of results.
         tau, shortest: seconds.
-        background: the class that means that no action takes place; it never starts.
+        background: the class without an action; it never starts.
         person: the name in the segments.
     """
 

@@ -1,4 +1,4 @@
-"""Labels while a recording goes on: a ring buffer of poses per person and a prediction every stride."""
+"""Labels for a running recording: a ring buffer of poses per person and a prediction every stride."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from torchlight.predict.load import TrainedStream
 from torchlight.predict.prediction import Prediction
 from torchlight.predict.segments import Hysteresis
 
-FORGOTTEN = 1.0  # seconds after which a person who is not seen is lost
-GRID_RATE = 30.0  # frames per second that are predicted, where the rate of the training is not known
-LEAST_WINDOW = 0.5  # share of the window that a person must have been seen for a first prediction
+FORGOTTEN = 1.0  # seconds after which a person who is not visible is lost
+GRID_RATE = 30.0  # frames per second of the clips if the frame rate of the training is not known
+LEAST_WINDOW = 0.5  # share of the window in which a person must have been visible for the first prediction
 
 
 class Buffer:
@@ -28,7 +28,7 @@ class Buffer:
         self.score: deque[np.ndarray | None] = deque()
 
     def add(self, time: float, person: Detection, oldest: float) -> None:
-        """Add a pose and forget those before `oldest`."""
+        """Add a pose and remove those before `oldest`."""
         self.time.append(time)
         self.points.append(np.asarray(person.points, np.float32))
         self.score.append(person.score)
@@ -58,13 +58,14 @@ class Buffer:
 
 
 class Stream:
-    """Predictions for poses that arrive one after the other; `Recognizer.stream` makes it.
+    """Predictions for a stream of poses; created by `Recognizer.stream`.
 
-    streams: the trained networks. predict: labels their clips, one list for each network. window, stride: seconds;
-    default: the median length of a training clip, and a tenth of it. facts: layout, axes and units of the poses;
-    default: those of the body of the network; what is assumed is added to its `guessed`. persons: see `Settings`.
+    streams: the trained networks. predict: function that labels their clips, one list for each network. window, stride:
+    seconds; default: the median length of a training clip, and a tenth of it. facts: layout, axes and units of the
+    poses; default: those of the body of the network; assumptions are added to its `guessed`. persons: see `Settings`.
 
-    Times decide, not counts: a camera of 12 frames per second and one of 30 give the same input.
+    Windows are defined by time, not by the number of frames: cameras with 12 and 30 frames per second give the same
+    input.
     """
 
     def __init__(
@@ -95,14 +96,14 @@ class Stream:
 
     @property
     def delay(self) -> float:
-        """Seconds by which labels are late on any computer: half of the window, the smoothing and two updates."""
+        """The delay of labels in seconds on any computer: half of the window, the smoothing and two updates."""
         options = Hysteresis(**self.hysteresis)
         return self.window / 2 + options.tau + options.updates * self.stride
 
     def push(self, time: float, persons: Sequence[Detection] | np.ndarray) -> list[dict[str, Any]]:
-        """The poses at a time in seconds; returns what is known now if a stride has passed, else an empty list.
+        """Add the poses at a time in seconds. Returns the current results if a stride has passed, else an empty list.
 
-        persons: detections with ids, or an array (V, C) or (M, V, C) of persons who keep their places. Each result has
+        persons: detections with ids, or an array (V, C) or (M, V, C) in which persons keep their index. Each result has
         track, state ("warming up", "label", "nothing" or "lost"), label, p, top, window, observed and imputed.
 
         Raises:
@@ -137,7 +138,7 @@ class Stream:
         return [{"track": track, "state": "lost"} for track in lost]
 
     def update(self, time: float) -> list[dict[str, Any]]:
-        """A prediction for each person who was seen long enough, as one batch."""
+        """A prediction for each person who was visible long enough, as one batch."""
         ready = [t for t, b in self.buffers.items() if time - b.time[0] >= LEAST_WINDOW * self.window - 1e-9]
         waiting = [{"track": t, "state": "warming up"} for t in self.buffers if t not in ready]
         if not ready:
@@ -155,7 +156,7 @@ class Stream:
         return waiting + [self.result(time, prediction) for prediction in found]
 
     def clips(self, time: float, tracks: list[str], stream: TrainedStream) -> list[Clip]:
-        """The clip of some persons in the window that ends now; none if too little of them was seen."""
+        """The clip of some persons in the window that ends now; none if they were not visible long enough."""
         begin = max(time - self.window, min(self.buffers[track].time[0] for track in tracks))
         times = time - np.arange(int((time - begin) * self.rate + 1e-6) + 1)[::-1] / self.rate
         sampled = [self.buffers[track].sample(times) for track in tracks]
@@ -194,7 +195,7 @@ class Stream:
 
 
 def persons_of_array(frame: np.ndarray, is_flat: bool) -> list[Detection]:
-    """Persons of a frame (V, C) or (M, V, C), named by their places; those without any joint are left out.
+    """Persons of a frame (V, C) or (M, V, C), named by their index; persons without any joint are omitted.
 
     Raises:
         ValueError: another shape.

@@ -20,7 +20,7 @@ MAX_VIEWS = 200  # recordings on a page
 
 
 class Labeled(Protocol):
-    """What was predicted for a recording; segments and times only with windows."""
+    """The predictions for a recording; segments and times only with windows."""
 
     predictions: Sequence[Prediction]
     segments: Sequence[Segment]
@@ -44,7 +44,7 @@ def view_of(
     times: np.ndarray,
     skeleton: Skeleton,
 ) -> ClipView:
-    """A recording in the joints of `skeleton` with what was predicted for it.
+    """A recording in the joints of `skeleton` with its predictions.
 
     segments, times: those of `--window`; without times, each prediction is one label of the whole recording.
     """

@@ -317,7 +317,7 @@ def test_old_checkpoints_without_facts_take_them_from_their_data(ucla, tmp_path)
     old = Recognizer(tmp_path / "old.pt", device="cpu")
     assert np.array_equal(old.predict(file)[0].scores, recognizer.predict(file)[0].scores)
     torch.save(content | {"config": content["config"].replace("u.clips", "gone.clips")}, tmp_path / "old.pt")
-    with pytest.raises(ValueError, match="the checkpoint holds no facts about its clips"):
+    with pytest.raises(ValueError, match="the checkpoint has no facts about its clips"):
         Recognizer(tmp_path / "old.pt", device="cpu")
 
 
