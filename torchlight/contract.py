@@ -70,8 +70,7 @@ class DecidingObjective(Protocol):
 
     def decide(self) -> Mapping[str, float | None]:
         """The decisions about the next training batch. The engine adds them to the batch; numbers become float64
-        tensors
-        of shape () on the device."""
+        tensors of shape () on the device."""
         ...
 
 

@@ -459,7 +459,7 @@ def test_an_unknown_option_gets_the_nearest_names_and_not_the_whole_list(tmp_pat
 
 def test_the_size_of_a_network_needs_no_data(main):
     code, out, err = main("--config", "config/kinetics/stgcn.yaml", "--phase", "model_size")
-    assert code == 0 and "(3, 300, 18, 2)" in out and "the data is not here" in out, err
+    assert code == 0 and "(3, 300, 18, 2)" in out and "the data is not available" in out, err
 
 
 def test_figures_on_held_out_clips_are_called_so(main, experiment, tmp_path):

@@ -165,14 +165,14 @@ def test_another_network_and_other_files_are_refused(tmp_path, experiment, train
     text.write_text("no checkpoint")
     torch.save(stgcnpp.Model(**args).state_dict(), tmp_path / "other.pth")
     for file, message in (
-        (trained / "last.pt", "0% of its values fit; the file holds 'model.ctrgcn.Model'"),
+        (trained / "last.pt", "0% of its values fit; the file contains 'model.ctrgcn.Model'"),
         (text, "text.pt: not a whole file of plain tensors"),
         (tmp_path / "none.pt", "none.pt: cannot be read"),
     ):
         code, _, err = main("--config", config, "--work-dir", tmp_path / "run", "--finetune", file)
         assert code == 2 and message in err and err.count("\n") == 1 and not (tmp_path / "run").exists(), err
     code, _, err = main("--config", experiment(), "--work-dir", tmp_path / "run", "--finetune", tmp_path / "other.pth")
-    assert code == 2 and "the file holds" in err and "model: model.stgcnpp.Model" in err, err
+    assert code == 2 and "the file contains" in err and "model: model.stgcnpp.Model" in err, err
 
 
 @pytest.mark.parametrize(

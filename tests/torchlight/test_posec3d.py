@@ -77,7 +77,7 @@ def test_a_file_of_another_network_names_the_one_that_it_fits(tmp_path, main):
         "--config", config, "--phase", "test", "--weights", tmp_path / "x3d.pth", "--work-dir", tmp_path
     )
     assert code == 2 and error.count("\n") == 1
-    assert "network: expected the arguments of the weights; the file holds PYSKL PoseConv3D, which fits" in error
+    assert "network: expected the arguments of the weights; the file contains PYSKL PoseConv3D, which fits" in error
 
 
 def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_number(tmp_path, main, monkeypatch):

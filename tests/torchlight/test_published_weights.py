@@ -89,14 +89,14 @@ def test_a_published_file_gives_the_logits_of_its_converted_weights(tmp_path, te
     assert logits.keys() == expected.keys() and all(np.array_equal(row, expected[key]) for key, row in logits.items())
     assert (found.family in out) == (set(state) != set(found.state))
     if name.startswith("firework8"):
-        line = next(line for line in out.splitlines() if "of use in training only" in line)
+        line = next(line for line in out.splitlines() if "only used in training" in line)
         assert all(".".join(key.split(".")[:2]) in line for key in found.dropped)
 
 
 def test_a_file_of_another_network_names_the_one_that_it_fits(tmp_path, test_phase):
     torch.save({"state_dict": as_written("pyskl_ctrgcn"), "meta": meta()}, tmp_path / "j.pth")
     err = test_phase(tmp_path / "j.pth", "stgcn", {}, expected=2)
-    assert "the file holds PYSKL CTR-GCN, which fits model: model.ctrgcn.Model, model_args: {num_class: 60" in err
+    assert "the file contains PYSKL CTR-GCN, which fits model: model.ctrgcn.Model, model_args: {num_class: 60" in err
     assert "relu_after_tcn: true" in err and err.count("\n") == 1
     err = test_phase(tmp_path / "j.pth", "ctrgcn", {}, expected=2)
     assert "model_args: relu_after_tcn: expected the arguments of the weights" in err

@@ -253,7 +253,7 @@ def test_weights_alone_cannot_be_resumed(tmp_path, experiment, main):
     (tmp_path / "run").mkdir()
     torch.save({"model": {"fc.weight": torch.zeros(1)}}, tmp_path / "run" / "last.pt")
     code, _, err = main("--config", experiment(), "--work-dir", tmp_path / "run", "--resume", "true")
-    assert code == 2 and "holds weights only" in err and "--weights" in err
+    assert code == 2 and "contains weights only" in err and "--weights" in err
 
 
 def test_resuming_where_nothing_is_starts_from_the_beginning(tmp_path, experiment, main):

@@ -203,4 +203,4 @@ def test_an_entry_with_the_configuration_of_another_network_names_the_network_of
     store = ntu_store(tmp_path / "same.clips", names)
     argv = ("--config", "config/ntu/xsub/stgcnpp.yaml", *SMALL, store)
     message = test_entry("ctrgcn_ntu60_xsub_3d_j", published_state("pyskl_ctrgcn"), *argv, expected=2)
-    assert "the file holds PYSKL CTR-GCN, which fits model: model.ctrgcn.Model" in message
+    assert "the file contains PYSKL CTR-GCN, which fits model: model.ctrgcn.Model" in message

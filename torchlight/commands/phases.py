@@ -39,7 +39,7 @@ log = logging.getLogger("torchlight")
 
 
 def run(config: Config) -> None:
-    """Run the phase that the configuration names; phases that need one process only are left to rank 0.
+    """Run the phase of the configuration. Phases that need only one process run on rank 0.
 
     Raises:
         ValueError: a mistake in the options or in a file.
@@ -63,7 +63,7 @@ def run(config: Config) -> None:
 
 
 def explain(error: RuntimeError | MemoryError) -> tuple[str, str] | None:
-    """What happened and what to do, for errors of memory, of workers and of other processes; None for all others."""
+    """The cause and the remedy of memory errors, worker errors and errors of other processes; None for other errors."""
     text = str(error).split("\n")[0]
     if isinstance(error, RunError):  # explained already
         return None
@@ -129,13 +129,13 @@ def train(config: Config) -> None:
 
 
 def write_start(experiment: Experiment) -> None:
-    """Write what became of each tensor of a fine-tuning into the run directory."""
+    """Write the origin of each tensor (kept, mapped or new) into the run directory, for fine-tuning."""
     with experiment.run_dir.writing():
         experiment.start.write(experiment.run_dir.path)
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
-    """What environment.json holds besides versions: hashes of the data, and the device."""
+    """The content of environment.json besides versions: hashes of the data, and the device."""
     data = manifest_of(experiment.feeders["train"]).get("sha256")
     return {"data": data, "device": device_name(experiment.device), "initial_weights": experiment.initial_weights}
 
@@ -218,7 +218,7 @@ def names_of_classes(experiment: Experiment, prediction: engine.Prediction) -> l
 
 
 def lowest_classes(experiment: Experiment, prediction: engine.Prediction) -> str:
-    """The classes that are recognized least, in words."""
+    """The classes with the lowest recall, in words."""
     names = names_of_classes(experiment, prediction)
     if prediction.target is not None:
         return f"lowest average precision: {lowest(average_precision(prediction.scores, prediction.target), names)}"
@@ -239,8 +239,8 @@ def write_class_tables(experiment: Experiment, prediction: engine.Prediction) ->
 
 
 def write_rows(experiment: Experiment, name: str, prediction: engine.Prediction) -> None:
-    """Write {sample name: row} into the run directory; rows are logits, or probabilities where a test takes several
-    clips."""
+    """Write {sample name: row} into the run directory; rows are logits, or probabilities if a test averages several
+    samples of a clip."""
     file = experiment.run_dir.path / name
     with experiment.run_dir.writing():
         scores.write_scores(file, experiment.feeders["test"].name[prediction.index], prediction.scores)
@@ -267,7 +267,7 @@ def size(config: Config) -> None:
         shape = build.stated_shape(config, classes["feeder"])
         if shape is None:
             raise
-        log.info("the data is not here; the size is that of clips of %d frames", shape[1])
+        log.info("the data is not available; the size is for clips of %d frames", shape[1])
     else:
         build.check_fit(config, feeder)
         shape = feeder.shape
@@ -318,7 +318,7 @@ def show(config: Config) -> None:
     """Log the resolved configuration, each value with its origin, and the default of work_dir.
 
     Raises:
-        ConfigError: a training with it could not start, whatever the data is.
+        ConfigError: training could not start with this configuration for any data.
     """
     folder = None if config.work_dir else default_work_dir(config)
     shown = replace(config, work_dir=str(folder)) if folder else config

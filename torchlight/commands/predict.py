@@ -34,7 +34,7 @@ FRAME_STEP = 1 / 30  # seconds between the frames that segments are made of
 
 @dataclass
 class Labeled:
-    """The predictions of one recording, and its segments if it was seen in windows."""
+    """The predictions of one recording, and its segments if windows were used."""
 
     source: str
     predictions: list[Prediction]
@@ -105,7 +105,7 @@ RUNNING = ("device", "deterministic", "test_batch_size", "precision", "tf32", "w
 
 
 def settings_of(config: Config) -> Settings:
-    """How recordings become clips; raises ConfigError for an image size that is none."""
+    """The settings for converting recordings to clips; raises ConfigError for an invalid image size."""
     size = tuple(config.image_size)
     if size and (len(size) != 2 or not all(0 < n <= 100_000 for n in size)):
         raise ConfigError([f"image_size: expected width and height in pixels, got {list(size)}"])
@@ -203,7 +203,7 @@ def report(found: list[Labeled], config: Config) -> None:
 
 
 def check_output(config: Config, settings: Settings, live: bool) -> None:
-    """Refuse files that cannot be written, and options without effect, before anything is computed."""
+    """Refuse output files that cannot be written and options without effect, before anything is computed."""
     check_effect(config, settings, live)
     for key in ("output", "save_picture"):
         path = getattr(config, key)
@@ -226,7 +226,7 @@ def check_output(config: Config, settings: Settings, live: bool) -> None:
 
 
 def check_effect(config: Config, settings: Settings, live: bool) -> None:
-    """Raise ConfigError for options of segments where there are none."""
+    """Raise ConfigError for options of segments if there are no segments."""
     given = {key for key, origin in config.origins.items() if origin == COMMAND_LINE}
     if live:
         wrong, reason = (
@@ -243,7 +243,7 @@ def check_effect(config: Config, settings: Settings, live: bool) -> None:
 
 
 def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings: Settings) -> None:
-    """Write `output` and `save_picture`; of several recordings each has its own files of segments and pictures."""
+    """Write `output` and `save_picture`. With several recordings, each has its own files of segments and pictures."""
     if config.output and found:
         path = Path(config.output)
         if settings.window is None or path.suffix.lower() == ".jsonl":
@@ -279,7 +279,7 @@ def file_names(path: Path, found: list[Labeled]) -> Iterator[Path]:
 
 
 def caption(found: Labeled, time: float) -> str:
-    """What is said about a time in seconds."""
+    """The caption for a time in seconds."""
     names = found.predictions[0].class_names
     if not len(found.times):
         return "\n".join(f"{names[p.label]} {100 * p.probability:.0f} %" for p in found.predictions[:3])
@@ -307,7 +307,7 @@ def rows(found: list[Labeled], config: Config) -> Iterator[output.Row]:
 
 
 def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
-    """The first line of a file of predictions: with what they were made."""
+    """The first line of a file of predictions: versions, checkpoints and options."""
     streams = recognizer.streams
     body, facts = streams[0].recipe.body, {"python": platform.python_version(), "torch": str(torch.__version__)}
     facts |= {"numpy": np.__version__, "weights": [str(stream.path) for stream in streams]}
@@ -320,10 +320,10 @@ def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
 
 
 def compare(found: list[Labeled], truth: dict[str, list[Segment]], background: int | None) -> None:
-    """Log the figures of the segments against the true ones, recordings by the names of their files.
+    """Log the comparison of the segments with the true ones; recordings are matched by file name.
 
     Raises:
-        ValueError: two recordings have one name, or `truth` names others.
+        ValueError: two recordings have the same name, or `truth` contains other recordings.
     """
     paths = [Path(one.source) for one in found]
     names = [

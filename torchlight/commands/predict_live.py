@@ -26,8 +26,8 @@ RELEASE = 0.6  # share of the threshold below which a label ends
 
 
 def is_live(config: Config) -> bool:
-    """Whether the source is seen frame by frame: a camera, a stream, standard input, or a video that is shown, drawn or
-    played as a camera."""
+    """Whether the source is processed frame by frame: a camera, a stream, standard input, or a video that is shown,
+    drawn or played like a camera."""
     source = config.source or ""
     if ADDRESS.fullmatch(source) and not Path(source).is_file():
         return True
@@ -36,7 +36,7 @@ def is_live(config: Config) -> bool:
 
 
 def log_to_stderr() -> None:
-    """Leave standard output to the results."""
+    """Log to stderr, because standard output is used for the results."""
     for handler in log.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)
@@ -75,7 +75,7 @@ def predict_live(
 def open_source(
     config: Config, recognizer: Recognizer, stack: ExitStack
 ) -> tuple[Iterable[Moment], Facts, Camera | None]:
-    """The persons of every moment, each with an id; what their points mean; and the camera, if there is one."""
+    """The persons of every moment, each with an id; the facts about their points; and the camera, if there is one."""
     if config.source == "-":
         lines = PoseLines(sys.stdin)
         return follow(lines, lines.facts), lines.facts, None
@@ -86,7 +86,7 @@ def open_source(
 
 
 def noted(moments: Iterable[Moment], facts: Facts) -> Iterator[Moment]:
-    """The same moments; what is assumed about them is logged once."""
+    """The same moments; the assumptions about them are logged once."""
     known: set[str] = set()
     for moment in moments:
         for note in facts.guessed:

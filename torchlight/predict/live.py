@@ -27,8 +27,7 @@ class Stream(Protocol):
 
     def push(self, time: float, persons: list[Detection]) -> list[dict[str, Any]]:
         """The current results as values for JSON: state, track, label, p and others. Every person has an id. The list
-        is
-        empty if nothing was computed."""
+        is empty if nothing was computed."""
         ...
 
 

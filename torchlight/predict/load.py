@@ -181,8 +181,7 @@ def open_export(
 
 def recipe_of(skeleton: Skeleton, facts: dict[str, Any], changes: dict[str, Any]) -> Recipe:
     """The recipe that prepares recordings like the training clips; raises ConfigError if the body layout does not have
-    this
-    recipe."""
+    this recipe."""
     recipe = Recipe(skeleton, facts)
     if "recipe" in changes and changes["recipe"] not in recipe.known:
         known = " or ".join(recipe.known) or "none"

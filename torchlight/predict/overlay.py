@@ -108,8 +108,7 @@ def _caption(
 
 class VideoFile:
     """An .mp4 file with a constant frame rate: images are repeated or dropped so that it plays at the speed of the
-    source.
-    It gets its final name when it is closed.
+    source. It gets its final name when it is closed.
 
     Raises:
         ValueError: the suffix is not .mp4, or OpenCV cannot write the file.

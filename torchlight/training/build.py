@@ -1,4 +1,4 @@
-"""From a configuration to objects, with all mistakes found on the way in one list."""
+"""Construction of objects from a configuration; all mistakes are reported in one list."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ OBJECTIVE = "an objective, with forward(model, batch) and predict(model, batch)"
 MOST_BYTES = 2**36  # of a batch
 PADDED_FRAMES = 300  # of the published files of NTU RGB+D and Kinetics-Skeleton
 MOST_CLIPS = 10**9  # of an epoch
-FRAMEWORK = {  # arguments of a feeder that are no part of train_feeder_args and test_feeder_args
+FRAMEWORK = {  # arguments of a feeder that are not allowed in train_feeder_args and test_feeder_args
     "part": "the framework sets it",
     "modality": "it is the option modality",
     "seed": "it is the option seed",
@@ -33,7 +33,7 @@ FRAMEWORK = {  # arguments of a feeder that are no part of train_feeder_args and
 def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
     """Resolve the classes that a phase needs and check their arguments, without reading data or writing files.
 
-    The arguments in `config` become the types that the classes declare (1 -> 1.0).
+    The arguments in `config` are converted to the types that the classes declare (1 -> 1.0).
 
     Raises:
         ConfigError: all problems at once.
@@ -76,10 +76,10 @@ def feeder_extras(config: Config, part: str) -> dict[str, Any]:
 
 
 def check_kind(key: str, path: str, target: Callable) -> None:
-    """Refuse a class that is clearly no model or objective; functions are called before they can be judged.
+    """Refuse a class that is clearly not a model or an objective. The result of a function is checked after its call.
 
     Raises:
-        ValueError: what is expected.
+        ValueError: the class is not of the expected kind.
     """
     if not inspect.isclass(target) or key == "feeder":
         return
@@ -110,9 +110,9 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
 
 
 def stated_shape(config: Config, feeder: Callable) -> tuple[int, int, int, int] | None:
-    """(C, T, V, M) of a test clip as the configuration states it, or (K, T, H, W) for a feeder with a `size`, without
-    data; None if it does not. Where no number of frames is stated, clips are padded to that of the benchmark,
-    `PADDED_FRAMES`."""
+    """The shape of a test clip as the configuration states it, without data: (C, T, V, M), or (K, T, H, W) for a feeder
+    with a `size`; None if it is not stated. If the number of frames is not stated, it is `PADDED_FRAMES`, to which the
+    clips of the benchmarks are padded."""
     arguments = {name: p.default for name, p in inspect.signature(feeder).parameters.items()} | config.test_feeder_args
     frames, args, size = arguments.get("window_size") or PADDED_FRAMES, config.model_args, arguments.get("size")
     plane = (size, size) if "size" in arguments else (args.get("num_point"), args.get("num_person"))
@@ -121,10 +121,10 @@ def stated_shape(config: Config, feeder: Callable) -> tuple[int, int, int, int] 
 
 
 def check_size(config: Config, feeder: Feeder, part: str) -> None:
-    """Refuse batches and epochs that no machine holds, before anything is allocated for them.
+    """Refuse batches and epochs that are too large for any machine, before memory is allocated.
 
     Raises:
-        ConfigError: the size of a batch or the number of clips.
+        ConfigError: a batch or the number of clips is too large.
     """
     clips = feeder.__len__()  # len() is limited to 64 bits
     size = 4 * min(clips, config.batch_size if part == "train" else config.test_batch_size)  # bytes of float32
@@ -140,7 +140,7 @@ def check_size(config: Config, feeder: Feeder, part: str) -> None:
 
 
 def build_model(config: Config, model: Callable) -> nn.Module:
-    """The network, with its random initial weights; raises ConfigError for arguments that it refuses."""
+    """The network with random initial weights; raises ConfigError for arguments that the network refuses."""
     try:
         with limited_parameters():
             built = model(**config.model_args)
@@ -154,7 +154,7 @@ def build_model(config: Config, model: Callable) -> nn.Module:
 
 @contextmanager
 def limited_parameters() -> Iterator[None]:
-    """Within, a network is refused as soon as it has too many parameters: widths and depths of any size end here.
+    """Context in which a network with too many parameters is refused during its construction.
 
     Raises:
         ValueError: more than `MOST_PARAMETERS` or `MOST_TENSORS`.
@@ -176,7 +176,7 @@ def limited_parameters() -> Iterator[None]:
 
 
 def check_fit(config: Config, feeder: Feeder) -> None:
-    """Compare what the data holds with the arguments of the network; persons only where a batch separates them.
+    """Compare the sizes of the data with the arguments of the network; persons only if a batch separates them.
 
     Raises:
         ConfigError: all differences.
@@ -209,7 +209,7 @@ def check_fit(config: Config, feeder: Feeder) -> None:
 
 
 def build_objective(config: Config, objective: Callable) -> nn.Module:
-    """The loss; raises ConfigError for arguments that it refuses, or if it is not an objective."""
+    """The objective; raises ConfigError for arguments that it refuses, or if it is not an objective."""
     try:
         built = objective(**config.objective_args)
     except (ValueError, TypeError) as error:
@@ -220,10 +220,10 @@ def build_objective(config: Config, objective: Callable) -> nn.Module:
 
 
 def check_targets(config: Config, objective: nn.Module, feeder: Feeder) -> None:
-    """Compare the kind of labels of the clips with those that the loss takes (`targets` of its class).
+    """Compare the kind of labels of the clips with the kinds that the objective supports (`targets` of its class).
 
     Raises:
-        ConfigError: it would ignore labels, or needs several of each clip.
+        ConfigError: the objective would ignore labels, or needs several labels per clip.
     """
     kind, taken = kind_of_targets(feeder), getattr(objective, "targets", ())
     if kind == "multi-label" and kind not in taken:
@@ -238,7 +238,7 @@ def check_targets(config: Config, objective: nn.Module, feeder: Feeder) -> None:
 
 
 def tell_classes(objective: nn.Module, feeder: Feeder) -> None:
-    """Tell an objective that asks for it the classes of the training clips; raises ConfigError where it refuses
+    """Pass the classes of the training clips to an objective with `set_classes`; raises ConfigError if it refuses
     them."""
     if not isinstance(objective, ClassObjective):
         return

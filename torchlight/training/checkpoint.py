@@ -32,7 +32,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def to_host(content: Any) -> Any:
-    """Nested dicts and lists with their tensors in main memory: those of a GPU come in one transfer for each type."""
+    """Copy the tensors in nested dicts and lists to main memory; those on a GPU in one transfer per data type."""
     away: dict[int, torch.Tensor] = {}
 
     def find(value: Any) -> None:
@@ -62,24 +62,26 @@ def to_host(content: Any) -> Any:
 SAFETENSORS = ".safetensors"
 INSTALL = f"files {SAFETENSORS} need it: pip install -r requirements/safetensors.txt"
 MOST_NAME = 1000  # characters of the name of a class in a pickle
-LEGACY_PICKLES = 5  # at the beginning of a file that is no archive: magic number, protocol, system, content, storages
-PLAIN = [  # what other programs store beside their weights: their arguments, and metrics as NumPy numbers
+LEGACY_PICKLES = (
+    5  # at the beginning of a file that is not an archive: magic number, protocol, system, content, storages
+)
+PLAIN = [  # types that other programs store in addition to weights: their arguments, and metrics as NumPy numbers
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
-SLIM = (  # what makes a file with objects of another program safe
+SLIM = (  # how to convert a file with objects of another program
     "write its weights alone where that program is installed: mmaction2's python tools/deployment/publish_model.py "
     "IN.pth OUT.pth, or torch.save(model.state_dict(), 'OUT.pth')"
 )
 
 
 def load(path: str | Path) -> Any:
-    """The content of a checkpoint, on the CPU, tensors and plain values only; of a `.safetensors` file its tensors.
+    """The content of a checkpoint on the CPU: tensors and plain values only; for a `.safetensors` file, its tensors.
 
     Raises:
-        ValueError: the file is missing, damaged, or would have to run code to be read.
+        ValueError: the file is missing, damaged, or cannot be read without running code.
         MemoryError: the file does not fit into memory.
     """
     with open_regular(path) as file:
@@ -107,13 +109,13 @@ def read_safetensors(path: str | Path, content: bytes) -> dict[str, torch.Tensor
     reader = optional("safetensors.torch", INSTALL)
     try:
         return reader.load(content)
-    except Exception as error:  # SafetensorError, or what PyTorch raises for a type that it does not have
+    except Exception as error:  # SafetensorError, or an error of PyTorch for an unsupported type
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{path}: not a whole safetensors file ({shorten(reason)})") from error
 
 
 def check_sizes(content: io.BytesIO) -> None:
-    """Raise ValueError for an archive whose members, which PyTorch stores uncompressed, would be larger than the file,
+    """Raise ValueError for an archive whose members would be larger than the file (PyTorch stores them uncompressed),
     or whose pickle contains very long names."""
     if zipfile.is_zipfile(content):
         size = len(content.getbuffer())
@@ -155,7 +157,7 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
     A `module.` at the beginning of every name (DistributedDataParallel) is removed.
 
     Raises:
-        ValueError: there is no state dict, none under `key`, or it holds anything but named dense tensors.
+        ValueError: there is no state dict, none under `key`, or it contains anything but named dense tensors.
     """
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a state dict, got {type(content).__name__}")
@@ -193,9 +195,9 @@ def load_weights(
 ) -> None:
     """Load weights strictly, except those whose names begin with a word of `ignore`, which are logged.
 
-    Files of other toolboxes are converted (`torchlight.training.published`); `model_args`, the arguments that the
-    network was built with, are needed where they follow from no shape. The counters `num_batches_tracked`, which very
-    old files lack, keep their value.
+    Files of other toolboxes are converted (`torchlight.training.published`). This needs `model_args`, the arguments of
+    the network, for values that cannot be derived from shapes. The counters `num_batches_tracked`, which are missing in
+    very old files, keep their value.
 
     Raises:
         ValueError: entries are missing, unknown or of another shape; the message names them.

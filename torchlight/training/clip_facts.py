@@ -1,4 +1,4 @@
-"""What prediction must know about the clips that a network was trained with; every checkpoint holds it as `clips`."""
+"""Facts about the training clips that prediction needs; every checkpoint contains them as `clips`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def clip_facts(train: Feeder, test: Feeder) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Mappings and sequences as dict and list, so that a checkpoint holds plain values only."""
+    """Mappings and sequences as dict and list, so that a checkpoint contains plain values only."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value

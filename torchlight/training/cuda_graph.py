@@ -1,7 +1,8 @@
 """CUDA graphs: the kernels of a training step are recorded once and then started with one call.
 
-A step of a network on skeletons is thousands of small kernels, and a GPU may be done with one before the host has
-started the next. A graph repeats them on the same memory, so that batches are copied to where the recorded ones were.
+A training step of a skeleton network consists of thousands of small kernels, and a GPU may finish one before the host
+has launched the next. A graph repeats the kernels on the same memory, so each batch is copied to the memory of the
+recorded batch.
 """
 
 import logging
@@ -20,7 +21,7 @@ from torchlight.system.command import RunError, is_out_of_memory
 
 log = logging.getLogger("torchlight")
 
-WARM_UP = 3  # steps without a graph: libraries choose their algorithms, and what is made once is made outside of it
+WARM_UP = 3  # steps without a graph, in which libraries choose their algorithms and one-time allocations are made
 
 
 @dataclass
@@ -34,10 +35,10 @@ class Recording:
 
 
 class StepGraphs:
-    """Runs a function of batches on a GPU and, from the fourth time with batches of the same kind on, replays it.
+    """Runs a function of batches on a GPU and replays it from the fourth call with batches of the same kind.
 
-    No run is wasted on the recording, which executes nothing: the results are those of the function itself. They are
-    overwritten by the next replay.
+    Recording executes no kernels, so the results are always those of the function itself. The next replay overwrites
+    them.
 
     parameters: those whose gradients the function computes; they are None before each run.
     """
@@ -47,7 +48,7 @@ class StepGraphs:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, because the function will do something else."""
+        """Discard all recordings, because the function changes."""
         self.runs: dict[tuple, int] = {}
         self.recordings: dict[tuple, Recording] = {}
         self.pool: Any = None  # memory that the graphs share; they never run at the same time
@@ -75,14 +76,14 @@ class StepGraphs:
         assert all(parameter.grad is None for parameter in self.parameters), "gradients would be added to old ones"
         own = [{k: v.clone() if isinstance(v, Tensor) else v for k, v in batch.items()} for batch in batches]
         graph = torch.cuda.CUDAGraph()
-        # other threads may go on using the GPU: that of the loader pins memory
+        # other threads may continue to use the GPU: the thread of the loader pins memory
         try:
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 result = function(own)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            cause = error.__context__ or error  # leaving the recording after an error is another one
+            cause = error.__context__ or error  # ending the recording after an error raises another error
             reason = " ".join(str(cause).split())[:300]
             raise RunError(f"the training step cannot be recorded ({reason}); give --cuda-graph false") from error
         self.pool = graph.pool()
@@ -91,10 +92,10 @@ class StepGraphs:
 
 
 def step_graphs(config: Config, device: torch.device, model: nn.Module, objective: nn.Module) -> StepGraphs | None:
-    """What the option `cuda_graph` asks for; None: no graphs.
+    """The graphs for the option `cuda_graph`; None: no graphs.
 
     Raises:
-        ConfigError: it asks for what is impossible.
+        ConfigError: the option is true, but CUDA graphs cannot be used.
     """
     obstacles = [
         reason
@@ -110,14 +111,15 @@ def step_graphs(config: Config, device: torch.device, model: nn.Module, objectiv
         raise ConfigError([f"cuda_graph: expected auto or false, because {' and '.join(obstacles)}, got true"])
     if config.cuda_graph == "auto":
         kinds = (type(part) for part in (model, objective) if not is_graph_safe(part))
-        obstacles += [f"{kind.__module__}.{kind.__qualname__} does not say graph_safe = True" for kind in kinds]
+        obstacles += [f"{kind.__module__}.{kind.__qualname__} does not set graph_safe = True" for kind in kinds]
         if obstacles and device.type == "cuda":
             log.info("cuda_graph: off, because %s", " and ".join(obstacles))
     return StepGraphs(model.parameters()) if config.cuda_graph and not obstacles else None
 
 
 def kind_of(batches: list[Batch]) -> tuple:
-    """What a recording depends on: the names, shapes and types of tensors, and all other values."""
+    """The properties of batches that a recording depends on: names, shapes and types of tensors, and all other
+    values."""
     return tuple(
         (key, (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else repr(value))
         for batch in batches
@@ -127,12 +129,12 @@ def kind_of(batches: list[Batch]) -> tuple:
 
 @cache
 def side_stream() -> torch.cuda.Stream:
-    """Always the same stream: each one keeps memory of its own."""
+    """The stream for warm-up steps, always the same one, because each stream has its own memory pool."""
     return torch.cuda.Stream()
 
 
 def run_beside(function: Callable[[list[Batch]], Any], batches: list[Batch]) -> Any:
-    """`function(batches)` on another stream, as PyTorch demands it of what precedes a recording."""
+    """`function(batches)` on another stream, as PyTorch requires before a recording."""
     stream = side_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""The device of a process, its arithmetic, and the wrappers of a network for several devices."""
+"""The device of a process, its numerical precision, and the wrappers of a network for several devices."""
 
 import inspect
 import logging
@@ -35,7 +35,7 @@ def choose_device(config: Config) -> torch.device:
         keep_memory()
         return torch.device("cpu")
     count = torch.cuda.device_count()
-    bound = count == 1 and "SLURM_STEP_ID" in os.environ  # SLURM may show each task its own GPU only
+    bound = count == 1 and "SLURM_STEP_ID" in os.environ  # SLURM may restrict each task to its own GPU
     if 0 < len(wanted) < ranks and not bound:
         raise ConfigError(
             [f"device: expected {ranks} GPU numbers, one for each process, or none, got {' '.join(wanted)}"]
@@ -50,10 +50,10 @@ def choose_device(config: Config) -> torch.device:
 
 
 def set_arithmetic(config: Config) -> None:
-    """Choose what GPUs may round and which of their algorithms may be used, in the whole process."""
+    """Set TF32 and the algorithms that GPUs may use, for the whole process."""
     torch.backends.cudnn.allow_tf32 = config.tf32 is not False
     torch.backends.cuda.matmul.allow_tf32 = config.tf32 is True
-    # the shapes of a training are constant, so that trying all algorithms of a convolution once is worth it
+    # the shapes are constant in training, so benchmarking the algorithms of a convolution once saves time
     torch.backends.cudnn.benchmark = config.phase == "train" and not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -100,7 +100,7 @@ def wrap(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
 def synchronize_norms(model: nn.Module) -> None:
     """Convert the batch norms of `model` to SyncBatchNorm, in place.
 
-    Subclasses keep their own forward pass, which `SyncBatchNorm.convert_sync_batchnorm` would replace.
+    Unlike `SyncBatchNorm.convert_sync_batchnorm`, this does not replace the forward pass of subclasses.
     """
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):

@@ -49,15 +49,15 @@ class Meter:
 
 @dataclass
 class Clock:
-    """Seconds of an epoch: in total, and of waiting for data.
+    """Time of an epoch in seconds: in total, and spent waiting for data.
 
-    On a GPU the waiting is measured by events between its kernels: the host runs ahead, so that its own waiting says
-    nothing about that of the GPU.
+    On a GPU, waiting is measured by events between kernels. The host runs ahead of the GPU, so the waiting time of the
+    host is not that of the GPU.
     """
 
     device: torch.device = torch.device("cpu")
     begin: float = field(default_factory=time.perf_counter)
-    waits: list[tuple] = field(default_factory=list)  # before and after each
+    waits: list[tuple] = field(default_factory=list)  # moments before and after each wait
 
     @property
     def total(self) -> float:
@@ -65,13 +65,13 @@ class Clock:
 
     @property
     def data(self) -> float:
-        """Seconds of waiting for data; on a GPU it must have done its work."""
+        """Seconds spent waiting for data; all work of the GPU must be finished."""
         if self.device.type == "cuda":
             return sum(before.elapsed_time(after) for before, after in self.waits) / 1000
         return sum(after - before for before, after in self.waits)
 
     def moment(self) -> Any:
-        """Now, in the time of the device."""
+        """The current time of the device."""
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -79,7 +79,7 @@ class Clock:
         return event
 
     def wait(self, batches: Iterable) -> Iterator:
-        """Yield the batches and note the time of waiting for each."""
+        """Yield the batches and record the waiting time for each."""
         iterator = iter(batches)
         while True:
             before = self.moment()
@@ -103,12 +103,12 @@ def to_device(batch: dict, device: torch.device) -> dict:
 
 @dataclass
 class Stepper:
-    """How gradients become optimizer steps.
+    """Computes gradients and optimizer steps.
 
-    update_freq: backward passes per optimizer step. clip_grad: largest norm of the gradient, 0: no clipping. The
+    update_freq: backward passes per optimizer step. clip_grad: maximum norm of the gradient, 0: no clipping. The
     scaler (float16) skips steps whose gradient overflowed. after_step is called after each optimizer step. graphs: on
-    a GPU, records the computation of the gradients and replays it; None: every kernel is started anew. in_evaluation:
-    parts of the network that stay in evaluation mode.
+    a GPU, records the computation of the gradients and replays it; None: no CUDA graphs. in_evaluation: parts of the
+    network that stay in evaluation mode.
     """
 
     optimizer: torch.optim.Optimizer
@@ -130,7 +130,7 @@ class Stepper:
         return self.graphs.run(partial(self.accumulate, network, objective), list(prepared))
 
     def prepare(self, objective: nn.Module, batch: Batch) -> Batch:
-        """A batch on the device with all that the host decides about it."""
+        """The batch on the device, with the decisions of the host about it."""
         if isinstance(objective, DecidingObjective):
             batch = batch | {
                 key: None if value is None else torch.full((), value, dtype=torch.float64, device=self.device)
@@ -139,7 +139,8 @@ class Stepper:
         return to_device(batch, self.device)
 
     def accumulate(self, network: nn.Module, objective: nn.Module, batches: Iterable[Batch]) -> list[Sums]:
-        """Forward and backward passes without any decision of the host, so that a CUDA graph can repeat them."""
+        """Forward and backward passes that do not depend on decisions of the host, so that a CUDA graph can repeat
+        them."""
         found: list[Sums] = []
         for number, batch in enumerate(batches, start=1):
             last = number == self.update_freq
@@ -166,7 +167,7 @@ class Stepper:
 def train_one_epoch(
     network: nn.Module, objective: nn.Module, batches: Iterable[dict], stepper: Stepper, meter: Meter, clock: Clock
 ) -> None:
-    """Train on every batch; the means of loss, accuracy and further terms go to `meter`, the seconds to `clock`."""
+    """Train on every batch. Loss, accuracy and further terms are added to `meter`, and times to `clock`."""
     network.train()
     for part in stepper.in_evaluation:
         part.eval()
@@ -181,9 +182,9 @@ def train_one_epoch(
 
 @dataclass
 class Prediction:
-    """The result of an evaluation, in the order of the data set: scores (n, num_class) float32, label (n,), index (n,).
+    """The result of an evaluation, in the order of the dataset: scores (n, num_class) float32, label (n,), index (n,).
 
-    Scores are logits, or probabilities where a sample was seen in several clips. target: (n, num_class) float32 of
+    Scores are logits, or probabilities if several samples of each clip are averaged. target: (n, num_class) float32 of
     clips with several labels (`torchlight.contract.multi_label_targets`), None: one label each.
     """
 
@@ -209,16 +210,15 @@ class Prediction:
 
 
 def to_probabilities(objective: nn.Module, scores: torch.Tensor) -> torch.Tensor:
-    """Logits as probabilities: those of the objective (`probabilities`), if it has its own, else the softmax."""
+    """Convert logits to probabilities with `probabilities` of the objective if it exists, else with the softmax."""
     own = getattr(objective, "probabilities", None)
     return scores.softmax(1) if own is None else own(scores)
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """The network as evaluations call it: the faster copy that its class offers (`for_inference`), else the network
-    itself.
+    """The network for evaluation: the faster copy that `for_inference` of its class returns, else the network itself.
 
-    An inherited `for_inference` is not called, because it was written for another forward pass.
+    An inherited `for_inference` is not called, because it was written for a different forward pass.
     """
     offer = vars(type(model)).get("for_inference")
     return model if offer is None else offer(model)
@@ -233,10 +233,10 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     features: bool = False,
 ) -> Prediction:
-    """Scores of every sample of every rank's share, joined; each counts once.
+    """Scores of all samples, gathered from all ranks; each sample counts once.
 
-    Several clips of each sample ((N clips, C, T, V, M), their number in batch["clips"]) give the mean of their
-    probabilities; of a network that returns `features`, the mean of those.
+    If a batch contains several clips of each sample ((N clips, C, T, V, M), with their number in batch["clips"]), the
+    score is the mean of their probabilities or, if the network returns features, the mean of the features.
     """
     network.eval()
     seen: list[tuple[torch.Tensor, ...]] = []
@@ -250,7 +250,7 @@ def evaluate(
             probabilities = not features
             views = to_probabilities(objective, scores) if probabilities else scores
             scores = views.unflatten(0, (-1, int(batch["clips"]))).mean(1)
-        # cloned, because a tensor from a worker holds an open file
+        # cloned, because a tensor from a worker keeps a file open
         seen.append((scores, batch["label"].clone(), batch["index"].clone()))
     parts = [tuple(x.cpu().numpy() for x in part) for part in seen]  # at the end: no batch waits for the device
     parts = [part for of_rank in distributed.gather(parts) for part in of_rank]

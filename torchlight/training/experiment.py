@@ -1,4 +1,4 @@
-"""An experiment: everything that training and testing work with, built once from a configuration."""
+"""An experiment: the objects for training and testing, built once from a configuration."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,7 @@ DIVERGED = "lower base_lr, lengthen warm_up_epoch, set clip_grad, or look for Na
 
 @dataclass
 class Experiment:
-    """A configuration and what it describes. `notes` are lines for the log of the run."""
+    """A configuration and the objects that it describes. `notes` are lines for the log of the run."""
 
     config: Config
     run_dir: RunDirectory
@@ -62,7 +62,7 @@ def open_experiment(config: Config, parts: tuple[str, ...]) -> Iterator[Experime
 
     Raises:
         ConfigError: all mistakes in the options, or those of the first object that cannot be built.
-        ValueError: another process uses the run directory, or it holds a run and neither `resume` nor `overwrite` is
+        ValueError: another process uses the run directory, or it contains a run and neither `resume` nor `overwrite` is
             given.
     """
     classes = build.preflight(config, ("feeder", "model", "objective"))
@@ -72,7 +72,7 @@ def open_experiment(config: Config, parts: tuple[str, ...]) -> Iterator[Experime
     distributed.start(device)
     check_distinct(device)
     with run_dir:
-        distributed.on_main(run_dir.lock)  # before the look at what is in it
+        distributed.on_main(run_dir.lock)  # before its content is read
         if training and not (config.resume or config.overwrite):
             distributed.on_main(run_dir.refuse_existing)
         yield build_experiment(config, parts, classes, run_dir, device)
@@ -109,7 +109,7 @@ def build_experiment(
 
 
 def find_work_dir(config: Config) -> Path:
-    """The run directory that the configuration names, or the default for its file; it becomes `config.work_dir`."""
+    """The run directory of the configuration, or the default for its file; stored in `config.work_dir`."""
     path = Path(config.work_dir) if config.work_dir else default_work_dir(config)
     if path is None:
         raise ConfigError(["work_dir: missing; without --config there is no default; give --work-dir"])
@@ -171,7 +171,7 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
 def predict(
     experiment: Experiment, model: nn.Module, feeder: Feeder | None = None, features: bool = False
 ) -> engine.Prediction:
-    """Scores (or pooled features) of all clips of a feeder, the test part if None; each clip is seen by exactly one
+    """Scores (or pooled features) of all clips of a feeder; None: the test part. Each clip is processed by exactly one
     process.
 
     Raises:
@@ -188,7 +188,7 @@ def predict(
         network, experiment.objective, loader, device, partial(autocast, config, device), features
     )
     targets = None if features else multi_label_targets(feeder)
-    if targets is not None:  # the network may have classes that the data has not
+    if targets is not None:  # the network may have classes that do not occur in the data
         more = prediction.scores.shape[1] - targets.shape[1]
         prediction.target = np.pad(targets[prediction.index], ((0, 0), (0, more)))
     broken = int((~np.isfinite(prediction.scores)).any(1).sum())
@@ -215,7 +215,7 @@ def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, fl
     """Loss and accuracies (percent) of a network on the test part, and its scores."""
     prediction = predict(experiment, model)
     plain = experiment.config.objective == Config().objective
-    name = "loss" if plain else "cross_entropy"  # of another objective, whose training loss is another quantity
+    name = "loss" if plain else "cross_entropy"  # the training loss of other objectives is not the cross entropy
     if prediction.target is not None:
         figures = {"map": mean_average_precision(prediction.scores, prediction.target)}
     else:
@@ -226,8 +226,9 @@ def test_figures(experiment: Experiment, model: nn.Module) -> tuple[dict[str, fl
 def rehearse(experiment: Experiment) -> None:
     """Build the first training batch, train on two of its clips and predict them.
 
-    So whatever cannot be trained is refused before anything is written. Parameters, buffers and random generators are
-    the same afterwards; memory is needed for a copy of the weights and their gradients. Ranks do not communicate here.
+    Thus an experiment that cannot be trained is refused before anything is written. Parameters, buffers and random
+    generators are unchanged afterwards. Memory is needed for a copy of the weights and their gradients. Ranks do not
+    communicate.
 
     Raises:
         ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter, or no logits.
@@ -258,7 +259,7 @@ def rehearse(experiment: Experiment) -> None:
 
 
 def tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Names and values of all parameters and buffers, those outside of the state dict included."""
+    """Names and values of all parameters and buffers, including those that are not in the state dict."""
     return [*model.named_parameters(), *model.named_buffers()]
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: a training that starts from what fits of the weights in a file, with a new classifier."""
+"""Fine-tuning: training from the matching weights of a file, with a new classifier."""
 
 import csv
 import io
@@ -25,12 +25,12 @@ from torchlight.zoo.download import local_file
 
 log = logging.getLogger("torchlight")
 KEPT, MAPPED, NEW = "kept", "mapped", "new"
-LEAST = 0.5  # share of the values of the backbone, tables of joints left out, that a file must have
+LEAST = 0.5  # minimum share of the values of the backbone, without tables of joints, that a file must contain
 CUSTOM_GRAPH = "graph.custom.Graph"
 
 
 class Row(NamedTuple):
-    """What became of one tensor of the network: kept, mapped or new, and why."""
+    """The origin of one tensor of the network: kept, mapped or new, with the reason."""
 
     name: str
     shape: str
@@ -40,8 +40,8 @@ class Row(NamedTuple):
 
 @dataclass
 class Start:
-    """What a fine-tuning starts from. initial: facts about the file for the records; None for a run that is resumed,
-    which does not read the file again. notes: lines for the log."""
+    """The initial state of fine-tuning. initial: facts about the file for the records; None for a resumed run, which
+    does not read the file again. notes: lines for the log."""
 
     rows: list[Row]
     initial: dict[str, Any] | None = None
@@ -61,8 +61,8 @@ class Start:
 
 
 class Origin(NamedTuple):
-    """What a file says about the network that its weights are for: its class, its body (None: unknown) and, of the same
-    class, its arguments."""
+    """The network of the weights in a file: its class, its body layout (None: unknown) and, if the class is that of the
+    configuration, its arguments."""
 
     model: str | None
     body: Any
@@ -70,11 +70,11 @@ class Origin(NamedTuple):
 
 
 def begin(config: Config, model: nn.Module, feeder: Feeder, folder: Path) -> Start:
-    """Load what fits of `config.finetune` into the network and freeze it if `backbone_lr` is 0; a run that will be
-    resumed from a checkpoint in its `folder` reads its own record instead.
+    """Load the matching weights of `config.finetune` into the network and freeze them if `backbone_lr` is 0. A run that
+    is resumed from a checkpoint in its `folder` reads its own record instead.
 
     Raises:
-        ValueError: the file is no checkpoint, or less than `LEAST` of the network fits.
+        ValueError: the file is not a checkpoint, or less than `LEAST` of the network matches.
     """
     if config.resume and resume.checkpoints(folder):
         start = Start(read_rows(folder / FINETUNE) if config.backbone_lr != 1 else [])
@@ -96,7 +96,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
-    """Load what fits of a file."""
+    """Load the matching weights of a file."""
     content = checkpoint.load(path)
     key = "model_ema" if config.ema and not config.weights_key else config.weights_key
     raw = checkpoint.state_dict_of(content, path, key)
@@ -126,7 +126,7 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
             what, values[name] = KEPT, found
         rows.append(Row(name, sizes(value), what, why))
     if not fits and origin.model not in (None, config.model):
-        fits = f"the file holds {quote(origin.model)}"
+        fits = f"the file contains {quote(origin.model)}"
     check_share([row for row in rows if row.name not in tables], own, config, path, fits)
     model.load_state_dict(own | values)
     unused = [name for name in state if name not in own]
@@ -162,7 +162,7 @@ def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Conf
 
 
 def body_of(config: Config, feeder: Feeder) -> Any:
-    """The body of the data, or of the graph of the network; None if neither is known."""
+    """The body layout of the data, or of the graph of the network; None if neither is known."""
     if isinstance(feeder, DescribedFeeder):
         return feeder.skeleton
     graph = config.model_args.get("graph")
@@ -172,7 +172,7 @@ def body_of(config: Config, feeder: Feeder) -> Any:
 def adapt(
     config: Config, model: nn.Module, state: dict[str, Tensor], origin: Origin, body: Any
 ) -> tuple[dict[str, Tensor], str]:
-    """Tensors with joints as an axis for the body of the data, and how they were mapped."""
+    """Tensors with a joint axis, mapped to the body layout of the data, and a description of the map."""
     args = origin.model_args
     try:
         if not args or args.get("graph") == CUSTOM_GRAPH:
@@ -185,8 +185,8 @@ def adapt(
 
 
 def classifier_of(config: Config, model: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of the classifier: what another number of classes changes, with all of a module called
-    head; of a network without `num_class`, the last layer."""
+    """Name prefixes of the classifier: all tensors whose shape depends on the number of classes, and the whole module
+    if one is in a module named head. For a network without `num_class`, the last layer."""
     own, number = model.state_dict(), config.model_args.get("num_class")
     names = [list(own)[-1]]
     if isinstance(number, int):
@@ -228,7 +228,7 @@ def tell(rows: list[Row], path: str, how: str, unused: list[str]) -> list[str]:
 def differences(
     content: Any, path: str, config: Config, origin: Origin, tables: set[str], others: list[str]
 ) -> list[str]:
-    """What a file does not say, or says otherwise than the options."""
+    """Notes about facts that the file does not state or that differ from the options."""
     notes = []
     if origin.body is None and others:
         notes.append(
@@ -244,7 +244,7 @@ def differences(
 
 
 def frozen_norms(model: nn.Module, start: Start | None, config: Config) -> tuple[nn.Module, ...]:
-    """The batch norms whose statistics stay as they are: those of a frozen backbone."""
+    """The batch norms whose statistics do not change: those of a frozen backbone."""
     if start is None or config.backbone_lr != 0:
         return ()
     norms = [(p, m) for p, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

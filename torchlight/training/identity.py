@@ -1,5 +1,4 @@
-"""What a checkpoint says it was trained for, compared with what it is used for: classes, body, preparation and
-stream."""
+"""Comparison of a checkpoint with the data that it is used for: classes, body layout, preparation and stream."""
 
 import logging
 from typing import Any
@@ -19,15 +18,15 @@ def check_identity(
     content: Any, model: nn.Module, feeder: Feeder, config: Config
 ) -> tuple[list[str] | None, list[str]]:
     """Compare the `clips` and `config` of a checkpoint of this program with the data and the options; files without
-    them pass. With `map_classes`, the classifier is reordered: first the classes of the data, then those of the
-    training that the data has not.
+    them pass. With `map_classes`, the classifier is reordered: first the classes of the data, then the training
+    classes that the data does not contain.
 
     Returns:
         The names of all outputs of the network, or None if they are unknown, and lines for the log.
 
     Raises:
-        ValueError: testing would measure something else: other classes or another order, another body, another
-            preparation of the data, or another stream. A training only warns, because it may be meant.
+        ValueError: the test would not be valid: other classes or another order, another body layout, another
+            preparation of the data, or another stream. Training only logs a warning, because this may be intended.
     """
     facts = content.get("clips") if isinstance(content, dict) else None
     facts = facts if isinstance(facts, dict) else {}
@@ -56,8 +55,8 @@ def check_identity(
 def map_classes(
     trained: Any, own: list[str] | None, model: nn.Module, config: Config
 ) -> tuple[list[str] | None, list[str], list[str]]:
-    """The names of the outputs of the network, after the classifier was reordered if that was asked for; lines for the
-    log; how the class names of a checkpoint and of the data differ otherwise."""
+    """Reorder the classifier if requested. Returns the names of the outputs of the network, lines for the log, and
+    otherwise the differences between the class names of the checkpoint and of the data."""
     if not isinstance(trained, list) or own is None:
         if config.map_classes:
             missing = "the data" if own is None else "the file"
@@ -84,7 +83,7 @@ def map_classes(
 
 
 def reorder_classes(model: nn.Module, order: list[int]) -> None:
-    """Make output i of the classifier, the last layer with parameters, what output order[i] was.
+    """Permute the classifier (the last layer with parameters): its output i becomes the former output order[i].
 
     Raises:
         ValueError: the last layer has another number of outputs.
@@ -99,7 +98,7 @@ def reorder_classes(model: nn.Module, order: list[int]) -> None:
 
 
 def body_problems(body: Any, feeder: Feeder) -> list[str]:
-    """Whether the joints of the training clips are others than those of the data."""
+    """The problem, if the joints of the training clips differ from those of the data."""
     if not isinstance(body, dict) or not isinstance(feeder, DescribedFeeder):
         return []
     trained, own = list(body.get("joints") or []), list(feeder.skeleton.joints)

@@ -34,10 +34,10 @@ class BatchDataset(Dataset):
 
 
 class ChunkedBatches:
-    """The batches of an epoch, many of them made at once: a GPU is given the same few hundred kernels for any number of
-    clips, for small batches more than those of the network.
+    """The batches of an epoch, many of them made at once. Making clips on a GPU takes a few hundred kernel launches for
+    any number of clips; for small batches, these are more launches than those of the network.
 
-    size: clips that are made at once, if they are more than those of a batch; None: as many as fill `CHUNK_BYTES`.
+    size: number of clips that are made at once, at least one batch; None: as many as fit into `CHUNK_BYTES`.
     """
 
     def __init__(self, feeder: Feeder, batches: Collection[list[int]], epoch: int, size: int | None = None):
@@ -95,7 +95,7 @@ def make_loader(
             worker_init_fn=start_worker,
             # shares the pages of the data
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            generator=torch.Generator(),  # each pass takes a number from it; the default one is for dropout and mixup
+            generator=torch.Generator(),  # each pass draws a number; the default generator is for dropout and mixup
         )
     return tqdm(loader, title, leave=False, disable=distributed.rank() > 0 or not sys.stderr.isatty())
 
@@ -103,8 +103,8 @@ def make_loader(
 def worker_count(config: Config, feeder: Feeder, device: torch.device) -> int:
     """Number of worker processes: `num_worker` if it is set, else chosen automatically.
 
-    No worker if the clips are on a GPU, or if the network runs on the CPU, where workers would take cores from it.
-    With a GPU at most MAX_WORKERS of the cores that the processes on this machine share.
+    No workers if the clips are on a GPU, or if the network runs on the CPU, where workers would compete with it for
+    cores. Otherwise one less than the number of cores per process on this machine, at most MAX_WORKERS.
     """
     if feeder_device(feeder).type != "cpu":
         return 0
@@ -127,7 +127,7 @@ def identity(batch: Any) -> Any:
 
 
 def start_worker(_: int) -> None:
-    """Use one thread per worker, and leave the signals of the process group to the process that trains."""
+    """Use one thread per worker, and ignore signals to the process group, which the training process handles."""
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Figures of a test: accuracies of clips with one label, mean average precision of clips with several."""
+"""Metrics of a test: accuracies for clips with one label, mean average precision for clips with several."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from torchlight.training.scores import is_correct, top_k
 
-TOP5_CLASSES = 6  # with fewer, five of the classes are nearly all of them
+TOP5_CLASSES = 6  # minimum number of classes for which top-5 accuracy is shown
 TITLES = {"top1": "top-1", "macro": "macro", "top5": "top-5", "map": "mAP"}
 
 

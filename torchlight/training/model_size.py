@@ -26,8 +26,8 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
     """Parameters, and multiply-adds and memory of one clip (C, T, V, M), or of heatmaps (K, T, H, W).
 
     Multiply-adds are those of convolutions and matrix products in eval mode (PyTorch's counter); activation memory is
-    what the backward pass keeps, float32, the parameters not counted, and half of that of two clips (a batch norm over
-    clips needs two).
+    the memory of tensors saved for the backward pass in float32, without parameters. It is measured with two clips,
+    because batch norm needs two, and halved.
     """
     data = torch.zeros(1, *shape)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -43,7 +43,7 @@ def model_size(model: nn.Module, shape: tuple[int, int, int, int]) -> dict[str, 
 
 
 def kept_for_backward(model: nn.Module, data: torch.Tensor) -> int:
-    """Bytes that a training forward pass holds for the backward pass, parameters not counted."""
+    """Bytes that a forward pass in training saves for the backward pass, without parameters."""
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 

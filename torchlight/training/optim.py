@@ -17,9 +17,9 @@ def build_optimizer(
     """The recipe's optimizer over all trainable parameters; `fused`: one kernel per step, without a host
     synchronization.
 
-    With `decay_all` weight decay is applied to all of them, batch norm and biases included, as in the published code of
-    most papers; without it, vectors and biases are a first group without weight decay (TSGCNeXt). The parameters named
-    in `backbone` are groups of their own if their learning rate is another one (`backbone_lr`).
+    With `decay_all`, weight decay is applied to all of them, including batch norms and biases, as in the published code
+    of most papers; without it, vectors and biases are a first group without weight decay (TSGCNeXt). The parameters in
+    `backbone` are separate groups if they have a different learning rate (`backbone_lr`).
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     slow = set(backbone) if recipe.backbone_lr != 1 else set()
@@ -72,9 +72,8 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
     base_lr lr_decay_rate^(number of milestones <= e), or the cosine over the remaining epochs.
     lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the
     cosine min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
-    warm_up_interval: as lr_interval, for the warm-up alone.
-    warm_up_lr (timm): the warm-up is warm_up_lr + (base_lr - warm_up_lr) i / W and covers the beginning of the cosine,
-    whose share is then i / total.
+    warm_up_interval: as lr_interval, for the warm-up alone. warm_up_lr (timm): the warm-up is warm_up_lr + (base_lr -
+    warm_up_lr) i / W and covers the beginning of the cosine, whose share is then i / total.
     """
     epoch, W = step // steps_per_epoch, recipe.warm_up_epoch
     by_epoch = (recipe.warm_up_interval or recipe.lr_interval) == "epoch"
@@ -114,7 +113,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, recipe: Optimization, step: i
 
 
 class MovingAverage:
-    """e <- decay e + (1 - decay) m after every optimizer step, running statistics included (as timm's ModelEma)."""
+    """e <- decay e + (1 - decay) m after every optimizer step, including running statistics (as in timm's ModelEma)."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
@@ -138,9 +137,10 @@ Place = tuple[dict, str]  # the parameters or buffers of a module, and the name 
 
 
 def distinct_places(model: nn.Module) -> list[Place]:
-    """Where the tensors of the state dict are; one with two names only once.
+    """The places of the tensors of the state dict in the modules; a tensor with two names occurs once.
 
-    Places, because a module may replace its buffers; a state dict in every step would take longer than the update.
+    Places are used because a module may replace its buffers, and because building a state dict in every step would take
+    longer than the update.
     """
     places = {}
     for name, value in model.state_dict(keep_vars=True).items():
@@ -158,7 +158,7 @@ def tensors_at(pairs: list[tuple[Place, Place]]) -> tuple[list[torch.Tensor], li
 def set_frozen(model: nn.Module, words: list[str], frozen: bool) -> list[str]:
     """Freeze or release the parameters whose names contain one of `words`; returns their names.
 
-    A frozen parameter has no gradient, so that weight decay and momentum do not change it.
+    A frozen parameter has no gradient, so weight decay and momentum do not change it.
     """
     names = [name for name, _ in model.named_parameters() if any(word in name for word in words)]
     for name, parameter in model.named_parameters():

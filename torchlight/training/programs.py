@@ -1,4 +1,4 @@
-"""Trainings as command lines of main.py, each in a process of its own."""
+"""Training runs as commands of main.py, each in its own process."""
 
 import shlex
 import subprocess
@@ -27,7 +27,7 @@ def call(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
 
 
 def train(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Do what is left of one training.
+    """Run the remaining part of one training.
 
     flags: of main.py, with `--work-dir folder`.
 
@@ -40,7 +40,8 @@ def train(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | N
 
 
 def train_and_test(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Do what is left of one run: train, continue, or only write the scores of the last epoch; otherwise as `train`."""
+    """Run the remaining part of one run: train, continue, or only write the scores of the last epoch; otherwise as
+    `train`."""
     weights, scores = folder / LAST, folder / SCORE_FILE
     train(folder, flags, environment)
     if not scores.exists() or scores.stat().st_mtime < weights.stat().st_mtime:

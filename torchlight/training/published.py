@@ -1,5 +1,5 @@
-"""Checkpoints of other toolboxes for the network of a configuration, through the conversions of `model.published`, and
-what is known of those in the zoo."""
+"""Checkpoints of other toolboxes for the network of a configuration, with the conversions of `model.published`, and
+facts about those in the zoo."""
 
 import inspect
 import logging
@@ -21,9 +21,9 @@ BY_SHAPE = ("num_class", "num_point", "num_person", "in_channels", "graph", "gra
 def convert(
     model: nn.Module, state: dict[str, Tensor], path: str, model_args: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], str]:
-    """The weights of a file under the names of this network, and what to say if they do not fit it ("" for nothing).
+    """The weights of a file under the names of this network, and a message in case they do not fit ("" for none).
 
-    State dicts that no toolbox writes are returned as they are. model_args: arguments of the network.
+    State dicts that are not from a known toolbox are returned unchanged. model_args: arguments of the network.
 
     Raises:
         ValueError: the file is damaged, or fits this class of network with other arguments only.
@@ -37,7 +37,7 @@ def convert(
         raise ValueError(f"{path}: {error}") from error
     if found is None:
         return state, ""
-    fits = f"the file holds {found.family}, which fits {describe(found.model, found.model_args)}"
+    fits = f"the file contains {found.family}, which fits {describe(found.model, found.model_args)}"
     if not isinstance(model, import_object(found.model)):
         return state, fits
     given = defaults(model) | dict(found.model_args if model_args is None else model_args)
@@ -46,15 +46,15 @@ def convert(
         raise ValueError(f"{path}: model_args: {', '.join(other)}: expected the arguments of the weights; {fits}")
     log.info("%s: %s, converted", path, found.family)
     if found.dropped:
-        log.info("%s: not loaded, of use in training only: %s", path, ", ".join(grouped(found.dropped)))
+        log.info("%s: not loaded, only used in training: %s", path, ", ".join(grouped(found.dropped)))
     if found.unknown:
         log.warning("%s: not loaded, unknown: %s", path, ", ".join(found.unknown))
     return found.state, fits
 
 
 def identity(path: str) -> dict[str, Any] | None:
-    """What the zoo knows of a file of its entries, in the form in which a checkpoint of this program holds it; None for
-    any other file."""
+    """Facts of the zoo about a file of its entries, in the same form as in a checkpoint of this program; None for any
+    other file."""
     entry = catalog.entry_of(path)
     if entry is None:
         return None

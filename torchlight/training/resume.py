@@ -1,5 +1,5 @@
-"""Checkpoints to continue from: which file to take, and whether its content fits the run, before anything is loaded
-from it."""
+"""Checkpoints for resuming a run: selection of the file, and checks that its content fits the run before anything is
+loaded."""
 
 import logging
 import math
@@ -54,7 +54,7 @@ def read_newest(folder: Path, config: Config, check: Callable[[dict[str, Any]], 
     """The path and content of the newest checkpoint in a run directory that can be continued; None if there is no
     checkpoint.
 
-    A damaged one, or one that `check` refuses with a ValueError, is left out with a warning.
+    A damaged checkpoint, or one that `check` refuses with a ValueError, is skipped with a warning.
 
     Raises:
         ValueError: there are checkpoints and none of them can be continued, or one belongs to another experiment.
@@ -90,7 +90,7 @@ def check_outline(content: Any, path: Path) -> None:
         kind = type(content).__name__
         raise ValueError(f"{path}: not a checkpoint of this program: expected a mapping, got {kind}")
     if "optimizer" not in content and "config" not in content:
-        raise ValueError(f"{path}: holds weights only; start a new run from it with --weights {path}")
+        raise ValueError(f"{path}: contains weights only; start a new run from it with --weights {path}")
     for name in ("model", "optimizer", "scaler", "epoch", "step", "best", "config", "rng", "sums"):
         if name not in content:
             raise ValueError(f"{path}: not a checkpoint of this program: {name}: missing")
@@ -108,7 +108,7 @@ def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -
     Raises:
         ValueError: an option that results depend on differs; num_epoch may, with a warning.
     """
-    defaults = yaml.safe_load(Config().to_yaml())  # of options that are younger than the checkpoint
+    defaults = yaml.safe_load(Config().to_yaml())  # for options that are newer than the checkpoint
     old, new = defaults | parse_yaml(content["config"], path), yaml.safe_load(config.to_yaml())
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and key not in FREE_TO_CHANGE]
     if changed == ["num_epoch"]:
@@ -127,7 +127,7 @@ def take_optimizer(optimizer: torch.optim.Optimizer, config: Config) -> None:
     learning rate, stay those of the new run.
 
     Raises:
-        ValueError: the file holds no such state, or that of another optimizer or of other parameters.
+        ValueError: the file has no optimizer state, or one of another optimizer or of other parameters.
     """
     path = config.weights
     content = checkpoint.load(path)
@@ -189,7 +189,7 @@ def check_content(
 
 
 def check_state_dict(found: Any, own: Mapping[str, Tensor], name: str) -> None:
-    """Raise ValueError unless `found` holds finite tensors of the names and shapes of `own`."""
+    """Raise ValueError unless `found` has finite tensors with the names and shapes of `own`."""
     check_mapping(found, name)
     unknown = [key for key in found if key not in own]
     if unknown:
@@ -212,7 +212,7 @@ def check_optimizer(found: Any, own: torch.optim.Optimizer, started: bool) -> No
         check_mapping(group, name)
         if group.get("params") != wanted["params"]:
             raise ValueError(f"{name}.params: expected {quote(wanted['params'])}, got {quote(group.get('params'))}")
-        for key in [key for key in wanted if key in group]:  # what a younger PyTorch added keeps its value
+        for key in [key for key in wanted if key in group]:  # settings of a newer PyTorch keep their value
             check_setting(group[key], wanted[key], f"{name}.{key}")
         parameters |= dict(zip(wanted["params"], own.param_groups[number]["params"], strict=True))
     if isinstance(own, torch.optim.SGD):

@@ -3,13 +3,13 @@
 config.yaml        the resolved experiment; loads again to an equal configuration
 environment.json   versions, device, git commit, hashes of the data, seed, command line
 log.txt            what the terminal showed
-finetune.csv       of a fine-tuning: what became of each tensor of the network
+finetune.csv       for fine-tuning: whether each tensor of the network was kept, mapped or new
 metrics.jsonl      one JSON object per epoch
 events.out.*       the same curves for TensorBoard, in the groups train, test, test_ema, best_on_... and speed
 steps/             the loss during the epochs for TensorBoard, numbered by optimizer steps
 last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set (best_ema.pt: of the moving average)
-.lock              the number of the process that works here, while it does
-epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
+.lock              the id of the process that is using the directory epoch1_test_score.pkl, each_class_acc.csv,
+confusion_matrix.{csv,png}
 """
 
 import errno
@@ -117,7 +117,7 @@ def read_environment(folder: str | Path) -> dict[str, Any]:
 
 
 class RunDirectory:
-    """The files of one run. Used as a context manager; of several processes only rank 0 calls what writes.
+    """The files of one run, as a context manager. With several processes, only rank 0 calls methods that write.
 
     >>> with RunDirectory(path) as run_dir:  # doctest: +SKIP
     ...     run_dir.lock()
@@ -208,8 +208,8 @@ class RunDirectory:
     def add_step(self, number: int, loss: float) -> None:
         """Add the loss at an optimizer step (numbered from 1) to TensorBoard; raises RunError if the disk is full.
 
-        It has its own folder: TensorBoard drops everything from the number on at which a resumed run begins again, and
-        epochs have other numbers.
+        The steps have their own folder, because TensorBoard drops all points from the number at which a resumed run
+        continues, and epochs are numbered differently.
         """
         with self.writing():
             if self.steps is None:
@@ -220,8 +220,8 @@ class RunDirectory:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Turn what the system refuses before the run begins into a ValueError; a lack of space or of open files stays
-        OSError."""
+        """Convert errors of the file system before the run begins to ValueError, except a full disk and too many open
+        files, which remain OSError."""
         try:
             yield
         except OSError as error:
@@ -233,7 +233,7 @@ class RunDirectory:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn what the system refuses during the run into a RunError that names the last checkpoint."""
+        """Convert errors of the file system during the run to a RunError that names the last checkpoint."""
         try:
             yield
         except OSError as error:
@@ -294,7 +294,7 @@ def tensorboard_tag(key: str) -> str:
 
 
 def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
-    """What results depend on besides the configuration."""
+    """The facts besides the configuration that results depend on."""
     return {
         "command": shlex.join(sys.argv),
         "git_commit": git_commit(),

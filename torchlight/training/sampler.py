@@ -12,7 +12,7 @@ class TrainBatches:
     Every optimizer step takes the next `batch_size` numbers of one shuffle that all ranks share; each rank and
     accumulation step takes its even part of them, so the batch of a step is the same however it is divided.
 
-    label: (N,) the classes of the clips, number i of the epoch being clip i mod N: an epoch then holds each class
+    label: (N,) the classes of the clips, where number i of the epoch is clip i mod N; an epoch then contains each class
     equally often (`balanced_order`). None: each number once.
     """
 
@@ -67,8 +67,8 @@ class TrainBatches:
 def balanced_order(label: np.ndarray, generator: torch.Generator) -> list[int]:
     """As many numbers as labels (N,), each class equally often (up to one) and in random order.
 
-    The clips of a small class are repeated, each as often as the others (up to one); of a large class a random part is
-    taken.
+    The clips of a small class are repeated, each as often as the others (up to one); large classes are randomly
+    subsampled.
     """
     classes = np.unique(label)
     extra = set(torch.randperm(len(classes), generator=generator)[: len(label) % len(classes)].tolist())

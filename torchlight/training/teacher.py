@@ -85,9 +85,10 @@ class Teacher(nn.Module):
 
 
 def teacher_configs(config: Config) -> list[Config]:
-    """Each teacher as a configuration: its network, weights and modality, and everything else as for the student.
+    """Each teacher as a configuration: its network, weights and modality; all other options are those of the student.
 
-    Facts of the data that its model_args lack are the student's; `{modality}` in its weights is its modality.
+    Sizes that are missing in its model_args are those of the student. `{modality}` in the path of its weights is
+    replaced by its modality.
     """
     configs = []
     for entry in (Entry(**entry) for entry in config.teacher):
@@ -105,14 +106,14 @@ def teacher_weights(config: Config) -> list[float]:
 
 
 def other_modalities(config: Config) -> list[str]:
-    """The modalities beside the student's that the training batches must hold for its teachers."""
+    """The modalities, in addition to that of the student, that the training batches must contain for the teachers."""
     return sorted({teacher.modality for teacher in teacher_configs(config)} - {config.modality})
 
 
 def find_problems(config: Config) -> list[str]:
     """What is wrong with the options `teacher` and `teacher_cache`, found without building anything.
 
-    Teachers are used in training only; entries that are right become the types of `Entry` in `config`.
+    Teachers are only used in training. Valid entries are converted in `config` to the types of `Entry`.
     """
     try:
         objective = import_class(config.objective)
@@ -153,7 +154,7 @@ def entry_problems(config: Config) -> list[str]:
         problems.append(f"weight: expected a finite number above 0, got {weight}")
     try:
         is_file = Path(teacher.weights).is_file()
-    except (OSError, ValueError):  # a name that the file system does not take
+    except (OSError, ValueError):  # a name that the file system does not accept
         is_file = False
     if not is_file:
         problems.append(f"weights: expected a file, got {quote(teacher.weights)}; train the teacher first")

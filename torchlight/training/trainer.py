@@ -60,7 +60,7 @@ class Trainer:
             step_graphs(config, device, self.model, self.objective),
             finetune.frozen_norms(self.model, start, config),
         )
-        self.network = self.model  # as the training calls it
+        self.network = self.model  # wrapped for training
         self.meter = engine.Meter()
         self.clock = engine.Clock(device)
         self.epoch = 0
@@ -75,7 +75,8 @@ class Trainer:
     # Epochs
 
     def fit(self) -> dict[str, Any]:
-        """Train to the last epoch; returns the record of the last one (empty if there was nothing left to do)."""
+        """Train up to the last epoch; returns the record of the last epoch (empty if all epochs were already
+        trained)."""
         config, line = self.config, {}
         previous = signal.signal(signal.SIGTERM, self.on_sigterm)
         try:
@@ -209,8 +210,8 @@ class Trainer:
     # Checkpoints
 
     def save_best(self, number: int) -> None:
-        """Save this epoch's weights if they are the best on the test set; before last.pt, so that no crash can lose
-        them."""
+        """Save the weights of this epoch if they are the best on the test set. This happens before last.pt is written,
+        so that a crash cannot lose them."""
         for prefix, name in (("test", BEST), ("test_ema", BEST_EMA)):
             if self.best.get(prefix, {}).get("epoch") == number:
                 self.save(name)
