@@ -2,9 +2,10 @@
 
 Lei Shi, Yifan Zhang, Jian Cheng, Hanqing Lu. IEEE Transactions on Image Processing 2020, arXiv 1912.06971.
 
-Equals the published code, with two differences: the first block uses `in_channels`, which is fixed to 3 there, and
-`adaptive=False`, which fails there, is the fixed skeleton here. `channels` shortens the network (DKE-GCN's student
-S8: eight blocks without attention), `kernel_size` changes its temporal convolutions.
+Equivalent to the published code with two differences: the first block uses `in_channels`, which is fixed to 3 in the
+published code, and `adaptive=False`, which raises an error there, uses the fixed skeleton. `channels` selects the
+number and widths of the blocks (DKE-GCN's student S8 has eight blocks without attention), and `kernel_size` sets the
+size of the temporal convolutions.
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
@@ -26,8 +27,9 @@ WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
 class GraphConv(nn.Module):
     """Adaptive graph convolution with attention: (N, C_in, T, V) -> (N, C_out, T, V).
 
-    z = ReLU(BN(f) + down(x)) with f = sum_k W_k x (B_k + alpha C_k) over the subsets k; then z <- z (1 + g) thrice:
-        B_k      learned, starts as the skeleton, in the published weights `PA`
+    z = ReLU(BN(f) + down(x)) with f = sum_k W_k x (B_k + alpha C_k) over the subsets k; then z <- z (1 + g) three
+    times:
+        B_k      learned, initialized with the skeleton, `PA` in the published weights
         C_k      tanh(theta_k(x)^T phi_k(x)), the affinity of the joints in this clip
         g        over joints, frames and channels, one after the other
     """
@@ -76,7 +78,7 @@ class GraphConv(nn.Module):
         return self.attend(z) if self.attention else z
 
     def attend(self, z: Tensor) -> Tensor:
-        """z (1 + g_s) (1 + g_t) (1 + g_c), each factor computed from the product so far: the shape stays.
+        """z (1 + g_s) (1 + g_t) (1 + g_c), each factor computed from the product so far; same shape.
 
             g_s = sigmoid(conv_sa(mean of z over frames))
             g_t = sigmoid(conv_ta(mean of z (1 + g_s) over joints))

@@ -2,9 +2,10 @@
 
 Lei Shi, Yifan Zhang, Jian Cheng, Hanqing Lu. CVPR 2019, arXiv 1805.07694.
 
-Equals the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The two streams,
-joints and bones, are two runs of this network whose scores are added. The biases of conv_a get no gradient: they are
-constant along the axis of the softmax. `channels` and `kernel_size` give smaller versions of the network.
+Equivalent to the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The two
+streams, joints and bones, are two runs of this network whose scores are added. The gradient of the biases of conv_a is
+zero, because they are constant along the softmax axis. `channels` and `kernel_size` select smaller versions of the
+network.
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
@@ -29,7 +30,7 @@ class GraphConv(nn.Module):
 
     ReLU(BN(f) + down(x)) with f = sum_k W_k x (A_k + B_k + C_k) over the subsets k, the paper's equation 3:
         A_k    the skeleton
-        B_k    learned, in the published weights `PA`
+        B_k    learned, `PA` in the published weights
         C_k    softmax(theta_k(x)^T phi_k(x)), the affinity of the joints in this clip
     """
 

@@ -2,8 +2,8 @@
 
 Yuxin Chen, Ziqi Zhang, Chunfeng Yuan, Bing Li, Ying Deng, Weiming Hu. ICCV 2021, arXiv 2107.12213, Table 1.
 
-Equals the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The topologies
-start as identity matrices: only the number of joints of `graph` is used.
+Equivalent to the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The
+topologies are initialized as identity matrices; only the number of joints of `graph` is used.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -44,7 +44,7 @@ class GraphConv(nn.Module):
         blocks.init_graph_conv(self)
 
     def topology(self) -> Tensor:
-        """The normalized columns of `PA`, (K, V, V); without `adaptive` the identity as it is."""
+        """The normalized columns of `PA`, (K, V, V); without `adaptive`, the identity."""
         return self.PA / (self.PA.norm(dim=1, keepdim=True) + 1e-4) if self.adaptive else self.PA
 
     def forward(self, x: Tensor) -> Tensor:

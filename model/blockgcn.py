@@ -1,12 +1,12 @@
 """BlockGCN: Redefine Topology Awareness for Skeleton-Based Action Recognition.
 
-Yuxuan Zhou, Xudong Yan, Zhi-Qi Cheng, Yan Yan, Qi Dai, Xian-Sheng Hua. CVPR 2024; arXiv 2305.11468 is its first
-version, with another network.
+Yuxuan Zhou, Xudong Yan, Zhi-Qi Cheng, Yan Yan, Qi Dai, Xian-Sheng Hua. CVPR 2024; arXiv 2305.11468 is an earlier
+version with a different network.
 
-Equals the published code with `topology="published"`. There a row of the batch gets the topology features of another
-clip, and distances are divided by the largest of the batch, so logits depend on the other clips; by default each clip
-has its own. Persistent homology of dimension 0 is computed in closed form: its deaths are the edges of a minimum
-spanning tree.
+Equivalent to the published code with `topology="published"`. In this mode, a row of the batch gets the topology
+features of another clip, and distances are divided by the maximum of the batch, so the logits of a clip depend on the
+other clips. By default, each clip uses its own features. Persistent homology of dimension 0 is computed in closed form:
+its deaths are the edges of a minimum spanning tree.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 128, 64, 25) -> (2N, 256, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -97,7 +97,7 @@ class Topology(nn.Module):
             D = torch.where(largest > 0, D / largest, 0)
             death = spanning_tree(pairwise(D)).float().to(D.dtype)  # the published library works in float32
         phi = self.pl(death)
-        if self.shared:  # the library leaves out deaths at 0 and fills the gaps up to the longest clip with ones
+        if self.shared:  # the library omits deaths at 0 and pads with ones up to the longest clip
             inside = death > 0
             count = inside.sum(1, keepdim=True)
             return (phi * inside[:, None]).sum(2) + (count.max() - count)
@@ -139,9 +139,9 @@ class TopologyEmbedding(nn.Module):
 class Model(network.EmbeddedNetwork):
     """BlockGCN. (N, C, T, V, M) -> (N, num_class).
 
-    joint_channels: how many of the channels, the last ones, are the joints that the topology features are computed
-    from (`append_joints` of the feeder); 0: they are computed from all channels.
-    topology: `per_clip`, or `published` as in the header.
+    joint_channels: number of channels, at the end, that contain the joints for the topology features (`append_joints`
+    of the feeder); 0: the topology features are computed from all channels. topology: `per_clip`, or `published` as in
+    the header.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d_tips.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape

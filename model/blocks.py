@@ -14,7 +14,8 @@ from model import norms, ops
 
 
 def block_table(channels: Sequence[int], in_channels: int) -> Iterator[tuple[int, int, int]]:
-    """(C_in, C_out, stride) of every block; the stride is 2 where the width grows, except in the first block.
+    """(C_in, C_out, stride) of every block; the stride is 2 if the block increases the width, except in the first
+    block.
 
     Raises:
         ValueError: no width, a width below 8, or decreasing widths.
@@ -29,7 +30,7 @@ def block_table(channels: Sequence[int], in_channels: int) -> Iterator[tuple[int
 class TemporalConv(nn.Module):
     """BN(conv(x)) over time: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V).
 
-    padding_mode: what is before the first and after the last frame, `zeros` or copies of these frames (`replicate`).
+    padding_mode: padding before the first and after the last frame: `zeros` or copies of these frames (`replicate`).
 
     Raises:
         ValueError: an even kernel size, which has no middle frame.
@@ -59,7 +60,7 @@ class TemporalConv(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution, a batch norm and what follows: (N, C_in, T, V) -> (N, C_out, T', V)."""
+    """A convolution, a batch norm and further modules: (N, C_in, T, V) -> (N, C_out, T', V)."""
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, *rest = self
@@ -112,7 +113,7 @@ class MultiBranchTemporalConv(nn.Module):
     """Six concatenated branches, fused by batch norm, ReLU, 1x1 convolution, batch norm.
 
     (N, C, T, V) -> (N, C, ceil(T / stride), V). Branches: kernel 3 with dilations 1 to 4, a max pooling, a 1x1
-    convolution; each has C // 6 channels, the first one the rest.
+    convolution; each has C // 6 channels; the first branch has the remaining channels.
     ST-GCN++ (ACM MM 2022), DG-STGCN (2022).
     """
 
@@ -141,7 +142,7 @@ class MultiBranchTemporalConv(nn.Module):
         return run_branches(x, self.branches)
 
     def fuse(self, z: Tensor) -> Tensor:
-        """BN(conv(ReLU(BN(z)))): the shape stays."""
+        """BN(conv(ReLU(BN(z)))); same shape."""
         norm, relu, conv = self.transform
         return norms.conv_norm(relu(norm(z)), conv, self.bn)
 
@@ -152,8 +153,8 @@ class MultiBranchTemporalConv(nn.Module):
 def run_branches(x: Tensor, branches: Iterable[nn.Module]) -> Tensor:
     """torch.cat([branch(x) for branch in branches], 1): (N, C_in, T, V) -> (N, sum of the branches' channels, T', V).
 
-    Every branch starts with a 1x1 convolution, then a norm except in the last one. Those without a stride run as one
-    convolution and one norm.
+    Every branch starts with a 1x1 convolution, followed by a norm except in the last branch. The initial layers without
+    a stride are computed as one convolution and one norm.
     """
     chains = [list(branch) if isinstance(branch, nn.Sequential) else [branch] for branch in branches]
     parts = iter(enter(x, [chain[:2] for chain in chains if chain[0].stride == (1, 1)]))
@@ -200,14 +201,15 @@ class DropPath(nn.Module):
 
 
 def shortcut(in_channels: int, out_channels: int) -> nn.Module:
-    """The residual path `down` of a graph convolution: identity if the width stays, else 1x1 convolution and norm."""
+    """The residual path `down` of a graph convolution: identity if the width is the same, else 1x1 convolution and
+    norm."""
     if in_channels == out_channels:
         return nn.Identity()
     return ConvNorm(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
 
 
 def residual_path(in_channels: int, out_channels: int, stride: int, first: bool) -> nn.Module | None:
-    """None in the first block, identity if the shape stays, else a strided 1x1 convolution with batch norm."""
+    """None in the first block, identity if the shape is the same, else a strided 1x1 convolution with batch norm."""
     if first:
         return None
     if in_channels == out_channels and stride == 1:

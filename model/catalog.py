@@ -1,8 +1,8 @@
 """The networks in this folder: every file that defines a class `Model`.
 
 A file may also define
-    EXAMPLE      arguments beyond number of classes, joints and persons and the graph, where the defaults do not suffice
-    NO_GRADIENT  name patterns of trainable parameters whose gradient is always zero
+    EXAMPLE      arguments besides the numbers of classes, joints and persons and the graph, if the defaults do not
+    suffice NO_GRADIENT  name patterns of trainable parameters whose gradient is always zero
 """
 
 import importlib
@@ -41,5 +41,5 @@ def no_gradient(name: str) -> tuple[str, ...]:
 
 
 def build(name: str, **args: Any) -> nn.Module:
-    """The network with these arguments and, where they are silent, those of `EXAMPLE`."""
+    """The network with these arguments; the defaults are those of `EXAMPLE`."""
     return load(name).Model(**(example_args(name) | args))

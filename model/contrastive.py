@@ -1,10 +1,10 @@
-"""The networks of ProtoGCN and ACLNet in training, for the objectives of `torchlight.contrastive`.
+"""The networks of ProtoGCN and ACLNet for training with the objectives of `torchlight.contrastive`.
 
 ProtoGCN: Liu et al., "Revealing Key Details to See Differences: A Novel Prototypical Perspective for Skeleton-based
 Action Recognition", CVPR 2025. ACLNet: repository firework8/ACLNet.
 
 In evaluation both are DG-STGCN at width 96. In training they also embed the topologies of the last block: the forward
-pass returns (logits (N, num_class), {loss: embeddings (N, 256)}). Names of parameters are the published ones.
+pass returns (logits (N, num_class), {loss: embeddings (N, 256)}). Parameters have the published names.
 
 Axes: N batch, M persons, C channels, T frames, V joints, D channels of an embedding.
 """
@@ -70,8 +70,8 @@ class ContrastiveNetwork(dgstgcn.Model):
 class ProtoGCN(ContrastiveNetwork):
     """ProtoGCN: topologies are reconstructed from prototypes before they are embedded (loss `csc`).
 
-    prototypes: their number P, 400 for joints and 100 for bones in the publication. prototype_drop_out: dropout of the
-    reconstruction.
+    prototypes: number of prototypes P, 400 for joints and 100 for bones in the publication. prototype_drop_out: dropout
+    of the reconstruction.
 
     >>> model = ProtoGCN(60, 25, 2, "graph.ntu_rgb_d.Graph", channels=[16, 16])
     >>> logits, embeddings = model(torch.zeros(2, 3, 16, 25, 2))
@@ -117,8 +117,8 @@ class ProtoGCN(ContrastiveNetwork):
 class ACLNet(ContrastiveNetwork):
     """ACLNet: the losses `inter` between similar classes and `intra` within classes.
 
-    bank: clips that `intra` compares with, a multiple of the batch size; 512 for 60 classes, 1024 for 120 in the
-    publication.
+    bank: number of stored clips that `intra` compares with, a multiple of the batch size; in the publication 512 for 60
+    classes and 1024 for 120.
 
     >>> model = ACLNet(60, 25, 2, "graph.ntu_rgb_d.Graph", channels=[16, 16])
     >>> sorted(model(torch.zeros(2, 3, 16, 25, 2))[1])

@@ -2,10 +2,11 @@
 
 Yuxin Chen, Ziqi Zhang, Chunfeng Yuan, Bing Li, Ying Deng, Weiming Hu. ICCV 2021, arXiv 2107.12213.
 
-Equals the published code. `channels` shortens or widens the network (DKE-GCN's students: the first nine or seven
-blocks), `kernel_size` changes its temporal convolutions. `relu_after_tcn` gives PYSKL's variant. Frames are averaged
-before the 1x1 convolutions of the topology, which gives the same numbers with far fewer multiply-adds. The adjacency is
-used with row target and column source: with the inward subset a joint receives the sum of its children.
+Equivalent to the published code. `channels` sets the number and widths of the blocks (DKE-GCN's students have the first
+nine or seven blocks), and `kernel_size` sets the size of the temporal convolutions. `relu_after_tcn` selects PYSKL's
+variant. Frames are averaged before the 1x1 convolutions of the topology, which gives the same result with far fewer
+multiply-adds. In the adjacency, rows are targets and columns are sources: with the inward subset, a joint receives the
+sum of its children.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -77,7 +78,7 @@ class GraphConv(nn.Module):
 
 
 class RectifiedTemporalConv(blocks.MultiScaleTemporalConv):
-    """MS-TCN with a ReLU behind the concatenated branches: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
+    """MS-TCN with a ReLU after the concatenated branches: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x))
@@ -89,9 +90,9 @@ class Model(network.BlockNetwork):
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
     kernel_size: frames of the temporal convolutions, of which some are dilated by 2.
     relu_after_tcn: a ReLU between temporal convolution and residual, as in PYSKL's weights. The first block has no
-    residual, so that its own ReLU suffices.
-    kernels: `triton` for products that keep the topologies out of the memory of a GPU in training (package triton);
-    `torch` and, because these kernels were never measured, `auto` are PyTorch's own operations.
+    residual and needs no additional ReLU. kernels: `triton` for products that do not store the topologies in GPU memory
+    in training (package triton); `torch` for PyTorch's operations. `auto` is the same as `torch`, because the speed of
+    the Triton kernels is not known.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape

@@ -2,10 +2,10 @@
 
 Haodong Duan, Jiaqi Wang, Kai Chen, Dahua Lin. arXiv 2210.05895, 2022.
 
-Equals the published configurations in PYSKL. `channels` and `joint_embedding` give the networks of ProtoGCN, ACLNet and
-SkeletonAgent, which are DG-STGCN at width 96 with other training objectives. The topologies start as one random draw,
-which every block copies: only the number of joints of `graph` is used. Entries without effect: `alpha` and `beta` after
-the first, `add_coeff` after the last joint.
+Equivalent to the published configurations in PYSKL. `channels` and `joint_embedding` select the networks of ProtoGCN,
+ACLNet and SkeletonAgent, which are DG-STGCN with width 96 and other training objectives. The topologies are initialized
+randomly, with the same values in every block; only the number of joints of `graph` is used. Entries of `alpha` and
+`beta` after the first, and of `add_coeff` after the last joint, have no effect.
 
 Shapes, 100 frames of NTU RGB+D:
 (N, 3, 100, 25, 2) -> (2N, 64, 100, 25) -> (2N, 128, 50, 25) -> (2N, 256, 25, 25) -> (N, 60)
@@ -77,7 +77,7 @@ class GraphConv(nn.Module):
 class TemporalConv(blocks.MultiBranchTemporalConv):
     """DG-TCN: (N, C, T, V) -> (N, C, ceil(T / stride), V).
 
-    The branches also process the mean joint, and joint v receives add_coeff_v times their output for it.
+    The branches also process the mean over the joints; add_coeff_v times the result is added to joint v.
     """
 
     joint_axes = {"add_coeff": (0,)}
@@ -99,7 +99,7 @@ class Model(network.PysklNetwork):
     num_filter: groups of channels K. init_off, init_std: mean and standard deviation of the initial topologies.
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
     joint_embedding: embed the joints in channels[0] dimensions before `data_bn`, which then has statistics for every
-    person; it takes the place of a first block without residual connection.
+    person; this replaces a first block without residual connection.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape

@@ -1,4 +1,4 @@
-"""The families of published checkpoints: their names and tensors, and those of the networks here.
+"""The families of published checkpoints: their key names and tensors, and those of the networks in this package.
 
 Sources: names and shapes in the state dicts of PYSKL, mmaction2 0.x and 1.x, ProtoGCN, ACLNet and SkeletonAgent.
 """
@@ -21,12 +21,12 @@ Convert = Callable[[State, Args], State]
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of published checkpoint and the network here that it equals.
+    """One kind of published checkpoint and the equivalent network in this package.
 
-    sign: pattern of a key that no other family has. first: a weight whose second axis is the number of input channels
+    sign: pattern of a key that only this family has. first: a weight whose second axis is the number of input channels
     (times K for MS-G3D). per_person: whether `data_bn` has statistics for every person slot. names: the table of names
-    without `backbone.` and with the classifier as `fc`; None if the network here has the published names.
-    to_ours, to_published: changes of values, under the names here.
+    without `backbone.` and with the classifier as `fc`; None if the network here uses the published names.
+    to_ours, to_published: conversions of the values, under the names here.
     """
 
     name: str
@@ -60,7 +60,8 @@ STGCN_NAMES = [
 
 
 def stgcn_to_ours(state: State, args: Args) -> State:
-    """Adjacencies that differ between the blocks become edge importances of an adjacency of ones: the same function."""
+    """Convert adjacencies that differ between blocks to edge importances of an adjacency of ones; the function is the
+    same."""
     own = {key: state.pop(key) for key in list(state) if re.fullmatch(r"A\.\d+", key)}
     if own:
         state["A"] = own["A.0"]
@@ -77,7 +78,7 @@ def stgcn_to_published(state: State, args: Args) -> State:
     return state | {"fcn.weight": state["fcn.weight"].flatten(1)}
 
 
-# AAGCN, also mmaction2's 2s-AGCN, which is AAGCN without attention: only names, and a constant that nothing reads.
+# AAGCN, also mmaction2's 2s-AGCN, which is AAGCN without attention: only names differ, and an unused constant.
 
 AAGCN_NAMES = [
     ("gcn.{i}.gcn.A", "l{j}.gcn1.PA"),
@@ -95,7 +96,7 @@ def with_graph(state: State, args: Args) -> State:
     return state | {"A": adjacency(args)}
 
 
-# CTR-GCN: the topology is transposed, and so the two embeddings change places and their difference its sign.
+# CTR-GCN: the topology is transposed, so the two embeddings are exchanged and their difference changes its sign.
 
 CTRGCN_NAMES = [
     ("net.{i}.gcn1.A", "l{j}.gcn1.PA"),

@@ -1,7 +1,7 @@
-"""Batch norms fused into the convolutions before them, for evaluation: the same logits with fewer passes over memory.
+"""Fusion of batch norms into the preceding convolutions, for evaluation: the same logits with fewer memory passes.
 
-A network opts in with `for_inference = fuse_norms` in its class (`model.network.Network.for_inference`). Which norm
-follows which convolution is read from every `nn.Sequential`, and elsewhere from a module's `norm_after`.
+A network opts in with `for_inference = fuse_norms` in its class (`model.network.Network.for_inference`). The pairs of
+convolutions and norms are found in every `nn.Sequential` and in the attribute `norm_after` of other modules.
 """
 
 import copy
@@ -17,7 +17,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @runtime_checkable
 class DeclaresNorms(Protocol):
-    """A module whose forward pass applies a batch norm to nothing but the output of a convolution.
+    """A module whose forward pass applies a batch norm only to the output of a convolution.
 
     norm_after: {name of the convolution: name of the norm}. The first name may be a dotted path, or name a
     `ModuleList` whose convolutions are summed before the norm.
@@ -29,8 +29,8 @@ class DeclaresNorms(Protocol):
 def fuse_norms(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, with the batch norms fused into the convolutions that they directly follow.
 
-    The logits are equal up to rounding. Norms after a pooling or a topology stay. The copy has other weights: it is
-    not for training, and no checkpoint is written from it or loaded into it.
+    The logits are equal up to rounding. Norms after a pooling or a topology are not fused. The copy has different
+    weights: do not use it for training, and do not write checkpoints from it or load them into it.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():

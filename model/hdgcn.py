@@ -2,10 +2,10 @@
 
 Jungho Lee, Minhyeok Lee, Dogyoon Lee, Sangyoun Lee. ICCV 2023, arXiv 2208.10741.
 
-Equals the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The levels of the
-hierarchy are the joints at equal distance from a center, from any joint of any body or as given (`graph_args`). Layers
-run side by side in one convolution or one norm. The convolutions of the last layer have a second name in the
-checkpoint, `conv_d`, which is loaded last.
+Equivalent to the published code, except that the first block uses `in_channels`, which is fixed to 3 there. The levels
+of the hierarchy contain the joints at the same distance from a center, which may be any joint of any body layout, or
+they are given explicitly (`graph_args`). All layers are computed together in one convolution or one norm. In the
+checkpoint, the convolutions of the last layer have a second name, `conv_d`, which is loaded last.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 64, 64, 25) -> (2N, 128, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -80,8 +80,8 @@ def edge_convs(f: Tensor, layers: Sequence[EdgeConv], k: int) -> Tensor:
 class LayerAttention(nn.Module):
     """A-HA, attention-guided hierarchy aggregation: a weight for every layer and channel, (N, C, L).
 
-    w = sigmoid(W EdgeConv(p)), where p_a is the mean over the joints of layer a of the features, embedded and maximal
-    over the frames.
+    w = sigmoid(W EdgeConv(p)), where p_a is the mean over the joints of layer a of the embedded features after a
+    maximum over the frames.
     """
 
     def __init__(self, channels: int, A: Tensor):
@@ -93,7 +93,7 @@ class LayerAttention(nn.Module):
         self.register_buffer("inside", A[:, 0].diagonal(dim1=1, dim2=2).clone(), persistent=False)  # (L, V), 0 or 1
 
     def forward(self, h: Tensor) -> Tensor:
-        """h: features of every layer, maximal over the frames, (N, C, L, V)."""
+        """h: maximum over the frames of the features of every layer, (N, C, L, V)."""
         p = (F.relu(self.conv_down(h)) * self.inside).sum(3) / self.inside.sum(1)  # (N, C / 4, L)
         n = edge_convs(p.unsqueeze(1), [self.edge_conv], NEAREST_LAYERS).squeeze(1)
         return torch.sigmoid(self.aggregate(n))

@@ -3,9 +3,9 @@ Connections.
 
 Youwei Zhou, Tianyang Xu, Cong Wu, Xiaojun Wu, Josef Kittler. ICCV 2025, arXiv 2411.14796.
 
-Equals the published code, whose forward pass also returns the virtual joints; here the divergence of the virtual joints
-is `penalty`, with 0 for fewer than two. `PA` is a buffer, because it is never trained. Virtual joints are the same for
-all clips and frames, so their convolutions are computed once; their outputs, which are not used, are left out.
+Equivalent to the published code, whose forward pass also returns the virtual joints; here, `penalty` is the divergence
+of the virtual joints, 0 for fewer than two. `PA` is a buffer, because it is never trained. Virtual joints are the same
+for all clips and frames, so their convolutions are computed once; their unused outputs are omitted.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (2N, 128, 64, 25) -> (2N, 256, 32, 25) -> (2N, 256, 16, 25) -> (N, 60)
@@ -113,8 +113,9 @@ def with_virtual(A: Tensor, hyper_joints: int) -> Tensor:
 class Model(network.EmbeddedNetwork):
     """Hyper-GCN. (N, C, T, V, M) -> (N, num_class).
 
-    size: base or large. hyper_joints: number of virtual joints of each block. distinct: virtual joints start from
-    different random vectors; the published ones start alike and separate only by rounding.
+    size: base or large. hyper_joints: number of virtual joints of each block. distinct: initialize the
+    virtual joints with different random vectors; in the published code, they have the same initial values and become
+    different only by rounding errors.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d_tips.Graph", {"labeling_mode": "binary"}, hyper_joints=3)
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape

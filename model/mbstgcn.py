@@ -3,10 +3,10 @@
 A fork of the published code of ST-GCN (Yan et al., AAAI 2018, arXiv 1801.07455), for Kinetics-Skeleton and poses of
 animals.
 
-Equals the fork's code. `variant` selects one of its five networks. Its blocks hold channel attention and norms for all
-three widths and use those of their own; the final network also holds ST-GCN's temporal convolution and does not use it.
-These parameters are kept, so that its checkpoints load, and are not trained. So `dropout` has no effect on the final
-network.
+Equivalent to the code of the fork. `variant` selects one of its five networks. Every block contains channel attention
+and norms for all three widths but uses only those of its own width. The final network also contains ST-GCN's temporal
+convolution, which is unused, so `dropout` has no effect on it. The unused parameters are kept so that checkpoints can
+be loaded; they are not trained.
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)
@@ -53,7 +53,7 @@ class ChannelAttention(nn.Module):
 
 
 class MultiBranchTemporalConv(nn.Module):
-    """The six branches of ST-GCN++ with a norm behind every dilated convolution.
+    """The six branches of ST-GCN++ with a norm after every dilated convolution.
 
     (N, C, T, V) -> (N, C, ceil(T / stride), V).
     """

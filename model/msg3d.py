@@ -2,8 +2,8 @@
 
 Ziyu Liu, Hongwen Zhang, Zhenghao Chen, Zhiyong Wang, Wanli Ouyang. CVPR 2020, arXiv 2003.14111.
 
-Equals the published code, except that the first layers use `in_channels`, which is fixed to 3 there, and that the
-adjacency is normalized in float64, not in float32 (a difference of at most 3e-8).
+Equivalent to the published code, except that the first layers use `in_channels`, which is fixed to 3 there, and that
+the adjacency is normalized in float64 instead of float32 (a difference of at most 3e-8).
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 96, 300, 25) -> (2N, 192, 150, 25) -> (2N, 384, 75, 25) -> (N, 60)

@@ -1,7 +1,7 @@
-"""The frame of a network: graph, normalization of the input, persons, pooling, classifier.
+"""Common parts of all networks: graph, input normalization, persons, pooling, classifier.
 
-Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. Inside a network the persons are batch
-rows, index n * M + m, and a feature map is (N * M, C, T, V), with the channels last in memory (`model.ops` says why).
+Axes: N batch, M persons, C channels, T frames, V joints, K adjacency subsets. Inside a network, persons are batch rows
+with index n * M + m, and a feature map is (N * M, C, T, V) in channels-last memory format (see `model.ops`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ class DataNorm(nn.BatchNorm1d):
     per_person: separate statistics for every person slot, or shared ones.
 
     Raises:
-        ValueError: the data has other axes than the network was built for, or fewer than `min_frames` frames.
+        ValueError: the sizes of the data differ from those of the network, or there are fewer than `min_frames` frames.
     """
 
     def __init__(self, in_channels: int, num_point: int, num_person: int, per_person: bool, min_frames: int = 1):
@@ -128,14 +128,14 @@ class Network(nn.Module):
     def for_inference(self) -> nn.Module:
         """The network for evaluation: itself, or a faster copy with the same logits.
 
-        A class offers a copy by a definition of its own, `for_inference = fuse_norms`. The engine ignores an inherited
-        one: a subclass may have another forward pass, for which the copy would be wrong.
+        To provide a copy, a class defines `for_inference = fuse_norms` itself. The engine ignores an inherited
+        definition, because a subclass may have a different forward pass, for which the copy would be wrong.
         """
         return self
 
 
 class BlockNetwork(Network):
-    """`data_bn`, the blocks `l1`, `l2`, ..., pooling, dropout, `fc`: frame and key names of 2s-AGCN (CVPR 2019)."""
+    """`data_bn`, the blocks `l1`, `l2`, ..., pooling, dropout, `fc`: layout and key names of 2s-AGCN (CVPR 2019)."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class BlockNetwork(Network):
 class EmbeddedNetwork(BlockNetwork):
     """`BlockNetwork` on joints that are embedded linearly, with a learned vector for each joint (BlockGCN, Hyper-GCN).
 
-    embedding: channels of an embedded joint. embedded_channels: how many of the input channels, the first ones, are
+    embedding: channels of an embedded joint. embedded_channels: number of input channels, from the first, that are
     embedded.
     """
 
@@ -199,7 +199,7 @@ class EmbeddedNetwork(BlockNetwork):
 
 
 class PysklNetwork(Network):
-    """`backbone` (norm, blocks), pooling, dropout, `cls_head`: frame and key names of PYSKL (ACM MM 2022).
+    """`backbone` (norm, blocks), pooling, dropout, `cls_head`: layout and key names of PYSKL (ACM MM 2022).
 
     per_person: as in `DataNorm`.
     """

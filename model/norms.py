@@ -1,8 +1,8 @@
-"""Convolutions and the batch norms behind them, computed together.
+"""Convolutions followed by batch norms, computed together.
 
-In training a batch norm subtracts the mean over the batch, and with it the bias b of the convolution before it:
-BN(W x + b) = BN(W x). So the bias is left out: no pass over the map adds it, none sums its gradient, which is zero.
-It only shifts the mean that is remembered for evaluation, running_mean += momentum b. In evaluation the bias acts.
+In training, a batch norm subtracts the mean over the batch and thereby the bias b of the preceding convolution:
+BN(W x + b) = BN(W x). The bias is therefore not added, and its gradient, which is zero, is not computed. It only shifts
+the running mean: running_mean += momentum b. In evaluation, the bias is added.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,8 +56,8 @@ def aggregate_norm(x: Tensor, A: Tensor, convs: Iterable[nn.Conv2d], norm: nn.Mo
 def norm_each(x: Tensor, norms: Sequence[nn.Module]) -> Tensor:
     """torch.cat([norm(part) for each norm and its channels of x], 1): (N, C, T, V) -> same.
 
-    Computed as one batch norm, and one by one where the norms share their statistics between GPUs. Norms that were
-    fused into the convolutions before them leave x as it is.
+    Computed as one batch norm, or separately if the norms share their statistics between GPUs. Norms that were fused
+    into the preceding convolutions do not change x.
     """
     if all(isinstance(norm, nn.Identity) for norm in norms):
         return x
@@ -88,7 +88,8 @@ def removes_bias(norm: nn.Module) -> bool:
 def shift_means(norms: Sequence[nn.Module], biases: Sequence[Tensor]) -> None:
     """running_mean += momentum b, for maps that were normalized without their bias b.
 
-    Batch norm keeps running_mean for a backward pass that does not read it in training. `data` hides the change.
+    Batch norm saves running_mean for the backward pass, which does not read it in training. `data` hides the change
+    from autograd.
     """
     torch._foreach_add_([norm.running_mean.data for norm in norms], list(biases), alpha=norms[0].momentum)
 

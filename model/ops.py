@@ -1,8 +1,8 @@
-"""Graph convolution kernels: the equations that the papers share, computed in the memory layout that runs fast.
+"""Graph convolution kernels: equations that several papers share, computed in a fast memory layout.
 
-Each docstring gives the equation first, then how it is computed. A feature map is (N * M, C, T, V), with the channels
-last in memory: convolutions, norms and pooling are fastest in this layout, and products over joints move all channels
-of a joint as one row. Where every channel has its own topology, a map becomes one V x T matrix per channel
+Each docstring gives the equation first, then how it is computed. A feature map is (N * M, C, T, V) in channels-last
+memory format: convolutions, norms and pooling are fastest in this layout, and products over joints process all channels
+of a joint as one row. If every channel has its own topology, a map is converted to one V x T matrix per channel
 (`to_matrices`).
 """
 
@@ -36,7 +36,7 @@ def embed(x: Tensor, theta: Iterable[nn.Conv2d], phi: Iterable[nn.Conv2d]) -> tu
 def affinity(x: Tensor, theta: Iterable[nn.Conv2d], phi: Iterable[nn.Conv2d]) -> Tensor:
     """E_k = theta_k(x)^T phi_k(x) / (R T), the affinity of two joints in subset k: (N, C, T, V) -> (N, K, V, V).
 
-    The division comes before the product: in float16 the sum over R T terms would overflow.
+    The division comes before the product, because the sum over R T terms would overflow in float16.
     """
     theta, phi = (half.permute(0, 1, 4, 3, 2).flatten(3) for half in embed(x, theta, phi))  # (N, K, V, T * R)
     return theta / theta.shape[3] @ phi.transpose(2, 3)
@@ -51,7 +51,7 @@ def mix_joints(x: Tensor, A: Tensor) -> Tensor:
 def aggregate(x: Tensor, A: Tensor) -> Tensor:
     """y_k[w] = sum_v x[v] A_k[v, w] for every subset k (row source, column target): (N, C, T, V) -> (N, K * C, T, W).
 
-    A is (N, K, V, W), or (1, K, V, W) for all clips. Computed as one product with all subsets side by side.
+    A is (N, K, V, W), or (1, K, V, W) for all clips. Computed as one product with all subsets concatenated.
     """
     N, _, T, _ = x.shape
     K, W = A.shape[1], A.shape[3]
@@ -129,8 +129,7 @@ def refined_products(
 
     A (K, V, V) with row target, M (N, K, R, V, V) with row source, alpha (1,), xi_k 1x1 convolutions, T (N, C, K, V,
     T). With xi_k(M) = W M + b, `R_k = [alpha W, alpha b, 1] [M; 1; A]` is one product. The topologies of all subsets
-    are side by side in memory, so that the sum over them is part of one product, too. kernels: as in
-    `sum_of_products`.
+    are contiguous in memory, so the sum over them is also part of one product. kernels: as in `sum_of_products`.
     """
     weight = torch.stack([torch.cat([conv.weight.flatten(1), conv.bias[:, None]], dim=1) for conv in xi])
     weight = F.pad(alpha * weight, (0, 1), value=1.0)  # (K, C, R + 2)
@@ -142,8 +141,8 @@ def refined_products(
 def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "auto") -> Tensor:
     """Z_c = sum_k R_kc^T T_kc with R_k = W_k B_k: W (K, C, R), B (N, K, R, V * V), T (N, C, K, V, T) -> (N, C, V, T).
 
-    Exported and compiled networks get the formula, others the same without a copy of the topologies. With kernels
-    `triton` the topologies are never in memory, where `takes_triton` is true.
+    Exported and compiled networks use the formula; others use an equivalent without a copy of the topologies. With
+    kernels `triton`, the topologies are never stored in memory if `takes_triton` is true.
 
     Raises:
         ValueError: the package triton is missing.
@@ -164,7 +163,7 @@ def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "au
 
 
 def takes_triton(x: Tensor) -> bool:
-    """Whether Triton's kernels are written for this: training on a GPU, in at most 32 bits."""
+    """Whether the Triton kernels support this case: training on a GPU with at most 32 bits."""
     return x.is_cuda and torch.is_grad_enabled() and x.dtype != torch.float64
 
 
@@ -196,9 +195,9 @@ class _SumOfProducts(torch.autograd.Function):
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropout: float) -> Tensor:
     """softmax(scale q k^T + bias) v, dropout after the softmax: (W, H, R, d) each, bias (H, R, R) -> (W, H, R, d).
 
-    One fused kernel, except in training on a CPU, where it takes neither dropout nor a bias with a gradient. There the
-    kept weights are scaled up by dividing v, and chosen by uniform numbers, which PyTorch makes faster than its dropout
-    makes masks.
+    Computed as one fused kernel, except in training on a CPU, where this kernel supports neither dropout nor a bias
+    with a gradient. In that case, v is divided by the keep rate instead of scaling the kept weights, and the mask is
+    made from uniform random numbers, which is faster than PyTorch's dropout.
     """
     if q.device.type != "cpu" or not (dropout or torch.is_grad_enabled()):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout, scale=scale)
@@ -211,7 +210,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropo
 def distances(x: Tensor) -> Tensor:
     """|x_i - x_j| of all rows of a matrix: (..., P, C) -> (..., P, P).
 
-    One fused kernel; exported and compiled networks get the formula, because exporters have no such operator.
+    Computed as one fused kernel; exported and compiled networks use the formula, because exporters do not support the
+    operator.
     """
     if torch.compiler.is_compiling():
         return torch.linalg.vector_norm(x.unsqueeze(-2) - x.unsqueeze(-3), dim=-1)
@@ -241,10 +241,10 @@ class _ToMatrices(torch.autograd.Function):
 
 
 def matrices_and_mean(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`to_matrices` of x with channels of ones behind it, 1 to 8 up to a multiple of 8, and the mean over the frames.
+    """`to_matrices` of x, followed by 1 to 8 channels of ones up to a multiple of 8, and the mean over the frames.
 
-    (N, C, T, V) -> (N, C + ones, V, T), (N, C, V). No ones where a convolution adds its bias without a pass: in
-    compiled and exported networks, and in evaluation on a CPU.
+    (N, C, T, V) -> (N, C + ones, V, T), (N, C, V). There are no ones if a convolution adds its bias without an
+    additional pass: in compiled and exported networks, and in evaluation on a CPU.
     """
     if torch.compiler.is_compiling() or not (x.is_cuda or torch.is_grad_enabled()):
         y = to_matrices(x)

@@ -2,9 +2,9 @@
 
 Haodong Duan, Yue Zhao, Kai Chen, Dahua Lin, Bo Dai. CVPR 2022, arXiv 2104.13586.
 
-Equals the published code: the input are heatmaps of the joints or limbs of all persons together, one channel for each,
-so that the cost does not grow with the number of persons. `network` names one of the three published ones: SlowOnly
-(ResNet-50 without its last stage), C3D-light, X3D-shallow. Height, width and number of frames are free.
+Equivalent to the published code. The input is a heatmap of all persons for each joint or limb, one per channel, so the
+cost does not depend on the number of persons. `network` selects one of the three published networks: SlowOnly
+(ResNet-50 without its last stage), C3D-light or X3D-shallow. Height, width and number of frames are arbitrary.
 
 Shapes, 48 frames of NTU RGB+D:
 (N, 17, 48, 56, 56) -> (N, 128, 48, 28, 28) -> (N, 256, 48, 14, 14) -> (N, 512, 24, 7, 7) -> (N, 60)
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model import network as frame
 from model.fuse_norms import fuse_norms
 
-NO_GRADIENT = ("backbone.layer*.conv2.bn.bias",)  # of X3D-shallow: the norm behind the next convolution removes it
+NO_GRADIENT = ("backbone.layer*.conv2.bn.bias",)  # of X3D-shallow: the norm after the next convolution removes it
 Size = tuple[int, int, int]  # of a kernel or stride: time, height, width
 BLOCKS, STRIDES, WIDTH = (4, 6, 3), (1, 1, 2), 32  # of SlowOnly; the width also of C3D-light
 X3D_STAGES = ((2, 24, 54), (5, 48, 108), (3, 96, 216))  # blocks, width, width inside of a block
@@ -46,8 +46,8 @@ class ConvNorm(nn.Module):
 class Bottleneck(nn.Module):
     """ReLU(conv3(conv2(conv1(x))) + shortcut(x)), the stride in conv2.
 
-    time: frames of the kernel of conv1. depthwise: conv2 is a 3 x 3 x 3 convolution of every channel on its own without
-    an activation (X3D) instead of one over height and width (ResNet).
+    time: frames of the kernel of conv1. depthwise: conv2 is a depthwise 3 x 3 x 3 convolution without an activation
+    (X3D) instead of a convolution over height and width (ResNet).
     """
 
     def __init__(self, C_in: int, inner: int, C_out: int, stride: Size, time: int, depthwise: bool, downsample: bool):
@@ -132,7 +132,7 @@ class Model(frame.Network):
 
     network: `slowonly`, `c3d` or `x3d`. blocks, temporal_strides: of the three stages of SlowOnly; (3, 4, 6) are the
     blocks of the published networks for Kinetics. width: channels of the first layer of SlowOnly and C3D-light, of
-    which all others are multiples. graph: only its number of joints is used. num_person: nothing depends on it.
+    which all others are multiples. graph: only its number of joints is used. num_person: not used.
 
     >>> model = Model(60, 17, 2, "graph.coco.Graph", network="x3d")
     >>> model(torch.zeros(1, 17, 4, 16, 16)).shape
@@ -198,7 +198,7 @@ class Model(frame.Network):
 
 
 def check_arguments(network: str, blocks: Sequence[int], temporal_strides: Sequence[int], width: int) -> None:
-    """Raise ValueError for arguments that no network has, or not this one."""
+    """Raise ValueError for arguments that are invalid or not supported by this network."""
     if network not in ("slowonly", "c3d", "x3d"):
         raise ValueError(f"network: expected slowonly, c3d or x3d, got {network!r}")
     if network != "slowonly" and (tuple(blocks), tuple(temporal_strides)) != (BLOCKS, STRIDES):

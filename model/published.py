@@ -1,9 +1,9 @@
 """Checkpoints of PYSKL, mmaction2, ProtoGCN, ACLNet and SkeletonAgent, converted to the networks of this package.
 
 A file is recognized by its keys. The conversion is exact: renamed entries, transposed or negated tensors, constants
-that move from one entry to another. Entries that only training used are dropped by name; everything else is kept, so
-that strict loading finds what is left over. Files with the original programs' key names (ST-GCN, 2s-AGCN, CTR-GCN,
-MS-G3D) need no conversion.
+that move from one entry to another. Entries that are only used in training are dropped by name; all others are kept, so
+that strict loading detects unknown entries. Files with the key names of the original programs (ST-GCN, 2s-AGCN,
+CTR-GCN, MS-G3D) need no conversion.
 
     found = open_checkpoint(state)
     model = pkgutil.resolve_name(found.model)(**found.model_args)
@@ -65,9 +65,9 @@ PLAIN_WIDTH = 64  # of the first block of DG-STGCN; its descendants are wider
 class Published:
     """A recognized checkpoint.
 
-    model, model_args: the network that it fits, as in a configuration; `num_person` and `graph` are defaults where the
-    tensors do not tell. state: its weights, under the names of that network. dropped: names of entries that only
-    training used. unknown: those among them that no released program writes.
+    model, model_args: the matching network, as in a configuration; `num_person` and `graph` are defaults if they cannot
+    be derived from the tensors. state: its weights, under the names of that network. dropped: names of entries that are
+    only used in training. unknown: those among them that no released program writes.
     """
 
     family: str
@@ -79,9 +79,9 @@ class Published:
 
 
 def open_checkpoint(state: Mapping[str, Tensor], model_args: Args | None = None) -> Published | None:
-    """The checkpoint in a state dict, or None if the names are this project's own or no family has them.
+    """The checkpoint in a state dict, or None if the names are those of this project or of no family.
 
-    model_args: arguments of the network that the weights are for; they take the place of those that the tensors tell.
+    model_args: arguments of the network of the weights; they override those derived from the tensors.
 
     Raises:
         ValueError: the file contradicts itself, or tensors of the family are missing or of another shape.
@@ -126,7 +126,7 @@ def to_published(state: Mapping[str, Tensor], model: str, model_args: Args) -> S
 
 
 def differences(state: State, model_args: Args, again: Published) -> list[str]:
-    """What of a network is not in the file `again` that was made of it, or not in PYSKL's network."""
+    """Differences between a network and the file `again` that was made from it, or PYSKL's network."""
     args = again.model_args | {key: model_args.get(key) for key in ("graph", "graph_args")}
     theirs = pkgutil.resolve_name(again.model)(**args).state_dict()  # PYSKL's network, as it is here
     different = sorted(key for key in {*theirs, *state} if not same(again.state, state, key) or key not in theirs)
@@ -140,7 +140,7 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], key: str) -> bo
 
 
 def arguments(family: Family, state: Mapping[str, Tensor]) -> Args:
-    """What the tensors of a file tell about the arguments of the network."""
+    """The arguments of the network, derived from the tensors of a file."""
     if family is POSEC3D:
         return posec3d_arguments(state)
     head = next(key for key in (*state, "cls_head.fc.weight") if re.fullmatch(r"cls_head\.fc(_cls)?\.weight", key))

@@ -2,10 +2,11 @@
 
 Jeonghyeok Do, Munchurl Kim. ECCV 2024, arXiv 2403.09508.
 
-Equals the published code, whose attention has two unusual details. Its scale is H^(-1/2) with the number of heads H of
-a type, not the width of a head. The relative positions of types 1 and 3 are tiled where they should be repeated: token
-r has the offset r mod F instead of its frame. The feeder of the published code leaves out and orders joints; here the
-network does it. Learned positions for a fixed number of frames and attention without relative positions are left out.
+Equivalent to the published code, whose attention has two unusual details. The scale is H^(-1/2) with the number of
+heads H of a type, not the width of a head. The relative positions of types 1 and 3 are tiled instead of repeated: token
+r has the offset r mod F instead of its frame. Here, the network selects and orders the joints, which the feeder does in
+the published code. Learned positions for a fixed number of frames and attention without relative positions are not
+implemented.
 
 Shapes, 64 frames of NTU RGB+D:
 (N, 3, 64, 25, 2) -> (N, 96, 64, 48) -> (N, 192, 32, 48) -> (N, 192, 16, 48) -> (N, 192, 8, 48) -> (N, 60)
@@ -172,14 +173,14 @@ class Block(nn.Module):
 class Model(network.Network):
     """SkateFormer. (N, C, T, V, M), times of the frames (N, T) -> (N, num_class).
 
-    Times are from -1, the first frame of the whole clip, to 1, its last; default: evenly spread. The persons stand side
-    by side: J is M times the joints of all groups.
+    Times range from -1, the first frame of the whole clip, to 1, its last frame; default: evenly spaced. The joints of
+    all persons are concatenated: J is M times the number of joints in all groups.
 
     type_1_size, ...: frames and joints of a window, by default 8 frames, and for neighboring joints one group of all
-    persons, for distant joints one joint of each group of each person. groups: joints of equal parts of the body in the
-    order in which the network sees them; default: those of `graph.partition` for the body of the graph. num_heads: a
-    quarter each are groups of the convolutions over joints and over time, an eighth the heads of each type of
-    attention. depths, channels: blocks and width of each stage.
+    persons, for distant joints one joint of each group of each person. groups: lists of joints of equal length, in the
+    order of the network input; default: those of `graph.partition` for the body of the graph. num_heads: a quarter of
+    this number is the number of groups of each convolution (over joints, over time), and an eighth is the number of
+    heads of each type of attention. depths, channels: number of blocks and width of each stage.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 64, 25, 2)).shape
@@ -256,12 +257,12 @@ class Model(network.Network):
     def joint_shares(self, shares: Tensor, source: "Model") -> Tensor:
         """Shares of the columns of another network in the columns here, from those of joints: (V, V_s) -> (J, J_s)."""
         rows = shares[self.joints][:, source.joints]
-        rows = rows + (rows.sum(1, keepdim=True) == 0)  # of joints that the other network leaves out: all others
+        rows = rows + (rows.sum(1, keepdim=True) == 0)  # joints that the other network omits: mean over all its joints
         persons = torch.eye(source.num_person)[torch.arange(self.num_person).clamp(max=source.num_person - 1)]
         return torch.kron(persons, rows / rows.sum(1, keepdim=True))
 
     def encode(self, data: Tensor, time: Tensor | None) -> Tensor:
-        """Output of the last block with the persons side by side: (N, 192, T / 8, J)."""
+        """Output of the last block with the persons concatenated along J: (N, 192, T / 8, J)."""
         network.check_axes(data, self.expected, self.min_frames)
         if data.shape[2] % self.min_frames:
             raise ValueError(f"data: expected a multiple of {self.min_frames} frames, got {data.shape[2]}")
@@ -285,7 +286,7 @@ class Model(network.Network):
 
 
 def even_times(data: Tensor) -> Tensor:
-    """Times from -1 to 1 for clips of which nothing else is known: (N, C, T, V, M) -> (N, T)."""
+    """Evenly spaced times from -1 to 1, for clips without times: (N, C, T, V, M) -> (N, T)."""
     N, T = data.shape[0], data.shape[2]
     return torch.linspace(-1, 1, T, dtype=data.dtype, device=data.device).expand(N, T)
 

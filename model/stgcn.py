@@ -2,8 +2,8 @@
 
 Sijie Yan, Yuanjun Xiong, Dahua Lin. AAAI 2018, arXiv 1801.07455.
 
-Equals the published code. Its strategy `spatial` is the labeling mode `stgcn_spatial` here. Edge importance gets no
-gradient where the adjacency is 0.
+Equivalent to the published code. Its strategy `spatial` is the labeling mode `stgcn_spatial` here. Edge importance has
+no gradient where the adjacency is 0.
 
 Shapes, 300 frames of NTU RGB+D:
 (N, 3, 300, 25, 2) -> (2N, 64, 300, 25) -> (2N, 128, 150, 25) -> (2N, 256, 75, 25) -> (N, 60)

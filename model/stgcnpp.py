@@ -2,9 +2,9 @@
 
 Haodong Duan, Jiaqi Wang, Kai Chen, Dahua Lin. ACM Multimedia 2022, arXiv 2205.09443.
 
-Equals the published configurations: learned adjacency, residual in the graph convolution, multi-branch temporal
-convolution. The graph of NTU RGB+D differs from PYSKL's at the tips of the hands, which changes only the initial
-value of the learned adjacency. `channels` shortens the network.
+Equivalent to the published configurations: learned adjacency, residual in the graph convolution, multi-branch temporal
+convolution. The graph of NTU RGB+D differs from PYSKL's at the tips of the hands, which only changes the initial value
+of the learned adjacency. `channels` sets the number and widths of the blocks.
 
 Shapes, 100 frames of NTU RGB+D:
 (N, 3, 100, 25, 2) -> (2N, 64, 100, 25) -> (2N, 128, 50, 25) -> (2N, 256, 25, 25) -> (N, 60)

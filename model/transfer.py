@@ -1,12 +1,12 @@
-"""Weights of a network for another body or another number of persons: what has joints as an axis goes through the map
-between the bodies.
+"""Transfer of weights to another body layout or another number of persons: tensors with a joint axis are mapped between
+the body layouts.
 
 A class of a network or block names such tensors:
-    joint_axes = {"pos_embedding": (1,)}  each joint gets the mean over the joints that it comes from
-    topologies = ("PA",)                  (..., V, V), which start from the graph; what was learned is added to it
-A list (`nn.ParameterList`) stands for its entries. Along an axis the V joints may be followed by other entries, which
-stay, or be repeated. A network whose axes are other joints than those of the body has `joint_shares(shares, source)`.
-Norms of the input (`model.network.DataNorm`) need no name.
+    joint_axes = {"pos_embedding": (1,)}  each joint gets the mean over its source joints
+    topologies = ("PA",)                  (..., V, V), initialized from the graph; the learned change is added to it
+The name of a list (`nn.ParameterList`) refers to all its entries. Along an axis, the V joints may be repeated, or other
+entries may follow, which are not changed. A network whose joint axes are not the joints of the body layout defines
+`joint_shares(shares, source)`. Input norms (`model.network.DataNorm`) do not have to be declared.
 """
 
 from collections.abc import Mapping
@@ -30,18 +30,18 @@ def body_of(graph: str, graph_args: Mapping[str, Any] | None = None) -> Skeleton
 
 
 def skeleton_of(table: Any) -> Skeleton:
-    """The skeleton that a checkpoint holds as a table, or that a name means; raises ValueError."""
+    """The skeleton from a table in a checkpoint or from a name; raises ValueError."""
     return Skeleton.from_table(table) if isinstance(table, dict) else find_skeleton(table)
 
 
 def arguments_for(body: Skeleton, model_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a network, changed to another body."""
+    """Arguments of a network, adapted to another body layout."""
     graph_args = dict(model_args.get("graph_args") or {}) | {"skeleton": body}
     return dict(model_args) | {"num_point": body.num_joint, "graph": CUSTOM_GRAPH, "graph_args": graph_args}
 
 
 def joint_tables(model: nn.Module) -> dict[str, tuple[Axes, bool]]:
-    """The tensors of the state dict that a network names: axes of joints, and whether they start from the graph."""
+    """The declared tensors of a state dict: their joint axes, and whether they are initialized from the graph."""
     found: dict[str, tuple[Axes, bool]] = {}
     state = model.state_dict()
     for prefix, module in model.named_modules():
@@ -63,11 +63,10 @@ def norm_tables(model: nn.Module) -> dict[str, DataNorm]:
 def adapt(
     model: nn.Module, state: Mapping[str, Tensor], source: nn.Module, body: Skeleton, source_body: Skeleton
 ) -> tuple[dict[str, Tensor], str]:
-    """The tensors of `state` that have joints as an axis, for the network `model`, and which map they went through.
+    """The tensors of `state` with a joint axis, mapped to the network `model`, and a description of the map.
 
-    source: the same network with its initial weights as it was built for the weights in `state`. Tensors that cannot be
-    mapped are left out; all of them, if the bodies have nothing in common; for the same joints, those that fit as they
-    are.
+    source: the network of the weights in `state`, with its initial weights. Tensors that cannot be mapped are omitted;
+    if the bodies have nothing in common, all are omitted; if the joints are the same, tensors that match are omitted.
     """
     found = bodies.joint_shares(source_body, body)
     if found is None:
@@ -94,8 +93,8 @@ def adapt(
 
 
 def move(value: Tensor, axis: int, size: int, shares: Tensor) -> Tensor | None:
-    """A tensor whose axis of joints has another `size`: the joints of `shares` (V_target, V_source), as often as they
-    are repeated along the axis, or followed by entries that stay; None if the sizes are others."""
+    """Map a joint axis to another `size` with `shares` (V_target, V_source). The joints may be repeated along the axis
+    or followed by other entries, which are not changed. None if the sizes do not match."""
     (target, source), length = shares.shape, value.shape[axis]
     if length % source == 0 and size == length // source * target:
         matrix = torch.kron(torch.eye(length // source), shares)
@@ -110,8 +109,8 @@ def move(value: Tensor, axis: int, size: int, shares: Tensor) -> Tensor | None:
 
 
 def move_norm(value: Tensor, norm: DataNorm, shares: Tensor) -> Tensor | None:
-    """A tensor of a norm of the input, (M * V * C,) or (V * C,), for the joints and persons of `norm`; None if the
-    sizes are others. Further persons start as the last one."""
+    """Map a tensor of an input norm, (M * V * C,) or (V * C,), to the joints and persons of `norm`; None if the sizes
+    do not match. Additional persons are copies of the last one."""
     target, source = shares.shape
     persons = norm.expected["M"] if norm.per_person else 1
     channels = norm.num_features // (persons * norm.expected["V"])

@@ -3,10 +3,10 @@ Learning Potential.
 
 Dongjingdian Liu, Pengpeng Chen, Miao Yao, Yijing Lu, Zijie Cai, Yuxin Tian. arXiv 2304.11631, 2023.
 
-Equals the published code. The graphs are learned and the same for every clip. Two details differ from the paper's
-figure: hidden channel q of a block belongs to group q modulo 4 (in the figure the groups are quarters), and in the
-downsampling the norm precedes the strided convolution. `drop_out` is the highest drop-path rate, as in the published
-configurations. `gamma` and `alpha` of the blocks have no effect.
+Equivalent to the published code. The graphs are learned and the same for every clip. Two details differ from the figure
+in the paper: hidden channel q of a block belongs to group q modulo 4 (in the figure, the groups are quarters), and in
+the downsampling the norm precedes the strided convolution. `drop_out` is the maximum drop-path rate, as in the
+published configurations. `gamma` and `alpha` of the blocks have no effect.
 
 Shapes, 256 frames of NTU RGB+D:
 (N, 3, 256, 25, 2) -> (2N, 96, 64, 25) -> (2N, 192, 32, 25) -> (2N, 384, 16, 25) -> (N, 60)
@@ -67,7 +67,7 @@ class Block(nn.Module):
         return self.down(x + self.drop_path(self.mix(self.norm(self.dwconv(x)))))
 
     def mix(self, u: Tensor) -> Tensor:
-        """DS-SMG(u), the shape stays.
+        """DS-SMG(u); same shape.
 
         Computed as b' + sum_i W'_i GELU(A_i (W_i u + b_i)), A_3 left out: by groups, so that no map is rearranged.
         """
