@@ -90,9 +90,9 @@ class Model(network.BlockNetwork):
     channels: widths of the blocks, ten from 64 to 256 if None; the stride is 2 where the width grows.
     kernel_size: frames of the temporal convolutions, of which some are dilated by 2.
     relu_after_tcn: a ReLU between temporal convolution and residual, as in PYSKL's weights. The first block has no
-    residual and needs no additional ReLU. kernels: `triton` for products that do not store the topologies in GPU memory
-    in training (package triton); `torch` for PyTorch's operations. `auto` is the same as `torch`, because the speed of
-    the Triton kernels is not known.
+    residual and needs no additional ReLU.
+    kernels: `triton` for products that do not store the topologies in GPU memory in training (package triton); `torch`
+    for PyTorch's operations. `auto` is the same as `torch`, because the speed of the Triton kernels is not known.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape

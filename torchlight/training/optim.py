@@ -72,8 +72,9 @@ def learning_rate(recipe: Optimization, step: int, steps_per_epoch: int) -> floa
     base_lr lr_decay_rate^(number of milestones <= e), or the cosine over the remaining epochs.
     lr_interval step: i counts optimizer steps, W those of the warm-up; base_lr i / (W - 1), which starts at 0, then the
     cosine min_lr + (base_lr - min_lr) / 2 (1 + cos(pi (i - W) / (total - W))), whose last value is just above min_lr.
-    warm_up_interval: as lr_interval, for the warm-up alone. warm_up_lr (timm): the warm-up is warm_up_lr + (base_lr -
-    warm_up_lr) i / W and covers the beginning of the cosine, whose share is then i / total.
+    warm_up_interval: as lr_interval, for the warm-up alone.
+    warm_up_lr (timm): the warm-up is warm_up_lr + (base_lr - warm_up_lr) i / W and covers the beginning of the cosine,
+    whose share is then i / total.
     """
     epoch, W = step // steps_per_epoch, recipe.warm_up_epoch
     by_epoch = (recipe.warm_up_interval or recipe.lr_interval) == "epoch"

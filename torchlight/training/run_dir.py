@@ -8,8 +8,8 @@ metrics.jsonl      one JSON object per epoch
 events.out.*       the same curves for TensorBoard, in the groups train, test, test_ema, best_on_... and speed
 steps/             the loss during the epochs for TensorBoard, numbered by optimizer steps
 last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set (best_ema.pt: of the moving average)
-.lock              the id of the process that is using the directory epoch1_test_score.pkl, each_class_acc.csv,
-confusion_matrix.{csv,png}
+.lock              the id of the process that is using the directory
+epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
 """
 
 import errno
