@@ -1,4 +1,4 @@
-"""The base class of all feeders: a data set whose unit is the batch."""
+"""The base class of all feeders: a dataset that returns whole batches."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -36,13 +36,13 @@ class BatchFeeder(Dataset):
 
     `feeder[[3, 1]]` of a DataLoader (`__getitems__`) is one whole batch, so the loader needs an identity `collate_fn`.
 
-    data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: further modalities of
-    the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size: frames
-    of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data names.
-    relative: the modalities whose joints are relative to the center of the body, which keeps its coordinates, as does
-    the root of their bones. append_joints: after the channels of a modality come those of the augmented joints.
-    classes: only the clips of these classes, which become the classes 0, 1, ... in this order. clips_per_class: at most
-    so many clips of each class, drawn by the seed; 0: all.
+    data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: additional modalities
+    of the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size:
+    frames of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data
+    states. relative: the modalities whose joints are relative to the center joint; the center joint and the root of the
+    bones keep their coordinates. append_joints: append the channels of the augmented joints to those of the modality.
+    classes: only the clips of these classes, which become the classes 0, 1, ... in this order. clips_per_class: maximum
+    number of clips of each class, drawn at random with the seed; 0: all.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `target` (N, num_class) float32 or None, `group`
     (N,) str or None, `num_class`, `class_names` (list or None), `num_point`,
@@ -94,7 +94,7 @@ class BatchFeeder(Dataset):
         wanted = {self.modality, *self.also, *(["joint"] if self.append_joints or self.relative else [])}
         if self.stored != "joint" and wanted != {self.stored}:
             raise ValueError(
-                f"modality: expected {self.stored}, which the data holds and which no other can be derived from, "
+                f"modality: expected {self.stored}, the modality of the data, from which no other can be derived, "
                 f"got {', '.join(sorted(wanted))}"
             )
         if self.clips.num_point != self.skeleton.num_joint:
@@ -114,8 +114,8 @@ class BatchFeeder(Dataset):
         images: Sequence[tuple[int, int] | None] = (),
         **arguments: Any,
     ) -> "BatchFeeder":
-        """The feeder of clips in memory: see `torchlight.contract.ClipFeeder`. The arguments that say where other clips
-        are have no effect."""
+        """A feeder of clips in memory, see `torchlight.contract.ClipFeeder`. Arguments such as data_path have no
+        effect."""
         feeder = cls.__new__(cls)
         feeder.clips = pack_clips(clips, facts, images)
         places = ("data_path", "label_path", "split", "hold_out", "skeleton", "classes")
@@ -123,7 +123,7 @@ class BatchFeeder(Dataset):
         return feeder
 
     def raw_clip(self, i: int) -> tuple[np.ndarray, tuple[int, int] | None]:
-        """Clip i (M, T, V, C) as it is stored, and height and width of its picture if known."""
+        """Clip i (M, T, V, C) as it is stored, and height and width of its image if known."""
         part, clip = self.clips, torch.tensor([i], device=self.device)
         frames = part.take(clip, torch.arange(int(part.length[i]), device=self.device)[None])[0]
         image = None if part.image is None else tuple(part.image[i].tolist())
@@ -151,7 +151,7 @@ class BatchFeeder(Dataset):
 
     @property
     def dims(self) -> int:
-        """2 for points in a picture (a third channel is a score), else 3."""
+        """2 for points in an image (a third channel is a score), else 3."""
         coordinates = self.channels - bool(self.manifest.get("score"))
         return 2 if coordinates == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
 
@@ -163,11 +163,14 @@ class BatchFeeder(Dataset):
         self._epoch.fill_(epoch)
 
     def to(self, device: torch.device | str) -> "BatchFeeder":
-        """Move the clips to a device, so that batches are made there; clips that do not fit stay where they are."""
+        """Move the clips to a device, so that batches are made there. Clips that do not fit into its memory are not
+        moved."""
         size = self.clips.bytes_to_move(device)
         if torch.device(device).type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 4:
             log.warning(
-                "the clips (%.1f GB) do not fit beside a network on %s and stay in main memory", size / 1e9, device
+                "the clips (%.1f GB) and a network do not fit on %s together; the clips stay in main memory",
+                size / 1e9,
+                device,
             )
         else:
             self.clips.to(device)
@@ -175,7 +178,7 @@ class BatchFeeder(Dataset):
 
     @property
     def device(self) -> torch.device:
-        """Where the clips are, and batches are made."""
+        """The device that stores the clips and makes batches."""
         return self.clips.device
 
     def batch(self, indices: Sequence[int], epoch: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
@@ -185,7 +188,7 @@ class BatchFeeder(Dataset):
         frame (N, T), if the recipe has it, and "target" (N, num_class), if clips have several or soft labels.
 
         Raises:
-            ValueError: a clip of foreign data contains a coordinate that is not finite.
+            ValueError: a clip of a third-party file contains a coordinate that is not finite.
         """
         index = torch.as_tensor(indices)
         clip = index % len(self.clips)
@@ -201,21 +204,21 @@ class BatchFeeder(Dataset):
         return batch if device is None else {key: value.to(device) for key, value in batch.items()}
 
     def complete(self, skeleton: Skeleton) -> Skeleton:
-        """The body in a batch: that of the data, to which a recipe may add joints; raises ValueError."""
+        """The body layout of a batch: that of the data, to which a recipe may add joints; raises ValueError."""
         return skeleton
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:
         """The recipe: clip numbers (N,) and their random numbers -> {modality: (N, C, T, V, M)}.
 
-        All modalities are derived from the same augmented clips. A recipe may add "time" (N, T), the place of each
-        frame in its clip, for networks that take it.
+        All modalities are derived from the same augmented clips. A recipe may add "time" (N, T), the position of
+        each frame in its clip, for networks that use it.
         """
         raise NotImplementedError
 
     def derive(
         self, x: Tensor, modality: str, last: Tensor | None = None, score: tuple[bool, bool] = (False, False)
     ) -> Tensor:
-        """One modality of what is stored; see `feeders.modality.derive`."""
+        """One modality, derived from the stored data; see `feeders.modality.derive`."""
         center = self.skeleton.center if modality in self.relative else None
         is_stored = modality == self.stored and center is None
         y = x if is_stored else derive(x, modality, self.bone_parents, last, score, center, self.kbone_parents)

@@ -21,14 +21,14 @@ class ClipPart:
     """Clips of one part. Row `first[i, m] + t * stride` of `frames` is frame t of person m of clip i, if present.
 
     frames: (R, V, C) floats. first, present: (N, M). name, label: (N,). length: (N,) frames. valid: (N,) frames that
-    are not all zero; None: counted when they are needed. image: (N, 2) height and width in pixels, or None. target:
+    are not all zero; None: counted on demand. image: (N, 2) height and width in pixels, or None. target:
     (N, classes) labels or weights of labels, or None. group: (N,) names of subjects or recordings, or None. manifest:
     facts about the whole benchmark, by the keys of a clip store's manifest. is_finite: whether all coordinates are
     known to be finite.
 
-    Coordinates of foreign files are checked where that costs least: in main memory, the frames that `take` and `tracks`
-    gather, so that no file is read as a whole; for a GPU, all frames before they are moved there, so that no batch
-    waits for the device. Stores with the hash of their frames were checked by `write_store`.
+    Coordinates of third-party files are checked where it is cheapest. In main memory, the frames that `take` and
+    `tracks` gather are checked, so no file has to be read completely. For a GPU, all frames are checked before they are
+    moved, so no batch waits for the device. Stores with a hash of their frames have been checked by `write_store`.
 
     Raises:
         ValueError: there is no clip or no frame.
@@ -76,7 +76,7 @@ class ClipPart:
 
     @property
     def device(self) -> torch.device:
-        """Where the clips are."""
+        """The device that stores the clips."""
         return self.length.device
 
     @property
@@ -91,7 +91,7 @@ class ClipPart:
         """Move the frames and their tables to another device; the parts of one file share its frames there.
 
         Raises:
-            ValueError: a coordinate of foreign data is not finite.
+            ValueError: a coordinate of a third-party file is not finite.
         """
         place = self.place(device)
         shared = FRAMES_ON_DEVICE.get(place) if place is not None else None
@@ -134,9 +134,9 @@ class ClipPart:
     def tracks(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Frames of the persons in clips: clip (N,), time (N, T) -> (P, C, T, V, 1), owner (P,), slot (P,).
 
-        time: frame numbers, -1 for an empty frame. owner: which of the N clips a person belongs to, slot: which of its
-        M person slots. Most clips have one person, so P is well below N M; what maps zeros to zeros can work on the
-        persons and `assemble` them at the end. (On a GPU P is N M.)
+        time: frame numbers, -1 for an empty frame. owner: the clip of a person, from 0 to N - 1. slot: its person slot,
+        from 0 to M - 1. Most clips have one person, so P is well below N M. Operations that map zeros to zeros can
+        process only the persons and call `assemble` at the end. (On a GPU, P is N M.)
         """
         present = self.present[clip]
         if (
@@ -274,9 +274,10 @@ def keep_classes(part: ClipPart, classes: Sequence[int]) -> None:
 
 
 def draw_clips(part: ClipPart, number: int, seed: int) -> None:
-    """Keep at most `number` clips of each class, in their order; a larger number adds clips to those of a smaller one.
+    """Keep at most `number` clips of each class, in their order. With a larger number, the clips of a smaller number
+    are included.
 
-    The draw depends on the seed and on the clips of the class only.
+    The draw only depends on the seed and on the clips of the class.
 
     Raises:
         ValueError: clips have several labels.
@@ -295,7 +296,7 @@ def pack_clips(
 ) -> ClipPart:
     """Clips in memory, each (M, T, V, C) float32 with zeros for absent persons, as a part without labels.
 
-    facts: entries of a manifest. images: height and width in pixels of the picture of each clip; None: unknown.
+    facts: entries of a manifest. images: height and width in pixels of the image of each clip; None: unknown.
 
     Raises:
         ValueError: there is no clip, one has another number of persons, joints or channels than the first, or a
@@ -326,7 +327,7 @@ def pack_clips(
 
 
 def file_of(array: np.ndarray) -> dict | None:
-    """How to map the same part of the same file again; None for an array that is in memory only."""
+    """Arguments for mapping the same part of the same file again; None for an array that is only in memory."""
     if not isinstance(array, np.memmap) or array.filename is None:
         return None
     return {"filename": array.filename, "dtype": array.dtype, "mode": "r", "offset": array.offset, "shape": array.shape}

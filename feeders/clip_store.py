@@ -47,7 +47,7 @@ MAX_CLASSES = 100_000
 MAX_LENGTH = 1_000_000  # frames of a clip
 MAX_WINDOW = 100_000  # frames of a padded or sampled clip
 MAX_SLOTS = 100  # persons in a clip
-MAX_PIXELS = 100_000  # of a side of a picture
+MAX_PIXELS = 100_000  # of a side of an image
 MAX_NAME = 1000  # characters of the name of a clip
 MAX_INDEX_BYTES = 2**31
 
@@ -137,7 +137,7 @@ class ClipStore:
         return self.splits[split][part]
 
     def clip(self, i: int) -> np.ndarray:
-        """One clip as the networks see it: (C, T, V, M) float32, empty person slots zero."""
+        """One clip in the layout of the network input: (C, T, V, M) float32, empty person slots zero."""
         T, (_, V, C) = int(self.length[i]), self.frames.shape
         data = np.zeros((C, T, V, self.persons.shape[1]), np.float32)
         for m, track in enumerate(self.persons[i]):
@@ -147,7 +147,7 @@ class ClipStore:
         return data
 
     def _check(self) -> None:
-        """Raise ValueError where index, frames and manifest contradict each other."""
+        """Raise ValueError if index, frames and manifest contradict each other."""
         path, (R, V, C), M = self.path / INDEX, self.frames.shape, self.persons.shape[1]
         _check_range(path, "label", self.label, 0, (count_classes(self.manifest) or MAX_CLASSES) - 1)
         _check_range(path, "length", self.length, 1, MAX_LENGTH)
@@ -179,7 +179,7 @@ class ClipStore:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The checked manifest of the store in a folder; raises ValueError."""
     path = folder / MANIFEST
-    if not os.path.isfile(path):  # unlike Path.is_file, no error for a path that no file can have
+    if not os.path.isfile(path):  # unlike Path.is_file, no error for an invalid path
         got = "a folder without manifest.json" if os.path.isdir(folder) else "no folder"
         raise ValueError(f"{folder}: expected a clip store, got {got}; the prepare.py of the benchmark makes it")
     manifest = read_json(path)
@@ -199,7 +199,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def count_classes(manifest: Mapping[str, Any]) -> int | None:
-    """The number of classes that a manifest states; None: only the labels tell."""
+    """The number of classes that a manifest states; None: it has to be derived from the labels."""
     return manifest.get("num_class") or len(manifest.get("class_names", ())) or None
 
 

@@ -12,15 +12,15 @@ from torchlight.system.paths import locate
 from torchlight.system.pickles import read_pickle
 from torchlight.system.text import quote
 
-MOST_DETECTIONS = 10  # of a frame; where a clip has more, PYSKL sorts those of every frame by their scores
+MOST_DETECTIONS = 10  # of a frame; if a clip has more, PYSKL sorts those of every frame by their scores
 PERSONS = 2  # of a clip that are kept: all published networks of graphs take two
 
 
 def add_key_points(path: Path, records: Sequence[dict], key: str, most: int = PERSONS) -> tuple[list[dict], int]:
     """Records with `raw_file` and `frame_inds` -> the same with `keypoint` (M, T, V, 3), and the bytes of these files.
 
-    key: the entry that names a clip. most: persons of a frame that are kept. A `raw_file` that does not exist is looked
-    for beside the annotations.
+    key: the entry that names a clip. most: persons of a frame that are kept. A `raw_file` that does not exist is
+    searched in the folder of the annotations.
 
     Raises:
         ValueError: a file or a record is missing, damaged or of another form.
@@ -49,11 +49,11 @@ def add_key_points(path: Path, records: Sequence[dict], key: str, most: int = PE
 def persons(frame: Any, keypoint: Any, origin: str, most: int = PERSONS) -> np.ndarray:
     """The detections of a clip, frame (n,) and keypoint (n, V, 3), as at most `most` persons (M, T, V, 3) float16.
 
-    Frames without a detection are left out, person i of a frame is its i-th detection, absent ones are zero: persons
-    are not tracked.
+    Frames without a detection are omitted. Person i of a frame is its i-th detection, because persons are not tracked;
+    absent persons are zero.
 
     Raises:
-        ValueError: these are no detections.
+        ValueError: these are not detections.
     """
     shape = keypoint.shape if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind == "f" else ()
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:

@@ -1,4 +1,5 @@
-"""Copies from the host to a device without a host sync; a plain copy waits for all work submitted before it."""
+"""Copies from the host to a device without synchronization. A plain copy waits for all work that was submitted
+before."""
 
 from functools import lru_cache
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device."""
+    """Copy a tensor from the host to a device."""
     return x if device.type == "cpu" else x.pin_memory().to(device, non_blocking=True)
 
 

@@ -1,4 +1,4 @@
-"""2-D poses as heatmaps, in the recipe of PoseConv3D (Duan et al., CVPR 2022)."""
+"""2-D poses as heatmaps, with the recipe of PoseConv3D (Duan et al., CVPR 2022)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from feeders.random_numbers import RandomNumbers
 from feeders.sampling import uniform_test, uniform_train
 from graph import coco, kinetics
 
-FLAT = (coco.SKELETON, kinetics.SKELETON)  # whose third channel is a score
+FLAT = (coco.SKELETON, kinetics.SKELETON)  # skeletons whose third channel is a score
 LIMBS = {  # of COCO: limbs, and the numbers of those on the left and on the right
     "listed": (coco.LIMBS, coco.LEFT_LIMBS, coco.RIGHT_LIMBS),
     "default": (coco.LIMBS_DEFAULT, coco.LEFT_LIMBS_DEFAULT, coco.RIGHT_LIMBS_DEFAULT),
@@ -31,17 +31,18 @@ Heatmap = Literal["joint", "limb"]
 class Feeder(BatchFeeder):
     """`window_size` uniformly sampled frames; a map of `size` x `size` pixels for every joint or limb of all persons.
 
-    "data" is (N, K, T, H, W). The box around all persons is cut out and scaled; a training takes a random part of it
-    and mirrors half of the clips.
-    Testing makes `num_clips` samples of each clip as rows of one batch, with `mirror` their mirror images after them:
-    "clips" is the number of rows of a clip; label and index stay (N,).
-    pipeline: the tests of `pyskl`, or those of `mmaction2`, which differ in the frames, keep the ratio of the box and
-    draw joints of lower scores.
-    limbs: the order of the limbs of COCO, `listed` as in the published limb streams, or `default`.
-    twice: [60, 120] puts the training clips of classes 60 to 119 twice into an epoch.
+    "data" is (N, K, T, H, W). The box around all persons is cropped and scaled. Training uses a random part of it and
+    mirrors half of the clips.
+
+    Testing makes `num_clips` samples of each clip as rows of one batch, followed by their mirror images with `mirror`:
+    "clips" is the number of rows of a clip; label and index are still (N,).
+
+    pipeline: the tests of `pyskl`, or those of `mmaction2`, which use other frames, keep the aspect ratio of the box
+    and draw joints with lower scores. limbs: the order of the limbs of COCO, `listed` as in the published limb streams,
+    or `default`. twice: [60, 120] uses the training clips of classes 60 to 119 twice in each epoch.
 
     Raises:
-        ValueError: the data is not 2-D, its pictures have no size, or there is no list of the limbs of its body.
+        ValueError: the data is not 2-D, the image sizes are unknown, or there is no list of limbs for its body layout.
     """
 
     modality: Heatmap = "joint"
@@ -69,7 +70,7 @@ class Feeder(BatchFeeder):
             self.name, self.label = self.clips.name, self.clips.label
 
     def _check_data(self) -> None:
-        """Raise ValueError for data that no heatmaps can be drawn of."""
+        """Raise ValueError for data from which no heatmaps can be drawn."""
         if self.channels not in (2, 3) or (self.channels == 3 and self.skeleton not in FLAT):
             raise ValueError(
                 f"data_path: expected 2-D poses (x, y, and a score for {' and '.join(body.name for body in FLAT)}), "
@@ -105,7 +106,7 @@ class Feeder(BatchFeeder):
         return {word: self.split_views(self.draw(points, score, word), word) for word in modalities}
 
     def joints(self, clip: int) -> Tensor:
-        """A clip in pixels (2, T, V, M), y upwards, missing joints at 0, for pictures of it."""
+        """A clip in pixels (2, T, V, M), y upwards, missing joints at 0, to draw it."""
         index = torch.tensor([clip], device=self.device)
         x = self.clips.take(index, torch.arange(int(self.clips.length[clip]), device=self.device)[None])[0, :2].float()
         return x * x.new_tensor([1, -1])[:, None, None, None]

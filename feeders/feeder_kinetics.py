@@ -1,4 +1,4 @@
-"""Kinetics-Skeleton, and NTU RGB+D in the recipes of ST-GCN (AAAI 2018), 2s-AGCN (CVPR 2019) and MS-G3D (CVPR 2020)."""
+"""Kinetics-Skeleton, and NTU RGB+D with the recipes of ST-GCN (AAAI 2018), 2s-AGCN (CVPR 2019), MS-G3D (CVPR 2020)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ SHIFTS = [-0.2, -0.1, 0.0, 0.1, 0.2]  # of the image, or meters
 class Feeder(BatchFeeder):
     """Clips padded to the number of frames of the benchmark (`window` of the store, 300), with zeros or by looping.
 
-    window_size: frames of a clip in a batch: with random_choose a window at a random place, without it zeros are
-    appended (0: all frames). random_shift: put the clip at a random place of its padding. random_move: rotate, scale
-    and move x and y, changing evenly over time. Bones and motions are derived before all of these, as the published
-    files of bones and motions were.
+    window_size: frames of a clip in a batch. With random_choose, this is a window at a random position; otherwise,
+    zeros are appended (0: all frames). random_shift: shift the clip to a random position in its padding. random_move:
+    rotate, scale and move x and y, interpolated over time. Bones and motions are derived before these steps, as in the
+    published files of bones and motions.
     """
 
     window_size: int = bounded(0, 0, MAX_WINDOW)

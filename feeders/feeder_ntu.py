@@ -1,4 +1,4 @@
-"""NTU RGB+D in the recipe of CTR-GCN (Chen et al., ICCV 2021), and of TSGCNeXt with 256 frames; 25 or 17 joints."""
+"""NTU RGB+D with the recipe of CTR-GCN (Chen et al., ICCV 2021), or of TSGCNeXt with 256 frames; 25 or 17 joints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ LARGEST_ANGLE = 0.3  # radians
 class Feeder(BatchFeeder):
     """A crop of each clip, resized to `window_size` frames.
 
-    p_interval: `[p]` keeps the middle share p of the frames, `[low, high]` a random share at a random place (at least
-    64 frames). random_rot: rotate each clip by three random angles up to 0.3 radians. drop_joints: probability that a
-    joint of a training clip is missing (0 in all channels) in a random stretch of the frames. unify: only the 13 joints
-    that NTU RGB+D and COCO share. The motion is derived after resizing, so its size depends on the length of the clip.
+    p_interval: `[p]` keeps the middle share p of the frames, `[low, high]` a random share at a random position (at
+    least 64 frames). random_rot: rotate each clip by three random angles up to 0.3 radians. drop_joints: probability
+    that a joint of a training clip is missing (0 in all channels) in a random range of frames. unify: only the 13
+    joints that NTU RGB+D and COCO share. The motion is derived after resizing, so its magnitude depends on the length
+    of the clip.
     """
 
     p_interval: Sequence[float] = (0.95,)

@@ -1,4 +1,4 @@
-"""Any skeletons in the recipe of PYSKL (Duan et al., 2022), the toolbox of ST-GCN++ and DG-STGCN."""
+"""Any skeletons with the recipe of PYSKL (Duan et al., 2022), the toolbox of ST-GCN++ and DG-STGCN."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from feeders.transforms import choose_frames, pad_map
 from graph import coco, coco20, uav
 from graph.body import Skeleton
 
-SCORE_MEANS = {  # bodies of 2-D poses: what has the mean score of its ends; that of other streams is subtracted
+SCORE_MEANS = {  # body layouts of 2-D poses: streams with mean scores; other scores are subtracted
     "coco": ("bone", "kbone", "motion"),
     "kinetics": ("bone", "kbone", "motion"),
     "hand": ("bone", "kbone"),
@@ -48,11 +48,12 @@ class Feeder(BatchFeeder):
     sampling: `uniform` (UniformSample), `uniform_decode` (DG-STGCN), `uniform_mmaction2` (other random
     numbers in tests, the whole clip), `pad` (the first frames, zeros appended), `loop` (the first frames, looped).
     p_interval: share of the clip that is sampled from, `[p]` or `[low, high]`. sample_first: bones and motions are
-    taken from the sampled frames, all `num_clips` after one another (ProtoGCN on Kinetics).
+    computed from the sampled frames of all `num_clips` samples, concatenated (ProtoGCN on Kinetics).
     subtract_scores: scores of bones and motions are subtracted like coordinates (SkeletonAgent); by default some are
-    means, see `SCORE_MEANS`. middle_joints: COCO's 17 joints get the three further ones of `graph.coco20`.
+    means, see `SCORE_MEANS`. middle_joints: add the three additional joints of `graph.coco20` to COCO's 17 joints.
     Testing makes `num_clips` samples of each clip with PYSKL's own random numbers, as rows of one batch: "data" is
-    (N num_clips, C, T, V, M) and "clips" is num_clips; label and index stay (N,).
+    (N num_clips, C, T, V, M) and "clips" is num_clips; label and index are still (N,).
+
     """
 
     window_size: int = bounded(100, 1, MAX_WINDOW)
@@ -84,7 +85,7 @@ class Feeder(BatchFeeder):
 
     @property
     def holds_poses_of_pictures(self) -> bool:
-        """Whether the recipe takes the channels as x, y and optionally a score."""
+        """Whether the recipe treats the channels as x, y and optionally a score."""
         return self.skeleton.name in SCORE_MEANS or self.pre_normalize.startswith("2d")
 
     @property

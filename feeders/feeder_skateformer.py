@@ -1,4 +1,4 @@
-"""NTU RGB+D, and other bodies, in the recipe of SkateFormer (Do, Kim, ECCV 2024)."""
+"""NTU RGB+D and other body layouts with the recipe of SkateFormer (Do, Kim, ECCV 2024)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ STEPS = ("swap", "shear", "rotate", "scale", "mirror", "axis", "joints")
 DEPTH = {"shear", "rotate", "scale", "axis"}  # steps for clips with x, y and z
 FLAT = (coco.SKELETON, coco20.SKELETON, kinetics.SKELETON)  # x, y and a score
 LARGEST_SHEAR, LARGEST_ANGLE, LARGEST_SCALE = 0.5, 30.0, 0.2  # angle in degrees
-JOINTS, FRAMES = (5, 15), (0.25, 0.5)  # that the last step sets to 0: how many joints; share of the frames
+JOINTS, FRAMES = (5, 15), (0.25, 0.5)  # set to 0 by the last step: number of joints; share of the frames
 
 
 @dataclass(eq=False, repr=False)
@@ -29,8 +29,8 @@ class Feeder(BatchFeeder):
     """`window_size` frames of a crop of each clip, and the time of each frame: -1 at the start of the clip, 1 at its
     end.
 
-    p_interval: `[p]` crops the middle share p of the frames and picks evenly spread ones, `[low, high]` crops a random
-    share at a random place and picks random ones. Crops shorter than the window are resized linearly.
+    p_interval: `[p]` crops the middle share p of the frames and samples evenly spaced frames; `[low, high]` crops a
+    random share at a random position and samples random frames. Crops shorter than the window are resized linearly.
 
     Training only: a clip is augmented with probability intra_prob, or else with inter_prob gets the bone lengths of
     another clip of its class. steps: of the augmentation, each taken for half of the clips: `swap` the persons;
@@ -54,7 +54,7 @@ class Feeder(BatchFeeder):
         deep += ["inter_prob"] if self.inter_prob else []
         if self.train and deep and (self.channels != 3 or self.skeleton in FLAT):
             raise ValueError(f"steps: expected clips with x, y and z for {', '.join(deep)}, got clips without depth")
-        # the clips of a class stand side by side in `order`, from `first` on
+        # the clips of a class are consecutive in `order`, starting at `first`
         self.order = torch.from_numpy(np.argsort(self.label, kind="stable"))
         _, inverse, count = np.unique(self.label, return_inverse=True, return_counts=True)
         self.first = torch.from_numpy((count.cumsum() - count)[inverse])
@@ -93,7 +93,7 @@ class Feeder(BatchFeeder):
         return self.clips.take(clip, time.masked_fill(time >= self.clips.length[clip][:, None], -1))
 
     def augment(self, x: Tensor, clip: Tensor, time: Tensor, random: RandomNumbers) -> Tensor:
-        """One of both kinds of augmentation, or none."""
+        """Apply one of the two kinds of augmentation, or none."""
         branch, place = random.uniform(2).unbind(1)
         intra = branch < self.intra_prob
         inter = ~intra & (branch < self.intra_prob + self.inter_prob)

@@ -1,4 +1,4 @@
-"""Northwestern-UCLA in the recipe of SkateFormer (Do, Kim, ECCV 2024)."""
+"""Northwestern-UCLA with the recipe of SkateFormer (Do, Kim, ECCV 2024)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

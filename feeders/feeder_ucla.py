@@ -1,4 +1,4 @@
-"""Northwestern-UCLA in the recipe of CTR-GCN (Chen et al., ICCV 2021), which is also that of TSGCNeXt."""
+"""Northwestern-UCLA with the recipe of CTR-GCN (Chen et al., ICCV 2021), which TSGCNeXt also uses."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,12 @@ COPIES = 100  # of each frame in the pool that training frames are sampled from 
 class Feeder(BatchFeeder):
     """Clips rotated (training only), each axis scaled to -1 .. 1, then `window_size` frames.
 
-    largest_angle: of the rotations about x and about y, in whole degrees to either side. drop_axis, drop_joint: in half
-    of the training clips one axis, in half of them 4 to 12 joints in 16 to 32 frames are 0 (Hyper-GCN).
+    largest_angle: maximum angle of the rotations about x and about y, in whole degrees. drop_axis, drop_joint: set one
+    axis to 0 in half of the training clips, and 4 to 12 joints in 16 to 32 frames in half of the training clips
+    (Hyper-GCN).
 
-    Training samples the frames and rotates about x and y; testing takes evenly spread frames. The published reader also
-    centers on the spine and draws a random scale; scaling to -1 .. 1 cancels both exactly, so they are left out.
+    Training samples the frames and rotates about x and y; testing uses evenly spaced frames. The published reader also
+    centers on the spine and draws a random scale. Scaling to -1 .. 1 cancels both exactly, so they are omitted.
     """
 
     split: str = "xview"
@@ -51,7 +52,7 @@ class Feeder(BatchFeeder):
     def sample(self, clip: Tensor, random: RandomNumbers) -> tuple[Tensor, Tensor]:
         """Scaled clips and their frame numbers: (N,) -> (N, C, T, V, M) float64, (N, T)."""
         length = self.clips.length[clip]
-        # shorter clips repeat their last frame, so that minima and maxima stay those of the clip
+        # shorter clips repeat their last frame, which does not change the minima and maxima of the clip
         whole = torch.arange(self.clips.longest(clip), device=clip.device).minimum(length[:, None] - 1)
         x = self.clips.take(clip, whole).double()
         if self.train:

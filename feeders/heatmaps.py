@@ -1,8 +1,8 @@
-"""From 2-D poses in pixels to heatmaps (Duan et al., PoseConv3D, CVPR 2022), for whole batches.
+"""Conversion of 2-D poses in pixels to heatmaps (Duan et al., PoseConv3D, CVPR 2022), for whole batches.
 
 Points are (N, 2, T, V, M): x and y of V joints of M persons; a coordinate of exactly 0 is missing. Scores are (N, T, V,
-M). Sizes are (N, 2) int64: height and width of the picture of each clip, so that pixels are from 0 to width - 1.
-Everything is done alike to all frames of a clip. Points are float32 until they are cropped, float64 from then on.
+M). Sizes are (N, 2) int64: height and width of the image of each clip, so x ranges from 0 to width - 1. All frames of a
+clip are transformed in the same way. Points are float32 before cropping and float64 afterwards.
 """
 
 import math
@@ -13,20 +13,20 @@ from torch import Tensor
 from feeders.device import constant
 
 SIGMA = 0.6  # pixels
-CHUNK = 1 << 22  # pixels of heatmaps that are computed at once; more would not fit into the caches
-SMALLEST = 10  # pixels: smaller persons are not cut out
+CHUNK = 1 << 22  # pixels of heatmaps that are computed at once, so that they fit into the caches
+SMALLEST = 10  # pixels; smaller persons are not cropped
 PADDING = 0.25  # of the box around all persons
 ASPECT, AREA = (3 / 4, 4 / 3), (0.56, 1.0)  # of a random crop
-CANDIDATES = 10  # random crops of which the first one that fits is taken
+CANDIDATES = 10  # random crops, of which the first one that fits is used
 
 
 def compact(
     points: Tensor, size: Tensor, ratio: tuple[float, float] | None = (1.0, 1.0), beyond: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Cut out the box around all persons: points and size of the part (float32).
+    """Crop the box around all persons; returns points and size of the crop (float32).
 
-    ratio: smallest height by width, and width by 1 / height, of the box; None: any. beyond: the box may exceed the
-    picture. Pictures with a person of less than 10 pixels stay as they are.
+    ratio: minimum of height / width and of width / height of the box; None: any. beyond: the box may exceed the
+    image. Images with persons smaller than 10 pixels are not cropped.
     """
     points = points.masked_fill(points.isnan(), 0)
     flat = points.flatten(2)
@@ -66,15 +66,16 @@ def scale(points: Tensor, size: Tensor, to: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def center_crop(points: Tensor, size: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The square in the middle; missing points move, too."""
+    """Crop the square in the center; missing points are also moved."""
     begin = ((size - side) // 2).flip(1)
     return points.double() - begin[:, :, None, None, None], torch.full_like(size, side)
 
 
 def random_crop(points: Tensor, size: Tensor, u: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """A random part of the picture: u (N, 20) and place (N, 2) are uniform from 0 to 1.
+    """Crop a random part of the image: u (N, 20) and place (N, 2) are uniform from 0 to 1.
 
-    The first of ten random sizes that fits is taken, else the largest square in the middle. Missing points move, too.
+    The first of ten random sizes that fits is used, else the largest square in the center. Missing points are also
+    moved.
     """
     low, high = (math.log(x) for x in ASPECT)
     aspect = torch.exp(u[:, :CANDIDATES] * (high - low) + low)
@@ -120,7 +121,7 @@ def joint_maps(
 ) -> Tensor:
     """A normal distribution at each joint times its score, the maximum over persons -> (N, V, T, H, W) float32.
 
-    Joints with scores below the threshold are left out. A map is cut to a rectangle 3 sigma around the joint.
+    Joints with scores below the threshold are omitted. A map is limited to a rectangle of 3 sigma around the joint.
     """
     points, score = points.transpose(2, 3), score.masked_fill(score < threshold, 0).float().transpose(1, 2)
     x, y = (profile(points[:, i], points[:, i], size, sigma) for i, size in enumerate((width, height)))
@@ -159,8 +160,8 @@ def limb_maps(
     """A normal distribution of the distance to each limb times the lower score of its two joints, the maximum over
     persons -> (N, K, T, H, W) float32.
 
-    Limbs with a joint whose score is below the threshold are left out. Of limbs shorter than a pixel the first joint is
-    drawn.
+    Limbs with a joint whose score is below the threshold are omitted. For limbs shorter than a pixel, the first joint
+    is drawn.
     """
     N, _, T, _, M = points.shape
     start, end = (constant(joints, points.device) for joints in zip(*limbs, strict=True))

@@ -34,12 +34,12 @@ def open_part(
     hold_out: Sequence[str] = (),
     detected: int = PERSONS,
 ) -> ClipPart:
-    """The clips of one part, `train` or `test`, of whatever `data_path` is: a clip store, `.npz`, `.npy` or `.pkl`.
+    """The clips of one part, `train` or `test`, of `data_path`: a clip store, `.npz`, `.npy` or `.pkl`.
 
-    label_path: labels of an `.npy` file. hold_out: words of clip names such as `s03` or `P017`, or groups of the clip
-    store: the training clips with one of them are used as test part, the others as training part, and the test part
+    label_path: labels of an `.npy` file. hold_out: parts of clip names such as `s03` or `P017`, or groups of the clip
+    store: the training clips that match are used as the test part and the others as the training part; the test part
     itself is not read.
-    detected: persons of a frame that are kept of detections without identities (Kinetics-400).
+    detected: number of persons of a frame that are kept from detections without identities (Kinetics-400).
 
     Raises:
         ValueError: the file is missing, damaged or of another kind, contains wrong values, or has no such part.
@@ -127,9 +127,9 @@ def read_npy(path: Path, split: str, part: str, label_path: Path | None = None) 
 
 
 def check_word(key: str, found: str, allowed: str | None, path: Path) -> None:
-    """Raise ValueError where a split or part contradicts the name of a file; an empty word contradicts nothing."""
+    """Raise ValueError if a split or part contradicts the name of a file; an empty word is always accepted."""
     if allowed and found not in ("", allowed):
-        raise ValueError(f"{key}: expected {allowed!r}, which {path} holds, got {found!r}")
+        raise ValueError(f"{key}: expected {allowed!r}, which {path} contains, got {found!r}")
 
 
 def native(data: np.ndarray, origin: str) -> np.ndarray:
@@ -140,7 +140,7 @@ def native(data: np.ndarray, origin: str) -> np.ndarray:
 
 
 def check_names(value: Any, origin: str) -> list[str]:
-    """Names of clips out of a pickle; raises ValueError unless they are a flat list of text."""
+    """Names of clips from a pickle; raises ValueError unless they are a flat list of text."""
     names = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(names, list | tuple):
         raise ValueError(f"{origin}: expected a list of text, got {quote(names)}")
@@ -151,7 +151,7 @@ def check_names(value: Any, origin: str) -> list[str]:
 
 
 def check_labels(value: Any, origin: str) -> list[int]:
-    """Labels out of a pickle; raises ValueError unless they are a flat list of class numbers."""
+    """Labels from a pickle; raises ValueError unless they are a flat list of class numbers."""
     labels = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(labels, list | tuple):
         raise ValueError(f"{origin}: expected a list of whole numbers, got {quote(labels)}")
@@ -165,7 +165,7 @@ def check_labels(value: Any, origin: str) -> list[int]:
 def read_pyskl(path: Path, split: str, part: str, detected: int) -> ClipPart:
     """PYSKL's annotations {"split": {name: ids}, "annotations": [records]}; scores become the last channel.
 
-    A list of records alone, mmaction2 0.x has one file for each part, is the part that is asked for.
+    A list of records without splits is used as the requested part (mmaction2 0.x has one file for each part).
     """
     content = read_pickle(path)
     is_list = isinstance(content, list) and all(isinstance(record, dict) for record in content)
@@ -210,7 +210,7 @@ def select(path: Path, splits: dict, records: list[dict], key: str, split: str, 
 def pack_records(path: Path, records: list[dict], key: str, limit: int) -> ClipPart:
     """Checked records (M, T, V, C) as rows (V, C), one record after the other, in their data type.
 
-    limit: the most bytes of key points that the files can hold.
+    limit: the maximum number of bytes of key points that the files can contain.
     """
     shapes = [check_record(record, f"{path}: annotations: {record[key]}") for record in records]
     dtype = np.result_type(*(values.dtype for values in key_points(records[0]))).newbyteorder("=")

@@ -13,8 +13,8 @@ TINY = 1e-6  # vectors and angles below count as zero
 def keep_main_person(x: Tensor) -> tuple[Tensor, Tensor]:
     """Drop the frames without the main person and put it first: (N, C, T, V, M) -> same, length (N,).
 
-    The main person is the one present in more frames, the first if equal. A clip of zeros has length 0. Frames after
-    the end of a clip are zeros.
+    The main person is the one that is present in more frames; ties: the first. A clip of zeros has length 0. Frames
+    after the end of a clip are zeros.
     """
     seen = (x.abs() > 1e-8).permute(0, 2, 4, 1, 3).flatten(3).any(3)  # (N, T, M)
     if x.shape[-1] > 1:

@@ -1,8 +1,8 @@
 """Random numbers that are a function of (seed, epoch, index, number of the call).
 
-Each sample of a batch has its own sequence: a counter mapped by the SplitMix64 finalizer, vectorized over the batch. So
-a clip is augmented alike in every batch, worker process and rank, differently in every epoch and repeat, and there is
-no state to save.
+Each sample of a batch has its own sequence: a counter mapped by the SplitMix64 finalizer, vectorized over the batch.
+The augmentation of a clip is therefore the same in every batch, worker process and rank and different in every epoch
+and repeat, and there is no state to save.
 """
 
 import math
@@ -14,7 +14,7 @@ from feeders.device import constant
 
 
 def _signed(word: int) -> int:
-    """A 64-bit word as torch's int64 holds it."""
+    """A 64-bit word as a signed integer, as in torch.int64."""
     return word - (1 << 64) if word >= 1 << 63 else word
 
 
@@ -31,14 +31,14 @@ def mix(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right: that of torch keeps the sign."""
+    """Logical right shift; the shift of torch keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 class RandomNumbers:
-    """The random numbers of a batch; every call takes the next ones of each sample's sequence.
+    """The random numbers of a batch; every call returns the next numbers of each sample's sequence.
 
-    index: (N,) sample numbers in the repeated data set. All results are (N, k), on the device of `index`.
+    index: (N,) sample numbers in the repeated dataset. All results are (N, k), on the device of `index`.
     """
 
     def __init__(self, seed: int, epoch: int, index: Tensor):

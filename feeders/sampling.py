@@ -8,7 +8,7 @@ from torch import Tensor
 
 from feeders.random_numbers import RandomNumbers
 
-TEST_SEED = 255  # PYSKL seeds NumPy's generator with it for every test clip
+TEST_SEED = 255  # PYSKL's seed of NumPy's generator for every test clip
 
 
 def uniform_train(

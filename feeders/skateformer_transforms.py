@@ -1,4 +1,5 @@
-"""Transforms of SkateFormer (Do, Kim, ECCV 2024). Clips are (N, C, T, V, M), `act` (N,) bool says which are changed."""
+"""Transforms of SkateFormer (Do, Kim, ECCV 2024). Clips are (N, C, T, V, M); `act` (N,) bool selects the changed
+clips."""
 
 import math
 
@@ -64,7 +65,7 @@ def transform(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def mirror(x: Tensor, left: tuple[int, ...], right: tuple[int, ...], act: Tensor) -> Tensor:
-    """Exchange left and right joints; their coordinates stay."""
+    """Exchange left and right joints without changing their coordinates."""
     order = list(range(x.shape[3]))
     for i, j in zip(left, right, strict=True):
         order[i], order[j] = j, i

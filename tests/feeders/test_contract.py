@@ -229,5 +229,5 @@ def test_modalities_relative_to_the_center_keep_the_coordinates_of_the_center(ma
 def test_stored_bones_give_no_joints(store, more):
     bones = str(rewrite_manifest(store, modality="bone"))
     assert feeder_ntu.Feeder(bones, "xsub", modality="bone").stored == "bone"
-    with pytest.raises(ValueError, match="modality: expected bone, which the data holds"):
+    with pytest.raises(ValueError, match="modality: expected bone, the modality of the data"):
         feeder_ntu.Feeder(bones, "xsub", modality="bone", **more)

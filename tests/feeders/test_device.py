@@ -150,7 +150,7 @@ def test_clips_that_do_not_fit_stay_in_main_memory_with_a_warning(store, monkeyp
     feeder = feeder_ntu.Feeder(str(store), "xsub", "train")
     with gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.clips.frames.nbytes * 4 - 1, 2**34))
-        assert feeder.to(CUDA).device == torch.device("cpu") and "do not fit beside a network on cuda:0" in caplog.text
+        assert feeder.to(CUDA).device == torch.device("cpu") and "do not fit on cuda:0 together" in caplog.text
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (feeder.clips.frames.nbytes * 4, 2**34))
         assert feeder.to(CUDA).device == CUDA
 

@@ -87,7 +87,7 @@ def test_a_file_of_bones_is_bones_already(tmp_path):
     np.testing.assert_array_equal(
         feeder_kinetics.Feeder(path, part="test", modality="bone").batch([0, 1], 0)["data"], x
     )
-    with pytest.raises(ValueError, match="modality: expected bone, which the data holds .* got joint"):
+    with pytest.raises(ValueError, match="modality: expected bone, the modality of the data, .* got joint"):
         feeder_kinetics.Feeder(path, part="test")
     with pytest.raises(ValueError, match="part: expected 'test', .* got 'train'"):
         feeder_kinetics.Feeder(path, part="train", modality="bone")
