@@ -1,4 +1,4 @@
-"""The command line that all prepare.py share, and what the other programs of data/ need of it."""
+"""The common command line of all prepare.py, and the parts of it that other programs of data/ use."""
 
 import argparse
 import os
@@ -39,12 +39,12 @@ exit codes: 0 the store is written (raw files that cannot be used are left out a
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What prepare.py of one benchmark adds to the common command line.
+    """The settings that prepare.py of one benchmark adds to the common command line.
 
     Attributes:
         folder: its folder below data/.
         recipes: names of the preparations, the default first.
-        source: parsed arguments -> what to read.
+        source: parsed arguments -> the data to read.
         arguments: adds options.
         check: store -> problems beyond those that every store is checked for.
         export: {format: writer(store, folder)} of published file formats.
@@ -154,7 +154,7 @@ def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
 
 
 def _prepare(source: RawSource, args: argparse.Namespace) -> ClipStore:
-    """`prepare`; what ends it early says that the finished work is kept."""
+    """Call `prepare`; if it ends early, the message states that the finished work is kept."""
     try:
         return prepare(source, args.out, args.workers, args.strict, args.overwrite)
     except KeyboardInterrupt:

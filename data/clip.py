@@ -1,4 +1,4 @@
-"""A prepared clip, and what every clip must satisfy."""
+"""A prepared clip, and the checks for every clip."""
 
 from dataclasses import dataclass, replace
 
@@ -10,16 +10,16 @@ MAX_COORDINATE = 1e9  # in any unit; float32 arithmetic with larger numbers woul
 
 
 class BadFile(ValueError):
-    """A raw file that cannot become a clip; the text says why, without the name of the file."""
+    """A raw file that cannot be converted to a clip. The message states the reason without the file name."""
 
 
 @dataclass
 class Clip:
     """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent).
 
-    guessed: what the raw file does not say and was assumed, one sentence each. image: height and width of the picture
-    that 2-D coordinates are pixels of, where the store keeps it. missing: share of the joints that were not seen in
-    the frames with a person.
+    guessed: one sentence for each assumption about facts that the raw file does not state. image: height and width of
+    the image that 2-D coordinates are pixels of, where the store keeps it. missing: share of the joints that were not
+    seen in the frames with a person.
     """
 
     name: str
@@ -59,7 +59,7 @@ def check_coordinates(data: np.ndarray) -> None:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8; the names of files can hold lone surrogates, which cannot."""
+    """Whether a text can be written as UTF-8; file names can contain lone surrogates, which cannot."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Facts about the clips of published checkpoints, which do not hold them."""
+"""Facts about the training clips of published checkpoints, which do not contain these facts."""
 
 from pathlib import Path
 from typing import Any

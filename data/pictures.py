@@ -74,7 +74,7 @@ def _write_gif(figure: plt.Figure, draw_frame: Callable[[int], None], count: int
         figure.canvas.draw()
         return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
-    # One palette for all frames: a GIF then stores only what changes between two of them, one byte per pixel.
+    # One palette for all frames: a GIF then stores only the changes between two frames, with one byte per pixel.
     samples = np.concatenate([picture(t) for t in range(0, count, max(1, count // 8))])
     palette = Image.fromarray(samples).quantize(32)
     frames = [Image.fromarray(picture(t)).quantize(palette=palette, dither=Image.Dither.NONE) for t in range(count)]

@@ -1,4 +1,4 @@
-"""Finding and reading raw files: whatever is wrong with one of them becomes BadFile, and memory stays bounded."""
+"""Finding and reading raw files. Any problem with a file raises BadFile, and memory use is bounded."""
 
 import gc
 import io
@@ -128,7 +128,7 @@ def open_raw_table(path: Path, limit: int) -> Iterator[IO[str]]:
 def number_array(nested: Any) -> np.ndarray:
     """Nested lists of numbers as float64, each level of one length; raises BadFile.
 
-    NumPy alone would make text out of a list that holds a single string, with a hundred bytes per number.
+    NumPy alone would convert a list with a single string to text, with a hundred bytes per number.
     """
     shape: list[int] = []
     level = [nested]

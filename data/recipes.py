@@ -42,7 +42,7 @@ KINDS = {  # (body, recipe): which script prepared the clips
 
 @dataclass
 class Prepared:
-    """A clip as a clip store holds it: frames (M, T, V, C) float32, absent persons zero; image (height, width);
+    """A clip as in a clip store: frames (M, T, V, C) float32, absent persons zero; image (height, width);
     missing: share of the joints that were not seen."""
 
     name: str
@@ -143,7 +143,7 @@ class Recipe:
             frames = PREPARE[self.kind](self, recording)
         except BadFile as error:
             raise PoseFileError(str(error)) from error
-        kept = self.kind != "custom" or self.facts.get("images")  # as the clip store holds the sizes of its pictures
+        kept = self.kind != "custom" or self.facts.get("images")  # as in the clip store
         return Prepared("", self.slots(frames), image_of(recording) if kept else None)
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def _from_ntu(recipe: Recipe, recording: Recording) -> np.ndarray:
 
 
 def _scored(recording: Recording) -> np.ndarray:
-    """x, y in shares of the picture, and score: (M, T, V, 3) float64, 0 for what was not seen."""
+    """x, y as shares of the image size, and score: (M, T, V, 3) float64, 0 for missing joints."""
     score = recording.score
     if score is None:
         score = (~np.isnan(recording.points).any(-1)).astype(np.float64)

@@ -36,7 +36,7 @@ CHUNK = (
     128  # raw files per shard: few enough to lose little work at an interruption, and each shard is opened only once
 )
 MAX_REASON = 300  # characters of a reason in the report
-MAX_GUESSES = 20  # sentences about what was assumed in the manifest
+MAX_GUESSES = 20  # sentences about assumptions in the manifest
 SHARD = 4  # changes with the arrays of a shard
 
 
@@ -49,8 +49,9 @@ class RawSource:
         read: raw file -> its clips, and those of its recordings that cannot become one; raises BadFile. A function of a
             module, so that it can be pickled.
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
-        facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` hold for every clip.
-            Shards of an earlier run are used only if the facts are equal, so what changes the clips belongs here.
+        facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` apply to every clip.
+            Shards of an earlier run are only used if the facts are equal, so all settings that change the clips must be
+            included.
         columns: names of all clips, sorted -> further columns of the index: target, group.
     """
 
@@ -115,7 +116,7 @@ def _empty(work: Path) -> None:
 
 
 def partial_folder(out: Path) -> Path:
-    """The folder that holds the shards of an unfinished store."""
+    """The folder with the shards of an unfinished store."""
     return out.with_name(out.name + ".partial")
 
 

@@ -21,7 +21,7 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
     if workers <= 1 or len(chunks) == 1:
         yield from map(job, chunks)
         return
-    # Spawned, not forked: a worker holds this module and NumPy, whatever the caller has loaded.
+    # Spawned, not forked: a worker loads only this module and NumPy, not the modules of the caller.
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _end_with_parent)
     others = set(active_children())
     try:

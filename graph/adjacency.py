@@ -96,13 +96,14 @@ def steps(neighbors: np.ndarray) -> np.ndarray:
 
 
 def levels_from(center: int, inward: Edges, num_node: int) -> list[list[int]]:
-    """Joints by their number of steps from the center; the last level holds all at 6 steps or more (HD-GCN)."""
+    """Joints by their number of steps from the center; the last level contains all joints at 6 steps or more
+    (HD-GCN)."""
     level = np.minimum(steps(binary(inward, num_node))[center], DEEPEST_LEVEL)
     return [np.flatnonzero(level == d).tolist() for d in range(int(level.max()) + 1)]
 
 
 def check_levels(levels: Any, num_joint: int) -> None:
-    """Raise ValueError unless these are two or more lists that hold every joint once."""
+    """Raise ValueError unless these are two or more lists that contain every joint once."""
     rows = levels if isinstance(levels, list | tuple) and all(isinstance(r, list | tuple) for r in levels) else []
     joints = [joint for row in rows for joint in row]
     whole = all(type(joint) is int for joint in joints) and sorted(joints) == list(range(num_joint))

@@ -86,7 +86,7 @@ class Skeleton:
 
     @classmethod
     def from_table(cls, table: Any) -> "Skeleton":
-        """The skeleton of a mapping with the fields of this class and plain values, as a checkpoint holds it.
+        """The skeleton from a mapping with the fields of this class and plain values, as in a checkpoint.
 
         Raises:
             ValueError: the mapping does not describe a skeleton.

@@ -1,4 +1,4 @@
-"""UAV-Human: 17 joints in an order of its own, the body of SkeletonAgent on this data set.
+"""UAV-Human: 17 joints in a dataset-specific order, the body layout of SkeletonAgent on this dataset.
 
 Its bones have two roots, the head and joint 1. SkeletonAgent learns its graph, so only the number of joints matters
 there; here the graph joins the two trees.

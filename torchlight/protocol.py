@@ -66,7 +66,7 @@ def build_parser() -> Parser:
 
 
 def act(argv: list[str]) -> None:
-    """Run one command line: do what is left of all runs, then print the table."""
+    """Run one command line: run or continue all unfinished runs, then print the table."""
     set_up_logging()
     cut = argv.index("--") if "--" in argv else len(argv)
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
@@ -180,7 +180,7 @@ def folder_name(fold: Sequence[str]) -> str:
 def train_fold(
     args: argparse.Namespace, file: str, name: str, fold: list[str], seed: int, more: Sequence[str]
 ) -> tuple[int, int]:
-    """Do what is left of one run; the numbers of its correct and of all its held-out clips."""
+    """Run the remaining part of one run; returns the number of correct held-out clips and of all held-out clips."""
     folder = args.work_dir / name / folder_name(fold) / f"seed{seed}"
     own = ["--config", file, "--hold-out", *fold, "--seed", str(seed), "--work-dir", str(folder)]
     train_and_test(folder, [*own, *more])

@@ -1,4 +1,4 @@
-"""Clips in files of one's own: .npz with `keypoint`, .npy, .json with "skeletons", .csv with the columns <joint>_x ...;
+"""Clips in custom files: .npz with `keypoint`, .npy, .json with "skeletons", .csv with the columns <joint>_x ...;
 taken as they are, without any conversion."""
 
 import csv
@@ -17,7 +17,7 @@ AXES = "xyz"
 
 
 def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:
-    """Coordinates (persons, frames, joints, coordinates) of a file that holds exactly the joints of `skeleton` with
+    """Coordinates (persons, frames, joints, coordinates) of a file that contains exactly the joints of `skeleton` with
     `channels` numbers each; None for a file of another form, layout or dimension, or with missing values.
 
     Raises:

@@ -40,7 +40,7 @@ MAX_BYTES = 256 << 20  # 100,000 frames of 30 key points have half of this
 MAX_PIXELS = 100_000  # of a side of an image
 MAX_COPIES = 1000
 MAX_ANIMALS = 100
-MISSING = ("zero", "interpolate", "hold")  # the likelihood, which stays, is a mask already
+MISSING = ("zero", "interpolate", "hold")  # no mask: the likelihood is already a mask
 
 
 def arguments(parser: Parser) -> None:

@@ -67,7 +67,7 @@ def pose(angles: Angles, height: np.ndarray, bones: dict[int, np.ndarray]) -> np
     joints = np.zeros((T, 25, 3))
     joints[:, 0, 1] = height
     for joint, (parent, _) in BONES.items():
-        # The spine base rotates the trunk only; the hips belong to the pelvis, which stays level.
+        # The spine base rotates only the trunk; the hips belong to the pelvis, which is always level.
         frame = np.eye(3) if parent == SPINE and joint in (L_HIP, R_HIP) else rotated[parent]
         joints[:, joint] = joints[:, parent] + frame @ bones[joint]
         rotated[joint] = frame @ rotations(angles.get(joint, still))

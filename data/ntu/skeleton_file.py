@@ -26,7 +26,8 @@ MAX_FRAMES = 100_000  # an hour
 
 @dataclass(eq=False)
 class Recording:
-    """The bodies of one file in its order: `ids[t]` the body ids of frame t, `poses` (sum of bodies, 25, 3) float64."""
+    """The bodies of one file in the order of the file: `ids[t]` the body ids of frame t, `poses` (sum of bodies, 25, 3)
+    float64."""
 
     ids: list[list[bytes]]
     poses: np.ndarray

@@ -75,7 +75,7 @@ def read_pyskl(path: Path) -> list[tuple[str, Recording]]:
     """All clips of a PYSKL or mmaction2 pickle with their names; a bare list of annotations is read too.
 
     Raises:
-        PoseFileError: no annotations, or the index of compressed annotations, which holds no key points.
+        PoseFileError: no annotations, or the index of compressed annotations, which contains no key points.
     """
     content = read_pickle(path)
     entries = content.get("annotations") if isinstance(content, dict) else content

@@ -1,7 +1,7 @@
 """Where a body is: the path of root-relative 3-D points, restored from the image by weak perspective.
 
-World landmarks of MediaPipe have their origin between the hips in every frame: who walks or jumps stays in place, and
-two persons are in the same place. The image has the path. With w the x and y of all joints in meters and p the same
+World landmarks of MediaPipe have their origin between the hips in every frame: persons who walk or jump do not move,
+and two persons are in the same place. The image has the path. With w the x and y of all joints in meters and p the same
 joints in pixels, both relative to the hips, a frame has the scale s = sum(w . p) / sum(p . p) in meters per pixel. Hips
 at the pixel (u, v) of a W x H image are at ((u - W/2) s, (v - H/2) s, f s) in camera axes, with the focal length f in
 pixels.

@@ -21,7 +21,7 @@ from graph.layouts import (
     words_of,
 )
 
-MISSING = ("interpolate", "hold", "zero", "mask")  # what is done about joints that were not seen
+MISSING = ("interpolate", "hold", "zero", "mask")  # how missing joints are handled
 MAX_GAP = 0.3  # seconds of a missing joint that are interpolated
 BODY_HEIGHT = 1.6  # meters from the head joint to the feet, where a file has no units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
@@ -32,8 +32,8 @@ PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files 
 class Body:
     """What the coordinates of a network's clips mean.
 
-    is_flat: x, y (and a score) in a picture; else x, y, z in meters, y up (Kinect axes), or for `is_own` whatever the
-    custom data holds.
+    is_flat: x, y (and a score) in an image; else x, y, z in meters, y up (Kinect axes), or for `is_own` the axes and
+    units of the custom data.
     """
 
     skeleton: Skeleton
@@ -253,10 +253,10 @@ def fill(
 ) -> np.ndarray:
     """Missing joints of (M, T, V, C), in place. Frames without a person stay NaN.
 
-    missing: one of MISSING. interpolate, mask: gaps of up to MAX_GAP seconds are interpolated; of the others, 3-D
-    joints keep their last offset from the parent joint, or lie on it if they were never seen, and joints in a picture
-    become 0 with score 0, as pose estimators write them. hold: joints stay where they were last seen, or first; those
-    that were never seen are 0. zero: all are 0. Joints that are held or 0 get score 0.
+    missing: one of MISSING. interpolate, mask: gaps of up to MAX_GAP seconds are interpolated; in longer gaps, 3-D
+    joints keep their last offset from the parent joint, or are at its position if they were never detected, and 2-D
+    joints become 0 with score 0, as pose estimators write them. hold: joints keep their last known position, or the
+    first; those that were never seen are 0. zero: all are 0. Joints that are held or 0 get score 0.
     """
     M, T, V, C = points.shape
     if missing in ("hold", "zero"):

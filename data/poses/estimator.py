@@ -177,7 +177,7 @@ class RTMPose:
             self.detector.model_input_size = input_size(self.detector)
             self.pose.model_input_size = input_size(self.pose)[::-1]  # (width, height)
             count = self.pose.session.get_outputs()[0].shape[1]
-        except Exception as error:  # rtmlib and onnxruntime raise whatever a damaged file provokes
+        except Exception as error:  # rtmlib and onnxruntime raise any exception for a damaged file
             names, reason = " ".join(map(str, models)), " ".join(str(error).split())[:200]
             raise ValueError(f"pose_model: {names}: not usable as detector and pose network ({reason})") from error
         if count not in LAYOUTS:

@@ -33,7 +33,7 @@ def read_hdf5(path: Path) -> Recording:
             names = ", ".join(list(file)[:6])
     except PoseFileError:
         raise
-    except Exception as error:  # h5py raises whatever a damaged file provokes
+    except Exception as error:  # h5py raises any exception for a damaged file
         raise PoseFileError(f"{path}: not a readable HDF5 file ({type(error).__name__}: {error})") from error
     if project:
         raise PoseFileError(

@@ -1,4 +1,4 @@
-"""Poses as JSON lines, one line per frame, as a running program writes them to another one.
+"""Poses as JSON lines, one line per frame, for example from another running program.
 
     {"layout": "coco_17", "axes": "image", "units": "px", "image_size": [1280, 720]}
     {"t": 0.033, "persons": [{"id": 1, "keypoints": [[512.0, 200.5, 0.9], [508.1, 195.2], null, ...]}]}

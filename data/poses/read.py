@@ -14,7 +14,7 @@ from data.poses.recording import Detections, PoseFileError, Recording
 from data.poses.tracking import track
 from torchlight.system.files import open_regular, read_json
 
-# what a reader raises for a damaged file
+# exceptions of readers for a damaged file
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 JSON_LIMIT = 512 * 2**20
@@ -27,9 +27,9 @@ JOBLIB = (
 
 
 def read(path: str | Path) -> list[tuple[str, Recording]]:
-    """[(name, recording)] of a pose file or a folder that is one recording; most files hold one.
+    """[(name, recording)] of a pose file or a folder that is one recording; most files contain one.
 
-    Persons without ids are tracked; `facts.guessed` lists what was assumed.
+    Persons without ids are tracked; `facts.guessed` lists the assumptions.
 
     Raises:
         ValueError: the file cannot be read, is of no known form, or contains no person. The message names the file.
@@ -43,7 +43,7 @@ def read(path: str | Path) -> list[tuple[str, Recording]]:
 
 
 def read_each(path: str | Path) -> list[tuple[str, Recording | PoseFileError]]:
-    """As `read`, but a recording that cannot be used is the error that says why.
+    """Like `read`, but for a recording that cannot be used, the result contains the error.
 
     Raises:
         ValueError: the file cannot be read, or is of no known form.
@@ -86,7 +86,7 @@ def recognize(path: Path) -> Reader:
     """The reader of a file or folder, told by its content.
 
     Raises:
-        PoseFileError: no known form; the message says what it is, where that can be told.
+        PoseFileError: the format is not supported; the message names the format if it is recognized.
     """
     if path.is_dir():
         return _recognize_folder(path)

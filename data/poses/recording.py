@@ -6,23 +6,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ASSUMED_RATE = 30.0  # frames per second, where a file does not say it
+ASSUMED_RATE = 30.0  # frames per second, if a file does not state it
 MAX_FRAMES = 10_000_000  # between the first and the last frame number: four days at 30 frames per second
 
 
 class PoseFileError(ValueError):
-    """A pose file that cannot be read as a recording; the text names the file and says why."""
+    """A pose file that cannot be read as a recording. The message names the file and the reason."""
 
 
 @dataclass
 class Facts:
-    """What is known about a recording beside its points.
+    """Facts about a recording besides its points.
 
     form: the kind of file. layout: name of a body layout, or None if only `joints` are known. axes: image, camera,
     kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per second
-    or None.
-    image_size: (width, height) in pixels or None. guessed: what the file does not say and was assumed, one sentence
-    each. imputed: names of joints that no sensor measured.
+    or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that the file does not
+    state, one sentence each. imputed: names of joints that no sensor measured.
     """
 
     form: str
@@ -56,9 +55,8 @@ class Recording:
     """Persons over time.
 
     points: (M, T, V, C) float32, NaN where a joint was not seen. score: (M, T, V) float32 or None. tracks: the id of
-    each person.
-    frames: (T,) int64, the number of each frame in the file. facts: everything else. image: (M, T, V, 2) float32 or
-    None, the joints in the image in pixels, where the points are something else.
+    each person. frames: (T,) int64, the number of each frame in the file. facts: everything else. image: (M, T, V, 2)
+    float32 or None, the joints in the image in pixels, where the points are something else.
     """
 
     points: np.ndarray

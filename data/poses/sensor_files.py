@@ -192,7 +192,7 @@ def read_c3d(path: Path) -> Recording:
             labels = [label.strip() for label in reader.point_labels]
             frames = [(number, points[:, :5].copy()) for number, points, _ in reader.read_frames()]
             rate, units = float(reader.point_rate), reader.get("POINT:UNITS").string_value.strip() or "unknown"
-    except Exception as error:  # the package raises whatever a damaged file provokes
+    except Exception as error:  # the package raises any exception for a damaged file
         raise PoseFileError(f"{path}: not a readable C3D file ({type(error).__name__}: {error})") from error
     values = np.stack([points for _, points in frames])  # (T, V, 5): x, y, z, residual, cameras
     points = np.where(values[..., 3:4] < 0, np.nan, values[..., :3]).astype(np.float32)

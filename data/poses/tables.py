@@ -59,7 +59,7 @@ def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
         raise PoseFileError(f"{path}: expected the header rows scorer, bodyparts and coords")
     coords, parts = [word.strip() for word in heads["coords"]], heads["bodyparts"]
     if "likelihood" not in coords:
-        raise PoseFileError(f"{path}: expected predictions of DeepLabCut, got labels set by hand (no likelihood)")
+        raise PoseFileError(f"{path}: expected predictions of DeepLabCut, got manual labels (no likelihood)")
     table = numbers(rows[list(heads).index("coords") + 1 :], path)
     persons = heads.get("individuals", [ONE_ANIMAL] * len(coords))
     columns = {(persons[i], parts[i], coords[i]): i for i in range(1, len(coords))}

@@ -37,7 +37,7 @@ def estimate(frames: Iterable[Frame], estimator: PoseEstimator) -> Iterator[Mome
 
 
 def follow(moments: Iterable[Moment], facts: Facts) -> Iterator[Moment]:
-    """The same moments, every person with an id that stays: persons without ids are tracked (unconfirmed ones are left
+    """The same moments, every person with a persistent id: persons without ids are tracked (unconfirmed ones are left
     out), and world landmarks of MediaPipe are moved to where the person is.
 
     Raises:

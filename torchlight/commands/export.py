@@ -77,7 +77,7 @@ def check_output(path: Path, format: str) -> None:
 
 
 def facts_of(stream: TrainedStream) -> dict[str, Any]:
-    """The metadata of an exported network: what predictions need, and what it was made of."""
+    """The metadata of an exported network: the facts for predictions, and its origin."""
     config, facts, skeleton = stream.config, stream.facts, stream.recipe.skeleton
     arguments = {key: value for key, value in config.test_feeder_args.items() if key != "label_path"}
     arguments |= {"data_path": ""} if "data_path" in arguments else {}  # files of this machine

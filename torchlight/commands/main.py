@@ -55,7 +55,7 @@ def build_parser() -> Parser:
 
 
 def read_value(flag: str, text: str, problems: list[str]) -> Any:
-    """A word of the command line as YAML; what is not YAML becomes a problem."""
+    """A word of the command line, parsed as YAML; invalid YAML is added to `problems`."""
     try:
         return parse_yaml(text, flag)
     except ValueError:
@@ -64,7 +64,7 @@ def read_value(flag: str, text: str, problems: list[str]) -> Any:
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
-    """The options given on a command line, by field name; `import` holds the modules to admit.
+    """The options given on a command line, by field name; `import` contains the modules to allow.
 
     Raises:
         ConfigError: unknown flags (with the nearest known one) and malformed ones.

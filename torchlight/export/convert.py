@@ -1,7 +1,7 @@
 """From a trained network to a file of another program: ONNX, or a program of torch.export.
 
-`Served` is what is exported. `to_onnx` and `to_torch` give the bytes of a file; the operators that it needs are in its
-metadata.
+`Served` is the exported module. `to_onnx` and `to_torch` return the bytes of a file; the operators that it needs are in
+its metadata.
 """
 
 import copy
@@ -49,7 +49,7 @@ def trace(served: Served, inputs: Sequence[Tensor], dynamic: bool) -> torch.expo
     """The forward pass as a graph of operators for inputs of these shapes; with `dynamic` for any number of clips.
 
     Raises:
-        ValueError: it does something that depends on the values of its inputs, or calls what is no operator.
+        ValueError: its operations depend on the values of its inputs, or it calls a function that is not an operator.
     """
     batch = torch.export.Dim("batch")
     shapes = {name: {0: batch} for name, _ in zip(INPUTS, inputs, strict=False)} if dynamic else None

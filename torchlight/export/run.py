@@ -28,7 +28,7 @@ class ExportedNetwork(nn.Module):
     A file for one clip is called for each clip.
 
     Raises:
-        ValueError: inputs of another shape, or logits of another number of classes than the metadata says.
+        ValueError: the shape of the inputs or the number of classes differs from the metadata.
     """
 
     def __init__(self, path: str | Path, run: Run, metadata: Mapping[str, Any]):

@@ -38,7 +38,7 @@ def export_network(
     facts = {"version": 1, "precision": precision, "input": dict(zip(INPUTS, sizes, strict=False))} | dict(facts)
     reference = Served(network, objective)
     with torch.no_grad():
-        reference(*(x[:1] for x in clips))  # raises errors of its own, such as that of data of another shape
+        reference(*(x[:1] for x in clips))  # raises the errors of the network, such as for data of another shape
     program = trace(Served(network, objective, precision), [x[: 2 if dynamic else 1] for x in clips], dynamic)
     content, metadata = CONVERT[format](program, facts)
     difference = compare(reference, open_exported(path, content), clips)

@@ -46,7 +46,7 @@ def build_parser() -> Parser:
         type=path,
         nargs="+",
         metavar="DIR",
-        help="run directories of the same streams trained with --hold-out: the weights that fit their clips best",
+        help="run directories of the same streams trained with --hold-out, on which the weights are selected",
     )
     parser.option("preset", choices=fuse.PRESETS, help="published weights and space: " + ", ".join(fuse.PRESETS))
     spaces = "add logits, probabilities or logits of length 1 (default: the preset's, else logits)"
@@ -93,7 +93,7 @@ def add_statistics(parser: Parser) -> None:
     parser.option(
         "groups",
         metavar="KIND",
-        help="what intervals and tests resample: performance (default where clip names tell it), performer, clip, or a "
+        help="unit to resample for intervals and tests: performance (default if clip names show it), performer, clip, or a "
         "CSV file with the columns name and group",
     )
     parser.switch("search", help="search weights on random halves of the test set")
@@ -171,7 +171,7 @@ def choose_score_files(args: argparse.Namespace, root: Path) -> list[ScoreFile]:
     if args.ema and not all(os.path.isdir(path) for path in paths):
         raise ConfigError(["ema: has no effect on the path of a score file; give its folder, or remove --ema"])
     found = score_files.name_score_files([score_files.score_file_in(path, name) for path in paths])
-    if given:  # the flag names the modality, whatever the name of the folder
+    if given:  # the flag names the modality, regardless of the name of the folder
         found = [ScoreFile(file.path, modality, modality) for file, modality in zip(found, given, strict=True)]
     return found
 
@@ -220,7 +220,7 @@ def run_fusion(args: argparse.Namespace, found: list[ScoreFile], truth: GroundTr
     mixed = fuse.are_probabilities(raw)
     if space == "logits" and mixed.any() and not mixed.all():
         log.warning(
-            "%s: holds probabilities and others hold logits; --space softmax converts them to one scale",
+            "%s: contains probabilities and others contain logits; --space softmax converts them to one scale",
             found[int(mixed.argmax())].name,
         )
     values = fuse.to_space(raw, space)

@@ -80,7 +80,7 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
 
 
 def are_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Which streams hold probabilities instead of logits, as multi-clip tests write them: (S, n, num_class) -> (S,)
+    """Which streams contain probabilities instead of logits, as multi-clip tests write them: (S, n, num_class) -> (S,)
     bool."""
     return (scores.min((1, 2)) >= 0) & (np.abs(scores.sum(2) - 1).max(1) < 1e-3)
 
@@ -92,7 +92,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def lengths(scores: np.ndarray) -> np.ndarray:
-    """Euclidean lengths along the last axis, which stays; 1 for zeros."""
+    """Euclidean lengths along the last axis, which is kept; 1 for zeros."""
     found = np.linalg.norm(scores.astype(np.float64), axis=-1, keepdims=True)
     return np.where(found > 0, found, 1.0)
 
@@ -100,7 +100,7 @@ def lengths(scores: np.ndarray) -> np.ndarray:
 def to_space(scores: np.ndarray, space: str) -> np.ndarray:
     """Scores unchanged (`logits`), divided by their length (`unit`) or as probabilities (`softmax`): (S, n, num_class).
 
-    A stream that holds probabilities already is not changed to probabilities.
+    A stream that already contains probabilities is not converted.
     """
     assert space in SPACES, space
     if space == "logits":

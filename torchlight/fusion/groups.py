@@ -15,7 +15,7 @@ from torchlight.system.text import counted, quote
 KINDS = ("performance", "performer", "clip")
 FEW = 30  # groups, below which a bootstrap interval is clearly too narrow
 TABLE_BYTES = 64 * 2**20
-NAMINGS = (  # the words of a clip name by what they mean; a performance is everything but the view
+NAMINGS = (  # the parts of a clip name and their meaning; a performance is all parts except the view
     # S001C002P003R001A013
     re.compile(r"(?P<setup>S\d+)(?P<view>C\d+)(?P<performer>P\d+)(?P<take>R\d+)(?P<action>A\d+)"),
     # a01_s03_e00_v02
@@ -53,7 +53,7 @@ def find_groups(names: Sequence[str], by: str | None = None) -> Groups:
     """The groups of clips.
 
     by: `performance`, `performer`, `clip`, or the path of a CSV file with columns `name` and `group`. None:
-    performances, or clips if the names do not tell performances.
+    performances, or clips if the performances cannot be derived from the names.
 
     Raises:
         ValueError: the names or the file do not give the group of every clip.

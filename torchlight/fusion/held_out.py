@@ -30,7 +30,9 @@ def choose_on_held_out(
     weights.
 
     Raises:
-        ConfigError: not one run per stream, a run without hold_out or with another one, or clips of the test part.
+        ConfigError: there is not exactly one run per stream, a run has no hold_out or a different one, or clips of the
+        test
+            part are included.
     """
     score_file = EMA_SCORE_FILE if ema else SCORE_FILE
     files, configs = match([score_file_in(path, score_file) for path in paths], found)

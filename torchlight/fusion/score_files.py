@@ -46,7 +46,7 @@ class GroundTruth:
         """The same.
 
         Raises:
-            ConfigError: the clips have several labels, so that top-1 and what follows from it do not exist.
+            ConfigError: the clips have several labels, for which top-1 accuracy is not defined.
         """
         if self.target is not None:
             raise ConfigError(
@@ -92,7 +92,7 @@ def names_of(items: Sequence[str]) -> str:
 
 
 def explain_missing(folder: Path, dataset: str, model: str | None, file: str, models: Sequence[str]) -> str:
-    """The message if there is nothing to fuse: what was searched, and the commands that write it."""
+    """The message if there is nothing to fuse: the searched files, and the commands that write them."""
     pattern = f"{folder}/{model or '*'}/{{{','.join(MODALITIES)}}}/{file}"
     searched = f"dataset {dataset}: expected {pattern}, got no such file"
     if models:

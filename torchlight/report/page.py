@@ -42,7 +42,7 @@ CLIPS, PAIRS, TOP = 3, 12, 5  # numbers of clips, of pairs of classes, and of cl
 
 
 class Page:
-    """HTML to be written to one file, and its pictures, which are also written as PNG beside it."""
+    """HTML for one file, and its figures, which are also written as PNG files in the same folder."""
 
     def __init__(self, out: Path):
         self.out, self.parts = out, []
@@ -67,10 +67,11 @@ class Page:
 
 
 def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write a page, by default report.html, and its pictures beside it as <page>_*.png; returns the path of the page.
+    """Write a page, by default report.html, and its figures in the same folder as <page>_*.png; returns the path of the
+    page.
 
-    The page is about one run, or about several runs and their fusion. A folder that is not a run stands for the runs
-    in it. A damaged record is left out, with a sentence on the page and a warning.
+    The page is about one run, or about several runs and their fusion. A folder that is not a run is replaced by the
+    runs in it. A damaged record is omitted with a note on the page and a warning.
 
     Raises:
         ValueError: a folder contains no run, or the scores do not belong to the same test clips.
@@ -137,7 +138,7 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
 
 
 def cards_of(result: np.ndarray, truth: GroundTruth, groups: Groups) -> list[tuple[str, str]]:
-    """The figures at the top of the page, and what they are."""
+    """The key results at the top of the page, with their labels."""
     found, classes = figures_of(result, truth, groups), counted(len(truth.class_names), "class", "classes")
     if truth.target is not None:
         return [(f"{found['mAP']} %", f"mean average precision, {classes}")]

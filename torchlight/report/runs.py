@@ -38,7 +38,7 @@ class Run:
 def read_runs(folders: list[Path]) -> list[Run]:
     """The runs in these directories, under the shortest names that distinguish them.
 
-    A folder that is not a run stands for the runs in its subfolders. A damaged record becomes one of `Run.problems`.
+    A folder that is not a run is replaced by the runs in its subfolders. A damaged record is added to `Run.problems`.
 
     Raises:
         ConfigError: one or more of the folders contain no run, or a configuration is not valid.
@@ -72,7 +72,7 @@ def folders_of_runs(folder: Path) -> list[Path]:
 
 
 def open_test_feeder(config: Config) -> Feeder:
-    """The test clips of an experiment as joints, whatever its modality, for drawing."""
+    """The test clips of an experiment as joints, regardless of its modality, to draw them."""
     joints = replace(config, modality="joint", teacher=[])
     return build_feeder(joints, preflight(joints, ("feeder",))["feeder"], "test")
 

@@ -1,6 +1,6 @@
 """Names that come from data, such as classes, clips and folders, as text for pictures, HTML and CSV.
 
-A name may hold anything: control characters, lone surrogates, markup, formulas, thousands of letters.
+A name may contain anything: control characters, lone surrogates, markup, formulas, thousands of letters.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Several processes on one machine, one per device, by PyTorch's own elastic launcher (what torchrun is)."""
+"""Several processes on one machine, one per device, with PyTorch's elastic launcher (as in torchrun)."""
 
 import logging
 import os
@@ -72,7 +72,8 @@ def signal_name(number: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m torchlight.runtime.launch`: torchrun whose exit code tells a requeued job from a failed one."""
+    """`python -m torchlight.runtime.launch`: torchrun with exit codes that distinguish requeued jobs from failed
+    jobs."""
     return run_command(torchrun, argv)
 
 

@@ -34,7 +34,7 @@ def set_up_logging(file: Path | None = None) -> None:
 
 
 def close_logging() -> None:
-    """Close the log files; the terminal stays."""
+    """Close the log files; logging to the terminal continues."""
     for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
         log.removeHandler(handler)
         with suppress(OSError):  # a full disk

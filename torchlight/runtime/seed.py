@@ -25,7 +25,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restore what `rng_state` returned; a CUDA state only in a process that uses CUDA."""
+    """Restore what `rng_state` returned; the CUDA state is only restored in a process that uses CUDA."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     torch.set_rng_state(state["torch"])

@@ -36,7 +36,7 @@ def join(environment: MutableMapping[str, str] = os.environ) -> None:
     environment |= {"RANK": str(rank), "WORLD_SIZE": str(tasks)}
     environment |= {"LOCAL_RANK": str(local_rank), "LOCAL_WORLD_SIZE": str(on_node)}
     environment.setdefault("MASTER_ADDR", "127.0.0.1" if on_node == tasks else first_node(environment))
-    number = read_number(environment, "SLURM_JOB_ID") * 31 + int(step)  # steps of one job may run side by side
+    number = read_number(environment, "SLURM_JOB_ID") * 31 + int(step)  # steps of one job may run at the same time
     environment.setdefault("MASTER_PORT", str(20_000 + number % 12_000))  # below the ports that Linux hands out
 
 

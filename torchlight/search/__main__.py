@@ -3,8 +3,8 @@
     python -m torchlight.search --config config/search/NW-UCLA.yaml --trials 20
     python -m torchlight.search --config config/search/NW-UCLA.yaml --trials 5 -- --num-epoch 5 --step 4
 
-Optuna chooses the networks. Each is trained by a command line of main.py with --hold-out, so that the test part is
-never read. The folder of the search holds the log, the table of all students (students.csv), and the best one's
+Optuna chooses the networks. Each is trained by a command of main.py with --hold-out, so the test part is never read.
+The folder of the search contains the log, the table of all students (students.csv), and the best one's
 configuration for main.py (best.yaml). The same command continues a search; a larger --trials extends it.
 """
 
@@ -88,7 +88,7 @@ class Common:
         return self.folder / self.space.title(point)
 
     def train(self, point: Point, size: Size) -> Student:
-        """Do what is left of the training of a network."""
+        """Run the remaining part of the training of a network."""
         place = self.place(point)
         place.mkdir(exist_ok=True)
         with atomic(place / STUDENT, "w") as file:
@@ -166,7 +166,7 @@ def prepare(args: argparse.Namespace, more: Sequence[str]) -> tuple[Common, str]
 
 
 def check_same(file: Path, declared: str) -> None:
-    """Write the declaration of a new search; raises ValueError if the folder holds another one."""
+    """Write the declaration of a new search; raises ValueError if the folder contains another search."""
     if not file.exists():
         with atomic(file, "w") as stream:
             stream.write(declared)
@@ -215,7 +215,7 @@ def search(optuna: Any, common: Common, trials: int, seed: int) -> list[Student]
 
 
 def open_study(optuna: Any, common: Common, seed: int) -> Any:
-    """The study in the folder of the search; what was interrupted is tried first."""
+    """The study in the folder of the search; interrupted trials are repeated first."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optional("optuna.storages.journal", INSTALL).JournalFileBackend(str(common.folder / JOURNAL))
     study = optuna.create_study(

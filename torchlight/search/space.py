@@ -112,7 +112,7 @@ class Space:
         return family.title(point["network"], chosen)
 
     def excess(self, size: "Size") -> str:
-        """By what a network is over the budget, in words; empty if it is within."""
+        """The sizes by which a network exceeds the budget, in words; empty if it does not."""
         limits = {"parameters": self.budget.parameters, "multiply-adds": self.budget.multiply_adds}
         found = {"parameters": size.parameters, "multiply-adds": size.multiply_adds}
         return ", ".join(

@@ -20,7 +20,7 @@ MAX_MEMBERS = 10_000  # of an .npz file
 
 @dataclass(frozen=True)
 class Header:
-    """What an .npy header tells: shape, type, Fortran order, and the number of bytes before the data."""
+    """The content of an .npy header: shape, type, Fortran order, and the number of bytes before the data."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -100,7 +100,7 @@ class Archive:
             return read_header(member, info.file_size, kinds, f"{self.path}: {name}")
 
     def array(self, name: str, kinds: str = NUMBERS) -> np.ndarray:
-        """An array: a read-only memory map if it is stored as it is, read as a whole if it is compressed.
+        """An array: a read-only memory map if it is stored uncompressed, read completely if it is compressed.
 
         Raises:
             ValueError: there is no such array, it is damaged, too large, or not what `read_header` accepts.

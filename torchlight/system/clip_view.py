@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 MAX_FRAMES = 3000  # of a clip; of a longer one every n-th is kept
 MAX_TEXT = 120  # characters of a name
 UNKNOWN_RATE = 20  # frames per second of clips whose rate is not known, as clip_view.js plays them
-UNSEEN, FULL = -32768, 32767  # int16: a joint that was not seen, and the largest coordinate
+UNSEEN, FULL = -32768, 32767  # int16: a missing joint, and the largest coordinate
 VIEW = '<section class="view card"'
 # the columns of (x, y, z) that point right, up and toward the viewer, and their signs: rotations, never reflections.
 # Axes of a Kinect (y up) are seen from the sensor.
@@ -74,7 +74,7 @@ def to_viewer(points: np.ndarray, up: str, dims: int) -> np.ndarray:
 
 
 def without_empty(points: np.ndarray) -> np.ndarray:
-    """Points (T, M, V, D) with NaN for what is stored as zero: persons in 3-D, single joints in 2-D."""
+    """Points (T, M, V, D) with NaN in place of stored zeros: for persons in 3-D, for single joints in 2-D."""
     unseen = (points == 0).all(-1, keepdims=True)
     if points.shape[-1] == 3:
         unseen = unseen.all(2, keepdims=True)

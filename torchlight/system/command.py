@@ -29,15 +29,15 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RunError(RuntimeError):
-    """A run cannot continue; the text says what happened, what is left and what to do."""
+    """A run cannot continue. The message states what happened, what is saved and what to do."""
 
 
 class Terminated(BaseException):
-    """SIGTERM was received. Like KeyboardInterrupt no `Exception`, so that nothing on its way takes it for an error."""
+    """SIGTERM was received. Like KeyboardInterrupt, it is not an `Exception`, so that it is not handled as an error."""
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser that raises ValueError instead of exiting, and knows options with - and with _."""
+    """ArgumentParser that raises ValueError instead of exiting, and accepts options with - and with _."""
 
     def __init__(self, **settings: Any):
         super().__init__(allow_abbrev=False, **settings)
@@ -96,7 +96,7 @@ def start(module: str) -> int:
 
 
 def run(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code; whatever goes wrong becomes one line on stderr.
+    """Run one command line and return its exit code; any error is printed as one line on stderr.
 
     `--debug` anywhere in `argv` also prints the traceback.
     """
@@ -171,7 +171,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain_os_error(error: OSError) -> str:
-    """One line for an error of the operating system, with what to do where that is known."""
+    """One line for an error of the operating system, with advice if there is any."""
     where = f"{error.filename}: " if error.filename is not None else ""
     reason = error.strerror or str(error)
     if error.errno in NO_SPACE:
@@ -186,7 +186,7 @@ def explain_os_error(error: OSError) -> str:
 
 
 def complain(message: str, code: int, everywhere: bool = False) -> None:
-    """Print each line of a message as an error. Of several processes the first one prints what all of them found."""
+    """Print each line of a message as an error. With several processes, the first one prints the errors of all."""
     rank = os.environ.get("RANK", "0")
     alone = code == FAILED and not everywhere
     if rank == "0" or alone:
@@ -217,7 +217,7 @@ def _flush_output(code: int) -> int:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered for stdout to nowhere, so that the interpreter does not fail while it exits."""
+    """Discard buffered output to stdout, so that the interpreter does not fail when it exits."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""The streams of an experiment: what a clip shows of the joints."""
+"""The modalities of the streams."""
 
 from typing import Literal, get_args
 

@@ -115,7 +115,7 @@ def reconstruct(kind: Any, *_: Any) -> Array:
 
 
 def refuse(what: str) -> Any:
-    """Raise UnpicklingError for what a pickle asks for."""
+    """Raise UnpicklingError for an object that a pickle requests."""
     raise pickle.UnpicklingError(f"expected plain containers and NumPy arrays, got {what}")
 
 
@@ -143,7 +143,8 @@ class PlainUnpickler(pickle._Unpickler):
         return STAND_INS[module, name]
 
     def load_bytearray8(self) -> None:
-        """Python's own allocates the length that a damaged file names; this one reads what is there."""
+        """Python's implementation allocates the length that a damaged file states; this one only reads existing
+        data."""
         (length,) = struct.unpack("<Q", self.read(8))
         data = self.read(length)
         if len(data) != length:

@@ -29,7 +29,7 @@ def nearest(word: str, known: Iterable[str], limit: int = 12) -> str:
 
 
 def quote(value: Any) -> str:
-    """A value in an error message: its repr, at most about 80 characters, whatever it holds.
+    """A value in an error message: its repr, limited to about 80 characters.
 
     >>> quote("a" * 200)[:10], len(quote("a" * 200))
     ("'aaaaaaaaa", 80)
@@ -41,7 +41,7 @@ def quote(value: Any) -> str:
 
 
 def shorten(text: str) -> str:
-    """A name in an error message: as it is, at most 80 printable characters.
+    """A name in an error message: unquoted, at most 80 printable characters.
 
     >>> shorten("base_rl"), len(shorten("a" * 200))
     ('base_rl', 80)

@@ -1,4 +1,4 @@
-"""A value from YAML or the command line as an annotated type; only conversions that lose nothing."""
+"""Conversion of a value from YAML or the command line to an annotated type, without loss of information."""
 
 import math
 import types
@@ -12,7 +12,7 @@ from torchlight.system.text import quote
 
 LISTS = (list, tuple, Sequence, Collection, Iterable)
 MAPPINGS = (dict, Mapping)
-LARGEST = 2**63 - 1  # what a 64-bit integer holds
+LARGEST = 2**63 - 1  # largest 64-bit integer
 NAMES = {int: "an integer", float: "a finite number", bool: "true or false", str: "text", type(None): "null"}
 
 

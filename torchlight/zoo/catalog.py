@@ -125,7 +125,7 @@ def agrees(entry: Entry, column: str, wanted: str | list[str]) -> bool:
 
 
 def layers(entry: Entry) -> list[dict[str, Any]]:
-    """The options of an entry, to be merged in this order; scores of its streams lie beside each other."""
+    """The options of an entry, to be merged in this order; the scores of its streams are in neighboring folders."""
     found = [rule["options"] for rule in rules(entry) if "options" in rule]
     modality = next((options["modality"] for options in reversed(found) if "modality" in options), "joint")
     return [*found, {"work_dir": f"work_dir/zoo/{entry.experiment}/{modality}"}]

@@ -38,7 +38,7 @@ def local_file(weights: str) -> Path:
     """The file that `--weights` names: a path, or the downloaded file of `zoo:NAME`.
 
     Raises:
-        ValueError: there is no such entry, or its file in weights/ is another one.
+        ValueError: there is no such entry, or its file in weights/ has different content.
         RunError: it cannot be downloaded.
     """
     if not weights.startswith(PREFIX):
@@ -71,8 +71,8 @@ def get(entry: Entry) -> None:
 def download(url: str, file: Path, digest: str = "") -> None:
     """Write the content of an HTTP address to `file`.
 
-    What has arrived before a connection is cut stays in `<file>.part`, from where the next call continues if the
-    server knows that the content is the same. digest: hexadecimal digits with which its SHA-256 begins.
+    If the connection is interrupted, the received part is kept in `<file>.part`. The next call continues from there if
+    the server confirms that the content is unchanged. digest: first hexadecimal digits of the SHA-256.
 
     Raises:
         RunError: the server or the connection fails, or the content has another hash.
@@ -123,7 +123,7 @@ def locked(part: Path) -> IO[bytes]:
 
 
 def remove(part: Path) -> None:
-    """Remove what is left of a download."""
+    """Remove the files of an incomplete download."""
     for path in (part, tag_file(part)):
         path.unlink(missing_ok=True)
 
@@ -162,7 +162,7 @@ def receive(url: str, out: IO[bytes]) -> None:
     """Append the rest of the content to `out`, or all of it if the server has another version by now.
 
     Raises:
-        Cut: the connection ended early. OSError, HTTPException: whatever the connection or the disk raise.
+        Cut: the connection ended early. OSError, HTTPException: errors of the connection or the disk.
     """
     out.seek(0, os.SEEK_END)
     tag = tag_file(Path(out.name))
@@ -188,7 +188,8 @@ def check_space(url: str, out: IO[bytes], total: int | None) -> None:
 
 
 def copy(response: http.client.HTTPResponse, out: IO[bytes], total: int | None) -> None:
-    """Append what a server sends, with a progress bar on a terminal; raises Cut if it is less than announced."""
+    """Append the data that a server sends, with a progress bar on a terminal; raises Cut if it is shorter than
+    announced."""
     bar = tqdm(total=total, initial=out.tell(), unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False)
     with bar:
         try:

@@ -37,7 +37,7 @@ SOURCES = {
 
 
 def order(entry: Entry) -> tuple:
-    """Splits and poses beside each other, then the entries of a line, joints first."""
+    """Sort key: split and kind of poses, then the entries of a row, joints first."""
     return entry.split, entry.pose, entry.network, entry.experiment, list(STREAMS).index(entry.stream)
 
 
