@@ -93,7 +93,7 @@ def add_statistics(parser: Parser) -> None:
     parser.option(
         "groups",
         metavar="KIND",
-        help="unit to resample for intervals and tests: performance (default if clip names show it), performer, clip, or a "
+        help="unit to resample for intervals: performance (default if clip names show it), performer, clip, or a "
         "CSV file with the columns name and group",
     )
     parser.switch("search", help="search weights on random halves of the test set")
