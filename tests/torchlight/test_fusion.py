@@ -344,7 +344,7 @@ def test_published_score_files_need_no_configuration_beside_them(runs, tmp_path,
     code, _, err = run(capsys, "--scores", *files, "--data", tmp_path / "clips", "--split", "xsub")
     assert code == 2 and "expected a split with a part, xview/train, xview/test" in err
     code, _, err = run(capsys, "--scores", *files, "--split", "xview")
-    assert code == 2 and "split: expected --data beside it" in err
+    assert code == 2 and "split: expected --data as well" in err
 
 
 def test_labels_come_from_whatever_data_of_the_dataset_is_prepared(tmp_path, monkeypatch, capsys):

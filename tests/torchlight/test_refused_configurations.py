@@ -184,12 +184,12 @@ FLAGS = [  # words of the command line, the beginnings of the lines after "error
     # options without effect
     (
         ("--ema", "true"),
-        ["ema: expected --weights or --finetune beside it, got none; --ema has no effect without"],
+        ["ema: expected --weights or --finetune as well, got none; --ema has no effect without it"],
     ),
     (("--save-score", "true"), ["save_score: expected --phase test, got --phase train"]),
     (("--save-feature",), ["save_feature: expected --phase test, got --phase train"]),
-    (("--weights-key", "x"), ["weights_key: expected --weights or --finetune beside it, got none"]),
-    (("--ignore-weights", "fc"), ["ignore_weights: expected --weights beside it, got none"]),
+    (("--weights-key", "x"), ["weights_key: expected --weights or --finetune as well, got none"]),
+    (("--ignore-weights", "fc"), ["ignore_weights: expected --weights as well, got none"]),
     (
         ("--phase", "model_size", "--weights", "x"),
         ["weights: expected --phase train or --phase test or --phase robustness or --phase p"],

@@ -222,7 +222,7 @@ def check_output(config: Config, settings: Settings, live: bool) -> None:
     if config.save_picture:
         output.check_suffix(config.save_picture, [".gif", ".html"])
     if config.truth and settings.window is None:
-        raise ConfigError(["truth: expected --window SECONDS beside it, got none; whole clips have no segments"])
+        raise ConfigError(["truth: expected --window SECONDS as well, got none; whole clips have no segments"])
 
 
 def check_effect(config: Config, settings: Settings, live: bool) -> None:
@@ -235,7 +235,7 @@ def check_effect(config: Config, settings: Settings, live: bool) -> None:
         )
     elif settings.window is None:
         wrong = given & {"threshold", "switch_cost", "shortest", "background"}
-        reason = "--window SECONDS beside it, got none; whole clips have no segments"
+        reason = "--window SECONDS as well, got none; whole clips have no segments"
     else:
         return
     if wrong:

@@ -30,7 +30,7 @@ def check_values(config: Config) -> list[str]:
         ),
         (
             config.warm_up_lr is not None and (not config.warm_up_epoch or config.lr_schedule != "cosine"),
-            "warm_up_lr: expected lr_schedule cosine and a warm_up_epoch above 0 beside it, got others",
+            "warm_up_lr: expected lr_schedule cosine and a warm_up_epoch above 0 as well, got others",
         ),
         (
             config.nesterov and not config.momentum and config.optimizer == "SGD",
@@ -114,5 +114,5 @@ def find_without_effect(config: Config, given: Iterable[str]) -> tuple[list[str]
                 others.append(name)
         elif "needs" in facts and not any(getattr(config, key) for key in facts["needs"]) and config.phase != "show":
             needed = " or ".join(f"--{key}" for key in facts["needs"])
-            problems.append(f"{name}: expected {needed} beside it, got none; {flag} has no effect without")
+            problems.append(f"{name}: expected {needed} as well, got none; {flag} has no effect without it")
     return problems, others

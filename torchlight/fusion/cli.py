@@ -133,7 +133,7 @@ def check(args: argparse.Namespace) -> None:
             f"{name}: expected one --work-dir, got {len(args.work_dir)}" for name in blocked if getattr(args, name)
         ]
     if args.split and not args.data:
-        problems.append("split: expected --data beside it, got none")
+        problems.append("split: expected --data as well, got none")
     if args.splits < 1:
         problems.append(f"splits: expected 1 or more, got {args.splits}")
     if args.seed < 0:

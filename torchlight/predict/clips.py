@@ -43,7 +43,7 @@ class Settings:
             if value is not None and not low <= value < 1e6:
                 raise ValueError(f"{name}: expected {low:g} or more, got {value}")
         if self.stride is not None and self.window is None:
-            raise ValueError("stride: expected a window beside it, got none; give --window SECONDS")
+            raise ValueError("stride: expected a window as well, got none; give --window SECONDS")
 
     @property
     def is_plain(self) -> bool:

@@ -194,7 +194,7 @@ def config_of(content: Any, path: Path, classes: Sequence[str] = ("model", "feed
     classes. Raises ValueError if there is no configuration or a class is not allowed."""
     found = content.get("config") if isinstance(content, dict) else None
     if not isinstance(found, str | dict):
-        raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config beside them")
+        raise ValueError(f"{path}: expected a checkpoint of this program, got weights only; give --config, too")
     options = parse_yaml(found, f"{path}: config") if isinstance(found, str) else found
     if not isinstance(options, dict):
         raise ValueError(f"{path}: config: expected a mapping of options, got {quote(options)}")
