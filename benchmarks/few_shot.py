@@ -96,7 +96,7 @@ def train(folder: Path, flags: list[str]) -> None:
 
 
 def make_row(folder: Path, flags: list[str]) -> dict[str, str]:
-    """What a finished run says for its row."""
+    """The row of a finished run."""
     made, lines = read_environment(folder), read_metrics(folder)
     facts = {"device": made["device"], "commit": (made["git_commit"] or "unknown")[:7], "command": command_of(flags)}
     facts |= {"last_epoch": f"{lines[-1]['test_top1']:.2f}", "average": f"{lines[-1]['test_ema_top1']:.2f}"}

@@ -1,7 +1,7 @@
 """Body layouts of pose estimators and sensors, and maps from one to another: the tables of layouts.yaml as functions.
 
 A map computes the joints of a target layout from those of a source layout; joints that no sensor measured are imputed
-(for example a hand as an extension of the forearm), and the map says which.
+(for example a hand as an extension of the forearm), and the map lists them.
 """
 
 import re

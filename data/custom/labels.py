@@ -139,8 +139,7 @@ def read_labels(raw: Path, files: Sequence[Path], args: argparse.Namespace) -> L
 
     `labels.csv` has the columns name and label, and optionally split (train or test) and group; clips of one group (a
     recording, a subject) stay in one part. A label is a name, several names `wave;clap`, or soft `wave:0.7;clap:0.3`.
-    Without the file the folder of a clip is its class and every clip its own
-    group.
+    Without the file the folder of a clip is its class and every clip its own group.
 
     Raises:
         ValueError: the table is missing, cannot be read or has a wrong value.

@@ -31,7 +31,7 @@ def table() -> dict[str, Any]:
 
 
 def write_out(node: Any) -> Any:
-    """A part of the table in which `feeder_args.name` stands for the option of both feeders."""
+    """A part of the table in which `feeder_args.name` is the option of both feeders."""
     if not isinstance(node, dict):
         return node
     out = {}

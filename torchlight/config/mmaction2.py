@@ -109,7 +109,7 @@ class MmactionTranslation(GraphTranslation):
 
 
 def without_modes(found: Any) -> Any:
-    """A dataset without what only says that it is a test (the part says so here) or is the default."""
+    """A dataset without `test_mode`, which follows from the part here, and without defaults."""
     if isinstance(found, list):
         return [without_modes(item) for item in found]
     if not isinstance(found, dict):
