@@ -270,6 +270,13 @@ def test_trained_streams_without_scores_come_with_the_commands_that_write_them(t
     assert f"--modality bone --phase test --weights {tmp_path}/demo/ctrgcn/bone/last.pt --save-score true" in err
 
 
+def test_a_run_directory_of_another_modality_is_named(runs, capsys):
+    joint, bone = (runs / "tiny" / "net" / modality for modality in ("joint", "bone"))
+    assert "trained on" not in "".join(run(capsys, "--joint-dir", joint, "--bone-dir", bone)[1:])
+    code, *texts = run(capsys, "--joint-dir", bone, "--bone-dir", joint)
+    assert code == 0 and "epoch1_test_score.pkl: trained on bone, fused with the weight of joint" in "".join(texts)
+
+
 def test_the_same_file_twice_and_a_file_in_the_way_are_refused(runs, tmp_path, capsys):
     joint = runs / "tiny" / "net" / "joint"
     code, _, err = run(capsys, "--scores", joint, joint)

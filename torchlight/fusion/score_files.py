@@ -150,6 +150,12 @@ def score_file_in(path: Path, file: str = SCORE_FILE) -> Path:
     return path / file if os.path.isdir(path) else path
 
 
+def trained_modality(file: ScoreFile) -> str | None:
+    """The modality in the config.yaml beside a score file; None without one."""
+    beside = file.path.parent / CONFIG
+    return load_config(beside).modality if beside.is_file() else None
+
+
 def find_truth(
     files: Sequence[ScoreFile], dataset: str | None, data: str | None = None, split: str | None = None
 ) -> GroundTruth:
