@@ -194,7 +194,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, tr
         "expected the weights of this network, got others" in err
         and "entries missing (first: " in err
         and "unknown (first: " in err
-        and "the file holds model: model.ctrgcn.Model, model_args: {" in err
+        and "the file contains model: model.ctrgcn.Model, model_args: {" in err
     )
 
 

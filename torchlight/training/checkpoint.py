@@ -242,7 +242,7 @@ def trained_network(content: Any) -> str:
     options = stored_options(content.get("config")) if isinstance(content, dict) else {}
     if not isinstance(options.get("model_args"), dict):
         return ""
-    return f"the file holds {published.describe(options.get('model'), options['model_args'])}"
+    return f"the file contains {published.describe(options.get('model'), options['model_args'])}"
 
 
 def stored_options(text: Any) -> dict[str, Any]:
