@@ -135,11 +135,12 @@ def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
     args = _parser(benchmark, description).parse_args(argv)
     args.out = args.out or (args.data_root or data_root()) / benchmark.folder / f"{args.recipe}.clips"
     exporting = getattr(args, "export", None)
+    flag = f"--{[*benchmark.raw_flags, 'raw'][0]}"
     if not (args.raw or args.check or exporting):
-        raise ValueError("expected --raw DIR to prepare a store, or --check or --export for one that exists")
+        raise ValueError(f"expected {flag} DIR to prepare a store, or --check or --export for one that exists")
     for folder in args.raw or ():
         if not folder.is_dir():
-            raise ValueError(f"--raw {folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
+            raise ValueError(f"{flag} {folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
     if args.raw:
         store = _prepare(benchmark.source(args), args)
         _summarize(store)

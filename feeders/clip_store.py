@@ -27,6 +27,7 @@ import numpy as np
 from torchlight.system.arrays import open_archive, open_array
 from torchlight.system.files import atomic, read_json, sha256
 from torchlight.system.modalities import COORDINATES
+from torchlight.system.paths import ROOT
 from torchlight.system.text import counted, quote
 
 FORMAT = "skeleton clip store 1"
@@ -181,7 +182,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not os.path.isfile(path):  # unlike Path.is_file, no error for an invalid path
         got = "a folder without manifest.json" if os.path.isdir(folder) else "no folder"
-        raise ValueError(f"{folder}: expected a clip store, got {got}; the prepare.py of the benchmark makes it")
+        script = Path("data", os.path.basename(os.path.dirname(folder)), "prepare.py")
+        maker = f"python {script} --raw DIR" if os.path.isfile(ROOT / script) else "the prepare.py of the benchmark"
+        raise ValueError(f"{folder}: expected a clip store, got {got}; {maker} makes it")
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: expected a mapping, got {quote(manifest)}")

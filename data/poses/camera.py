@@ -67,7 +67,8 @@ class Camera:
         self._capture = self._open(self._address)
         if not self._capture.isOpened():
             kind = "a video that OpenCV can read" if self.is_file else "a camera that answers"
-            raise ValueError(f"source: {self.name}: expected {kind}")
+            got = "a file that it cannot" if self.is_file else "none; check the number or address, and that it is free"
+            raise ValueError(f"source: {self.name}: expected {kind}, got {got}")
         self.rate = self._property(RATE) or ASSUMED_RATE
         self.length = int(self._property(LENGTH)) if self.is_file else 0
         self._thread: threading.Thread | None = None

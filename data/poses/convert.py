@@ -86,6 +86,10 @@ def to_joints(
         if find_layout(layout).num_joint != points.shape[2]:
             expected = find_layout(layout).num_joint
             raise PoseFileError(f"layout: expected {expected} joints as in {facts.layout}, got {points.shape[2]}")
+    expected = find_layout(facts.layout).num_joint if facts.layout else len(facts.joints) or points.shape[2]
+    if points.shape[2] != expected:
+        what = f" as in {facts.layout}" if facts.layout else ""
+        raise PoseFileError(f"expected poses of {expected} joints{what}, got {points.shape[2]}")
     names = [words_of(name) for name in facts.joints]
     own = [words_of(name) for name in skeleton.joints]
     if facts.layout is None and names and (found := layout_of_names(facts.joints)) is not None:

@@ -125,11 +125,12 @@ def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):
 
 def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):
     for arguments, words in (
-        ((), "expected --raw DIR"),
-        (("--raw", tmp_path / "nowhere"), "expected a folder, got nothing"),
-        (("--raw", tmp_path), "expected a folder with raw files"),
-        (("--check", "--out", tmp_path / "nothing.clips"), "expected a clip store"),
+        (("ntu",), "expected --raw DIR"),
+        (("deeplabcut",), "expected --csv DIR"),
+        (("ntu", "--raw", tmp_path / "nowhere"), "expected a folder, got nothing"),
+        (("ntu", "--raw", tmp_path), "expected a folder with raw files"),
+        (("ntu", "--check", "--out", tmp_path / "nothing.clips"), "expected a clip store"),
     ):
-        assert cli("ntu", *arguments) == 2
+        assert cli(*arguments) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1

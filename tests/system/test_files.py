@@ -55,6 +55,24 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind, monkeypatch)
             read(tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("runs/joint/lst.pt", "; did you mean runs/joint/last.pt?"),
+        ("runs/jont/last.pt", "; did you mean runs/joint?"),
+        ("elsewhere/last.pt", "; there is no folder elsewhere"),
+        ("runs/joint/x", ""),
+    ],
+)
+def test_a_missing_file_names_a_similar_one_or_the_folder_that_is_missing(tmp_path, missing, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/joint").mkdir(parents=True)
+    (tmp_path / "runs/joint/last.pt").touch()
+    with pytest.raises(ValueError) as error:
+        read_text(missing)
+    assert str(error.value) == f"{missing}: cannot be read (No such file or directory){words}"
+
+
 def test_a_huge_sparse_file_is_refused_without_reading_it(tmp_path):
     with open(tmp_path / "x", "wb") as file:
         file.truncate(10**11)

@@ -67,6 +67,16 @@ def test_a_base_has_no_base(write):
     assert "expected no base" in problem
 
 
+def test_a_base_is_relative_to_the_file_or_else_to_the_project(write):
+    file = write(base="config/base/ucla.yaml")
+    assert load_config(file).feeder == "feeders.feeder_ucla.Feeder"
+    write("mine.yaml", num_epoch=3)
+    assert load_config(write(base="mine.yaml")).num_epoch == 3
+    (problem,) = problems_of(lambda: load_config(write(base="config/base/nothing.yaml")))
+    where = "this file's folder or the project's"
+    assert problem == f"{file}: base: expected a file in {where}, got 'config/base/nothing.yaml'"
+
+
 @pytest.mark.parametrize(
     ("words", "key", "value"),
     [
@@ -123,6 +133,10 @@ def test_values_of_flags_are_never_evaluated():
         (("--num-epoch", "2.5"), "num_epoch: expected an integer, got 2.5"),
         (("--resume", "maybe"), "resume: expected true or false or auto, got 'maybe'"),
         (("stray",), "stray: expected --flag value"),
+        (("--source", "a b", "c", "d"), "c and 1 more: expected --flag value, got words without a flag; put patterns"),
+        (("train",), "did you mean --phase train?"),
+        (("a.yaml",), "did you mean --config a.yaml?"),
+        (("--config", "config/demo/ctrgcn.yml"), "did you mean config/demo/ctrgcn.yaml?"),
         (("--config", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
     ],
 )

@@ -165,7 +165,7 @@ def test_another_network_and_other_files_are_refused(tmp_path, experiment, train
     text.write_text("no checkpoint")
     torch.save(stgcnpp.Model(**args).state_dict(), tmp_path / "other.pth")
     for file, message in (
-        (trained / "last.pt", "0% of its values fit; the file contains 'model.ctrgcn.Model'"),
+        (trained / "last.pt", "0% of its values fit; the file contains model: model.ctrgcn.Model, model_args: {"),
         (text, "text.pt: not a whole file of plain tensors"),
         (tmp_path / "none.pt", "none.pt: cannot be read"),
     ):

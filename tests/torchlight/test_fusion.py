@@ -243,7 +243,8 @@ def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(
         ),
         (["--dataset", "tiny", "--model", "other"], "there are scores of net"),
         (["--dataset", "NW-UCLX"], "did you mean NW-UCLA"),
-        (["--dataset", "NW-UCLA"], "python main.py --config config/NW-UCLA/MODEL.yaml --modality bone --phase test"),
+        (["--dataset", "NW-UCLA"], "main.py --config config/NW-UCLA/MODEL.yaml --modality MODALITY --phase test"),
+        (["--dataset", "zoo", "--model", "x"], "python main.py --phase test --save-score true --weights zoo:x_j, ..."),
         (["--scores", "a.pkl", "b.pkl"], "give --dataset as below config/"),
         (
             ["--scores", "a.pkl", "--joint-dir", "b"],
@@ -259,6 +260,21 @@ def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, message, 
     extra = ["--work-dir", runs] if "--dataset" in arguments else []
     code, _, err = run(capsys, *arguments, *extra)
     assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_trained_streams_without_scores_come_with_the_commands_that_write_them(tmp_path, capsys):
+    (tmp_path / "demo/ctrgcn/bone").mkdir(parents=True)
+    (tmp_path / "demo/ctrgcn/bone/last.pt").touch()
+    code, _, err = run(capsys, "--dataset", "demo", "--work-dir", tmp_path)
+    assert code == 2 and err.count("main.py") == 1
+    assert f"--modality bone --phase test --weights {tmp_path}/demo/ctrgcn/bone/last.pt --save-score true" in err
+
+
+def test_a_run_directory_of_another_modality_is_named(runs, capsys):
+    joint, bone = (runs / "tiny" / "net" / modality for modality in ("joint", "bone"))
+    assert "trained on" not in "".join(run(capsys, "--joint-dir", joint, "--bone-dir", bone)[1:])
+    code, *texts = run(capsys, "--joint-dir", bone, "--bone-dir", joint)
+    assert code == 0 and "epoch1_test_score.pkl: trained on bone, fused with the weight of joint" in "".join(texts)
 
 
 def test_the_same_file_twice_and_a_file_in_the_way_are_refused(runs, tmp_path, capsys):

@@ -46,6 +46,8 @@ def test_clips_whose_names_tell_nothing_are_independent_and_the_words_say_so():
     assert find_groups(NTU, "clip").index is None and "taken as independent" in str(find_groups(NTU, "clip"))
     with pytest.raises(ValueError, match="groups: expected clip names such as .* got 'test_4'; give clip, or a CSV"):
         find_groups([*NTU, "test_4"], "performer")
+    with pytest.raises(ValueError, match="groups: expected performance, .* got 'performers'; did you mean performer"):
+        find_groups(NTU, "performers")
 
 
 def test_a_table_gives_groups_of_any_names(tmp_path):

@@ -194,6 +194,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, tr
         "expected the weights of this network, got others" in err
         and "entries missing (first: " in err
         and "unknown (first: " in err
+        and "the file contains model: model.ctrgcn.Model, model_args: {" in err
     )
 
 
@@ -275,9 +276,15 @@ def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp
     code, _, err = main("--config", experiment(), "--phase", "export-weights", "--work-dir", tmp_path / "run")
     assert code == 2 and "weights: missing" in err
     torch.save({"model": checkpoint.load(trained / "last.pt")["model"]}, tmp_path / "w.pt")
-    assert "expected model, got 'model_ema'" in refused(
-        main, experiment, tmp_path / "run", tmp_path / "w.pt", "--ema", "true"
-    )
+    err = refused(main, experiment, tmp_path / "run", tmp_path / "w.pt", "--ema", "true")
+    assert "expected model, got 'model_ema'; only a training with --ema-decay has a moving average" in err
+
+
+def test_a_run_directory_as_weights_and_a_checkpoint_without_configuration_name_the_file_to_give(trained, main):
+    code, _, err = main("--phase", "test", "--weights", trained / "last.pt")
+    assert code == 2 and f"model: missing; give --config FILE, such as {trained / 'config.yaml'}\n" in err
+    with pytest.raises(ValueError, match=f"expected a file, got a folder; give {trained / 'last.pt'}$"):
+        checkpoint.load(trained)
 
 
 def test_training_that_starts_from_weights_starts_from_those(tmp_path, experiment, trained, main):

@@ -69,8 +69,10 @@ def default_output(weights: Path, config: Config, precision: str) -> Path:
 def check_output(path: Path, format: str) -> None:
     """Raise ConfigError for a file that cannot be written, before anything is computed."""
     if path.suffix.lower() != FORMATS[format]:
+        other = next((name for name, suffix in FORMATS.items() if suffix == path.suffix.lower()), None)
+        hint = f"; for this one give --format {other}" if other else ""
         raise ConfigError(
-            [f"output: expected a file name ending with {FORMATS[format]} (--format {format}), got {path}"]
+            [f"output: expected a file name ending with {FORMATS[format]} (--format {format}), got {path}{hint}"]
         )
     if not path.parent.is_dir() or path.is_dir():
         raise ConfigError([f"output: expected a file in a folder that exists, got {path}"])

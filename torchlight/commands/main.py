@@ -71,13 +71,15 @@ def parse(argv: list[str]) -> dict[str, Any]:
     """
     known, unknown = build_parser().parse_known_args(join_nested(argv))
     old, unknown = legacy.read_words(unknown) if unknown else ({}, [])
-    problems = []
+    problems, stray = [], []
     for before, word in zip(["", *unknown], unknown, strict=False):
         if word.startswith("--"):
             hint = nearest(word.partition("=")[0].replace("_", "-"), [f"--{name.replace('_', '-')}" for name in KINDS])
             problems.append(f"{COMMAND_LINE}: {shorten(word)}: unknown flag; {hint}")
         elif not before.startswith("--"):  # else it is the value of an unknown flag
-            problems.append(f"{COMMAND_LINE}: {shorten(word)}: expected --flag value, got a word without a flag")
+            stray.append(word)
+    if stray:
+        problems.append(explain_stray(stray))
     options = vars(known)
     modules = options.pop("import", [])
     if "weights" in options:
@@ -96,6 +98,19 @@ def parse(argv: list[str]) -> dict[str, Any]:
         raise ConfigError(problems)
     files = {"config": files[0] if len(files) == 1 else files} if files else {}
     return options | files | old | ({"import": modules} if modules else {})
+
+
+def explain_stray(words: list[str]) -> str:
+    """The problem of words that are the value of no flag, with what the first one probably means."""
+    if words[0] in typing.get_args(TYPES["phase"]):
+        hint = f"did you mean --phase {words[0]}?"
+    elif words[0].endswith(".yaml"):
+        hint = f"did you mean --config {shorten(words[0])}?"
+    else:
+        hint = "put patterns, and names with spaces, in quotes"
+    more = f" and {len(words) - 1} more" if len(words) > 1 else ""
+    what = "words" if more else "a word"
+    return f"{COMMAND_LINE}: {shorten(words[0])}{more}: expected --flag value, got {what} without a flag; {hint}"
 
 
 def join_nested(argv: list[str]) -> list[str]:

@@ -25,6 +25,7 @@ from torchlight.predict import Prediction, Recognizer, Settings, evaluate, outpu
 from torchlight.predict.segments import Segment, find_segments, spread
 from torchlight.predict.view import write_views
 from torchlight.system.command import RunError
+from torchlight.system.files import similar
 from torchlight.system.text import counted, nearest, printable
 
 log = logging.getLogger("torchlight")
@@ -137,7 +138,8 @@ def sources(source: str) -> list[Path]:
     else:
         found = sorted(map(Path, glob.glob(source, recursive=True)))
     if not found:
-        raise ConfigError([f"source: expected a file, a folder with files, or a pattern, got {source!r}"])
+        hint = "" if path.is_dir() or set(source) & set("*?[") else similar(path)
+        raise ConfigError([f"source: expected a file, a folder with files, or a pattern, got {source!r}{hint}"])
     return found
 
 
@@ -218,7 +220,7 @@ def check_output(config: Config, settings: Settings, live: bool) -> None:
     if config.output:
         windows = settings.window is not None
         formats = {*output.PREDICTION_FORMATS, *(output.SEGMENT_FORMATS if windows else ())}
-        output.check_suffix(config.output, sorted(formats))
+        output.check_suffix(config.output, sorted(formats), "" if windows else "; segments need --window SECONDS")
     if config.save_picture:
         output.check_suffix(config.save_picture, [".gif", ".html"])
     if config.truth and settings.window is None:

@@ -18,7 +18,7 @@ from torchlight.config.options import (
     ConfigError,
 )
 from torchlight.config.python_configs import read_python_config
-from torchlight.system.paths import locate
+from torchlight.system.paths import ROOT, locate
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.values import coerce
 from torchlight.system.yaml_files import read_yaml
@@ -75,7 +75,11 @@ def read_layers(file: Path, problems: list[str]) -> list[Layer]:
     if not isinstance(base, str):
         problems.append(f"{file}: base: expected the path of a YAML file, got {quote(base)}")
         return [(str(file), options)]
-    base_file = file.parent / base
+    beside = file.parent / base
+    base_file = beside if os.path.lexists(beside) else ROOT / base  # so that a recipe may be in any folder
+    if not os.path.lexists(base_file):
+        problems.append(f"{file}: base: expected a file in this file's folder or the project's, got {quote(base)}")
+        return [(str(file), options)]
     base_options = read_options(base_file, problems)
     if "base" in base_options:
         further = quote(base_options.pop("base"))

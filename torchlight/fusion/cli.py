@@ -173,6 +173,9 @@ def choose_score_files(args: argparse.Namespace, root: Path) -> list[ScoreFile]:
     found = score_files.name_score_files([score_files.score_file_in(path, name) for path in paths])
     if given:  # the flag names the modality, regardless of the name of the folder
         found = [ScoreFile(file.path, modality, modality) for file, modality in zip(found, given, strict=True)]
+        for file in found:
+            if (trained := score_files.trained_modality(file)) not in (None, file.modality):
+                log.warning("%s: trained on %s, fused with the weight of %s", file.path, trained, file.modality)
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from torchlight.system.files import read_text
-from torchlight.system.text import counted, quote
+from torchlight.system.text import counted, nearest, quote
 
 KINDS = ("performance", "performer", "clip")
 FEW = 30  # groups, below which a bootstrap interval is clearly too narrow
@@ -59,6 +59,9 @@ def find_groups(names: Sequence[str], by: str | None = None) -> Groups:
         ValueError: the names or the file do not give the group of every clip.
     """
     if by not in (*KINDS, None):
+        if not Path(by).exists():
+            hint = nearest(by, KINDS)
+            raise ValueError(f"groups: expected {', '.join(KINDS)} or a CSV file that exists, got {quote(by)}; {hint}")
         return groups_of_table(names, Path(by))
     if by == "clip":
         return Groups(None, "clips, taken as independent")

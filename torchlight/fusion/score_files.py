@@ -16,11 +16,12 @@ from torchlight.fusion.fuse import MODALITIES
 from torchlight.system.paths import ROOT, locate
 from torchlight.system.text import nearest, printable
 from torchlight.training.build import build_feeder, preflight
-from torchlight.training.run_dir import CONFIG
+from torchlight.training.run_dir import CONFIG, LAST
 from torchlight.training.scores import SCORE_FILE, align, read_scores
 
 log = logging.getLogger("torchlight")
 PREFERRED = "ctrgcn"  # the network whose data is searched first: most later work uses its preparation
+ZOO = "zoo"  # the folder of the runs of published checkpoints, torchlight.zoo.catalog.layers
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,23 @@ def explain_missing(folder: Path, dataset: str, model: str | None, file: str, mo
     if deeper:
         return f"{searched}; give one of these as --dataset: {names_of(deeper)}"
     known = config_names(dataset)
+    if dataset == ZOO:
+        test = "python main.py --phase test --save-score true --weights"
+        return f"{searched}; write one for each stream: {test} zoo:{model or 'NAME'}_j, ..."
     if not known:
         config = ROOT / "config"
         datasets = {str(path.parent.relative_to(config)) for path in config.rglob("*.yaml")} - {".", "base", "search"}
         return f"{searched}, and no config/{dataset}/*.yaml; {nearest(dataset, sorted(datasets))}"
-    chosen = model or (known[0] if len(known) == 1 else "MODEL")
-    which = f", where MODEL is one of {', '.join(known)}" if chosen == "MODEL" else ""
-    commands = [f"  {scoring_command(folder / chosen / modality, dataset, chosen, file)}" for modality in MODALITIES]
-    return "\n".join([f"{searched}; after training, write one score file per stream with{which}", *commands])
+    names = [model] if model else known
+    runs = [(name, folder / name / modality) for name in names for modality in MODALITIES]
+    trained = [(name, run) for name, run in runs if (run / LAST).is_file()]
+    if trained:
+        commands = [f"  {scoring_command(run, dataset, name, file)}" for name, run in trained]
+        return "\n".join([f"{searched}; test the trained streams:", *commands])
+    name = names[0] if len(names) == 1 else "MODEL"
+    command = scoring_command(folder / name / "MODALITY", dataset, name, file)
+    which = "" if len(names) == 1 else f"MODEL is one of {', '.join(names)}; "
+    return f"{searched}; train streams, and test each:\n  {command}\n{which}MODALITY is one of {', '.join(MODALITIES)}"
 
 
 def config_names(dataset: str) -> list[str]:
@@ -138,6 +148,12 @@ def name_score_files(paths: Sequence[Path]) -> list[ScoreFile]:
 def score_file_in(path: Path, file: str = SCORE_FILE) -> Path:
     """The score file that a path names: the path itself, or the file in that folder."""
     return path / file if os.path.isdir(path) else path
+
+
+def trained_modality(file: ScoreFile) -> str | None:
+    """The modality in the config.yaml beside a score file; None without one."""
+    beside = file.path.parent / CONFIG
+    return load_config(beside).modality if beside.is_file() else None
 
 
 def find_truth(

@@ -35,15 +35,16 @@ SUBRIP = str.maketrans("<>{}", "\u2039\u203a()")  # players read these as format
 WEBVTT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def check_suffix(path: str | Path, formats: Iterable[str]) -> str:
+def check_suffix(path: str | Path, formats: Iterable[str], hint: str = "") -> str:
     """The suffix of a file to write, in lower case.
 
     Raises:
-        ValueError: it is none of `formats`, such as SEGMENT_FORMATS.
+        ValueError: it is none of `formats`, such as SEGMENT_FORMATS; the message about one of those ends with `hint`.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in formats:
-        raise ValueError(f"{path}: expected a file name with {', '.join(formats)}, got {suffix or 'no suffix'}")
+        got = f"{suffix or 'no suffix'}{hint if suffix in SEGMENT_FORMATS else ''}"
+        raise ValueError(f"{path}: expected a file name with {', '.join(formats)}, got {got}")
     return suffix
 
 

@@ -118,6 +118,9 @@ class Stream:
         if persons and not self.buffers:
             first = Recording(persons[0].points[None, None], None, ("",), np.zeros(1), replace(self.facts, guessed=[]))
             to_joints(first, first.facts, self.streams[0].recipe.body, self.settings.layout)
+        shapes = {buffer.points[-1].shape for buffer in self.buffers.values()} | {p.points.shape for p in persons}
+        if len(shapes) > 1:
+            raise ValueError(f"poses: expected one number of joints and coordinates, got {sorted(shapes)}")
         for person in persons:
             assert person.track is not None, "a person without an id"
             self.buffers.setdefault(person.track, Buffer()).add(time, person, oldest)

@@ -4,15 +4,18 @@ A reader here opens regular files only (a FIFO or a device would block), limits 
 ValueError for everything that can be wrong with the content. The message names the file.
 """
 
+import difflib
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+MOST_COMPARED = 1000  # names of a folder that are compared with that of a missing file
 MAX_TEXT_BYTES = 64 * 2**20  # of a text, JSON or YAML file that is read as a whole
 
 
@@ -53,13 +56,27 @@ def open_regular(path: str | Path) -> Iterator[IO[bytes]]:
         # O_NONBLOCK: opening a FIFO without a writer returns at once, so that it can be refused
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
-        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        hint = similar(path) if isinstance(error, FileNotFoundError) else ""
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}){hint}") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise ValueError(f"{path}: expected a regular file, got {kind_of(mode)}")
     with os.fdopen(descriptor, "rb") as file:
         yield file
+
+
+def similar(path: str | Path) -> str:
+    """What to say about a missing path: `; did you mean ...?` with an entry of its folder that has a similar name, or
+    the folder that is missing; nothing if neither is known."""
+    missing = Path(path)
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    with suppress(OSError), os.scandir(missing.parent) as entries:
+        names = [entry.name for entry in islice(entries, MOST_COMPARED) if entry.name != missing.name]
+        if close := difflib.get_close_matches(missing.name, names, n=1):
+            return f"; did you mean {missing.parent / close[0]}?"
+    return "" if missing == Path(path) else f"; there is no folder {missing}"
 
 
 def kind_of(mode: int) -> str:

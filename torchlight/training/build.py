@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torchlight.config.options import FEEDER_ARGS, Config, ConfigError
 from torchlight.contract import ClassObjective, DrawnFeeder, Feeder, kind_of_targets, manifest_of, missing_attributes
 from torchlight.system.command import is_out_of_memory
 from torchlight.training import teacher
+from torchlight.training.run_dir import CONFIG
 
 MOST_PARAMETERS = 3 * 10**8  # thirty times the largest published network
 MOST_TENSORS = 10**4  # of parameters
@@ -28,6 +30,12 @@ FRAMEWORK = {  # arguments of a feeder that are not allowed in train_feeder_args
     "seed": "it is the option seed",
     "hold_out": "it is the option hold_out",
 }
+
+
+def example_config(config: Config) -> str:
+    """The configuration of the run whose checkpoint is given, else one of this project."""
+    beside = Path(config.weights or "").parent / CONFIG
+    return str(beside) if config.weights and beside.is_file() else "config/NW-UCLA/ctrgcn.yaml"
 
 
 def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
@@ -44,7 +52,7 @@ def preflight(config: Config, needs: tuple[str, ...]) -> dict[str, Callable]:
     for key in needs:
         path = getattr(config, key)
         if path is None:
-            problems.append(f"{key}: missing; expected a dotted path, e.g. model.ctrgcn.Model")
+            problems.append(f"{key}: missing; give --config FILE, such as {example_config(config)}")
             continue
         try:
             classes[key] = import_class(path)

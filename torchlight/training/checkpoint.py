@@ -4,6 +4,7 @@ import argparse
 import copy
 import io
 import logging
+import os
 import pickletools
 import zipfile
 from pathlib import Path
@@ -17,7 +18,9 @@ from torchlight.runtime.transfer import together
 from torchlight.system.files import atomic, open_regular
 from torchlight.system.packages import optional
 from torchlight.system.text import nearest, quote, shorten
+from torchlight.system.yaml_files import parse_yaml
 from torchlight.training import published
+from torchlight.training.run_dir import LAST
 from torchlight.zoo.catalog import entry_of
 
 log = logging.getLogger("torchlight")
@@ -84,6 +87,8 @@ def load(path: str | Path) -> Any:
         ValueError: the file is missing, damaged, or cannot be read without running code.
         MemoryError: the file does not fit into memory.
     """
+    if os.path.isfile(inside := os.path.join(path, LAST)):
+        raise ValueError(f"{path}: expected a file, got a folder; give {inside}")
     with open_regular(path) as file:
         content = io.BytesIO(file.read())
         if Path(path).suffix == SAFETENSORS:
@@ -164,7 +169,8 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
     nested = [k for k, v in content.items() if isinstance(k, str) and is_state_dict(v)]
     if key is not None and key not in nested:
         known = shorten(" or ".join(nested)) if nested else "none, the state dict is flat"
-        raise ValueError(f"{path}: weights_key: expected {known}, got {key!r}")
+        hint = "; only a training with --ema-decay has a moving average" if key == "model_ema" else ""
+        raise ValueError(f"{path}: weights_key: expected {known}, got {key!r}{hint}")
     key = key or next((k for k in ("model", "state_dict", "model_state_dict") if k in nested), None)
     state = content[key] if key else {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not state:
@@ -202,7 +208,9 @@ def load_weights(
     Raises:
         ValueError: entries are missing, unknown or of another shape; the message names them.
     """
-    state, fits = published.convert(model, state_dict_of(load(path), path, key), str(path), model_args)
+    content = load(path)
+    state, fits = published.convert(model, state_dict_of(content, path, key), str(path), model_args)
+    fits = fits or trained_network(content)
     own = model.state_dict()
     ignored = [name for name in own if name.startswith(tuple(ignore))] if ignore else []
     without = [begin for begin in ignore if not any(name.startswith(begin) for name in (*own, *state))]
@@ -227,6 +235,23 @@ def load_weights(
             f"{'; '.join([explain(own, state, missing, unknown, shapes), *filter(None, [fits])])}"
         )
     model.load_state_dict({name: state[name] for name in own})
+
+
+def trained_network(content: Any) -> str:
+    """The network that a checkpoint of this program holds, in words; nothing for other files."""
+    options = stored_options(content.get("config")) if isinstance(content, dict) else {}
+    if not isinstance(options.get("model_args"), dict):
+        return ""
+    return f"the file contains {published.describe(options.get('model'), options['model_args'])}"
+
+
+def stored_options(text: Any) -> dict[str, Any]:
+    """The options in `config` of a checkpoint; none of one that is damaged or of another program."""
+    try:
+        options = parse_yaml(text, "config") if isinstance(text, str) else None
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def tops(own: dict) -> list[str]:

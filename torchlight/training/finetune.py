@@ -125,6 +125,7 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
         else:
             what, values[name] = KEPT, found
         rows.append(Row(name, sizes(value), what, why))
+    fits = fits or checkpoint.trained_network(content)
     if not fits and origin.model not in (None, config.model):
         fits = f"the file contains {quote(origin.model)}"
     check_share([row for row in rows if row.name not in tables], own, config, path, fits)

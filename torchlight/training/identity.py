@@ -9,7 +9,7 @@ from torch import nn
 from torchlight.config.options import Config
 from torchlight.contract import DescribedFeeder, Feeder, manifest_of
 from torchlight.system.text import nearest, quote
-from torchlight.system.yaml_files import parse_yaml
+from torchlight.training.checkpoint import stored_options
 
 log = logging.getLogger("torchlight")
 
@@ -109,9 +109,5 @@ def body_problems(body: Any, feeder: Feeder) -> list[str]:
 
 def modality_of(text: Any) -> str | None:
     """The stream in the configuration of a checkpoint, or None."""
-    try:
-        options = parse_yaml(text, "config") if isinstance(text, str) else None
-    except ValueError:
-        return None
-    found = options.get("modality") if isinstance(options, dict) else None
+    found = stored_options(text).get("modality")
     return found if isinstance(found, str) else None

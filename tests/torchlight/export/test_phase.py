@@ -170,7 +170,7 @@ WRONG = [  # words, the message
     (("--dynamic", "time"), "dynamic: expected batch"),
     (("--precision", "bfloat16"), "precision: expected float32 or float16 for an exported network, got bfloat16"),
     (("--output", "missing/n.onnx"), "output: expected a file in a folder that exists, got missing/n.onnx"),
-    (("--output", "n.pt2"), "output: expected a file name ending with .onnx (--format onnx), got n.pt2"),
+    (("--output", "n.pt2"), "a file name ending with .onnx (--format onnx), got n.pt2; for this one give --format"),
     (("--output", "n.onnx", "--format", "torch"), "output: expected a file name ending with .pt2"),
     (("--output", "/proc/n.onnx"), "output: /proc/n.onnx: cannot be written"),
 ]

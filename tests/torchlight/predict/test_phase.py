@@ -113,7 +113,7 @@ def test_weights_and_a_source_are_needed(main, weights, long, missing):
         (["--threshold", "0.7"], "threshold: expected --window SECONDS as well"),
         (["--source", "-", "--shortest", "1"], "shortest: expected a recording, got a live source"),
         (["--output", "x"], "got no suffix"),
-        (["--output", "x.srt"], "expected a file name with .csv, .jsonl, got .srt"),
+        (["--output", "x.srt"], "expected a file name with .csv, .jsonl, got .srt; segments need --window SECONDS"),
         (["--output", "x.png", "--window", "1"], ".csv, .jsonl, .srt, .tsv, .txt, .vtt"),
         (["--output", "none/x.csv"], "output: expected a file in a folder that exists, got 'none/x.csv'"),
         (["--save-picture", "none/x.gif"], "save_picture: expected a file in a folder that exists"),

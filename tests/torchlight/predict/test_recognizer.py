@@ -236,6 +236,15 @@ def test_a_stream_of_frames_predicts_the_window_that_ends_now(ucla):
     assert dict(map(tuple, last["top"]))[expected.name] == pytest.approx(expected.probability, abs=1e-3)
 
 
+def test_poses_of_another_number_of_joints_or_coordinates_are_refused_in_a_stream(ucla):
+    live = ucla[1].stream()
+    with pytest.raises(ValueError, match="expected poses of 20 joints as in kinect_v1_20, got 17"):
+        live.push(0.0, np.ones((17, 3)))
+    live.push(1.0, np.ones((20, 3)))
+    with pytest.raises(ValueError, match=r"expected one number of joints and coordinates, got .*17, 3.*20, 3"):
+        live.push(2.0, np.ones((17, 3)))
+
+
 def test_time_stamps_decide_and_not_the_number_of_frames(ucla):
     _, recognizer, _ = ucla
     t = np.linspace(0, 3, 91)
