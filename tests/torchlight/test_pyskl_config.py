@@ -234,6 +234,19 @@ def test_what_is_no_literal_is_refused_with_its_line_and_not_run(write, text, li
     assert f"j.py:{line}: " in str(error.value) and words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = [1]\n" + "a = [a, a]\n" * 30,  # 2^30 values
+        "a = [1]\n" + "a = [a]\n" * 60,
+        "a = dict(b=1)\na['c'] = a\n",
+    ],
+)
+def test_values_that_grow_without_end_are_refused(write, text):
+    with pytest.raises(ValueError, match="expected up to 100,000 values in 50 levels, got more"):
+        read_python(write(text))
+
+
 def test_nothing_in_a_file_is_executed(write, tmp_path, main):
     trace = tmp_path / "trace"
     file = write(f"__import__('os').system('touch {trace}')\n" + FILES["aagcn"])

@@ -6,6 +6,7 @@ Anything else is refused with its line number.
 """
 
 import ast
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torchlight.system.text import quote
 MAX_BYTES = 2**20
 MAX_TEXT = 10**4  # characters of an f-string; assigned to its own name it would double with every line
 MAX_NUMBERS = 10**4  # of a list that is repeated or joined
+MAX_VALUES = 10**5  # with every name written out: a value that contains a name twice doubles
+MAX_LEVELS = 50  # of containers in containers
 
 
 class Refused(Exception):
@@ -46,7 +49,24 @@ def read_python(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path}:{error.line}: expected an assignment of literal values, got {error}") from None
         except RecursionError:
             raise ValueError(f"{path}:{statement.lineno}: expected a simpler value, got too many levels") from None
+    try:
+        count, levels = extent(names, {})
+    except RecursionError:
+        count = levels = math.inf
+    if count > MAX_VALUES or levels > MAX_LEVELS:
+        raise ValueError(f"{path}: expected up to {MAX_VALUES:,} values in {MAX_LEVELS} levels, got more")
     return names
+
+
+def extent(found: Any, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    """The number of values and of levels with shared containers written out; infinite if one contains itself."""
+    if not isinstance(found, dict | list | tuple):
+        return 1, 0
+    if id(found) not in known:
+        known[id(found)] = math.inf, math.inf
+        items = [extent(item, known) for item in (found.values() if isinstance(found, dict) else found)]
+        known[id(found)] = 1 + sum(count for count, _ in items), 1 + max((levels for _, levels in items), default=0)
+    return known[id(found)]
 
 
 def assign(statement: ast.stmt, names: dict[str, Any]) -> None:
