@@ -1,7 +1,11 @@
 """What all tests share."""
 
+import os
+
 import pytest
 import torch
+
+os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton, which modules of PyTorch import, too
 
 
 @pytest.fixture(autouse=True)

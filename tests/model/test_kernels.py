@@ -1,7 +1,6 @@
 """Triton's kernels equal PyTorch's operations; they run in Triton's interpreter on a CPU."""
 
 import importlib
-import os
 import sys
 from importlib.util import find_spec
 
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 from model import ctrgcn, ops
 from tests.model.zoo import build, clip
 
-os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton
 products = importlib.import_module("model.kernels.products") if find_spec("triton") else None
 needs_triton = pytest.mark.skipif(products is None, reason="triton is not installed")
 

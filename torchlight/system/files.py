@@ -70,6 +70,8 @@ def similar(path: str | Path) -> str:
     """What to say about a missing path: `; did you mean ...?` with an entry of its folder that has a similar name, or
     the folder that is missing; nothing if neither is known."""
     missing = Path(path)
+    if os.path.lexists(missing):  # a link to nothing
+        return ""
     while not missing.parent.is_dir():
         missing = missing.parent
     with suppress(OSError), os.scandir(missing.parent) as entries:

@@ -1,6 +1,7 @@
 """A lock that lets one process at a time work in a folder."""
 
 import os
+import stat
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -87,8 +88,9 @@ class FolderLock:
                     self._created.append(path)
             except FileExistsError:  # another process was faster
                 pass
-        if missing and self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(20, "Not a directory", str(self.folder))
+        with suppress(FileNotFoundError):  # another process may remove the folder at any time
+            if missing and not stat.S_ISDIR(self.folder.stat().st_mode):
+                raise NotADirectoryError(20, "Not a directory", str(self.folder))
 
     def _remove_folders(self) -> None:
         """Remove the folders that were created here, unless something is in them."""
