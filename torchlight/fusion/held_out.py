@@ -31,8 +31,7 @@ def choose_on_held_out(
 
     Raises:
         ConfigError: there is not exactly one run per stream, a run has no hold_out or a different one, or clips of the
-        test
-            part are included.
+            test part are included.
     """
     score_file = EMA_SCORE_FILE if ema else SCORE_FILE
     files, configs = match([score_file_in(path, score_file) for path in paths], found)

@@ -136,8 +136,7 @@ def find_segments(
         times: (T,) seconds, increasing.
         threshold: 0 to 1.
         switch_cost: nat seconds. A label replaces another one for some time if the integral of log(p / p_other) over
-        this
-            time in seconds is more than twice `switch_cost`. It does not depend on the frame rate.
+            this time in seconds is more than twice `switch_cost`. It does not depend on the frame rate.
         shortest: seconds.
         background: the class without an action.
     """

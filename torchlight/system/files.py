@@ -72,13 +72,15 @@ def similar(path: str | Path) -> str:
     missing = Path(path)
     if os.path.lexists(missing):  # a link to nothing
         return ""
-    while not missing.parent.is_dir():
-        missing = missing.parent
-    with suppress(OSError), os.scandir(missing.parent) as entries:
-        names = [entry.name for entry in islice(entries, MOST_COMPARED) if entry.name != missing.name]
+    with suppress(OSError):  # a folder that cannot be read, a name that is too long
+        while not missing.parent.is_dir():
+            missing = missing.parent
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in islice(entries, MOST_COMPARED)]
         if close := difflib.get_close_matches(missing.name, names, n=1):
             return f"; did you mean {missing.parent / close[0]}?"
-    return "" if missing == Path(path) else f"; there is no folder {missing}"
+        return "" if missing == Path(path) else f"; there is no folder {missing}"
+    return ""
 
 
 def kind_of(mode: int) -> str:
