@@ -260,7 +260,9 @@ def test_several_runs_are_shown_with_their_fusion(tmp_path, store):
 def test_a_folder_without_a_run_and_scores_of_other_clips_are_errors_and_no_page_is_written(tmp_path, store):
     with pytest.raises(ValueError, match="expected a run with config.yaml in .*nothing, got none"):
         write_report([tmp_path / "nothing"])
-    folders = [write_run(tmp_path / m, store, m) for m in ("joint", "bone")]
+    folders = [write_run(tmp_path / "net" / m, store, m) for m in ("joint", "bone")]
+    with pytest.raises(ValueError, match="got none; runs are in " + re.escape(str(tmp_path / "net")) + "$"):
+        write_report([tmp_path])
     write_scores(folders[1] / "epoch1_test_score.pkl", NAMES[1:], make_scores(0)[1:])
     with pytest.raises(ValueError, match="1 missing"):
         write_report(folders, tmp_path / "r.html")

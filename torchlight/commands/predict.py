@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from data.poses.convert import find_body_map
-from data.poses.read import is_recording
+from data.poses.read import is_clip_store, is_recording
 from data.poses.recording import Recording
 from data.poses.video import read_video
 from torchlight.commands.predict_live import is_live, log_to_stderr, predict_live
@@ -106,13 +106,9 @@ RUNNING = ("device", "deterministic", "test_batch_size", "precision", "tf32", "w
 
 
 def settings_of(config: Config) -> Settings:
-    """The settings for converting recordings to clips; raises ConfigError for an invalid image size."""
-    size = tuple(config.image_size)
-    if size and (len(size) != 2 or not all(0 < n <= 100_000 for n in size)):
-        raise ConfigError([f"image_size: expected width and height in pixels, got {list(size)}"])
-    return Settings(
-        config.persons, config.window, config.stride, config.layout, config.frame_rate, size or None, config.mirror
-    )
+    """The settings for converting recordings to clips; raises ValueError for values that are not valid."""
+    size = tuple(config.image_size) or None
+    return Settings(config.persons, config.window, config.stride, config.layout, config.frame_rate, size, config.mirror)
 
 
 def background_of(config: Config, recognizer: Recognizer) -> int | None:
@@ -128,6 +124,8 @@ def background_of(config: Config, recognizer: Recognizer) -> int | None:
 def sources(source: str) -> list[Path]:
     """The recordings that a file, a folder or a pattern names, sorted; raises ConfigError if there is none."""
     path = Path(source)
+    if is_clip_store(path):
+        raise ConfigError([f"source: expected recordings, got prepared clips ({source}); use --phase test for them"])
     if path.is_dir() and not is_recording(path):
         found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         folders = sorted({file.parent for file in found} - {path}, key=str)

@@ -4,7 +4,7 @@ per scene."""
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from data.poses.parts import complete, part_of
 from data.poses.read import read
 from data.poses.recording import Facts, PoseFileError, Recording
 from data.recipes import Prepared, Recipe
+from torchlight.system.text import quote
 
 Persons = Literal["auto", "scene", "each"]
 LEAST_SEEN = 0.5  # share of the frames of a window in which a person must be visible to get a label
@@ -27,6 +28,9 @@ class Settings:
     whole recordings, `each` for windows. window, stride: seconds; None: a recording is one clip; a window of 0: the
     median length of a training clip. layout, rate, image_size: for files that do not state them. mirror: for mirrored
     images.
+
+    Raises:
+        ValueError: a value that is out of range or of the wrong type, or a stride without a window.
     """
 
     persons: Persons = "auto"
@@ -40,8 +44,15 @@ class Settings:
     def __post_init__(self) -> None:
         for name, low in (("window", 0.0), ("stride", 1e-3), ("rate", 1e-3)):
             value = getattr(self, name)
-            if value is not None and not low <= value < 1e6:
-                raise ValueError(f"{name}: expected {low:g} or more, got {value}")
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if value is not None and not (number and low <= value < 1e6):
+                raise ValueError(f"{name}: expected a number from {low:g} to 1e6, got {quote(value)}")
+        if self.persons not in get_args(Persons):
+            raise ValueError(f"persons: expected {', '.join(get_args(Persons))}, got {quote(self.persons)}")
+        size = self.image_size
+        pair = isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int for n in size)
+        if size is not None and not (pair and all(0 < n <= 100_000 for n in size)):
+            raise ValueError(f"image_size: expected width and height in pixels, got {quote(size)}")
         if self.stride is not None and self.window is None:
             raise ValueError("stride: expected a window as well, got none; give --window SECONDS")
 

@@ -46,7 +46,9 @@ def read_runs(folders: list[Path]) -> list[Run]:
     groups = [folders_of_runs(folder) for folder in folders]
     missing = [folder for folder, group in zip(folders, groups, strict=True) if not group]
     if missing:
-        raise ConfigError([f"work_dir: expected a run with {CONFIG} in {folder}, got none" for folder in missing])
+        raise ConfigError(
+            [f"work_dir: expected a run with {CONFIG} in {folder}, got none{deeper_runs(folder)}" for folder in missing]
+        )
     folders = [folder for group in groups for folder in group]
     files = score_files.name_score_files([folder / SCORE_FILE for folder in folders])
     runs = [Run(folder, file.name, load_config(folder / CONFIG)) for folder, file in zip(folders, files, strict=True)]
@@ -69,6 +71,13 @@ def folders_of_runs(folder: Path) -> list[Path]:
     return sorted(
         (path.parent for path in configs), key=lambda folder: (order.get(folder.name, len(order)), folder.name)
     )
+
+
+def deeper_runs(folder: Path) -> str:
+    """A hint at folders with runs further below a folder without runs, empty if there are none."""
+    found = sorted({path.parent.parent for depth in range(2, 5) for path in folder.glob("*/" * depth + CONFIG)})
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"; runs are in {', '.join(map(str, found[:3]))}{more}" if found else ""
 
 
 def open_test_feeder(config: Config) -> Feeder:

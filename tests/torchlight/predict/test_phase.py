@@ -89,6 +89,11 @@ def test_a_single_bad_file_is_an_error_of_one_line(predict, mixed):
     only_error(predict("--source", mixed / "bad.json"), str(mixed / "bad.json"))
 
 
+def test_prepared_clips_are_refused_with_the_phase_that_reads_them(predict, tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    only_error(predict("--source", tmp_path), "source: expected recordings, got prepared clips")
+
+
 def test_a_pattern_chooses_files(predict, mixed):
     code, out, _ = predict("--source", f"{mixed}/a*.json")
     assert code == 0 and len(out) == 2

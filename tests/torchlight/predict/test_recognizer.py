@@ -330,7 +330,19 @@ def test_old_checkpoints_without_facts_take_them_from_their_data(ucla, tmp_path)
         Recognizer(tmp_path / "old.pt", device="cpu")
 
 
-def test_settings_out_of_range_are_refused():
-    for wrong in ({"window": -1.0}, {"rate": 0.0}, {"window": float("nan")}, {"stride": 1.0}):
-        with pytest.raises(ValueError, match="expected"):
-            replace(Settings(), **wrong)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"window": -1.0},
+        {"window": float("nan")},
+        {"window": "1"},
+        {"rate": 0.0},
+        {"stride": 1.0},
+        {"persons": "all"},
+        {"image_size": (640,)},
+        {"image_size": 640},
+    ],
+)
+def test_invalid_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected .*, got"):
+        replace(Settings(), **wrong)
