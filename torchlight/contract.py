@@ -19,8 +19,9 @@ Batch = dict[
 class Model(Protocol):
     """An nn.Module that maps clips to logits: (N, C, T, V, M) -> (N, num_class).
 
-    With the class attribute `takes_time = True` it also takes the times of the frames, (N, T), as an optional second
-    argument; so does `features`. With `takes_heatmaps = True` a clip is heatmaps (N, K, T, H, W) of K joints or limbs.
+    With the class attribute `takes_time = True`, it also takes the times of the frames, (N, T), as an optional second
+    argument; so does `features`. With `takes_heatmaps = True`, its input is heatmaps (N, K, T, H, W) of K joints or
+    limbs.
     """
 
     def __call__(self, data: Tensor) -> Tensor: ...
@@ -35,8 +36,8 @@ class FeatureModel(Protocol):
 
 @runtime_checkable
 class ContrastModel(Protocol):
-    """A model that in training returns (logits, {loss: embeddings (N, D)}), for the objectives of
-    `torchlight.contrastive`. contrast_heads: the module that holds the state of each loss as buffers."""
+    """A model that returns (logits, {loss: embeddings (N, D)}) in training, for the objectives of
+    `torchlight.contrastive`. contrast_heads: for each loss, the module whose buffers are its state."""
 
     contrast_heads: Mapping[str, nn.Module]
 
@@ -81,8 +82,8 @@ class ClassObjective(Protocol):
     def set_classes(self, names: Sequence[str], counts: np.ndarray, clips: int) -> None:
         """Called once before the first training step.
 
-        names: names of the classes. counts: clips of each class (num_class,), for soft labels the sums of the weights.
-        clips: number of all clips.
+        names: names of the classes. counts: number of clips of each class (num_class,), or the sum of their weights for
+        soft labels. clips: total number of clips.
         """
         ...
 
@@ -123,9 +124,11 @@ class DescribedFeeder(Protocol):
 
 @runtime_checkable
 class TargetFeeder(DescribedFeeder, Protocol):
-    """A feeder whose clips may have several labels, or weights of labels: target (N, num_class) float32 from 0 to 1, in
-    its batches as "target"; None: one label each. `manifest["targets"]` is "multi-label" or "soft"; label is the class
-    with the largest weight."""
+    """A feeder whose clips may have several labels or soft labels.
+
+    target: (N, num_class) float32 from 0 to 1, which batches contain as "target"; None: one label per clip.
+    `manifest["targets"]` is "multi-label" or "soft". label is the class with the largest weight.
+    """
 
     target: np.ndarray | None
 
@@ -142,11 +145,11 @@ class ClipFeeder(Protocol):
         images: Sequence[tuple[int, int] | None] = (),
         **arguments: Any,
     ) -> Feeder:
-        """A feeder of these clips in this order, prepared as those of the test part.
+        """A feeder of these clips, in this order, processed like those of the test part.
 
         clips: each (M, T, V, C) float32, zeros for absent persons. facts: facts about the training data, as in
-        `manifest`. images: height and width in pixels of the image of each clip; empty: unknown. arguments: those of
-        the test feeder.
+        `manifest`. images: height and width in pixels of the image of each clip; empty: unknown. arguments: the
+        arguments of the test feeder.
         """
         ...
 
@@ -156,7 +159,7 @@ class RawClipFeeder(ClipFeeder, Protocol):
     """A feeder that also returns its clips as they are stored, for `--phase robustness`."""
 
     def raw_clip(self, i: int) -> tuple[np.ndarray, tuple[int, int] | None]:
-        """Clip i (M, T, V, C) in the form that `from_clips` takes, and height and width of its image if known."""
+        """Clip i (M, T, V, C) in the form that `from_clips` takes, and the height and width of its image if known."""
         ...
 
 
@@ -172,10 +175,10 @@ class SizedFeeder(Protocol):
 @runtime_checkable
 class DrawnFeeder(Protocol):
     """A feeder whose batches are heatmaps of all persons instead of coordinates. `joints` returns the coordinates of a
-    clip, to draw it."""
+    clip for drawing."""
 
     def joints(self, clip: int) -> Tensor:
-        """The coordinates of a clip (C, T, V, M), y upwards."""
+        """The coordinates of a clip, (C, T, V, M), with y pointing up."""
         ...
 
 
@@ -183,8 +186,8 @@ class DrawnFeeder(Protocol):
 class MovableFeeder(Protocol):
     """A feeder that can store its clips on a device and make batches there.
 
-    A GPU makes several batches at once: a clip must not depend on the other clips of its batch. The tensors of a batch
-    have one or more rows for each clip.
+    Several batches are made at once on a GPU, so a clip must not depend on the other clips of its batch. The tensors
+    of a batch have one or more rows for each clip.
     """
 
     device: torch.device
@@ -203,7 +206,7 @@ def network_inputs(model: nn.Module, batch: Batch, key: str = "data") -> tuple[T
 
 
 def missing_attributes(feeder: Any) -> list[str]:
-    """Names of the `Feeder` contract that an object lacks."""
+    """Names of the attributes of `Feeder` that an object lacks."""
     required = (
         "batch",
         "__len__",
@@ -242,11 +245,11 @@ def takes_teacher(objective: Any) -> bool:
 
 
 def kind_of_targets(feeder: Any) -> str | None:
-    """The kind of targets of a feeder's clips: "multi-label", "soft", or None for one label each."""
+    """The kind of targets of a feeder's clips: "multi-label", "soft", or None for one label per clip."""
     has_targets = isinstance(feeder, TargetFeeder) and feeder.target is not None
     return feeder.manifest.get("targets") if has_targets else None
 
 
 def multi_label_targets(feeder: Any) -> np.ndarray | None:
-    """The targets (N, num_class) of clips with several labels; None where each clip has one label, or soft ones."""
+    """The targets (N, num_class) of clips with several labels; None if the clips have one label each or soft labels."""
     return feeder.target if kind_of_targets(feeder) == "multi-label" else None

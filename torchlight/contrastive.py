@@ -1,9 +1,9 @@
-"""Contrastive objectives over class memories: those of ProtoGCN (CVPR 2025) and ACLNet.
+"""The contrastive objectives of ProtoGCN (CVPR 2025) and ACLNet, with a memory of each class.
 
-Both add terms to the cross entropy that compare embeddings F (N, D) of the clips. The network returns them in training
-(`torchlight.contract.ContrastModel`) and holds the state of each loss as buffers, so that checkpoints continue it:
-`memory` (D, K), a moving average of the embeddings of each class, and what is named below. The published programs keep
-this state in no checkpoint. Everything is computed in float32 or more.
+Both add terms to the cross entropy. These terms compare embeddings (N, D) of the clips, which the network returns in
+training (`torchlight.contract.ContrastModel`). The network also stores the state of each loss in buffers, so that
+checkpoints contain it: `memory` (D, K), a moving average of the embeddings of each class, and the buffers named below.
+Checkpoints of the published programs do not contain this state. All terms are computed in float32 or higher precision.
 
 Axes: N batch, D channels of an embedding, K classes, L clips of the bank.
 """
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torchlight.contract import Batch, ContrastModel, network_inputs
 
 MOMENTUM, EPSILON = 0.1, 1e-12
-SIMILAR, SHARED = 10, 5  # most confused classes of a class; how many of them two similar classes share
+SIMILAR, SHARED = 10, 5  # most confused classes of a class; number of them that two similar classes have in common
 
 
 class ContrastiveObjective(nn.Module):
-    """Cross entropy and the terms of `contrast`; terms to log: ce and each of them, unweighted."""
+    """Cross entropy plus the terms of `contrast`. Terms to log: ce and the unweighted terms of `contrast`."""
 
     def forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss, logits (N, num_class), further terms to log)."""
@@ -38,15 +38,17 @@ class ContrastiveObjective(nn.Module):
     def contrast(
         self, embeddings: dict[str, Tensor], heads: dict[str, nn.Module], label: Tensor, predicted: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Embeddings (N, D) and state by the name of the loss, labels and predicted classes (N,) -> the weighted sum of
-        the terms, and the terms."""
+        """The weighted sum of the terms, and the terms.
+
+        embeddings, heads: embeddings (N, D) and state by the name of the loss. label, predicted: (N,) classes.
+        """
         raise NotImplementedError
 
 
 class ClassContrast(ContrastiveObjective):
     """ProtoGCN: CE + weight * class-specific contrastive loss, for `model.contrastive.ProtoGCN`.
 
-    weight: 0.2 for joints and their motion, 0.3 for bones, 0.1 for K-bones in the publication.
+    weight: in the publication 0.2 for joint and joint motion, 0.3 for bones, 0.1 for K-bones.
 
     >>> ClassContrast(weight=0.3).weight
     0.3
@@ -66,7 +68,8 @@ class ClassContrast(ContrastiveObjective):
 class AffinityContrast(ContrastiveObjective):
     """ACLNet: CE + inter * loss between similar classes + intra * loss within classes, for `model.contrastive.ACLNet`.
 
-    start_epoch: the epoch, counted from 1, from which confusions are counted; `inter` acts in the epochs after it.
+    start_epoch: the first epoch, counted from 1, in which confusions are counted. The loss between similar classes is
+    added in the epochs after it.
     """
 
     def __init__(self, inter: float = 0.1, intra: float = 0.1, start_epoch: int = 30):
@@ -90,14 +93,14 @@ class AffinityContrast(ContrastiveObjective):
 
 
 def check_weights(**weights: float) -> None:
-    """Raises ValueError for a weight that is negative or not finite."""
+    """Raise ValueError for a weight that is negative or not finite."""
     for name, value in weights.items():
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name}: expected a finite number, 0 or more, got {value}")
 
 
 def check_losses(embeddings: dict[str, Tensor], *names: str) -> None:
-    """Raises ValueError for embeddings of other losses."""
+    """Raise ValueError unless the embeddings are those of the losses `names`."""
     if set(embeddings) != set(names):
         raise ValueError(f"model: expected embeddings of {', '.join(names)}, got those of {', '.join(embeddings)}")
 
@@ -114,18 +117,19 @@ def heads_of(model: nn.Module) -> dict[str, nn.Module]:
     raise ValueError(f"model: expected one such as model.contrastive.ProtoGCN, got {type(model).__name__}")
 
 
-# The losses, and the state that each changes
+# The losses and their state
 
 
 def class_contrast(x: Tensor, label: Tensor, predicted: Tensor, head: nn.Module) -> Tensor:
-    """Cross entropy of the similarities of embeddings to the memories of all classes: (N, D) -> ()."""
+    """Cross entropy of the similarities between embeddings and the memories of all classes: (N, D) -> ()."""
     return F.cross_entropy(similarity(x, update_memory(head, x, label, predicted)) / 0.125, label)
 
 
 def update_memory(head: nn.Module, x: Tensor, label: Tensor, predicted: Tensor) -> Tensor:
-    """The memory (D, K) after this batch; only the share of the batch carries a gradient.
+    """Update the memory (D, K) and return it; gradients flow only through the contribution of this batch.
 
-    The mean embedding of the correctly classified clips of a class moves its memory; other classes stay.
+    The memory of a class moves toward the mean embedding of its correctly classified clips. The memory of a class
+    without such clips does not change.
     """
     counting = F.one_hot(label, head.memory.shape[1]).to(x) * (predicted == label).to(x)[:, None]  # (N, K)
     count = counting.sum(0)
@@ -136,23 +140,23 @@ def update_memory(head: nn.Module, x: Tensor, label: Tensor, predicted: Tensor) 
 
 
 def similarity(x: Tensor, memory: Tensor) -> Tensor:
-    """Cosines of embeddings (N, D) and class memories (D, K): (N, K)."""
+    """Cosine similarities of embeddings (N, D) and class memories (D, K): (N, K)."""
     return x @ memory / ((x.norm(dim=1) + EPSILON)[:, None] * (memory.norm(dim=0) + EPSILON))
 
 
 def affinity_contrast(x: Tensor, label: Tensor, predicted: Tensor, head: nn.Module, epoch: int, active: int) -> Tensor:
-    """Cross entropy of the similarity to the own class against those to the classes that are often confused with it:
+    """Cross entropy of the similarity to a clip's own class against those to the classes often confused with it:
     (N, D) -> ().
 
-    active: below 0 nothing but the memory changes; from 0 on confusions are counted, and above 0 the loss acts.
-    head: `confusions` (K, K) int; `similar` (K, K) bool, chosen anew at the first step of each epoch; `listed`: that
-    epoch.
+    active: below 0, only the memory is updated; from 0 on, confusions are counted; above 0, the loss is computed.
+    head: `confusions` (K, K) int; `similar` (K, K) bool, updated at the first step of each epoch; `listed`: the epoch
+    of this update.
     """
     memory = update_memory(head, x, label, predicted)
     if active >= 0:
         head.confusions += count_confusions(label, predicted, head.memory.shape[1])
     if active <= 0:
-        # without a gradient weight decay leaves the embedding alone; DistributedDataParallel waits for one
+        # without a gradient, weight decay does not change the embedding; DistributedDataParallel needs a gradient
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         return 0 * x.sum() if several else x.new_zeros(())
     if int(head.listed) != epoch:
@@ -168,16 +172,19 @@ def affinity_contrast(x: Tensor, label: Tensor, predicted: Tensor, head: nn.Modu
 
 
 def count_confusions(label: Tensor, predicted: Tensor, K: int) -> Tensor:
-    """(K, K) int64: clips of a row's class that are predicted as the column's; and for each clip of the row's class in
-    the batch, the clips of the column's class that are predicted as the row's."""
-    true = F.one_hot(label, K).float()  # floats hold these counts exactly, and integers have no product on a GPU
+    """Confusions in a batch, (K, K) int64.
+
+    Entry (i, j) is the number of clips of class i that are predicted as j, plus the number of clips of class i times
+    the number of clips of class j that are predicted as i.
+    """
+    true = F.one_hot(label, K).float()  # exact for these counts; CUDA has no matrix product of integers
     as_other = true.T @ (F.one_hot(predicted, K) * (predicted != label)[:, None]).float()
     return (as_other + true.sum(0)[:, None] * as_other.T).long()
 
 
 def similar_classes(confusions: Tensor) -> Tensor:
-    """(K, K) bool: the ten classes that a class is most often confused with, and those that share five of their ten
-    with it. Of equal counts the class with the lower number comes first."""
+    """(K, K) bool: the ten classes that a class is most often confused with, and the classes with which it has five or
+    more of these ten in common. If counts are equal, the class with the lower number comes first."""
     top = torch.zeros_like(confusions, dtype=torch.float32)
     top.scatter_(1, confusions.sort(dim=1, descending=True, stable=True).indices[:, :SIMILAR], 1.0)
     related = (top @ top.T >= SHARED) & ~torch.eye(len(top), dtype=torch.bool, device=top.device)
@@ -185,10 +192,10 @@ def similar_classes(confusions: Tensor) -> Tensor:
 
 
 def bank_contrast(x: Tensor, label: Tensor, head: nn.Module) -> Tensor:
-    """Supervised contrast of the clips of a batch with the last L clips, themselves included; 0 until there are L:
-    (N, D) -> ().
+    """Supervised contrastive loss between the clips of a batch and the last L clips, which include the batch; 0 until
+    the bank is full: (N, D) -> ().
 
-    head: `bank` (L, D) embeddings of length 1, `bank_label` (L,), `filled`: how many of them are clips.
+    head: `bank` (L, D) embeddings of length 1, `bank_label` (L,), `filled`: the number of clips in the bank.
 
     Raises:
         ValueError: the batch is larger than the bank.

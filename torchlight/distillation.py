@@ -14,9 +14,9 @@ from torchlight.contract import network_inputs
 
 
 class Distillation(nn.Module):
-    """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student) in epoch e, from 1.
+    """L = ce_weight CE + min(e / warm_up_epoch, 1) temperature^2 divergence(teacher, student) in epoch e >= 1.
 
-    A subclass defines the divergence, a mean over clips. Terms to log: ce, those of the divergence (unweighted) and
+    A subclass defines the divergence, a mean over clips. Terms to log: ce, the unweighted terms of the divergence, and
     `agreement`, the percentage of clips that student and teacher assign to the same class.
 
     Args:
@@ -62,7 +62,7 @@ class Distillation(nn.Module):
         return model(*network_inputs(model, batch))
 
     def divergence(self, student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of both (N, num_class) and labels (N,) -> the weighted divergence, and its terms to log."""
+        """Logits of both (N, num_class) and labels (N,) -> the weighted divergence and its terms to log."""
         raise NotImplementedError
 
 
@@ -108,7 +108,7 @@ class LogitDistillation(Distillation):
 
 
 def check_weight(name: str, value: float) -> None:
-    """Raises ValueError for a weight that is negative or not finite."""
+    """Raise ValueError for a weight that is negative or not finite."""
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name}: expected a finite number, 0 or more, got {value}")
 
@@ -117,7 +117,7 @@ def check_weight(name: str, value: float) -> None:
 
 
 def precise(logits: Tensor) -> Tensor:
-    """Logits in float32 or more: half precision has too little range for the divergences."""
+    """Logits in float32 or higher precision: the range of half precision is too small for the divergences."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -30,12 +30,12 @@ class Classification(nn.Module):
         label_smoothing: share of the target spread evenly over all classes.
         mixup_alpha: parameter of the Beta distribution; 0: no mixup.
         mixup_prob: probability that a batch (with update_freq: the batch of an accumulation step) is mixed.
-        penalty: weight of the network's own `penalty()`, a term of the loss that depends on its weights alone
+        penalty: factor of the network's `penalty()`, a term of the loss that depends only on its parameters
             (Hyper-GCN).
         class_weight: factor of the loss of each class: `balanced` (inversely proportional to the number of training
             clips, with mean 1 over all clips), a list in label order, or {class name: weight} with 1 for the others.
-            The loss is the mean over the clips, not divided by their weights, so it does not depend on how a batch is
-            divided.
+            The loss is the mean over the clips, not divided by the sum of their weights, so it does not depend on how a
+            batch is split.
 
     Raises:
         ValueError: an argument is out of range.
@@ -96,11 +96,11 @@ class Classification(nn.Module):
         return loss + self.penalty * penalty, logits, {"penalty": penalty}
 
     def decide(self) -> dict[str, float | None]:
-        """The share of the next batch; see `torchlight.contract.DecidingObjective`."""
+        """The mixup weight of the next batch; see `torchlight.contract.DecidingObjective`."""
         return {"mixup": self.draw_share()} if self.mixup_alpha else {}
 
     def draw_share(self) -> float | None:
-        """The weight lam of each clip in its mixture, sampled on the CPU for every device; None: no mixup."""
+        """The weight lam of each clip in its mixture, drawn on the CPU for every device; None: no mixup."""
         if self.mixup_alpha == 0 or torch.rand(()) >= self.mixup_prob:
             return None
         return float(torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample())
@@ -162,7 +162,7 @@ class MultiLabel(nn.Module):
         return model(*network_inputs(model, batch))
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """The probability of each label on its own."""
+        """The probability of each label, independent of the other labels."""
         return logits.sigmoid()
 
 
@@ -204,4 +204,4 @@ def penalty_of(model: nn.Module) -> torch.Tensor:
     for module in model.modules():
         if hasattr(type(module), "penalty"):
             return module.penalty()
-    raise ValueError(f"penalty: expected 0 for a network without a penalty of its own, got {type(model).__name__}")
+    raise ValueError(f"penalty: expected 0 for a network without a penalty() method, got {type(model).__name__}")

@@ -1,11 +1,11 @@
-"""Cross-validation: train a recipe, or two to compare, with some performers held out in each fold, with several seeds.
+"""Cross-validation over performers: train one recipe, or two to compare, on several folds and with several seeds.
 
     python -m torchlight.protocol --config config/NW-UCLA/ctrgcn.yaml --folds performers --seeds 3
     python -m torchlight.protocol --config config/NW-UCLA/ctrgcn.yaml config/NW-UCLA/recipe/ctrgcn.yaml --folds 5 \\
         -- --num-epoch 20 --step 15
 
-Every run is one command line of main.py with --hold-out and a folder of its own, so that the test part is never read.
-Finished runs are not repeated and interrupted ones continue: give the same command again.
+Each run is a command of main.py with --hold-out and its own folder, so the test part is never read. If the command is
+repeated, interrupted runs continue and finished runs are skipped.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, is_correct
 
 log = logging.getLogger("torchlight")
-EVERY = ("performers", "groups")  # words for: each of them is held out once
+EVERY = ("performers", "groups")  # hold out each of them once
 OWN = ("--config", "--hold-out", "--seed", "--phase", "--work-dir", "--resume", "--overwrite")  # flags set here
 
 
@@ -54,14 +54,14 @@ def build_parser() -> Parser:
         "folds",
         nargs="+",
         default=["performers"],
-        help="performers (or groups): each performer, or group of your own data, is held out once; a number: as many "
-        "folds of performers; or the words of each fold, s01,s02 s03,s04 (performers)",
+        help="performers (or groups): hold out each performer, or each group of your own data, once; a number: that "
+        "many folds of performers; or the words of each fold, such as s01,s02 s03,s04 (default: performers)",
     )
-    parser.option("seeds", type=int, default=3, help="trainings of each fold, with the seeds 1, 2, ... (3)")
+    parser.option("seeds", type=int, default=3, help="runs per fold, with the seeds 1, 2, ... (%(default)s)")
     parser.option(
         "work-dir", type=path, default=Path("work_dir/protocol"), metavar="DIR", help="folder of the runs (%(default)s)"
     )
-    parser.option("json", type=path, metavar="FILE", help="write the table as JSON, over an older one")
+    parser.option("json", type=path, metavar="FILE", help="write the table as JSON; an existing file is replaced")
     return parser
 
 
@@ -85,7 +85,7 @@ def act(argv: list[str]) -> None:
 def check(args: argparse.Namespace, more: Sequence[str]) -> None:
     """Raise ConfigError for mistakes on the command line."""
     problems = []
-    if not 1 <= len(args.config) <= 2 or len(set(args.config)) < len(args.config):
+    if len({Path(file).absolute().with_suffix("") for file in args.config}) < len(args.config) or len(args.config) > 2:
         problems.append(f"config: expected one recipe, or two different ones, got {' '.join(args.config)}")
     if args.seeds < 1:
         problems.append(f"seeds: expected 1 or more, got {args.seeds}")
@@ -115,18 +115,22 @@ def recipe_names(files: Sequence[str]) -> list[str]:
 
 
 def clips_of(config: Config) -> tuple[list[str], list[str] | None]:
-    """The names of the training clips of a recipe, and their groups if the data states them."""
+    """The names of the training clips of a recipe, and their groups if the data has groups."""
     feeder = build_feeder(config, preflight(config, ("feeder",))["feeder"], "train")
     groups = getattr(feeder, "group", None)
     return feeder.name.tolist(), None if groups is None else groups.tolist()
 
 
 def make_folds(words: Sequence[str], names: Sequence[str], groups: Sequence[str] | None = None) -> list[list[str]]:
-    """The words that are held out in each fold: one performer each, K folds of performers with about as many clips
-    each, or the given ones, separated by commas. Performers are the groups of the data, if it states them.
+    """The words of --hold-out for each fold.
+
+    words: `performers` or `groups` for one performer per fold, a number K for K folds of performers with similar
+    numbers of clips, or the words of each fold, separated by commas. Performers are the groups of the data if it has
+    groups; otherwise they follow from the clip names.
 
     Raises:
-        ConfigError: the names do not tell the performers, they are fewer than the folds, or a word is in two folds.
+        ConfigError: the performers cannot be derived from the names, there are fewer performers than folds, or a word
+            is in two folds.
     """
     if len(words) == 1 and (words[0] in EVERY or words[0].isdigit()):
         performers = performers_of(names) if groups is None else groups
@@ -154,7 +158,7 @@ def performers_of(names: Sequence[str]) -> list[str]:
 
 
 def folds_of_performers(performers: Sequence[str], number: int | None) -> list[list[str]]:
-    """`number` folds of performers with about as many clips each, None: one performer each; raises ConfigError."""
+    """`number` folds of performers with similar numbers of clips; None: one performer per fold; raises ConfigError."""
     clips = Counter(performers)
     number = len(clips) if number is None else number
     if not 2 <= number <= len(clips):
@@ -166,7 +170,7 @@ def folds_of_performers(performers: Sequence[str], number: int | None) -> list[l
 
 
 def folder_name(fold: Sequence[str]) -> str:
-    """The name of the folder of a fold: its words, or their hash if they are long or have other characters.
+    """The name of the folder of a fold: its words, or their hash if they are long or contain other characters.
 
     >>> folder_name(["s01", "s02"]), folder_name(["rat 1/left"])
     ('s01_s02', 'fold_f9c45eb8')
@@ -180,7 +184,7 @@ def folder_name(fold: Sequence[str]) -> str:
 def train_fold(
     args: argparse.Namespace, file: str, name: str, fold: list[str], seed: int, more: Sequence[str]
 ) -> tuple[int, int]:
-    """Run the remaining part of one run; returns the number of correct held-out clips and of all held-out clips."""
+    """Run or continue one run; returns the number of correctly classified held-out clips and of all held-out clips."""
     folder = args.work_dir / name / folder_name(fold) / f"seed{seed}"
     own = ["--config", file, "--hold-out", *fold, "--seed", str(seed), "--work-dir", str(folder)]
     train_and_test(folder, [*own, *more])
@@ -190,10 +194,11 @@ def train_fold(
 
 
 def summarize(names: Sequence[str], folds: list[list[str]], counts: np.ndarray) -> dict[str, Any]:
-    """The table of counts (recipes, folds, seeds, 2): top-1 of every run, their means and spreads, and the comparison.
+    """The table for counts (recipes, folds, seeds, 2) of correct and of all clips: top-1 of every run, means, standard
+    deviations, and the comparison of two recipes.
 
     Raises:
-        ConfigError: the recipes have other clips in a fold.
+        ConfigError: the recipes have different clips in a fold.
     """
     clips = counts[..., 1]
     if (clips != clips[:1, :, :1]).any():
@@ -222,7 +227,7 @@ def summarize(names: Sequence[str], folds: list[list[str]], counts: np.ndarray) 
 
 
 def show(table: dict[str, Any]) -> None:
-    """Log the per-fold table, mean and spread of each recipe, and the comparison."""
+    """Log the table of the folds, mean and standard deviation of each recipe, and the comparison."""
     names = [printable(recipe["recipe"]) for recipe in table["recipes"]]
     width = [max(len(name), 8) for name in names]
     fold_names = [printable(",".join(fold)) for fold in table["folds"]]

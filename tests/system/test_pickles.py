@@ -80,6 +80,8 @@ REFUSED = {
     "a list in itself": (b"\x80\x02]q\x00h\x00a.", "contains itself"),
     "deeply nested lists": (b"]" * 1000 + b"a" * 999 + b".", "nested"),
     "a type instead of a value": (b"cnumpy\nndarray\n.", "a type"),
+    "a type as a key": (pickle.dumps({np.dtype("f4"): 1}), "a type"),
+    "a type in a set": (pickle.dumps({np.dtype("f4")}), "a type"),
     "nothing": (b"", "not a pickle of plain data"),
     "half a file": (pickle.dumps(PLAIN)[:200], "not a pickle of plain data"),
 }

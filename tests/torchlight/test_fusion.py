@@ -7,6 +7,7 @@ import logging
 import math
 import pickle
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import yaml
 
 from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.fusion import fuse, score_files
-from torchlight.fusion.cli import main
+from torchlight.fusion.cli import keep_known, main
 from torchlight.fusion.intervals import bootstrap_interval, compare, sign_flip
 from torchlight.training.scores import SCORE_FILE, read_scores, write_scores
 
@@ -50,6 +51,12 @@ def test_a_preset_gives_the_published_weights(preset, modalities, weights):
 def test_a_preset_without_a_weight_for_a_stream_is_refused(preset, modalities):
     with pytest.raises(ValueError, match=f"preset {preset}"):
         fuse.preset_weights(preset, modalities)
+
+
+def test_a_preset_without_a_weight_for_any_stream_is_refused():
+    found = score_files.name_score_files([Path("net/kbone/epoch1_test_score.pkl")])
+    with pytest.raises(ValueError, match="preset agcn: expected streams of joint, bone, got kbone"):
+        keep_known("agcn", found)
 
 
 def test_fusion_is_the_weighted_sum():

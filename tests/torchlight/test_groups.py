@@ -57,6 +57,9 @@ def test_a_table_gives_groups_of_any_names(tmp_path):
     assert groups.index.tolist() == [0, 1, 1, 1] and str(groups) == "2 groups"
     with pytest.raises(ValueError, match="expected the group of every clip, got none for 1 of 2 .first: 'swim'"):
         find_groups(["run", "swim"], str(table))
+    table.write_text("name,group\nrun,bob\n,anna\n")
+    with pytest.raises(ValueError, match="got none for 1 of 2"):
+        find_groups(["run", "swim"], str(table))
     table.write_text("name,label\nwalk,0\n")
     with pytest.raises(ValueError, match="expected the columns name and group, got no group"):
         find_groups(["walk"], str(table))

@@ -97,7 +97,7 @@ def test_the_penalty_of_a_network_is_a_term_of_the_loss_also_of_a_wrapped_networ
 
 
 def test_a_penalty_that_the_network_does_not_have_is_refused():
-    with pytest.raises(ValueError, match="penalty: expected 0 for a network without a penalty of its own, got Means"):
+    with pytest.raises(ValueError, match=r"penalty: expected 0 for a network without a penalty\(\) method, got Means"):
         Classification(penalty=1)(Means(), BATCH)
     with pytest.raises(ValueError, match="penalty: expected a finite number"):
         Classification(penalty=-1)

@@ -88,7 +88,8 @@ def test_kernel_size_is_that_of_the_temporal_convolutions(network, kernel_size):
         ({"networks": {"n": FAMILY | {"blocks": []}}}, "width: expected both width and blocks, or none of them"),
         ({"networks": {"n": FAMILY | {"width": [8, 8]}}}, "width: expected different numbers, booleans or words"),
         ({"networks": {"n": FAMILY | {"choices": {"adaptive": []}}}}, "adaptive: expected different numbers"),
-        ({"first": [{"network": "m"}]}, "first: network: known: n"),
+        ({"first": [{"network": "m"}]}, "first: network: expected one of the networks, got 'm'; known: n"),
+        ({"first": [{"network": ["n"]}]}, "first: network: expected one of the networks, got ['n']; known: n"),
         ({"first": [{"network": "n", "width": 8, "blocks": [3]}]}, "first: blocks1, kernel_size: expected values of n"),
     ],
 )

@@ -69,7 +69,7 @@ def test_nothing_is_joined_outside_of_a_step_of_several_tasks_or_under_torchrun(
         ({"SLURM_JOB_ID": "x"}, "SLURM_JOB_ID: expected a whole number in a SLURM step of several tasks, got 'x'"),
         ({"SLURM_STEP_TASKS_PER_NODE": "2(y3)"}, r"expected counts such as 2\(x3\),1"),
         ({"SLURM_NODEID": "7"}, "SLURM_NODEID: expected a number below 1, got 7"),
-        ({"SLURM_PROCID": "2"}, "SLURM: expected a task below 2, below 2 on its node, got 2 and 1"),
+        ({"SLURM_PROCID": "2"}, "SLURM: expected a task number below 2 and a local one below 2, got 2 and 1"),
         ({"SLURM_STEP_TASKS_PER_NODE": "1,1", "SLURM_LOCALID": "0"}, "SLURM_JOB_NODELIST: expected the nodes"),
     ],
 )  # fmt: skip

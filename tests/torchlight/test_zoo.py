@@ -117,7 +117,7 @@ def test_another_version_on_the_server_is_received_from_its_beginning(entry, ser
         download.download(server.url, entry.file)
     server.tag, server.content = '"2"', CONTENT[::-1]
     download.download(server.url, entry.file)
-    assert entry.file.read_bytes() == CONTENT[::-1]
+    assert entry.file.read_bytes() == CONTENT[::-1] and len(server.requests) == 4
 
 
 def test_a_part_that_is_complete_or_too_long_does_no_harm(entry, server):

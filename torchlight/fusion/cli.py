@@ -180,9 +180,16 @@ def choose_score_files(args: argparse.Namespace, root: Path) -> list[ScoreFile]:
 
 
 def keep_known(preset: str | None, found: list[ScoreFile]) -> list[ScoreFile]:
-    """The files that the preset has weights for; the others are left out with a warning."""
+    """The files that the preset has weights for; the others are left out with a warning.
+
+    Raises:
+        ConfigError: the preset has no weight for any of them.
+    """
     known = fuse.PRESETS[preset].by_modality if preset else None
     kept = [file for file in found if known is None or file.modality in known]
+    if not kept:
+        names = ", ".join(file.name for file in found)
+        raise ConfigError([f"preset {preset}: expected streams of {', '.join(known)}, got {names}"])
     for file in found:
         if file not in kept:
             log.warning("%s: left out, preset %s has no weight for it", file.name, preset)

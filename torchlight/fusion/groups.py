@@ -87,7 +87,7 @@ def groups_of_table(names: Sequence[str], path: Path) -> Groups:
     rows = csv.DictReader(io.StringIO(read_text(path, TABLE_BYTES)))
     if missing := {"name", "group"} - set(rows.fieldnames or ()):
         raise ValueError(f"{path}: expected the columns name and group, got no {' and no '.join(sorted(missing))}")
-    group = {row["name"]: row["group"] for row in rows if row["group"]}
+    group = {row["name"]: row["group"] for row in rows if row["name"] and row["group"]}
     found = [group.get(str(name), group.get(str(name).rpartition("#")[0])) for name in names]
     if None in found:
         raise ValueError(

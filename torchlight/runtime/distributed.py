@@ -12,7 +12,7 @@ from torchlight.runtime.transfer import together
 
 
 def start(device: torch.device) -> None:
-    """Join the process group that a launcher describes in the environment, if any; processes on CPUs divide the cores.
+    """Join the process group that a launcher describes in the environment, if any; processes on CPUs share the cores.
 
     Raises:
         RuntimeError: the other processes cannot be reached.
@@ -50,7 +50,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def on_main(action: Callable[[], None]) -> None:
-    """Call `action` on rank 0; an error that it raises is raised on every rank, so that none waits for the others."""
+    """Call `action` on rank 0; its error is raised on every rank, so that no rank waits for the others."""
     error: Exception | None = None
     if rank() == 0:
         try:

@@ -13,7 +13,7 @@ from torchlight.system.paths import ROOT
 
 
 def launch(argv: list[str], processes: int) -> int:
-    """Run `main.py argv` in `processes` processes of one group; 0, or the exit code of a process that failed.
+    """Run `main.py argv` in `processes` processes of one group; returns 0 or the exit code of a process that failed.
 
     When one process fails, PyTorch ends the others; a SIGTERM to the launcher reaches all of them.
 
@@ -49,7 +49,7 @@ def torchrun(argv: list[str]) -> int:
 def exit_code(codes: dict[int, int]) -> int:
     """The exit code of a group from those of its failed processes (-n: ended by signal n).
 
-    A process that failed goes before those that the launcher ended with SIGTERM afterwards.
+    The code of a process that failed takes precedence over those of processes that the launcher then terminated.
 
     Raises:
         RunError: a signal killed one of them; the message names it.

@@ -20,7 +20,7 @@ def set_up_logging(file: Path | None = None) -> None:
     log.setLevel(logging.DEBUG if distributed.rank() == 0 else logging.ERROR)
     log.propagate = False
     logging.raiseExceptions = False  # a full disk or a closed pipe is reported once, not with a traceback per line
-    if not any(type(handler) is logging.StreamHandler for handler in log.handlers):  # a file is another kind
+    if not any(type(handler) is logging.StreamHandler for handler in log.handlers):  # not its subclass for files
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of clips and classes may not fit the locale
         terminal = logging.StreamHandler(sys.stdout)

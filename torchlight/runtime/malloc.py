@@ -5,7 +5,7 @@ import sys
 
 
 def keep_memory() -> bool:
-    """Tell malloc not to return freed memory to the operating system, which would give new, zeroed pages in every step.
+    """Tell malloc to keep freed memory. Otherwise the operating system provides new, zeroed pages in every step.
 
     Returns False if the C library is not glibc.
     """

@@ -8,7 +8,7 @@ import torch
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed Python, NumPy and PyTorch; each rank gets another seed, so that dropout differs."""
+    """Seed Python, NumPy and PyTorch; each rank gets a different seed, so that dropout differs."""
     random.seed(seed + rank)
     np.random.seed((seed + rank) % 2**32)
     torch.manual_seed(seed + rank)
@@ -19,7 +19,7 @@ def rng_state() -> dict[str, Any]:
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     state = {"python": random.getstate(), "torch": torch.get_rng_state()}
     state["numpy"] = [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss]
-    if torch.cuda.is_initialized():  # a run on the CPU takes no memory of a GPU
+    if torch.cuda.is_initialized():  # otherwise a run on the CPU would allocate GPU memory
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 

@@ -1,17 +1,17 @@
-"""Processes that `srun` starts without torchrun: SLURM's variables in the words of torch.distributed."""
+"""Processes that `srun` starts without torchrun: the variables of torch.distributed from those of SLURM."""
 
 import os
 import re
 from collections.abc import MutableMapping
 
-NO_TASKS = 2**32 - 16  # step ids from here on are those of batch scripts and interactive shells
+NO_TASKS = 2**32 - 16  # step ids from this number on belong to batch scripts and interactive shells
 
 
 def join(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT in a task of a SLURM step of
     several tasks.
 
-    Nothing is changed under torchrun, in a step of one task, and in the shell of `salloc` or `sbatch`, which is no
+    Nothing is changed under torchrun, in a step of one task, and in the shell of `salloc` or `sbatch`, which is not a
     task.
 
     Raises:
@@ -30,18 +30,18 @@ def join(environment: MutableMapping[str, str] = os.environ) -> None:
     on_node = tasks_on_node(environment, tasks)
     if rank >= tasks or local_rank >= on_node:
         raise ValueError(
-            f"SLURM: expected a task below {tasks}, below {on_node} on its node, got {rank} and {local_rank}; "
-            "start the processes with torchrun instead"
+            f"SLURM: expected a task number below {tasks} and a local one below {on_node}, got {rank} and "
+            f"{local_rank}; start the processes with torchrun instead"
         )
     environment |= {"RANK": str(rank), "WORLD_SIZE": str(tasks)}
     environment |= {"LOCAL_RANK": str(local_rank), "LOCAL_WORLD_SIZE": str(on_node)}
     environment.setdefault("MASTER_ADDR", "127.0.0.1" if on_node == tasks else first_node(environment))
     number = read_number(environment, "SLURM_JOB_ID") * 31 + int(step)  # steps of one job may run at the same time
-    environment.setdefault("MASTER_PORT", str(20_000 + number % 12_000))  # below the ports that Linux hands out
+    environment.setdefault("MASTER_PORT", str(20_000 + number % 12_000))  # below the ephemeral ports of Linux
 
 
 def read_number(environment: MutableMapping[str, str], name: str) -> int:
-    """A whole number from 0 in a variable; raises ValueError."""
+    """The integer, 0 or more, in a variable; raises ValueError."""
     text = environment.get(name)
     if text is None or not text.isdecimal():
         found = "nothing" if text is None else repr(text)
@@ -70,8 +70,8 @@ def tasks_on_node(environment: MutableMapping[str, str], tasks: int) -> int:
 
 
 def first_node(environment: MutableMapping[str, str]) -> str:
-    """The name of the node of task 0, the first in a list such as gpu[01-04,7],login; else the address that launched
-    the step.
+    """The name of the node of task 0: the first one of a list such as gpu[01-04,7],login. Without a list: the address
+    of the node that launched the step.
 
     Raises:
         ValueError: neither is known.

@@ -1,4 +1,4 @@
-"""Many small tensors moved as one: each transfer between devices or processes has a fixed cost."""
+"""Moving many small tensors as one, because each transfer between devices or processes has a fixed cost."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def together(tensors: Sequence[Tensor], move: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """`move` of every tensor, called once for all tensors of one type and device.
+    """Apply `move` to every tensor, with one call for all tensors of the same type and device.
 
     move: flat tensor (n,) -> tensor (n,) of the same type. The results are contiguous and share no memory.
 

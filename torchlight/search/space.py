@@ -187,8 +187,9 @@ def find_problems(name: str, family: Family) -> list[str]:
 def bind_point(file: str | Path, families: dict[str, Family], entry: dict[str, Any]) -> Point:
     """A mapping of `first` as a point; raises ConfigError if the space does not have it."""
     name = entry.get("network")
-    if name not in families:
-        raise ConfigError([f"{file}: first: network: {nearest(str(name), families)}"])
+    if not isinstance(name, str) or name not in families:
+        hint = nearest(str(name), families)
+        raise ConfigError([f"{file}: first: network: expected one of the networks, got {quote(name)}; {hint}"])
     blocks = entry.get("blocks", [])
     stages = {f"blocks{i}": n for i, n in enumerate(blocks if isinstance(blocks, list) else [blocks], 1)}
     given = {key: value for key, value in entry.items() if key not in ("network", "blocks")} | stages

@@ -1,5 +1,4 @@
-"""NumPy's .npy and .npz files from other people: numeric and string arrays whose headers agree with the size of the
-file."""
+"""Reading untrusted .npy and .npz files: only numeric and string arrays whose headers agree with the file size."""
 
 import os
 import zipfile
@@ -14,7 +13,7 @@ import numpy as np
 from torchlight.system.files import open_regular
 
 NUMBERS, TEXT = "biuf", "SU"  # kinds of dtypes
-MAX_COMPRESSED = 16 * 2**30  # bytes of a compressed array, which has to be read as a whole
+MAX_COMPRESSED = 16 * 2**30  # bytes of a compressed array, which is read as a whole
 MAX_MEMBERS = 10_000  # of an .npz file
 
 
@@ -40,8 +39,8 @@ def read_header(file: IO[bytes], size: int, kinds: str, origin: str) -> Header:
     """The header of an .npy stream of `size` bytes, checked against that size before anything is allocated.
 
     Raises:
-        ValueError: not an .npy file, a dtype of other kinds (objects among them), or a shape that does not fill the
-            stream.
+        ValueError: the stream is not an .npy file, its dtype is of another kind (such as objects), or its shape does
+            not match the size of the stream.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -65,7 +64,7 @@ def open_array(path: str | Path, kinds: str = NUMBERS) -> np.ndarray:
     """The array of an .npy file as a read-only memory map; `kinds`: the dtype kinds that are accepted.
 
     Raises:
-        ValueError: the file cannot be read or is not what `read_header` accepts.
+        ValueError: the file cannot be read, or `read_header` refuses it.
     """
     with open_regular(path) as file:
         header = read_header(file, os.fstat(file.fileno()).st_size, kinds, str(path))
@@ -74,7 +73,7 @@ def open_array(path: str | Path, kinds: str = NUMBERS) -> np.ndarray:
 
 def _map(path: str | Path, header: Header, offset: int) -> np.ndarray:
     if not header.nbytes:
-        return np.zeros(header.shape, header.dtype)  # an empty file cannot be mapped
+        return np.zeros(header.shape, header.dtype)  # empty data cannot be mapped
     return np.memmap(path, header.dtype, "r", offset, header.shape, "F" if header.fortran else "C")
 
 
@@ -103,7 +102,7 @@ class Archive:
         """An array: a read-only memory map if it is stored uncompressed, read completely if it is compressed.
 
         Raises:
-            ValueError: there is no such array, it is damaged, too large, or not what `read_header` accepts.
+            ValueError: there is no such array, it is damaged or too large, or `read_header` refuses it.
         """
         info, header = self._info(name), self.header(name, kinds)
         if info.compress_type == zipfile.ZIP_STORED:
@@ -122,7 +121,7 @@ class Archive:
 
     @contextmanager
     def _guard(self, name: str) -> Iterator[None]:
-        """Turn everything that a damaged member raises into ValueError."""
+        """Convert every exception that a damaged member causes to ValueError."""
         try:
             yield
         except ValueError as error:
@@ -133,7 +132,7 @@ class Archive:
             raise ValueError(f"{self.path}: {name}: damaged ({reason})") from error
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:
-        """Where the data of a stored member begins: after its local header, which ends with a name and an extra
+        """The position of the data of a stored member: after its local header, which ends with a name and an extra
         field."""
         self._file.seek(info.header_offset)
         local = self._file.read(30)

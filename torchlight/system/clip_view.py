@@ -1,7 +1,7 @@
-"""Pages of one self-contained HTML file, and a view of moving skeletons in them: rotate, play, scrub, labels over time.
+"""Self-contained HTML pages, and an interactive view of moving skeletons in them, with labels over time.
 
-A page loads nothing: its content security policy allows the styles and pictures within it, and of scripts only
-clip_view.js, by its hash.
+A page loads no other files. Its content security policy allows inline styles and pictures and a single script,
+clip_view.js, which it identifies by its hash.
 """
 
 import base64
@@ -20,9 +20,9 @@ from torchlight.system.files import atomic, read_text
 from torchlight.system.text import printable
 
 HERE = Path(__file__).parent
-MAX_FRAMES = 3000  # of a clip; of a longer one every n-th is kept
+MAX_FRAMES = 3000  # of a clip; only every n-th frame of longer clips is kept
 MAX_TEXT = 120  # characters of a name
-UNKNOWN_RATE = 20  # frames per second of clips whose rate is not known, as clip_view.js plays them
+UNKNOWN_RATE = 20  # frames per second at which clip_view.js plays clips of unknown rate
 UNSEEN, FULL = -32768, 32767  # int16: a missing joint, and the largest coordinate
 VIEW = '<section class="view card"'
 # the columns of (x, y, z) that point right, up and toward the viewer, and their signs: rotations, never reflections.
@@ -39,12 +39,12 @@ VIEWER = {
 
 @dataclass(frozen=True)
 class ClipView:
-    """A clip to look at.
+    """A clip for the interactive view.
 
-    points: (T, M, V, 2 or 3), right, up and toward the viewer (see `to_viewer`); NaN where a joint was not seen.
-    bones: pairs of joints. rate: frames per second, None: unknown. left, right: joints of these sides.
-    persons: their names, or none. segments: (start, end, text, person), seconds. times, curves: (n,) seconds, and the
-    probabilities [(name, (n,))] since each of them, NaN where nothing is known. Without a rate, UNKNOWN_RATE applies.
+    points: (T, M, V, 2 or 3), right, up and toward the viewer (see `to_viewer`); NaN for a joint that was not seen.
+    bones: pairs of joints. rate: frames per second; None: unknown, then UNKNOWN_RATE is used. left, right: joints of
+    these sides. persons: names, may be empty. segments: (start, end, text, person), start and end in seconds. times:
+    (n,) seconds. curves: [(name, (n,))], probabilities that are valid from each of these times on; NaN: unknown.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ClipView:
 def to_viewer(points: np.ndarray, up: str, dims: int) -> np.ndarray:
     """Coordinates (..., C) of a clip as right, up and, in three dimensions, toward the viewer, (..., dims).
 
-    up: the axis that points up: y, -y, z, ... dims: 2 for points in a picture, whose third channel is a score.
+    up: the axis that points up: y, -y, z, ... dims: 2 for image coordinates, whose third channel is a score.
 
     >>> to_viewer(np.array([1.0, 2.0, 3.0]), "z", 3).tolist()
     [1.0, 3.0, -2.0]
@@ -74,7 +74,7 @@ def to_viewer(points: np.ndarray, up: str, dims: int) -> np.ndarray:
 
 
 def without_empty(points: np.ndarray) -> np.ndarray:
-    """Points (T, M, V, D) with NaN in place of stored zeros: for persons in 3-D, for single joints in 2-D."""
+    """Points (T, M, V, D) with NaN instead of zeros: for empty persons in 3-D, for single joints in 2-D."""
     unseen = (points == 0).all(-1, keepdims=True)
     if points.shape[-1] == 3:
         unseen = unseen.all(2, keepdims=True)
@@ -82,12 +82,12 @@ def without_empty(points: np.ndarray) -> np.ndarray:
 
 
 def render(views: Sequence[ClipView], play: bool = False) -> str:
-    """The view of one or more clips, for the body of `write_page`; play: move from the beginning."""
+    """The view of one or more clips, as HTML for the body of `write_page`; play: start playing immediately."""
     assert views
     text = json.dumps(
         {"play": play, "clips": [_encode(view) for view in views]}, allow_nan=False, separators=(",", ":")
     )
-    text = text.replace("<", "\\u003c")  # no text can end the element
+    text = text.replace("<", "\\u003c")  # so that no text can close the script element
     return (
         f'{VIEW} aria-label="Moving skeletons"><script type="application/json">{text}</script>'
         "<p>The moving skeletons need JavaScript.</p></section>"
@@ -95,7 +95,10 @@ def render(views: Sequence[ClipView], play: bool = False) -> str:
 
 
 def write_page(out: Path, title: str, body: str) -> None:
-    """Write a page in light and dark, completely or not at all; title: plain text, body: HTML. Raises OSError."""
+    """Write a page with a light and a dark color scheme, completely or not at all; raises OSError.
+
+    title: plain text. body: HTML.
+    """
     policy = script = ""
     if VIEW in body:
         code = read_text(HERE / "clip_view.js")

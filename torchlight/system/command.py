@@ -1,8 +1,7 @@
-"""What all programs of this project share: the argument parser, exit codes, and one line on stderr instead of a
-traceback.
+"""Shared by all programs of this project: the argument parser, exit codes, and errors as one line on stderr instead of
+a traceback.
 
-Exit codes: 0 success, 1 a run failed or part of the work failed, 2 a mistake in what was given, 130 interrupted, 143
-terminated.
+Exit codes: 0 success, 1 the run or a part of it failed, 2 a mistake of the user, 130 interrupted, 143 terminated.
 """
 
 import argparse
@@ -52,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(*sorted(flags, key=lambda flag: flag != f"--{name}"), dest=name.replace("-", "_"), **settings)
 
     def switch(self, name: str, **settings: Any) -> None:
-        """Add an option that takes true or false, or nothing for true; false by default."""
+        """Add an option that takes true or false; without a value it is true. The default is false."""
         self.option(
             name, **{"type": boolean, "nargs": "?", "const": True, "default": False, "metavar": "true|false"} | settings
         )
@@ -66,29 +65,29 @@ def boolean(text: str) -> bool:
 
 
 def path(text: str) -> Path:
-    """A path on a command line, whose names a file system accepts."""
+    """A path on the command line; raises ArgumentTypeError if a file system would not accept its names."""
     name = max(text.split("/"), key=lambda part: len(os.fsencode(part)))
     if "\0" in text or len(os.fsencode(name)) > MAX_NAME:
         raise argparse.ArgumentTypeError(f"expected names of at most {MAX_NAME} bytes without NUL, got {quote(name)}")
     return Path(text)
 
 
-_debug = False  # whether the command line that runs has --debug
+_debug = False  # whether the current command line contains --debug
 
 
 def debug_requested() -> bool:
-    """Whether the command line that runs in this process has --debug."""
+    """Whether the command line of this process contains --debug."""
     return _debug
 
 
 def start(module: str) -> int:
     """Import a program's module and call its `main`; returns the exit code.
 
-    What goes wrong while PyTorch is imported, for a second or more, is one line on stderr, too.
+    Importing PyTorch takes a second or more. Errors and interrupts in this time are also printed as one line on stderr.
     """
 
     def act(_: list[str]) -> int:
-        # a current folder that was removed is an error here; in libraries of PyTorch it would end the process
+        # raises OSError if the current folder was removed; libraries of PyTorch would abort the process
         os.getcwd()
         return importlib.import_module(module).main()
 
@@ -109,7 +108,7 @@ def run(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = Non
             return _flush_output(code)
     except SystemExit as error:  # of argparse, after --help
         return _flush_output(error.code if isinstance(error.code, int) else SUCCESS if error.code is None else FAILED)
-    except BrokenPipeError:  # the reader of the output left, for example `| head`
+    except BrokenPipeError:  # the reader of the output has ended, for example `| head`
         _discard_output()
         return FAILED
     except (Exception, KeyboardInterrupt, Terminated) as error:
@@ -123,7 +122,7 @@ def run(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = Non
 
 @contextmanager
 def _raise_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise Terminated in this process; processes that are forked from it end as usual."""
+    """Make SIGTERM raise Terminated in this process; forked processes are terminated as usual."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -171,7 +170,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain_os_error(error: OSError) -> str:
-    """One line for an error of the operating system, with advice if there is any."""
+    """One line for an error of the operating system, with advice if possible."""
     where = f"{error.filename}: " if error.filename is not None else ""
     reason = error.strerror or str(error)
     if error.errno in NO_SPACE:
@@ -186,7 +185,10 @@ def explain_os_error(error: OSError) -> str:
 
 
 def complain(message: str, code: int, everywhere: bool = False) -> None:
-    """Print each line of a message as an error. With several processes, the first one prints the errors of all."""
+    """Print each line of a message as an error.
+
+    With several processes, mistakes of the user and errors raised on every rank are printed only by the first one.
+    """
     rank = os.environ.get("RANK", "0")
     alone = code == FAILED and not everywhere
     if rank == "0" or alone:
@@ -202,14 +204,14 @@ def complain(message: str, code: int, everywhere: bool = False) -> None:
 
 
 def _flush_output(code: int) -> int:
-    """Write what is still buffered for stdout; returns the exit code of a program that would end with `code`."""
+    """Flush stdout; returns `code`, or FAILED if it is larger and the output cannot be written."""
     if sys.stdout is None:  # closed by the caller
         return code
     try:
         sys.stdout.flush()
     except OSError as error:
         _discard_output()
-        if isinstance(error, BrokenPipeError):  # the work is done, only its output has no reader
+        if isinstance(error, BrokenPipeError):  # the work is complete; only its output has no reader
             return code
         complain(f"standard output: {explain_os_error(error)}", FAILED)
         return max(code, FAILED)

@@ -1,5 +1,5 @@
-"""What the user admits on the command line with `--import`, a configuration never can: modules outside of this project,
-and .pt2 files, which can run code when PyTorch opens them."""
+"""Code that the user admits with `--import` on the command line, and a configuration cannot admit: modules outside
+this project, and .pt2 files, which can run code when PyTorch opens them."""
 
 import importlib
 import importlib.util
@@ -15,12 +15,13 @@ PROGRAMS: set[Path] = set()  # files of torch.export
 
 
 def admit(word: str) -> None:
-    """Import a module, by its name or the path of its .py file, and admit dotted paths into it; or admit a .pt2 file.
+    """Import a module, given by its name or the path of its .py file, and admit dotted paths into it; or admit the path
+    of a .pt2 file, which is not opened here.
 
     Modules are searched in the current folder and on PYTHONPATH.
 
     Raises:
-        ValueError: there is no such module or file, another module has its name, or it cannot be imported.
+        ValueError: there is no such module, another module has its name, or it cannot be imported.
     """
     path = Path(word)
     if path.suffix.lower() == PROGRAM:
@@ -34,7 +35,7 @@ def admit(word: str) -> None:
         raise ValueError(f"--import: expected a .py file, got {quote(word)}, which does not exist")
     folder = str(path.resolve().parent) if is_file else os.getcwd()
     if folder not in sys.path:
-        sys.path.append(folder)  # at the end, so that no module of this project is hidden; worker processes inherit it
+        sys.path.append(folder)  # at the end, so that no module of this project is shadowed; workers inherit it
     try:
         if is_file:
             found = importlib.util.find_spec(name)
@@ -44,7 +45,7 @@ def admit(word: str) -> None:
         importlib.import_module(name)
     except ValueError:
         raise
-    except Exception as error:  # whatever a module of the user raises
+    except Exception as error:  # a user's module can raise any exception
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ValueError(f"--import: {word}: expected a module that can be imported, got {reason}") from error
     ADMITTED.add(name.split(".")[0])

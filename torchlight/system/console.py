@@ -1,4 +1,4 @@
-"""The commands and the library of an installed project, whose folder is not the current one."""
+"""Entry points of an installed project: commands and imports that work from any folder."""
 
 import importlib.util
 import sys

@@ -1,7 +1,7 @@
-"""Reading files that other people made, and writing files completely or not at all.
+"""Reading untrusted files, and writing files completely or not at all.
 
-A reader here opens regular files only (a FIFO or a device would block), limits how much it reads, and raises
-ValueError for everything that can be wrong with the content. The message names the file.
+The readers open only regular files (a FIFO or a device would block), limit how much they read, and raise ValueError for
+every error in the content. The message names the file.
 """
 
 import difflib
@@ -15,13 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-MOST_COMPARED = 1000  # names of a folder that are compared with that of a missing file
+MOST_COMPARED = 1000  # entries of a folder whose names are compared with that of a missing file
 MAX_TEXT_BYTES = 64 * 2**20  # of a text, JSON or YAML file that is read as a whole
 
 
 @contextmanager
 def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO]:
-    """A file to write that appears under its name only when it is complete and on disk; until then the old file stays.
+    """Open a file for writing that replaces `path` only when it is complete and on disk.
 
     Text is written as UTF-8.
 
@@ -67,10 +67,10 @@ def open_regular(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def similar(path: str | Path) -> str:
-    """What to say about a missing path: `; did you mean ...?` with an entry of its folder that has a similar name, or
-    the folder that is missing; nothing if neither is known."""
+    """A hint for the error message about a missing path: `; did you mean ...?` with an entry of its folder that has a
+    similar name, or the folder that is missing; empty if neither is known."""
     missing = Path(path)
-    if os.path.lexists(missing):  # a link to nothing
+    if os.path.lexists(missing):  # a broken link
         return ""
     with suppress(OSError):  # a folder that cannot be read, a name that is too long
         while not missing.parent.is_dir():
@@ -84,7 +84,7 @@ def similar(path: str | Path) -> str:
 
 
 def kind_of(mode: int) -> str:
-    """The kind of a path that is no regular file, for error messages."""
+    """The kind of a path that is not a regular file, for error messages."""
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket"}
     return next((name for test, name in kinds.items() if test(mode)), "a device")
 

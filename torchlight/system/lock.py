@@ -16,21 +16,21 @@ ATTEMPTS = 1000  # to lock a file that its holder removes at the same moment
 
 
 class FolderInUse(ValueError):
-    """Another process works in a folder; `holder` names it."""
+    """Another process is using a folder; `holder` describes this process."""
 
     def __init__(self, folder: Path, holder: str):
         self.holder = holder
         super().__init__(f"{folder}: in use by {holder}; wait until it has finished, or choose another folder")
 
-    def __reduce__(self) -> tuple:  # several ranks raise what one of them found
+    def __reduce__(self) -> tuple:  # the error of one rank is raised on all ranks
         return ValueError, (str(self),)
 
 
 class FolderLock:
     """Exclusive lock on a folder, which is created if it is missing.
 
-    The operating system releases the lock when the process ends, however it ends. Processes that are forked meanwhile,
-    such as data workers, do not hold it.
+    The operating system releases the lock when the process ends, even if it is killed. Forked processes, such as data
+    workers, do not hold the lock.
 
     Raises:
         FolderInUse: another process holds the lock.
@@ -58,7 +58,7 @@ class FolderLock:
         try:
             self._create_folders()
             descriptor = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:  # also of places such as /proc, in which nothing can be created
+        except FileNotFoundError:  # also in places such as /proc, where nothing can be created
             if last:
                 raise
             return None
@@ -68,18 +68,18 @@ class FolderLock:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise FolderInUse(self.folder, f"process {holder}" if holder.isdigit() else "another process") from None
-        except OSError:  # a file system without locks, some NFS mounts: work without
+        except OSError:  # a file system without locks, such as some NFS mounts: continue without a lock
             return descriptor
         if not self._is_current(descriptor):
             os.close(descriptor)
             return None
-        with suppress(OSError):  # a full disk: the number is for people only
+        with suppress(OSError):  # a full disk: the process number is only used in messages
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return descriptor
 
     def _create_folders(self) -> None:
-        """Create the folder and its parents, and remember which of them are new."""
+        """Create the folder and its missing parents, and record which of them were created."""
         missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         for path in reversed(missing):
             try:
@@ -93,7 +93,7 @@ class FolderLock:
                 raise NotADirectoryError(20, "Not a directory", str(self.folder))
 
     def _remove_folders(self) -> None:
-        """Remove the folders that were created here, unless something is in them."""
+        """Remove the folders that were created here, unless they contain files."""
         with suppress(OSError):
             while self._created:
                 self._created.pop().rmdir()
@@ -107,9 +107,9 @@ class FolderLock:
         return (here.st_dev, here.st_ino) == (now.st_dev, now.st_ino)
 
     def release(self) -> None:
-        """Give the folder back: remove the lock file, and the folders that the lock created if they are still empty.
+        """Release the lock: remove the lock file, and the folders that the lock created if they are still empty.
 
-        If the folder was removed and another process has locked a new one of its name, that lock stays.
+        If the folder was removed and another process has locked a new folder of the same name, that lock is kept.
         """
         if self._descriptor is not None:
             with suppress(OSError):  # the folder became read-only
@@ -138,5 +138,5 @@ def _leave_all() -> None:
         lock._leave()
 
 
-if hasattr(os, "register_at_fork"):  # a worker that outlives its killed parent must not keep the folder
+if hasattr(os, "register_at_fork"):  # a worker that outlives its killed parent must not keep the lock
     os.register_at_fork(after_in_child=_leave_all)

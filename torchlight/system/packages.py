@@ -1,18 +1,18 @@
-"""Packages that are not installed with this project."""
+"""Optional packages."""
 
 import importlib
 from types import ModuleType
 
 
 def optional(name: str, command: str) -> ModuleType:
-    """An optional package.
+    """Import an optional package.
 
     Raises:
-        ValueError: it is missing or cannot be loaded; the message has the command that installs it.
+        ValueError: it is missing or cannot be loaded; the message contains the command that installs it.
     """
     try:
         return importlib.import_module(name)
-    except ImportError as error:  # also a missing library of the system, such as libGL
+    except ImportError as error:  # also for a missing system library, such as libGL
         package, reason = name.split(".")[0], " ".join(str(error).split())
         missing = isinstance(error, ModuleNotFoundError) and error.name == package
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Where this project is, and where the files are that a configuration names."""
+"""The locations of this project and of the files named in configurations."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,11 @@ def data_root() -> Path:
 
 
 def locate(path: str | Path) -> Path:
-    """The file that a relative path of a configuration or command line means.
+    """Resolve a path from a configuration or the command line.
 
-    `data/...` is below the data root. What does not exist in the current folder is searched in the folder of this
-    project, so that programs run from anywhere. A path that exists nowhere is returned for the message about it.
+    `data/...` is below the data root. A path that does not exist there or in the current folder is searched in the
+    folder of this project, so that programs can run from any folder. If it exists in neither place, the first one is
+    returned for use in error messages.
     """
     given = Path(path)
     if given.is_absolute():

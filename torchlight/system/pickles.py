@@ -1,9 +1,9 @@
 """Pickles that cannot run code: containers, numbers, text and numeric NumPy arrays only.
 
 A pickle is a program for a small stack machine. Here each function that NumPy's pickles call is replaced by a stand-in
-that checks its arguments, so that no file can build an object array, resize memory or reach any other function.
-`pickle._Unpickler`, the implementation in Python, keeps its memo in a dict; the one in C allocates as much memory as a
-damaged file asks for.
+that checks its arguments, so that no file can build an object array, resize memory or call any other function.
+`pickle._Unpickler`, the implementation in Python, keeps its memo in a dict; the implementation in C allocates as much
+memory as a damaged file requests.
 """
 
 import mmap
@@ -19,12 +19,12 @@ import numpy as np
 from torchlight.system.files import open_regular
 
 MAX_DEPTH = 64  # of nested containers
-MAX_ITEMS = 50_000_000  # of all containers, where a shared one counts as often as it is referred to
+MAX_ITEMS = 50_000_000  # in all containers; a shared container counts once per reference
 DTYPE = re.compile(r"b1|[iu][1248]|f[248]|c(8|16)|[SU]\d{1,6}")
 
 
 class DType:
-    """Stand-in of numpy.dtype: a numeric or string type, and the byte order that its state names."""
+    """Stand-in for numpy.dtype: a numeric or string type with the byte order of its state."""
 
     __slots__ = ("value",)
 
@@ -42,7 +42,7 @@ class DType:
 
 
 class Array:
-    """Stand-in of a numpy.ndarray that gets its content from a state."""
+    """Stand-in for a numpy.ndarray, whose content is set from a state."""
 
     __slots__ = ("value",)
 
@@ -55,7 +55,7 @@ class Array:
 
 
 class Function:
-    """Stand-in of a function or class that a pickle may call; its attributes cannot be changed by the pickle."""
+    """Stand-in for a function or class that a pickle may call; its attributes cannot be changed by the pickle."""
 
     __slots__ = ("_call",)
 
@@ -70,7 +70,7 @@ class Function:
 
 
 def make_array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
-    """The array of these bytes; raises UnpicklingError unless they fill the shape exactly."""
+    """The array with this content; raises UnpicklingError unless the bytes fill the shape exactly."""
     data = data.encode("latin1") if isinstance(data, str) else data  # written by Python 2
     if not isinstance(dtype, DType) or not isinstance(data, bytes | bytearray) or order not in ("C", "F"):
         raise pickle.UnpicklingError("expected the bytes of a numeric or string array")
@@ -102,7 +102,7 @@ def encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def make_set(items: Any = ()) -> set:
-    """A set; only a list can be its content, as in the pickles that Python writes."""
+    """A set with the items of a list or tuple, as in the pickles that Python writes."""
     return set(items) if isinstance(items, list | tuple) else refuse("a set of other values")
 
 
@@ -125,7 +125,7 @@ STAND_INS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Function(dict),
     ("_codecs", "encode"): Function(encode),
 }
-for _module in ("builtins", "__builtin__"):  # the protocols of Python 2 name these
+for _module in ("builtins", "__builtin__"):  # the second name is that of Python 2
     STAND_INS[_module, "set"] = STAND_INS[_module, "frozenset"] = Function(make_set)
     STAND_INS[_module, "bytes"] = Function(lambda *arguments: b"" if not arguments else refuse("bytes of other values"))
 for _package in ("numpy.core", "numpy._core"):
@@ -157,10 +157,10 @@ class PlainUnpickler(pickle._Unpickler):
 def read_pickle(path: str | Path) -> Any:
     """The object in a pickle of plain containers (dict, list, tuple, set), numbers, text, bytes and NumPy arrays.
 
-    Text of Python 2 is read as Latin-1. Arrays are read-only where the pickle holds them as bytes.
+    Text of Python 2 is read as Latin-1. Arrays that the pickle stores as bytes are read-only.
 
     Raises:
-        ValueError: the file is missing, damaged, nested too deeply, or asks for anything else. Nothing in it is run.
+        ValueError: the file is missing, damaged, nested too deeply, or contains anything else. No code in it is run.
     """
     with open_regular(path) as file:
         try:
@@ -179,7 +179,7 @@ def _resolve(found: Any, seen: dict[int, tuple[Any, int] | None], depth: int) ->
         return found.value, 1
     if isinstance(found, DType | Function):
         refuse("a type instead of a value")
-    if not isinstance(found, dict | list | tuple):
+    if not isinstance(found, dict | list | tuple | set):
         return found, 1
     if id(found) in seen:
         result = seen[id(found)]
@@ -197,8 +197,9 @@ def _resolve(found: Any, seen: dict[int, tuple[Any, int] | None], depth: int) ->
     if items > MAX_ITEMS:
         refuse(f"more than {MAX_ITEMS} items")
     if isinstance(found, dict):
-        result = dict(zip(found, resolved, strict=True))
+        keys = [_resolve(key, seen, depth + 1)[0] for key in found]
+        result = dict(zip(keys, resolved, strict=True))
     else:
-        result = tuple(resolved) if isinstance(found, tuple) else resolved
+        result = type(found)(resolved)
     seen[id(found)] = (result, items)
     return result, items

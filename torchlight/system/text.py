@@ -11,8 +11,8 @@ _SHORT.maxlevel = 3
 
 
 def nearest(word: str, known: Iterable[str], limit: int = 12) -> str:
-    """'did you mean ...?' with the nearest known word; if none is near, the list of what is known, or of a list longer
-    than `limit` the three nearest.
+    """'did you mean ...?' with the nearest known word. If no word is near: all known words, or the three nearest ones
+    if there are more than `limit`.
 
     >>> nearest("jont", ["joint", "bone"])
     'did you mean joint?'
@@ -36,7 +36,7 @@ def quote(value: Any) -> str:
     """
     try:
         return printable(_SHORT.repr(value))
-    except ValueError:  # an integer with more digits than Python writes
+    except ValueError:  # an integer with more digits than Python converts to text
         return f"{type(value).__name__} with too many digits"
 
 

@@ -19,8 +19,8 @@ NAMES = {int: "an integer", float: "a finite number", bool: "true or false", str
 def coerce(value: Any, kind: Any) -> Any:
     """`value` as the type `kind`: 1 -> 1.0, "1e-4" -> 0.0001, 5 -> [5] for a list, 5 -> "5".
 
-    Numbers of NumPy are taken like those of Python. Numbers must be finite and integers must fit into 64 bits. A type
-    other than None, bool, int, float, str, Literal, unions, lists and mappings of them accepts every value.
+    NumPy numbers are treated like Python numbers. Numbers must be finite, and integers must fit into 64 bits. A type
+    other than None, bool, int, float, str, Literal, and unions, lists and mappings of these accepts every value.
 
     Raises:
         ValueError: `expected ..., got ...`.
@@ -72,7 +72,7 @@ def describe(kind: Any) -> str:
 
 
 def _coerce_union(value: Any, kind: Any) -> Any:
-    """The first member that has the type of the value, else the first that it can be converted to."""
+    """The value as the first member of its own type, else as the first member that it can be converted to."""
     members = typing.get_args(kind)
     for member in sorted(members, key=lambda member: member is not type(value)):
         try:
@@ -83,7 +83,7 @@ def _coerce_union(value: Any, kind: Any) -> Any:
 
 
 def _coerce_list(value: Any, kind: Any) -> list[Any]:
-    """A list; a single value is a list of one, null the empty list."""
+    """The value as a list: a single value becomes a list of length 1, null an empty list."""
     items = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
     args = typing.get_args(kind)
     if typing.get_origin(kind) is tuple and Ellipsis not in args:

@@ -1,4 +1,4 @@
-"""YAML from other people: plain values, unique text keys, bounded size, depth and aliases."""
+"""Reading untrusted YAML: plain values, unique text keys, bounded size, depth and aliases."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from torchlight.system.files import read_text
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
-MAX_NODES = 20_000  # where an alias counts as many nodes as it refers to
+MAX_NODES = 20_000  # an alias counts as the number of nodes that it refers to
 
 
 class Loader(yaml.SafeLoader):
@@ -20,7 +20,7 @@ class Loader(yaml.SafeLoader):
         self.nodes = self.depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        """The next node; stops at a large document before the rest of it is read."""
+        """Compose the next node; refuse a document that is too large before the rest of it is read."""
         self.nodes += 1
         self.depth += 1
         self._check_bounds(self.nodes, self.depth, self.peek_event())
@@ -29,7 +29,7 @@ class Loader(yaml.SafeLoader):
         return node
 
     def check(self, node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-        """The number of nodes and of levels below `node`, an alias counted like what it refers to."""
+        """The number of nodes and of levels of `node`; an alias counts like the node that it refers to."""
         if id(node) in known:
             found = known[id(node)]
             if found is None:
@@ -77,8 +77,8 @@ def parse_yaml(text: str, origin: str | Path) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ValueError: not valid YAML, a duplicate key, a key that is not text, or too large, deep or many aliases; the
-            message begins with `origin`.
+        ValueError: the text is not valid YAML, contains a duplicate key or a key that is not text, or is too large or
+            too deep with its aliases expanded; the message begins with `origin`.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{origin}: expected at most {MAX_BYTES} characters of YAML, got {len(text)}")

@@ -171,7 +171,8 @@ def receive(url: str, out: IO[bytes]) -> None:
         headers |= {"Range": f"bytes={out.tell()}-", "If-Range": tag.read_text()}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         if response.status != http.client.PARTIAL_CONTENT:
-            out.truncate(0)
+            out.seek(0)
+            out.truncate()
         length = response.headers.get("Content-Length", "")
         total = out.tell() + int(length) if length.isdecimal() else None
         check_space(url, out, total)
