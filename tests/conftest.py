@@ -1,11 +1,11 @@
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 import os
 
 import pytest
 import torch
 
-os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton, which modules of PyTorch import, too
+os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton, which PyTorch also imports
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
-"""Random damage to the bytes of a file, for the fuzz programs; imports nothing that is slow."""
+"""Random damage to the bytes of a file, for the fuzz programs; imports no slow packages."""
 
 import random
 
 
 def damage(data: bytes, kind: int, a: int, b: int, rng: random.Random) -> bytes:
-    """Cut at a (kind 0), a lost piece (1), a doubled piece (2) or a changed byte (3) between a and b."""
+    """Cut the data at a (kind 0), or remove (1), duplicate (2) or change (3, one byte) a piece between a and b."""
     if kind == 0:
         return data[:a]
     if kind == 1:

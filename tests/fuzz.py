@@ -1,10 +1,10 @@
-"""Damaged and malicious files against the readers of this project.
+"""Fuzzing: damaged and malicious files for the readers of this project.
 
     python -m tests.fuzz --count 20000 --formats all --seed 1
 
 Each mutation of a valid file must be read, or refused with a ValueError of one line. Every other exception, a signal
-such as a segmentation fault, a mutation that takes more than SECONDS, or more memory than MEMORY is a failure; it is
-printed with the number that `--only` repeats. The formats are in `tests/fuzz_formats.py`.
+such as a segmentation fault, and a mutation that takes more than SECONDS or more memory than MEMORY is a failure. It is
+printed with the number that `--only` takes to repeat it. The formats are in `tests/fuzz_formats.py`.
 """
 
 import argparse
@@ -94,8 +94,8 @@ DESCRIPTIONS = (b"'O'  ", b"'|O8'", b"'>f4'", b"'<f2'", b"'<i4'", b"'<u8'", b"'|
 class Format:
     """One file format.
 
-    content: a valid tree of containers and arrays. write: puts the tree into a folder, with any types in it.
-    read: raises ValueError for what is wrong in the folder, and AssertionError for a wrong result.
+    content: returns a valid tree of containers and arrays. write: writes a tree, which may contain any types, to a
+    folder. read: raises ValueError for errors in the files of the folder, and AssertionError for a wrong result.
     """
 
     content: Callable[[], Any]
@@ -162,7 +162,7 @@ def mutate_array(x: np.ndarray, rng: random.Random) -> np.ndarray:
 
 
 def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Cut, lost, doubled, changed or replaced bytes, or a forged NumPy header."""
+    """Cut, remove, duplicate, change, insert or replace bytes, or forge a NumPy header."""
     for _ in range(rng.randint(1, 3)):
         a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         kind = rng.randrange(8)
@@ -178,7 +178,7 @@ def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 def forge_header(data: bytes, rng: random.Random) -> bytes:
-    """Another dtype or shape in one of the NumPy headers, which keeps its length; a changed byte if there is none."""
+    """Change dtype or shape in one of the NumPy headers, which keeps its length; without a header, change a byte."""
     places = [match.start() for match in re.finditer(rb"\x93NUMPY", data)]
     if not places:
         a = rng.randrange(len(data) + 1)
@@ -211,7 +211,7 @@ def make_mutation(kind: Format, folder: Path, rng: random.Random) -> None:
         for _ in range(rng.randint(1, 2) if structured else 0):
             tree = mutate_tree(tree, rng)
         kind.write(tree, folder, rng)
-    except Exception:  # a change that NumPy refuses, or a tree that this format cannot hold
+    except Exception:  # a change that NumPy refuses, or a tree that this format cannot store
         structured = False
         kind.write(kind.content(), folder, rng)
     if not structured or rng.random() < 0.1:
@@ -220,7 +220,7 @@ def make_mutation(kind: Format, folder: Path, rng: random.Random) -> None:
 
 
 def outcome(kind: Format, folder: Path) -> str:
-    """`read`, `refused`, or a description of what must not happen."""
+    """`read`, `refused`, or a description of a failure."""
     try:
         kind.read(folder)
         return "read"
@@ -232,9 +232,9 @@ def outcome(kind: Format, folder: Path) -> str:
 
 
 def work(kind: Format, name: str, seed: int, numbers: range, progress: Any, sink: Any) -> None:
-    """Read mutations in this process; `progress` holds the number of the current one."""
+    """Read mutations in this process; `progress` is set to the number of the current one."""
     warnings.simplefilter("ignore")
-    faulthandler.disable()  # the exit code tells of a signal
+    faulthandler.disable()  # the exit code shows the signal
     torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
@@ -286,7 +286,7 @@ def fuzz(name: str, kind: Format, numbers: range, seed: int, seconds: float = SE
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     from tests.fuzz_formats import FORMATS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,4 +1,4 @@
-"""The file formats that `tests.fuzz` mutates: valid content, writing it with any types, and the project's reader."""
+"""The file formats that `tests.fuzz` mutates: valid content, a writer for any types, and the reader of this project."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ def random_frames(*shape: int) -> np.ndarray:
 
 
 def check_batches(feeder: Any) -> None:
-    """Batches of the first clips are finite and have the shape that the feeder names."""
+    """Batches of the first clips are finite and have the shape that the feeder states."""
     for epoch in range(2):
         batch = feeder.batch(range(min(len(feeder), 4)), epoch)
         assert batch["data"].shape[1:] == feeder.shape and bool(batch["data"].isfinite().all()), "not finite"

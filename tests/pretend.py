@@ -1,4 +1,4 @@
-"""A GPU that is none: tensors that say they are on one, lie in main memory, and keep the rules of a real one."""
+"""A simulated GPU: tensors that report a CUDA device, are stored in main memory, and obey the rules of a real GPU."""
 
 from contextlib import contextmanager
 
@@ -9,12 +9,12 @@ from torch.utils._pytree import tree_map
 
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
-LOOKUPS = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}  # take tensors of the host as places
+LOOKUPS = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}  # accept indices on the host
 WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default}
 
 
 class OnGpu(Tensor):
-    """A tensor of the pretended GPU; `held` is where it really lies. PyTorch's own C++ takes it for one on the device
+    """A tensor on the simulated GPU; `held` is the tensor with its values. For the C++ code of PyTorch, its device is
     "meta"."""
 
     device = property(lambda self: torch.device("cuda:0"))
@@ -42,15 +42,17 @@ class OnGpu(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        raise AssertionError(f"{function} outside of the pretence")
+        raise AssertionError(f"{function} outside of the simulation")
 
 
 class Gpu(TorchDispatchMode):
-    """Runs what is asked of the GPU; `waits` are the operations for which the host would have waited, `crossings` those
-    that take values of the host or return them to it, `count` is the number of all.
+    """Runs the operations of the simulated GPU.
+
+    waits: operations for which the host would have waited. crossings: operations that copy values from or to the host.
+    count: number of all operations.
 
     Raises:
-        RuntimeError: tensors of both sides meet where CUDA would not have it.
+        RuntimeError: an operation combines tensors of host and GPU in a way that CUDA does not allow.
     """
 
     def __init__(self):
@@ -61,12 +63,12 @@ class Gpu(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        with self:  # in inference mode, operations that are made of others come whole
+        with self:  # in inference mode, composite operations are not decomposed before they arrive here
             out = function.decompose(*args, **kwargs)
         return self.run(function, args, kwargs) if out is NotImplemented else out
 
     def run(self, function, args: tuple, kwargs: dict):
-        """One operation that is not made of others."""
+        """Run one operation that is not composite."""
         tensors: list[Tensor] = []
         self.count += 1
         tree_map(lambda x: tensors.append(x) if isinstance(x, Tensor) else None, (args, kwargs))
@@ -75,7 +77,7 @@ class Gpu(TorchDispatchMode):
         away = any(here) if target is None else torch.device(target).type in ("cuda", "meta")
         if function in COPIES:
             if away and all(here) and target is not None and kwargs.get("dtype") in (None, args[0].dtype):
-                return args[0]  # it is there
+                return args[0]  # already on the GPU
             crosses = not all(here) if away else any(here)
             if crosses:
                 self.crossings.append(str(function))
@@ -97,7 +99,7 @@ class Gpu(TorchDispatchMode):
             kwargs = kwargs | {"pin_memory": False}
         held = tree_map(lambda x: x.held if isinstance(x, OnGpu) else x, (args, kwargs))
         out = function(*held[0], **held[1])
-        given = {id(x.held): x for x in tensors if isinstance(x, OnGpu)}  # what is written into stays the same tensor
+        given = {id(x.held): x for x in tensors if isinstance(x, OnGpu)}  # in-place results stay the same tensor
         return tree_map(
             lambda x: given[id(x)] if id(x) in given else OnGpu(x) if away and isinstance(x, Tensor) else x, out
         )
@@ -105,7 +107,7 @@ class Gpu(TorchDispatchMode):
 
 @contextmanager
 def gpu(monkeypatch):
-    """Within it `to("cuda:0")` works without a GPU, for tensors and modules."""
+    """Make `to("cuda:0")` work without a GPU, for tensors and modules."""
     monkeypatch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**34, 2**34))

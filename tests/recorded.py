@@ -1,5 +1,5 @@
-"""CUDA graphs without a GPU: operations of the CPU are recorded and repeated on the same memory, with the same numbers
-of Python, as a graph repeats its kernels."""
+"""CUDA graphs without a GPU: CPU operations are recorded, and repeated on the same memory with the same Python numbers,
+just as a graph repeats its kernels."""
 
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from torchlight.training import cuda_graph
 
 
 class FakeGraph:
-    """What `torch.cuda.CUDAGraph` offers."""
+    """The interface of `torch.cuda.CUDAGraph`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
@@ -34,7 +34,7 @@ class FakeGraph:
 
 
 class Recorder(TorchDispatchMode):
-    """Notes every operation with its arguments and results."""
+    """Records every operation with its arguments and results."""
 
     def __init__(self, calls: list[tuple]):
         super().__init__()
@@ -47,7 +47,7 @@ class Recorder(TorchDispatchMode):
 
 
 def pretend_graphs(monkeypatch, changed: Iterable[Tensor]) -> list[FakeGraph]:
-    """From now on `StepGraphs` works on the CPU; returns the list of its graphs.
+    """Make `StepGraphs` work on the CPU; returns the list of its graphs.
 
     changed: tensors that the recorded function changes; a recording executes nothing, so they keep their values.
     """

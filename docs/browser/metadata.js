@@ -15,7 +15,7 @@ export function readMetadata(bytes) {
       found[pair[1]] = JSON.parse(pair[2]);
     }
   } catch (error) {
-    throw new Error(`expected a network in the format of ONNX, got a file that is none (${error.message})`);
+    throw new Error(`expected a network in the ONNX format, got a file that cannot be read (${error.message})`);
   }
   if (found.version !== 1 || !found.input || !found.config) {
     throw new Error("expected a network that --phase export wrote, got a file without its metadata");

@@ -1,4 +1,4 @@
-"""Broken raw files by the thousand: every one must be refused with a reason or become a sound clip.
+"""Fuzzing of the raw file readers: each damaged file must be refused with a reason or give a valid clip.
 
 python -m tests.data.fuzz --count 1000
 """
@@ -51,7 +51,7 @@ Format = tuple[str, bytes, Callable[[Path], list[Clip]], dict]
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """One to three random damages: cut, lost or doubled piece, changed byte, another word in place of one."""
+    """Apply one to three random changes: cut, remove or duplicate a piece, change a byte, or replace a word."""
     for _ in range(rng.randint(1, 3)):
         a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         kind = rng.randrange(6)
@@ -64,7 +64,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def formats(folder: Path) -> list[Format]:
-    """Name of a good file, its bytes, its reader and what its clips must agree with, for every raw format."""
+    """For every raw format: the name of a valid file, its bytes, its reader, and facts that its clips must match."""
     rng = np.random.default_rng(0)
     make(folder / "ntu", performers=1, frames=(12, 12))
     recording = folder / "ntu" / "S003C001P001R001A008.skeleton"
@@ -108,7 +108,7 @@ def formats(folder: Path) -> list[Format]:
     rows = "\n".join(",".join(map(str, row)) for row in poses.reshape(9, 9))
     found.append(("clip.csv", f"{header}\n{rows}\n".encode(), read_own, facts))
 
-    for form in ("mediapipe", "coco", "pyskl", "table"):  # with joints that are mapped to those of the body
+    for form in ("mediapipe", "coco", "pyskl", "table"):  # their joints are mapped to those of the body
         body, part = (
             ("graph.ntu_rgb_d", {"num_point": 25}) if form == "mediapipe" else ("graph.coco", {"num_point": 17})
         )
@@ -128,10 +128,10 @@ def formats(folder: Path) -> list[Format]:
 
 
 def outcome(path: Path, read: Callable[[Path], list[Clip]], facts: dict) -> str:
-    """`clip`, `refused`, or what must not happen."""
+    """`clip`, `refused`, or a description of a failure."""
     try:
         for clip in read(path):
-            if isinstance(clip, Clip):  # or a recording that is left out
+            if isinstance(clip, Clip):  # readers also return recordings that are left out
                 check_clip(clip, facts)
         return "clip"
     except BadFile as error:
@@ -141,7 +141,7 @@ def outcome(path: Path, read: Callable[[Path], list[Clip]], facts: dict) -> str:
 
 
 def fuzz(folder: Path, count: int, seed: int = 0) -> dict[str, Counter]:
-    """Outcomes of `count` mutations of each format."""
+    """The outcomes of `count` mutations of each format."""
     results = {}
     for number, (name, data, read, facts) in enumerate(formats(folder)):
         rng = random.Random(f"{seed} {number}")

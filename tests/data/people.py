@@ -1,4 +1,4 @@
-"""A recording of two persons by MediaPipe, and stand-ins for cameras and estimators."""
+"""A MediaPipe recording of two persons, and stand-ins for cameras and estimators."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ NOBODY, MAN, WOMAN = -1, 0, 1
 
 
 class Recorded:
-    """What MediaPipe found in a video of a man who dances and jumps and a woman who walks by, 230 frames at 30 per
-    second; `person` was set by hand."""
+    """The detections of MediaPipe in a video of a man who dances and jumps and a woman who walks by: 230 frames at 30
+    per second. `person` was labeled by hand."""
 
     def __init__(self):
         with np.load(RECORDED) as file:
@@ -24,7 +24,7 @@ class Recorded:
         self.facts = Facts("test", "mediapipe_pose_33", axes="camera", units="m", image_size=self.size)
 
     def detections(self, number: int) -> list[Detection]:
-        """The persons of a frame; `confidence` is who it really is."""
+        """The persons of a frame; `confidence` is the true number of the person."""
         return [
             Detection(self.world[i], self.visibility[i], confidence=float(self.person[i]), image=self.image[i])
             for i in np.flatnonzero(self.frame == number)
@@ -32,7 +32,7 @@ class Recorded:
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only in `sleep`."""
 
     def __init__(self):
         self.now = 0.0
@@ -45,7 +45,7 @@ class Clock:
 
 
 class Capture:
-    """An OpenCV capture of images whose first pixel is their number; `images` are left, None is a failure."""
+    """An OpenCV capture of images whose pixels contain their number; images: those that remain, None: a failure."""
 
     def __init__(self, images: list[int | None], rate: float = 30.0, times: list[float] | None = None):
         self.images, self.rate, self.times = list(images), rate, times or []

@@ -1,4 +1,4 @@
-"""Pose files of other programs, written by the tests: a person who sways, and one who stands still."""
+"""Writers of pose files of other programs: one person sways, another one stands still."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def people(V: int, seed: int = 0, dims: int = 2) -> np.ndarray:
 
 
 def triples(points: np.ndarray, score: float = 0.5) -> list[float]:
-    """x, y, score of one person, flat."""
+    """x, y and score of all joints of one person, as a flat list."""
     return np.concatenate([points, np.full((len(points), 1), score)], 1).round(3).ravel().tolist()
 
 
@@ -79,7 +79,7 @@ def pyskl(path: Path, names: tuple[str, ...] = ("one", "two", "nobody")) -> Path
 
 
 def table(path: Path, seed: int = 0) -> Path:
-    """A CSV file with named columns of the joints of COCO in other spelling, with an empty cell."""
+    """A CSV file with columns named after the joints of COCO, in a different spelling, and two empty cells."""
     joints = [name.title().replace(" ", "_") for name in find_layout("coco_17").skeleton.joints]
     head = [f"{joint}_{axis}" for joint in joints for axis in ("x", "y", "score")]
     rows: list[list] = [triples(frame) for frame in people(17, seed)[1]]

@@ -25,7 +25,7 @@ FACTS = {
 
 
 def write_raw(folder: Path, count: int) -> list[Path]:
-    """Raw files `0000.txt` ... whose text is the number of frames."""
+    """Write raw files `0000.txt`, ... that contain the number of frames."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         (folder / f"{i:04d}.txt").write_text(str(1 + i % 5))

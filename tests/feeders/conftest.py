@@ -1,4 +1,4 @@
-"""Small clip stores and published files of random numbers."""
+"""Small clip stores and files in published formats, with random numbers."""
 
 import pickle
 
@@ -16,7 +16,7 @@ def one_thread():
 
 @pytest.fixture
 def store(tmp_path):
-    """Ten clips of 25 joints, 5 to 210 frames, seven to train on and three to test."""
+    """Ten clips of 25 joints, 5 to 210 frames: seven training and three test clips."""
     clips, persons = random_clips([5, 40, 64, 65, 90, 130, 210, 33, 71, 100], 25)
     splits = {"xsub": {"train": [6, 0, 1, 2, 3, 4, 5], "test": [9, 7, 8]}}
     return write_store(

@@ -8,7 +8,8 @@ from feeders import clip_store
 
 
 def write_store(path, clips, labels, persons, splits, **facts):
-    """clips: arrays (K, T, V, C), K tracks; persons: the track in each slot; facts replace entries of the manifest."""
+    """Write a clip store. clips: arrays (K, T, V, C) of K tracks. persons: the track in each slot. facts: entries of
+    the manifest that replace others."""
     shown = [clip[[track for track in slots if track >= 0]] for clip, slots in zip(clips, persons, strict=True)]
     index = {
         "name": np.array([f"clip_{i}" for i in range(len(clips))]),
@@ -28,7 +29,7 @@ def write_store(path, clips, labels, persons, splits, **facts):
 
 
 def random_clips(lengths, V, C=3, seed=0):
-    """One track for even clips, two for odd ones."""
+    """Random clips: one track for even clips, two for odd ones."""
     draw = np.random.default_rng(seed)
     clips = [draw.normal(size=(1 + i % 2, T, V, C)).astype(np.float32) for i, T in enumerate(lengths)]
     return clips, [(0, 1) if len(clip) == 2 else (0, -1) for clip in clips]

@@ -1,8 +1,8 @@
-"""Reference records: what the published implementations return for known weights and inputs.
+"""Reference records: the outputs of the published implementations for known weights and inputs.
 
-Every weight and input follows from its published name and shape (`fill`), so a record is a few kilobytes: logits in
-evaluation and in training, the loss, the gradient norm of every parameter, all in float64. `golden/cases.yaml` holds
-the arguments with which this project builds each network.
+Every weight and input follows from its published name and shape (`fill`), so a record takes only a few kilobytes. It
+contains the logits in evaluation and in training, the loss, and the gradient norm of every parameter, all in float64.
+`golden/cases.yaml` contains the arguments with which this project builds each network.
 """
 
 import copy
@@ -24,7 +24,7 @@ CASES = yaml.safe_load((FOLDER / "cases.yaml").read_text())
 
 
 def fill(name: str, shape: tuple[int, ...], kind: str = "weight") -> np.ndarray:
-    """Values that depend on nothing but `name` and `shape`, float64."""
+    """Values that depend only on `name` and `shape`, float64."""
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     shape = tuple(int(size) for size in shape)
     leaf = name.rsplit(".", 1)[-1]
@@ -38,9 +38,9 @@ def fill(name: str, shape: tuple[int, ...], kind: str = "weight") -> np.ndarray:
 
 
 def fill_model(model: nn.Module, data: Tensor | None = None) -> nn.Module:
-    """The model in float64 and evaluation with every floating tensor of its state dict filled by name.
+    """The model in float64 and evaluation mode, with every floating-point tensor of its state dict filled by name.
 
-    With `data` the batch norms then hold the statistics of these data, which keeps all layers out of saturation.
+    If `data` is given, the running statistics of the batch norms are those of the data, so that no layer saturates.
     """
     state = model.double().state_dict()
     filled = {
@@ -78,7 +78,7 @@ class Case:
         return model
 
     def state_dict(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Published key -> tensor; what is not filled comes from the record or else from `own`."""
+        """Published key -> tensor; tensors that are not filled are those of the record, else those of `own`."""
         state = {}
         for key, shape, dtype, filled in self.meta["state_dict"]:
             if filled:
@@ -102,7 +102,7 @@ class Case:
         return torch.from_numpy(np.ascontiguousarray(x))
 
     def deviations(self, model: nn.Module) -> dict[str, float]:
-        """Of logits in evaluation and training, loss, and the norm of every gradient by its published name."""
+        """The deviations of the logits in evaluation and training, the loss, and the norms of the gradients."""
         model = copy.deepcopy(model)
         x, labels = self.input(), torch.tensor(self.meta["labels"])
         with torch.no_grad():
@@ -113,10 +113,10 @@ class Case:
         norms = {name: 0.0 if p.grad is None else float(p.grad.norm()) for name, p in model.named_parameters()}
         found["train"] = deviation(logits.detach().numpy(), self.record["logits_train"])
         found["loss"] = deviation(loss.detach().numpy(), self.record["loss_train"])
-        record = np.maximum(self.record["grad_norm"], 0)  # -1 stands for no gradient
+        record = np.maximum(self.record["grad_norm"], 0)  # -1 means no gradient
         names = self.meta["grad_norm_names"]
         if set(names) <= set(norms):
             found["grad"] = deviation([norms[name] for name in names], record)
-        else:  # converted: other names, and the same norm of all gradients
+        else:  # converted weights have other names, but the same norm of all gradients
             found["grad"] = deviation([np.linalg.norm(list(norms.values()))], np.linalg.norm(record)[None])
         return found

@@ -1,4 +1,4 @@
-"""Every network in model/, built for any body in few words, as it is or with few narrow blocks."""
+"""Builds every network in model/ for any body layout, complete or with a few narrow blocks."""
 
 import functools
 from typing import Any
@@ -12,7 +12,7 @@ from model.network import DataNorm
 
 NETWORKS = [name for name in catalog.networks() if not hasattr(catalog.load(name).Model, "takes_heatmaps")]
 BODIES = {"coco": 17, "kinetics": 18, "ucla": 20, "hand": 21, "ntu_rgb_d": 25}
-NARROW = {  # constants of a file that leave one block of each kind: the first one, one with a stride, one without
+NARROW = {  # constants of a file, changed to keep one block of each kind: the first, one with a stride, one without
     "blockgcn": {"WIDTH": 16, "LAYERS": [(16, 16, 1), (16, 32, 2), (32, 32, 1)]},
     "hypergcn": {
         "WIDTH": 32,
@@ -22,7 +22,7 @@ NARROW = {  # constants of a file that leave one block of each kind: the first o
     "mbstgcn": {"WIDTHS": (16, 32, 32), "REDUCTION": 2},
     "msg3d": {"WIDTHS": (12, 24, 48)},
 }
-FEW = {  # arguments in the place of constants
+FEW = {  # the same with arguments instead of constants
     "msg3d": {"num_gcn_scales": 4, "num_g3d_scales": 3},
     "skateformer": {"depths": [1, 1], "channels": [32, 64]},
     "tsgcnext": {"depths": [1, 1], "base_channels": 16},
@@ -30,15 +30,15 @@ FEW = {  # arguments in the place of constants
 
 
 def build(name: str, body: str = "ntu_rgb_d", num_person: int = 2, num_class: int = 5, **changed) -> nn.Module:
-    """The network with the arguments of its `EXAMPLE`, except for those in `changed`."""
+    """The network with the arguments of its `EXAMPLE` and those in `changed`, which take precedence."""
     args = {"num_class": num_class, "num_point": BODIES[body], "num_person": num_person, "graph": f"graph.{body}.Graph"}
     return catalog.build(name, **(args | changed))
 
 
 def narrow(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """From now on the network has one narrow block of each kind; returns the arguments that belong to this.
+    """Reduce a network to one narrow block of each kind for this test; returns the arguments that it then needs.
 
-    Tests use it for what does not depend on the size; a network that is not listed stays as it is.
+    For tests of properties that do not depend on the size. A network that is not listed is not changed.
     """
     module = catalog.load(name)
     constants = NARROW.get(name, {"WIDTHS": (16, 32, 32)} if hasattr(module, "WIDTHS") else {})
@@ -48,22 +48,22 @@ def narrow(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def data_norm(model: nn.Module) -> DataNorm | None:
-    """The norm of the input, if there is one."""
+    """The normalization of the input, if there is one."""
     return next((module for module in model.modules() if isinstance(module, DataNorm)), None)
 
 
 def shortest(model: nn.Module) -> int:
-    """Length of the shortest clip that the network accepts."""
+    """The number of frames of the shortest clip that the network accepts."""
     return next(module.min_frames for module in model.modules() if hasattr(module, "min_frames"))
 
 
 @functools.cache
 def min_frames(name: str) -> int:
-    """Length of the shortest clip that the network with its default arguments accepts."""
+    """The number of frames of the shortest clip that the network accepts with its default arguments."""
     return shortest(build(name))
 
 
 def clip(network: str | nn.Module, N: int = 2, C: int = 3, V: int = 25, M: int = 2, frames: int = 8) -> Tensor:
-    """Random data (N, C, T, V, M) that is long enough for the network, by its name with its default arguments."""
+    """Random data (N, C, T, V, M) with enough frames for a network; a name stands for its default arguments."""
     least = min_frames(network) if isinstance(network, str) else shortest(network)
     return torch.randn(N, C, max(frames, least), V, M)

@@ -13,7 +13,7 @@ from torchlight.report import class_tables
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    """Dotted paths into these tests are admitted, and the log speaks to the terminal of the test that runs."""
+    """Admit dotted paths into these tests, and send the log to the terminal of the current test."""
     monkeypatch.setattr(imports, "ROOTS", (*imports.ROOTS, "tests"))
     forget_terminal()
     yield
@@ -28,7 +28,7 @@ def forget_terminal() -> None:
 
 @pytest.fixture
 def no_class_tables(monkeypatch):
-    """A test or a training writes no tables of the classes, whose picture takes seconds for hundreds of classes."""
+    """Do not write the tables of the classes, because their picture takes seconds for hundreds of classes."""
     monkeypatch.setattr(class_tables, "write_class_tables", lambda *_: None)
 
 
@@ -65,7 +65,7 @@ def main(capfd):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, experiment):
-    """The run directory of a whole run that nothing disturbed, with moving average, mixup and dropout."""
+    """The run directory of a complete, uninterrupted run with moving average, mixup and dropout."""
     path = tmp_path_factory.mktemp("runs") / "straight"
     assert tiny.finish(tiny.start("--config", experiment(**tiny.RICH), "--work-dir", path)) == 0
     return path

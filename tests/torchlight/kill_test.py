@@ -1,4 +1,4 @@
-"""Kill training at random moments, resume it, and compare the end with a run that nothing disturbed.
+"""Kill trainings at random times, resume them, and compare the result with that of an uninterrupted run.
 
 python -m tests.torchlight.kill_test --runs 30
 """
@@ -16,12 +16,12 @@ from tests.torchlight import tiny
 
 
 def killed_run(config: Path, folder: Path, draw: random.Random, seconds: float, kills: int, num_worker: int) -> int:
-    """Train with SIGKILLs, then to the end. Returns how many fell into the writing of a file.
+    """Train with SIGKILLs, then to the end; returns how many kills interrupted the writing of a file.
 
-    The moments are drawn from (0, `seconds`); every second kill then waits until a file is being written.
+    The times of the kills are drawn from (0, `seconds`); every second kill then waits until a file is being written.
 
     Raises:
-        AssertionError: a resumed run failed, or left a file that cannot be read.
+        AssertionError: the resumed run failed, or a file cannot be read.
     """
     argv, within = ("--config", config, "--work-dir", folder, "--resume", "true", "--num-worker", num_worker), 0
     for number in range(kills):
@@ -52,7 +52,7 @@ def main() -> int:
         folder = Path(name)
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump(tiny.options(tiny.write_benchmark(folder / "tiny.clips")) | tiny.RICH))
-        for _ in range(2):  # the first one also warms up
+        for _ in range(2):  # the first run is a warm-up
             begin = time.monotonic()
             assert (
                 tiny.finish(tiny.start("--config", config, "--work-dir", folder / "straight", "--overwrite", "true"))
@@ -70,7 +70,7 @@ def main() -> int:
                 flush=True,
             )
     print(
-        f"{same} of {args.runs} runs end like the straight one; {total} kills, {within} of them while a file was "
+        f"{same} of {args.runs} runs end like the uninterrupted one; {total} kills, {within} of them while a file was "
         "written"
     )
     return int(same < args.runs)

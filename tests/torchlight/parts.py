@@ -1,4 +1,4 @@
-"""A network, objectives and feeders that do what an experiment should not."""
+"""Networks, objectives and feeders for tests, many of which fail on purpose."""
 
 import itertools
 import os
@@ -17,8 +17,7 @@ from torchlight.runtime import distributed
 
 
 class Plain(nn.Module):
-    """The mean over frames, then two linear layers, without batch norm and dropout: (N, C, T, V, M) -> (N,
-    num_class)."""
+    """Two linear layers on the mean over frames, without batch norm and dropout: (N, C, T, V, M) -> (N, num_class)."""
 
     def __init__(self, num_class: int, num_point: int, num_person: int, width: int = 8):
         super().__init__()
@@ -30,7 +29,7 @@ class Plain(nn.Module):
 
 
 class Endless(nn.Module):
-    """A network whose constructor adds layers without end."""
+    """A network whose constructor never stops adding parameters."""
 
     def __init__(self, **arguments):
         super().__init__()
@@ -39,11 +38,11 @@ class Endless(nn.Module):
 
 
 class Heir(ctrgcn.Model):
-    """CTR-GCN, perhaps with changes."""
+    """A subclass of CTR-GCN, which could have changes."""
 
 
 class AtStep(Classification):
-    """Something happens at a forward pass of training, counted from 1."""
+    """Calls `happen` in one forward pass of training; `at` is counted from 1."""
 
     def __init__(self, at: int = 5, label_smoothing: float = 0.0, mixup_alpha: float = 0.0, mixup_prob: float = 1.0):
         super().__init__(label_smoothing, mixup_alpha, mixup_prob)
@@ -66,7 +65,7 @@ class NotANumber(AtStep):
 
 
 class InfiniteGradient(AtStep):
-    """The loss stays as it is, its gradient becomes infinite."""
+    """The loss does not change, but its gradient becomes infinite."""
 
     def happen(self, loss):
         loss.register_hook(lambda gradient: gradient * torch.inf)
@@ -74,21 +73,21 @@ class InfiniteGradient(AtStep):
 
 
 class AskedToLeave(AtStep):
-    """A SIGTERM reaches the whole process group, data workers included; with several ranks, the last one alone."""
+    """The whole process group, including data workers, receives a SIGTERM; of several ranks, only the last one."""
 
     def happen(self, loss):
         if distributed.world_size() == 1:
             subprocess.run(
                 ["kill", "-TERM", "--", f"-{os.getpgrp()}"], start_new_session=True, check=True
-            )  # from outside, as clusters do
-            time.sleep(0.5)  # for whoever dies of it
+            )  # from another process, as on clusters
+            time.sleep(0.5)  # until the workers have ended
         elif distributed.rank() == distributed.world_size() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
 
 
 class Breaks(AtStep):
-    """One of the processes fails, for itself."""
+    """Only one of the processes fails."""
 
     def __init__(self, at: int = 3, rank: int = 1):
         super().__init__(at)
@@ -96,12 +95,12 @@ class Breaks(AtStep):
 
     def happen(self, loss):
         if distributed.rank() == self.rank:
-            raise RuntimeError("a wire came loose")
+            raise RuntimeError("failure of one process")
         return loss
 
 
 class DeadlyFeeder(Feeder):
-    """Its worker process is killed in the second epoch."""
+    """A feeder whose worker process is killed in the second epoch."""
 
     def batch(self, indices, epoch, device=None):
         if epoch == 1 and get_worker_info() is not None:
@@ -110,7 +109,7 @@ class DeadlyFeeder(Feeder):
 
 
 class SeveralClips(Feeder):
-    """Two views of each test clip, the second one backwards."""
+    """A feeder with two views of each test clip; the second one is reversed in time."""
 
     def batch(self, indices, epoch, device=None):
         batch = super().batch(indices, epoch, device)
@@ -121,14 +120,14 @@ class SeveralClips(Feeder):
 
 
 class Interrupted(AtStep):
-    """Somebody presses Ctrl-C."""
+    """The user presses Ctrl-C."""
 
     def happen(self, loss):
         raise KeyboardInterrupt
 
 
 class LongClips(Feeder):
-    """Announces batches that no memory holds."""
+    """A feeder that states a clip shape too large for any memory."""
 
     @property
     def shape(self):
@@ -136,14 +135,14 @@ class LongClips(Feeder):
 
 
 class ManyClips(Feeder):
-    """Announces epochs without end."""
+    """A feeder that states an extremely large number of clips."""
 
     def __len__(self):
         return 10**20
 
 
 class NotCopied(Feeder):
-    """Holds what cannot be sent to another process."""
+    """A feeder with an attribute that cannot be sent to another process."""
 
     def __init__(self, data_path: str, window_size: int, part: str = "train", modality: str = "joint", seed: int = 0):
         super().__init__(data_path, part=part, modality=modality, seed=seed, window_size=window_size)

@@ -1,5 +1,4 @@
-"""A tiny benchmark and the run directories of networks trained on it, made up; for the tests of fusion, report and
-clusters."""
+"""A tiny benchmark and synthetic run directories of networks on it, for the tests of fusion, report and clusters."""
 
 import json
 from pathlib import Path
@@ -17,7 +16,7 @@ LABEL = np.arange(60) * 5 % 7
 
 
 def write_store(folder: Path) -> Path:
-    """A clip store of 20-joint clips of 12 frames: two to train on, then the 60 test clips in the order of NAMES."""
+    """A clip store of 20-joint clips of 12 frames: two training clips, then the 60 test clips in the order of NAMES."""
     folder.mkdir(parents=True)
     names, N, T = np.array(["first", "second", *NAMES]), len(NAMES) + 2, 12
     random = np.random.default_rng(0)
@@ -42,7 +41,7 @@ def write_store(folder: Path) -> Path:
 
 
 def make_scores(seed: int, strength: float = 2.0) -> np.ndarray:
-    """Logits (60, 7) of a network that is often right."""
+    """Logits (60, 7) of a network that is often correct."""
     return np.random.default_rng(seed).normal(size=(60, 7)) + strength * np.eye(7)[LABEL]
 
 

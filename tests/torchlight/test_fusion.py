@@ -216,8 +216,9 @@ def test_two_runs_are_compared_clip_by_clip(runs, capsys):
     a, b = (s.argmax(1) == LABEL for s in STREAMS[:2])
     assert code == 0 and f"only joint is correct: {sum(a & ~b)} clips; only bone is correct: {sum(b & ~a)} clips" in out
     expected = sign_flip(a.astype(int) - b.astype(int))
-    assert f"McNemar's exact test, which takes clips as independent: p = {expected:.4g}" in out
-    assert "clips, taken as independent because their names tell no performances" in out and "sign-flip" not in out
+    assert f"McNemar's exact test, which treats clips as independent: p = {expected:.4g}" in out
+    assert "clips, treated as independent because their names do not identify performances" in out
+    assert "sign-flip" not in out
 
 
 def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(runs, tmp_path, capsys):
@@ -252,7 +253,7 @@ def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(
         (["--dataset", "NW-UCLX"], "did you mean NW-UCLA"),
         (["--dataset", "NW-UCLA"], "main.py --config config/NW-UCLA/MODEL.yaml --modality MODALITY --phase test"),
         (["--dataset", "zoo", "--model", "x"], "python main.py --phase test --save-score true --weights zoo:x_j, ..."),
-        (["--scores", "a.pkl", "b.pkl"], "give --dataset as below config/"),
+        (["--scores", "a.pkl", "b.pkl"], "give --dataset, a folder below config/"),
         (
             ["--scores", "a.pkl", "--joint-dir", "b"],
             "streams: expected one of --scores, --<modality>-dir, --compare, got",

@@ -42,8 +42,8 @@ def test_names_tell_the_performance_and_the_performer(names, by, index, words):
 
 def test_clips_whose_names_tell_nothing_are_independent_and_the_words_say_so():
     groups = find_groups([*NTU, "test_4"])
-    assert groups.index is None and "taken as independent because their names tell no performances" in str(groups)
-    assert find_groups(NTU, "clip").index is None and "taken as independent" in str(find_groups(NTU, "clip"))
+    assert groups.index is None and "because their names do not identify performances" in str(groups)
+    assert find_groups(NTU, "clip").index is None and "treated as independent" in str(find_groups(NTU, "clip"))
     with pytest.raises(ValueError, match="groups: expected clip names such as .* got 'test_4'; give clip, or a CSV"):
         find_groups([*NTU, "test_4"], "performer")
     with pytest.raises(ValueError, match="groups: expected performance, .* got 'performers'; did you mean performer"):
@@ -171,8 +171,8 @@ def test_the_groups_of_the_command_line_are_those_of_the_table(runs, capsys):
     runs_of_two = ["--compare", runs / "runs/joint", runs / "runs/bone"]
     code, out, err = run(capsys, *runs_of_two, "--groups", "performer")
     assert code == 0 and "bootstrap over 3 performers" in out and "sign-flip test over 3 performers: p = 0.25" in out
-    assert "expected 30 groups or more, got 3 performers; with so few they are too narrow" in out + err
+    assert "groups: expected 30 or more, got 3 performers; with so few, the intervals are too narrow" in out + err
     code, out, _ = run(capsys, *runs_of_two, "--groups", "clip")
-    assert code == 0 and "sign-flip" not in out and "bootstrap over clips, taken as independent" in out
+    assert code == 0 and "sign-flip" not in out and "bootstrap over clips, treated as independent" in out
     code, _, err = run(capsys, *runs_of_two, "--groups", "performers")
     assert code == 2 and "performers" in err

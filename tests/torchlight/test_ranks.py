@@ -98,7 +98,7 @@ def test_a_rank_that_fails_alone_says_why_and_the_other_that_it_is_alone(tmp_pat
     config, output = experiment(objective="tests.torchlight.parts.Breaks"), tmp_path / "out.txt"
     ranks = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "run", output=output)
     assert tiny.finish(*ranks, seconds=60) == 1 and {rank.exitcode for rank in ranks} == {1}
-    assert "error: process 1: internal error: RuntimeError: a wire came loose;" in Path(f"{output}.1").read_text()
+    assert "error: process 1: internal error: RuntimeError: failure of one process;" in Path(f"{output}.1").read_text()
     last = Path(f"{output}.0").read_text().splitlines()[-1]
     assert last.startswith("error: another process of the group failed; there is no checkpoint yet")
 

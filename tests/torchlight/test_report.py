@@ -54,7 +54,8 @@ def test_the_page_tells_the_figures_of_the_run(page):
     text, scores = words(page), make_scores(0)
     right = scores.argmax(1) == LABEL
     assert f"{100 * right.mean():.2f} %" in text and f"{right.sum()} of 60" in text
-    assert "Intervals: bootstrap over clips, taken as independent because their names tell no performances." in text
+    because = "because their names do not identify performances"
+    assert f"Intervals: bootstrap over clips, treated as independent {because}." in text
     assert "45.00 (3)" in text, "the last epoch's accuracy, with its number"
     assert all(f">{name}<" in page.read_text() for name in CLASSES)
     assert "frames.npy" in text and "num_epoch: 3" in text

@@ -85,7 +85,7 @@ def test_kernel_size_is_that_of_the_temporal_convolutions(network, kernel_size):
             "networks.n.blocks: expected one or more blocks in the first",
         ),
         ({"networks": {"n": FAMILY | {"blocks": [[1], [-1]]}}}, "blocks2: expected numbers of blocks, 0 or more"),
-        ({"networks": {"n": FAMILY | {"blocks": []}}}, "width: expected both width and blocks, or none of them"),
+        ({"networks": {"n": FAMILY | {"blocks": []}}}, "width: expected both width and blocks, or neither"),
         ({"networks": {"n": FAMILY | {"width": [8, 8]}}}, "width: expected different numbers, booleans or words"),
         ({"networks": {"n": FAMILY | {"choices": {"adaptive": []}}}}, "adaptive: expected different numbers"),
         ({"first": [{"network": "m"}]}, "first: network: expected one of the networks, got 'm'; known: n"),
@@ -209,7 +209,7 @@ def test_networks_over_the_budget_are_not_trained_and_a_space_without_further_on
     assert "20 draws gave no new network" in out
     assert "net_2x8_kernel_size3: over the budget" in (tmp_path / "log.txt").read_text()
     assert declare(tmp_path / "other", budget={"parameters": 1})() == 2
-    assert "budget: expected one that some networks of the space keep, got none in 20 draws" in capfd.readouterr().err
+    assert "budget: expected one that some networks of the space meet, got none in 20 draws" in capfd.readouterr().err
 
 
 def test_mistakes_on_the_command_line_and_a_missing_package_train_nothing(declare, tmp_path, monkeypatch, capfd):

@@ -111,8 +111,8 @@ def test_words_find_entries(capsys):
     [
         (["list", "ctrgnc", "ntu120"], "got 'ctrgnc ntu120'; did you mean ctrgcn?"),
         (["list", "?"], "got '?'; the nearest are "),
-        (["list", ""], "expected words of names, got ''"),
-        (["list", "uav-human", "ctrgcn"], "each is in some, none has all"),
+        (["list", ""], "expected words in the names of checkpoints, got ''"),
+        (["list", "uav-human", "ctrgcn"], "no entry has all of them"),
         (["show"], "show: expected names of checkpoints, got none"),
         (["get"], "get: expected names of checkpoints, got none"),
         (["page", "x"], "page: expected no words"),

@@ -1,4 +1,4 @@
-"""A benchmark of sixty short clips, experiments on it that take a second, and their runs in processes of their own."""
+"""A benchmark of sixty short clips, experiments on it that take a second, and their runs in separate processes."""
 
 import json
 import multiprocessing
@@ -18,7 +18,7 @@ from torchlight.config import imports
 from torchlight.config.load import load_config
 from torchlight.training import checkpoint
 
-CONTEXT = multiprocessing.get_context("forkserver")  # its server has imported torch once, and each run is a fork of it
+CONTEXT = multiprocessing.get_context("forkserver")  # the server imports torch once; each run is a fork of it
 CONTEXT.set_forkserver_preload(
     [
         "torchlight.commands.main",
@@ -31,7 +31,7 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 TIMES = {"train_seconds", "data_share", "clips_per_second"}
-RICH = {  # whatever has a state of its own
+RICH = {  # all options that add state to a checkpoint
     "num_epoch": 3,
     "step": [2],
     "ema_decay": 0.9,
@@ -90,10 +90,10 @@ def start(
     program: Callable[[list[str]], int] = cli.main,
     **environment: str,
 ):
-    """Run a command line in a process of its own, at the head of its process group.
+    """Run a command line in a separate process, the leader of its own process group.
 
-    output, error: the files of what it prints; messages go to `output` unless they have a file of their own.
-    file_size: limits the bytes of a file. program: the function that takes the words.
+    output, error: files for standard output and standard error; error is `output` by default. file_size: the largest
+    size of a file in bytes. program: the function that is called with the words.
     """
     words = [str(word) for word in argv]
     process = CONTEXT.Process(target=run, args=(program, words, output, error or output, file_size, environment))
@@ -102,7 +102,7 @@ def start(
 
 
 def start_ranks(number: int, *argv, output: Path | None = None) -> list:
-    """The same command line in so many processes of one group, as torchrun announces it; rank r writes to
+    """Run a command line in `number` processes of one group, with the environment that torchrun sets; rank r writes to
     <output>.<r>."""
     group = {
         "WORLD_SIZE": str(number),
@@ -121,7 +121,7 @@ def free_port() -> int:
 
 
 def finish(*processes, seconds: float = 120) -> int:
-    """Wait for processes; the largest exit code."""
+    """Wait for processes; returns the exit code with the largest absolute value."""
     for process in processes:
         process.join(seconds)
         if process.exitcode is None:
@@ -157,12 +157,12 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def weights(folder: Path, name: str = "last.pt", key: str = "model") -> dict[str, torch.Tensor]:
-    """One of the state dicts of a checkpoint."""
+    """A state dict of a checkpoint."""
     return checkpoint.load(folder / name)[key]
 
 
 def equal(one, other) -> bool:
-    """Whether two checkpoints are the same to the bit."""
+    """Whether two checkpoints are identical bit for bit."""
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -173,7 +173,7 @@ def equal(one, other) -> bool:
 
 
 def same_run(one: Path, other: Path) -> bool:
-    """Whether two run directories hold the same weights, averages, optimizer states and figures."""
+    """Whether two run directories contain the same weights, averages, optimizer states and metrics."""
     keys = ("model", "model_ema", "optimizer", "epoch", "step", "best", "rng", "sums")
     for name in ("last.pt", "best.pt"):
         a, b = checkpoint.load(one / name), checkpoint.load(other / name)
@@ -183,7 +183,7 @@ def same_run(one: Path, other: Path) -> bool:
 
 
 def check_readable(folder: Path) -> None:
-    """Fail if any file of a run directory is cut off; what a kill left under a temporary name is no file of the run."""
+    """Fail if any file of a run directory is incomplete, except for temporary files that a kill left behind."""
     for path in folder.glob("*.pt"):
         checkpoint.load(path)
     if (folder / "metrics.jsonl").exists():

@@ -1,7 +1,7 @@
-"""From a trained network to a file of another program: ONNX, or a program of torch.export.
+"""Conversion of a trained network to ONNX, or to a program of torch.export.
 
-`Served` is the exported module. `to_onnx` and `to_torch` return the bytes of a file; the operators that it needs are in
-its metadata.
+`Served` is the exported module. `to_onnx` and `to_torch` return the bytes of a file, whose metadata lists the operators
+that it needs.
 """
 
 import copy
@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from torchlight.system.packages import optional
 
 INSTALL = "pip install -r requirements/export.txt"
-OPSET = 18  # the one that PyTorch writes without a conversion
-INPUTS = ("data", "time")  # names of the inputs; times of the frames only for networks that take them
+OPSET = 18  # the version that PyTorch writes without a conversion
+INPUTS = ("data", "time")  # names of the inputs; "time", the times of the frames, only for networks that take it
 OUTPUT = "logits"
 METADATA = "metadata.json"  # in the file of torch.export
 ANY_SIZE = 2**31  # bytes of a constant
 
 
 class Served(nn.Module):
-    """What predictions call: clips (N, C, T, V, M) and, if the network takes them, times (N, T) -> (N, num_class).
+    """The exported module: clips (N, C, T, V, M) and, if the network takes them, times (N, T) -> logits (N, num_class).
 
-    Inputs and logits are float32 in every precision. The network is copied and in evaluation mode; its batch norms were
-    fused before (`torchlight.training.engine.for_inference`).
+    Inputs and logits are float32 in every precision. The network is copied and set to evaluation mode. Its batch
+    norms are already fused (`torchlight.training.engine.for_inference`).
     """
 
     def __init__(self, network: nn.Module, objective: nn.Module, precision: str = "float32"):
@@ -56,19 +56,19 @@ def trace(served: Served, inputs: Sequence[Tensor], dynamic: bool) -> torch.expo
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(served, tuple(inputs), dynamic_shapes=shapes, strict=False)
-    except Exception as error:  # torch.export raises any exception of the traced code, and its own
+    except Exception as error:  # torch.export raises its own exceptions and any of the traced code
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"model: expected a network that torch.export can trace, got {reason}") from error
 
 
 def check_packages(format: str) -> None:
-    """Raise ValueError if a package that writes or checks files of this format is missing."""
+    """Raise ValueError if a package for writing or checking files of this format is missing."""
     for package in ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ():
         optional(package, INSTALL)
 
 
 def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """A file of ONNX with constants folded, and its metadata: `facts`, opset and operators.
+    """An ONNX file with folded constants, and its metadata: `facts`, opset and operators.
 
     Raises:
         ValueError: ONNX has no operator for a part of the network.
@@ -90,20 +90,20 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
             model = found.model
             drop_expansions(model)
             optimizer.optimize(model, input_size_limit=ANY_SIZE, output_size_limit=ANY_SIZE)
-    except Exception as error:  # torch.onnx raises its own exceptions with pages of text
+    except Exception as error:  # torch.onnx raises its own exceptions, with very long messages
         reason = " ".join(str(error).split())[-300:]
         raise ValueError(f"format: expected operators that ONNX has, got {reason}") from error
     facts = dict(facts) | {"opset": OPSET, "operators": count(node.op_type for node in model.graph)}
     for part in (model.graph, *model.graph, *(value for node in model.graph for value in node.outputs)):
-        part.metadata_props.clear()  # names and lines of this program's source files
+        part.metadata_props.clear()  # these contain names and lines of this program's source files
     model.producer_name, model.doc_string = "skeleton-action-recognition", None
     model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})
     return found.model_proto.SerializeToString(), facts
 
 
 def drop_expansions(model: Any) -> None:
-    """Let matrix products repeat a factor for all clips and frames. PyTorch repeats it before, and folded as a constant
-    it would be stored once for each frame."""
+    """Let matrix products broadcast a factor to all clips and frames. PyTorch expands it before the product; as a
+    folded constant, it would be stored once per frame."""
     for node in model.graph:
         for i in (0, 1) if node.op_type == "MatMul" else ():
             before = node.inputs[i].producer()
@@ -116,24 +116,24 @@ def drop_expansions(model: Any) -> None:
 
 
 def to_torch(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """A file of torch.export, and its metadata: `facts` and operators."""
+    """A torch.export file, and its metadata: `facts` and operators."""
     calls = (node.target for node in program.graph.nodes if node.op == "call_function")
     facts = dict(facts) | {"operators": count(getattr(target, "__name__", str(target)) for target in calls)}
     file = io.BytesIO()
-    program.example_inputs = None  # the clips of the trace would be stored: 200 MB of heatmaps
+    program.example_inputs = None  # otherwise the traced clips would be stored, 200 MB of heatmaps
     with quiet():
         torch.export.save(program, file, extra_files={METADATA: json.dumps(facts)})
     return file.getvalue(), facts
 
 
 def count(names: Iterator[str]) -> dict[str, int]:
-    """{name: how often it occurs}, the most frequent first."""
+    """{name: number of occurrences}, the most frequent first."""
     return dict(Counter(names).most_common())
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of PyTorch's exporters, which are about PyTorch's own code and optional packages."""
+    """Suppress the warnings of PyTorch's exporters, which concern PyTorch's own code and optional packages."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Exported networks that run again: ONNX with onnxruntime, programs of torch.export with PyTorch."""
+"""Running exported networks: ONNX with onnxruntime, programs of torch.export with PyTorch."""
 
 import io
 import zipfile
@@ -16,16 +16,16 @@ from torchlight.system.packages import optional
 from torchlight.system.text import quote
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}  # --format: the ending of the file
-DYNAMIC = "batch"  # the size of an axis in the metadata
+DYNAMIC = "batch"  # in the metadata, the size of an axis that may have any size
 OURS = "expected a network that --phase export wrote"
 Run = Callable[[Sequence[Tensor]], Tensor]
 
 
 class ExportedNetwork(nn.Module):
-    """An exported network, called as the network itself: (N, C, T, V, M) and, if it takes them, times (N, T) ->
+    """An exported network, called like the original one: (N, C, T, V, M) and, if it takes them, times (N, T) ->
     logits (N, num_class), on the device of the data.
 
-    A file for one clip is called for each clip.
+    A file for one clip is run once for each clip.
 
     Raises:
         ValueError: the shape of the inputs or the number of classes differs from the metadata.
@@ -53,8 +53,8 @@ class ExportedNetwork(nn.Module):
         return logits.to(inputs[0].device)
 
     def features(self, *inputs: Tensor) -> Tensor:
-        """Raises ValueError: the file has one output."""
-        raise ValueError(f"{self.path}: expected a checkpoint for features, got an exported network, which has logits")
+        """Always raises ValueError: logits are the only output of the file."""
+        raise ValueError(f"{self.path}: expected a checkpoint for features, got an exported network")
 
 
 class TimedNetwork(ExportedNetwork):
@@ -69,10 +69,11 @@ def is_exported(path: str | Path) -> bool:
 
 
 def open_exported(path: str | Path, content: bytes | None = None) -> ExportedNetwork:
-    """The network in a file; `content` if it was read before.
+    """The network in a file; `content`: the bytes of the file if they were already read.
 
     Raises:
-        ValueError: the file cannot be read, is not one of `--phase export`, or its package is missing.
+        ValueError: the file cannot be read, was not written by `--phase export`, or the package that runs it is
+            missing.
     """
     if content is None:
         if Path(path).suffix.lower() == FORMATS["torch"] and not is_admitted(path):
@@ -89,7 +90,7 @@ def open_exported(path: str | Path, content: bytes | None = None) -> ExportedNet
 
 
 def open_onnx(path: str | Path, content: bytes) -> tuple[Run, dict[str, Any]]:
-    """What runs a file of ONNX on the CPU, and its metadata; raises ValueError for a file that is none."""
+    """A function that runs an ONNX file on the CPU, and its metadata; raises ValueError for other files."""
     runtime = optional("onnxruntime", INSTALL)
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
@@ -98,7 +99,7 @@ def open_onnx(path: str | Path, content: bytes) -> tuple[Run, dict[str, Any]]:
     except Exception as error:  # onnxruntime has an exception for each kind of damage
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path}: expected a network in the format of ONNX, got a file that is none ({reason})"
+            f"{path}: expected a network in the ONNX format, got a file that onnxruntime cannot read ({reason})"
         ) from error
     names = [x.name for x in session.get_inputs()]
 
@@ -111,9 +112,9 @@ def open_onnx(path: str | Path, content: bytes) -> tuple[Run, dict[str, Any]]:
 
 
 def open_torch(path: str | Path, content: bytes) -> tuple[Run, dict[str, Any]]:
-    """What runs a program of torch.export on the CPU, and its metadata; raises ValueError for a file that is none.
+    """A function that runs a program of torch.export on the CPU, and its metadata; raises ValueError for other files.
 
-    PyTorch can run code of the file.
+    PyTorch can run code that the file contains.
     """
     extra = {METADATA: ""}
     try:
@@ -127,7 +128,7 @@ def open_torch(path: str | Path, content: bytes) -> tuple[Run, dict[str, Any]]:
 
 
 def check_metadata(path: str | Path, found: Any) -> None:
-    """Raise ValueError for metadata that are not those of `--phase export`."""
+    """Raise ValueError for metadata that `--phase export` would not write."""
     if not isinstance(found, dict) or found.get("version") != 1:
         raise ValueError(f"{path}: {OURS}, got a file without its metadata")
     shapes = found.get("input")
@@ -137,6 +138,6 @@ def check_metadata(path: str | Path, found: Any) -> None:
         sizes = shape if isinstance(shape, list) else []
         first = sizes[:1] in ([DYNAMIC], [1])
         if len(sizes) != (5 if name == "data" else 2) or not first or not all(type(n) is int for n in sizes[1:]):
-            raise ValueError(f"{path}: input: {name}: expected numbers of clips and of its axes, got {quote(shape)}")
+            raise ValueError(f"{path}: input: {name}: expected numbers of clips and sizes of axes, got {quote(shape)}")
     if type(found.get("num_class")) is not int:
         raise ValueError(f"{path}: num_class: expected a whole number, got {quote(found.get('num_class'))}")

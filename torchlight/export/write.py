@@ -1,4 +1,4 @@
-"""Write an exported network that was compared with the original."""
+"""Writing an exported network that was compared with the original."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from torchlight.export.run import DYNAMIC, ExportedNetwork, open_exported
 from torchlight.system.files import atomic
 
 CONVERT = {"onnx": to_onnx, "torch": to_torch}
-BOUNDS = {"float32": 1e-4, "float16": 2e-2}  # of the difference, relative to the largest logit if that is above 1
+BOUNDS = {"float32": 1e-4, "float16": 2e-2}  # of the difference, relative to the largest logit if it is above 1
 
 
 def export_network(
@@ -25,20 +25,22 @@ def export_network(
     dynamic: bool = False,
     precision: str = "float32",
 ) -> tuple[dict[str, Any], float]:
-    """Export a network, run the file and compare, write it; returns its metadata and the largest difference.
+    """Export a network, compare the exported one with it, and write the file.
 
     network: for inference, on the CPU. clips: (n, C, T, V, M) and, if the network takes them, times (n, T), n >= 2.
-    format: `onnx` or `torch`. facts: for the metadata, among them `num_class`.
+    format: `onnx` or `torch`. facts: entries of the metadata; `num_class` is required.
+
+    Returns the metadata and the largest difference (see `compare`).
 
     Raises:
-        ValueError: the network cannot be exported, the file gives other logits, or it cannot be written. Nothing is
+        ValueError: the network cannot be exported, the file gives other logits, or it cannot be written. No file is
             left behind.
     """
     sizes = [[DYNAMIC if dynamic else 1, *x.shape[1:]] for x in clips]
     facts = {"version": 1, "precision": precision, "input": dict(zip(INPUTS, sizes, strict=False))} | dict(facts)
     reference = Served(network, objective)
     with torch.no_grad():
-        reference(*(x[:1] for x in clips))  # raises the errors of the network, such as for data of another shape
+        reference(*(x[:1] for x in clips))  # raises errors of the network, for example for data of another shape
     program = trace(Served(network, objective, precision), [x[: 2 if dynamic else 1] for x in clips], dynamic)
     content, metadata = CONVERT[format](program, facts)
     difference = compare(reference, open_exported(path, content), clips)
@@ -57,9 +59,9 @@ def export_network(
 
 @torch.inference_mode()
 def compare(network: nn.Module, exported: ExportedNetwork, clips: Sequence[Tensor]) -> float:
-    """The largest difference of the logits of clips, one by one and, if the file takes any number, all together.
+    """The largest difference of the logits of clips, run one by one and, if the file takes any number, all together.
 
-    It is relative to the largest logit if that is above 1, and NaN if a logit is.
+    The difference is relative to the largest logit if it is above 1, and NaN if any logit is NaN.
     """
     differences, largest = [], 1.0
     for size in (1, len(clips[0])) if exported.is_dynamic else (1,):
@@ -67,4 +69,4 @@ def compare(network: nn.Module, exported: ExportedNetwork, clips: Sequence[Tenso
             expected = network(*part)
             differences.append((exported(*part) - expected).abs().max())
             largest = max(largest, float(expected.abs().max()))
-    return float(torch.stack(differences).max()) / largest  # of Python's `max`, NaN would not always be the result
+    return float(torch.stack(differences).max()) / largest  # Python's `max` would not always return NaN

@@ -23,7 +23,7 @@ from torchlight.system.text import printable
 from torchlight.training import scores
 
 log = logging.getLogger("torchlight")
-FOR_FUSION = ("alpha", "weights_from", "preset", "space", "search", "save")  # without effect on a comparison
+FOR_FUSION = ("alpha", "weights_from", "preset", "space", "search", "save")  # have no effect on a comparison
 
 
 def build_parser() -> Parser:
@@ -62,16 +62,17 @@ def add_streams(parser: Parser) -> None:
     parser.option(
         "dataset",
         "datasets",
-        help="benchmark as below config/, e.g. NW-UCLA or ntu120/xset; its score files are searched in --work-dir",
+        help="benchmark: a folder below config/, e.g. NW-UCLA or ntu120/xset; its scores are searched in --work-dir",
     )
-    parser.option("model", nargs="+", default=[], help="models to fuse; required if there are scores of several")
+    parser.option("model", nargs="+", default=[], help="models to fuse; required if several models have scores")
     parser.option(
         "work-dir",
         type=path,
         nargs="+",
         default=[Path("work_dir")],
         metavar="DIR",
-        help="folder of the runs: <work-dir>/<dataset>/<model>/<modality>; several, one per seed: mean and spread",
+        help="folder of the runs, <work-dir>/<dataset>/<model>/<modality>; several, one per seed: also print mean and "
+        "standard deviation",
     )
     for modality in fuse.MODALITIES:
         parser.option(
@@ -81,7 +82,7 @@ def add_streams(parser: Parser) -> None:
             help=f"run directory (or score file) of the {modality} stream",
         )
     parser.option(
-        "data", metavar="PATH", help="prepared data with the labels; default: that of the runs or the dataset"
+        "data", metavar="PATH", help="prepared data with the labels; default: those of the runs or the dataset"
     )
     parser.option("split", metavar="NAME", help="split of --data; default: that of the dataset")
     parser.option("scores", type=path, nargs="+", metavar="FILE", help="score files or run directories, any number")
@@ -93,8 +94,8 @@ def add_statistics(parser: Parser) -> None:
     parser.option(
         "groups",
         metavar="KIND",
-        help="unit to resample for intervals: performance (default if clip names show it), performer, clip, or a "
-        "CSV file with the columns name and group",
+        help="unit to resample for intervals: performance (default if the clip names contain it), performer, clip, or "
+        "a CSV file with the columns name and group",
     )
     parser.switch("search", help="search weights on random halves of the test set")
     parser.option("splits", type=int, default=20, help="number of random splits for --search")
@@ -109,7 +110,7 @@ def add_statistics(parser: Parser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise ConfigError for combinations that are not possible."""
+    """Raise ConfigError for invalid values and combinations."""
     problems = []
     directories = [m for m in fuse.MODALITIES if getattr(args, f"{m}_dir")]
     sources = {"--scores": args.scores, "--<modality>-dir": directories, "--compare": args.compare}
@@ -151,7 +152,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def check_output(file: Path, overwrite: bool) -> list[str]:
-    """Why a file cannot be written under this name."""
+    """The reason why a file cannot be written under this name, if any."""
     if os.path.isdir(file):
         return [f"{file}: expected the name of a file, got a folder"]
     if os.path.lexists(file) and not overwrite:
@@ -200,7 +201,7 @@ def choose_weights(args: argparse.Namespace, found: list[ScoreFile]) -> tuple[li
     """One weight per stream, and the origin of the weights in words.
 
     Raises:
-        ConfigError: not one weight per stream, a negative or infinite weight, or all are 0.
+        ConfigError: there is not one weight per stream, a weight is negative or not finite, or all weights are 0.
     """
     if args.alpha:
         weights = [1.0, *args.alpha] if len(args.alpha) == 1 and len(found) == 2 else args.alpha
@@ -224,7 +225,7 @@ def choose_weights(args: argparse.Namespace, found: list[ScoreFile]) -> tuple[li
 
 
 def run_fusion(args: argparse.Namespace, found: list[ScoreFile], truth: GroundTruth, groups: Groups) -> dict[str, Any]:
-    """Fuse, print the table, write the files of --save; returns the table."""
+    """Fuse, print the table and write the file of --save; returns the table."""
     space = args.space or (fuse.PRESETS[args.preset].space if args.preset else "logits")
     raw = score_files.read_score_files(found, truth)
     mixed = fuse.are_probabilities(raw)
@@ -302,12 +303,12 @@ def run_comparison(
     log.info("difference %+.2f (95 %% interval %+.2f to %+.2f)", result.difference, *result.interval)
     if groups.index is not None:
         log.info("sign-flip test over %s: p = %.4g", groups, result.p)
-    log.info("McNemar's exact test, which takes clips as independent: p = %.4g", result.p_clips)
+    log.info("McNemar's exact test, which treats clips as independent: p = %.4g", result.p_clips)
     return {"runs": rows, "groups": str(groups), **vars(result)}
 
 
 def act(argv: list[str]) -> int:
-    """Run one command line; nothing is written if it contains a mistake."""
+    """Run one command line; no file is written if it contains a mistake."""
     set_up_logging()
     args = build_parser().parse_args(argv)
     check(args)

@@ -80,8 +80,8 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
 
 
 def are_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Which streams contain probabilities instead of logits, as multi-clip tests write them: (S, n, num_class) -> (S,)
-    bool."""
+    """Whether each stream contains probabilities, as multi-clip tests write them, instead of logits: (S, n, num_class)
+    -> (S,) bool."""
     return (scores.min((1, 2)) >= 0) & (np.abs(scores.sum(2) - 1).max(1) < 1e-3)
 
 
@@ -92,7 +92,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def lengths(scores: np.ndarray) -> np.ndarray:
-    """Euclidean lengths along the last axis, which is kept; 1 for zeros."""
+    """Euclidean lengths along the last axis, which is kept; 1 for zero vectors."""
     found = np.linalg.norm(scores.astype(np.float64), axis=-1, keepdims=True)
     return np.where(found > 0, found, 1.0)
 
@@ -152,7 +152,7 @@ def search_weights(
 ) -> Search:
     """Search the weight grid on random halves: the best weights of each half are measured on the other half.
 
-    group (n,): numbers of groups of clips that stay in one half; None: every clip is a group.
+    group (n,): the number of each clip's group; a group is never split. None: every clip is a group of its own.
     """
     grid, correct = correct_of_grid(scores, label)
     n = len(label)
@@ -169,15 +169,15 @@ def search_weights(
 
 
 def best_weights(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, float]:
-    """The weights of the grid with the highest top-1 on these clips, (S,), and this top-1 in percent; of equally good
-    ones the most even."""
+    """The weights of the grid with the highest top-1 on these clips, (S,), and this top-1 in percent. Among equally
+    good weights, the most even ones are chosen."""
     grid, correct = correct_of_grid(scores, label)
     best = correct.sum(1).argmax()
     return grid[best], 100.0 * float(correct[best].mean())
 
 
 def correct_of_grid(scores: np.ndarray, label: np.ndarray, chunk: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """The weight grid (G, S), and whether the fusion with each of its weights classifies each clip correctly (G, n)."""
+    """The weight grid, (G, S), and whether fusion with each row of it classifies each clip correctly, (G, n)."""
     grid, n = weight_grid(len(scores)), len(label)
     correct = np.empty((len(grid), n), bool)
     for begin in range(0, n, chunk):  # a chunk fits into the cache

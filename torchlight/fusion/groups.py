@@ -13,7 +13,7 @@ from torchlight.system.files import read_text
 from torchlight.system.text import counted, nearest, quote
 
 KINDS = ("performance", "performer", "clip")
-FEW = 30  # groups, below which a bootstrap interval is clearly too narrow
+FEW = 30  # with fewer groups, a bootstrap interval is clearly too narrow
 TABLE_BYTES = 64 * 2**20
 NAMINGS = (  # the parts of a clip name and their meaning; a performance is all parts except the view
     # S001C002P003R001A013
@@ -41,7 +41,7 @@ class Groups:
 
 
 def parse_name(name: str) -> dict[str, str] | None:
-    """The words of a clip name by their meaning; None for names of another form.
+    """The parts of a clip name by their meaning; None for names of another form.
 
     >>> parse_name("a01_s03_e00_v02")["performer"], parse_name("clip_7")
     ('s03', None)
@@ -64,11 +64,11 @@ def find_groups(names: Sequence[str], by: str | None = None) -> Groups:
             raise ValueError(f"groups: expected {', '.join(KINDS)} or a CSV file that exists, got {quote(by)}; {hint}")
         return groups_of_table(names, Path(by))
     if by == "clip":
-        return Groups(None, "clips, taken as independent")
+        return Groups(None, "clips, treated as independent")
     parsed = [parse_name(str(name)) for name in names]
     if None in parsed:
         if by is None:
-            return Groups(None, "clips, taken as independent because their names tell no performances")
+            return Groups(None, "clips, treated as independent because their names do not identify performances")
         raise ValueError(
             f"groups: expected clip names such as S001C001P001R001A001 or a01_s01_e00_v01 for groups by {by}, got "
             f"{quote(str(names[parsed.index(None)]))}; give clip, or a CSV file with the columns name and group"
@@ -79,7 +79,7 @@ def find_groups(names: Sequence[str], by: str | None = None) -> Groups:
 
 
 def groups_of_table(names: Sequence[str], path: Path) -> Groups:
-    """The groups in a CSV file with columns `name` and `group`; a name without `#` is that of all its recordings.
+    """The groups in a CSV file with columns `name` and `group`; the row `walk` also applies to the clips `walk#1`, ...
 
     Raises:
         ValueError: a column is missing, or a clip has no row.
@@ -98,7 +98,7 @@ def groups_of_table(names: Sequence[str], path: Path) -> Groups:
 
 
 def number(keys: Sequence) -> np.ndarray:
-    """Equal keys get equal numbers, counted from 0 in the order of first appearance.
+    """Number the keys from 0 in the order of first appearance; equal keys get equal numbers.
 
     >>> number(["b", "a", "b"]).tolist()
     [0, 1, 0]

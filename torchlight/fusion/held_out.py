@@ -25,9 +25,9 @@ def choose_on_held_out(
 ) -> tuple[list[float], str]:
     """The weights of the streams `found` with the highest top-1 on held-out clips, and their origin in words.
 
-    paths: runs of the same streams with `hold_out`, one per stream; matched by modality, or by position where that of a
-    stream is not known or two streams have the same. space: see `fuse.to_space`. ema: read the scores of the averaged
-    weights.
+    paths: runs of the same streams with `hold_out`, one per stream. They are matched by modality, or by position if the
+    modality of a stream is not known or two streams have the same modality. space: see `fuse.to_space`. ema: read the
+    scores of the averaged weights.
 
     Raises:
         ConfigError: there is not exactly one run per stream, a run has no hold_out or a different one, or clips of the
@@ -45,15 +45,15 @@ def choose_on_held_out(
             [f"weights_from: expected clips of the training part, got {len(shared)} of the test part ({min(shared)})"]
         )
     if truth.class_names != test.class_names:
-        raise ConfigError(["weights_from: expected runs with the classes of the test part, got others"])
+        raise ConfigError(["weights_from: expected runs with the classes of the test part, got other classes"])
     weights, top1 = fuse.best_weights(fuse.to_space(read_score_files(files, truth), space), truth.label)
     origin = f"best on {len(truth.label)} held-out training clips of {words[0]} (top-1 {top1:.2f} there)"
     return np.round(weights, 12).tolist(), origin
 
 
 def match(paths: Sequence[Path], found: Sequence[ScoreFile]) -> tuple[list[ScoreFile], list[Config]]:
-    """The score files of held-out runs in the order of the streams `found`, and the configurations beside them; raises
-    ConfigError if they do not correspond."""
+    """The score files of held-out runs in the order of the streams `found`, and their configurations; raises
+    ConfigError if runs and streams do not correspond."""
     if len(paths) != len(found):
         names = ", ".join(file.name for file in found)
         raise ConfigError([f"weights_from: expected {len(found)} runs, one per stream ({names}), got {len(paths)}"])

@@ -1,8 +1,8 @@
 """Confidence intervals of an accuracy, and the comparison of two runs on the same clips.
 
-Clips of one group (`torchlight.fusion.groups`) depend on each other: the cameras of one performance see the same
-movement. Therefore groups are resampled and compared, not clips. An interval covers the choice of the test clips, not
-the seed of the training.
+Clips of one group (`torchlight.fusion.groups`) depend on each other: the cameras of one performance record the same
+movement. Therefore groups are resampled and compared, not clips. An interval accounts for the choice of the test clips,
+but not for the training seed.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of an accuracy, in percent; correct (n,) bool.
 
-    group (n,): numbers of the groups that are resampled (cluster bootstrap; Field and Welsh, J. R. Stat. Soc. B 2007);
-    None: every clip is a group.
+    group (n,): the number of each clip's group; groups are resampled (cluster bootstrap; Field and Welsh, J. R. Stat.
+    Soc. B 2007). None: every clip is a group of its own.
     """
     means = bootstrap_means(correct.astype(int), group, seed, draws)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -26,10 +26,10 @@ def bootstrap_interval(
 
 
 def bootstrap_means(values: np.ndarray, group: np.ndarray | None, seed: int, draws: int) -> np.ndarray:
-    """100 times the mean over clips of whole-numbered `values` (n,), in each of `draws` samples of groups.
+    """100 times the mean over clips of integer `values` (n,), in each of `draws` samples of groups: (draws,).
 
-    Groups with the same number of clips and the same sum are interchangeable, so a sample follows from how many of each
-    kind it has, a multinomial draw.
+    Groups with the same number of clips and the same sum are interchangeable. A sample is therefore a multinomial draw
+    of the number of groups of each such kind.
     """
     sums, sizes = sums_of_groups(values, group), sums_of_groups(np.ones_like(values), group)
     kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
@@ -39,15 +39,18 @@ def bootstrap_means(values: np.ndarray, group: np.ndarray | None, seed: int, dra
 
 
 def sums_of_groups(values: np.ndarray, group: np.ndarray | None) -> np.ndarray:
-    """The sum of whole-numbered values (n,) in each group, (G,)."""
+    """The sum of integer values (n,) in each group, (G,)."""
     return values if group is None else np.rint(np.bincount(group, values)).astype(int)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same n clips: clips that only A, only B classifies correctly, A - B in percent with its 95 %
-    interval, and two-sided p values: `p` of the sign-flip test over groups, `p_clips` of McNemar's exact test, which
-    takes clips as independent."""
+    """Comparison of two runs, A and B, on the same n clips.
+
+    only_a, only_b: numbers of clips that only A, or only B, classifies correctly. difference, interval: A - B in
+    percent and its 95 % interval. p, p_clips: two-sided p values of the sign-flip test over groups, and of McNemar's
+    exact test, which treats clips as independent.
+    """
 
     n: int
     only_a: int
@@ -59,9 +62,9 @@ class Comparison:
 
 
 def sign_flip(differences: np.ndarray) -> float:
-    """Exact two-sided p value of the sign-flip test (Fisher, 1935) of whole-numbered differences (G,) of groups.
+    """Exact two-sided p value of the sign-flip test (Fisher, 1935) for integer differences (G,) of groups.
 
-    Null hypothesis: in each group the two runs are exchangeable, so that a difference is as likely as its negative. The
+    Null hypothesis: in each group the two runs are exchangeable, so a difference is as likely as its negative. The
     distribution of the sum is computed exactly. With groups of one clip this is McNemar's exact test (1947).
     """
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
@@ -75,7 +78,7 @@ def sign_flip(differences: np.ndarray) -> float:
 
 
 def coin_flips(count: int) -> np.ndarray:
-    """Probabilities of 0 to `count` heads in so many flips of a fair coin: (count + 1,)."""
+    """Probabilities of 0 to `count` heads in `count` flips of a fair coin: (count + 1,)."""
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
     return np.exp(log_factorial[-1] - log_factorial - log_factorial[::-1] - count * np.log(2))
 
@@ -87,8 +90,11 @@ def compare(
     group: np.ndarray | None = None,
     draws: int = DRAWS,
 ) -> Comparison:
-    """Paired comparison of two runs; both (n,) bool, in the same order of clips; group (n,): numbers of their groups,
-    None: every clip is a group."""
+    """Paired comparison of two runs.
+
+    correct_a, correct_b: (n,) bool, with the clips in the same order. group (n,): the number of each clip's group;
+    None: every clip is a group of its own.
+    """
     assert correct_a.shape == correct_b.shape, (correct_a.shape, correct_b.shape)
     difference = correct_a.astype(int) - correct_b.astype(int)
     low, high = np.quantile(bootstrap_means(difference, group, seed, draws), [0.025, 0.975])

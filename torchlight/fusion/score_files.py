@@ -1,4 +1,4 @@
-"""The score files of a fusion: finding them, and joining them with the names and labels of the test part."""
+"""The score files of a fusion: finding them, and matching them with the names and labels of the test part."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ ZOO = "zoo"  # the folder of the runs of published checkpoints, torchlight.zoo.c
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """The scores of one stream: the file, the name that is shown, and the modality if the name of a folder is one."""
+    """The scores of one stream: the file, the displayed name, and the modality if a folder in the path has its name."""
 
     path: Path
     name: str
@@ -35,8 +35,8 @@ class ScoreFile:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The clips that are scored: names (n,), label (n,) and class names; target (n, num_class) of clips with several
-    labels, None: one label each."""
+    """The clips that are scored: name (n,), label (n,) and class names; target (n, num_class) of clips with several
+    labels, None for one label per clip."""
 
     name: np.ndarray
     label: np.ndarray
@@ -44,7 +44,7 @@ class GroundTruth:
     target: np.ndarray | None = None
 
     def single(self) -> "GroundTruth":
-        """The same.
+        """Return self if each clip has one label.
 
         Raises:
             ConfigError: the clips have several labels, for which top-1 accuracy is not defined.
@@ -63,8 +63,8 @@ def find_score_files(root: Path, dataset: str, chosen: Sequence[str], file: str 
     """The score files of the chosen models in root/<dataset>/<model>/<modality>/, in the order of MODALITIES.
 
     Raises:
-        ValueError: there are none, or there are several models and none is chosen; the message lists the commands that
-            write them.
+        ValueError: there are no score files, and the message lists the commands that write them; or there are several
+            models and none is chosen.
     """
     folder = root / dataset
     models = sorted(
@@ -93,7 +93,7 @@ def names_of(items: Sequence[str]) -> str:
 
 
 def explain_missing(folder: Path, dataset: str, model: str | None, file: str, models: Sequence[str]) -> str:
-    """The message if there is nothing to fuse: the searched files, and the commands that write them."""
+    """The error message if there are no score files: the searched paths, and the commands that write the files."""
     pattern = f"{folder}/{model or '*'}/{{{','.join(MODALITIES)}}}/{file}"
     searched = f"dataset {dataset}: expected {pattern}, got no such file"
     if models:
@@ -159,11 +159,13 @@ def trained_modality(file: ScoreFile) -> str | None:
 def find_truth(
     files: Sequence[ScoreFile], dataset: str | None, data: str | None = None, split: str | None = None
 ) -> GroundTruth:
-    """Names and labels of the test part: from `data`, else from the data of config.yaml beside a score file, else from
-    any prepared data of the configurations in config/<dataset>/.
+    """Names and labels of the test part.
+
+    They are read from `data` if it is given, else from the data of a config.yaml beside a score file, else from any
+    prepared data of the configurations in config/<dataset>/.
 
     Raises:
-        ValueError: there is none of them, or `data` has no such split.
+        ValueError: none of these exists, or `data` has no such split.
     """
     if data is not None:
         return truth_of_data(data, split or split_of(dataset))
@@ -177,7 +179,7 @@ def find_truth(
         searched = (
             f"config.yaml beside a score file or config/{dataset}/*.yaml" if dataset else "config.yaml or --dataset"
         )
-        hint = "give --dataset as below config/, e.g. NW-UCLA, or --data with a prepared store"
+        hint = "give --dataset, a folder below config/ such as NW-UCLA, or --data, prepared data"
         raise ValueError(f"labels: expected {searched}, got neither; {hint}")
     problems: dict[str, ConfigError] = {}
     for candidate in candidates:
@@ -204,7 +206,7 @@ def truth_of_data(data: str, split: str) -> GroundTruth:
 
 
 def split_of(dataset: str | None) -> str:
-    """The split that the configurations of a dataset test on, "" if there are none."""
+    """The test split in the configurations of a dataset; "" if there are no configurations."""
     known = config_names(dataset) if dataset else []
     return (
         str(load_config(locate(f"config/{dataset}/{known[0]}.yaml")).test_feeder_args.get("split", "")) if known else ""
@@ -234,7 +236,7 @@ def read_score_files(files: Sequence[ScoreFile], truth: GroundTruth) -> np.ndarr
     """The scores of all files in the order of the test part: (S, n, num_class).
 
     Raises:
-        ConfigError: everything that is wrong with any of the files.
+        ConfigError: all problems of all files.
     """
     arrays = []
     paths = [os.path.realpath(file.path) for file in files]

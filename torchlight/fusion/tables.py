@@ -14,19 +14,19 @@ log = logging.getLogger("torchlight")
 
 
 def figures(values: np.ndarray, label: np.ndarray, groups: Groups, seed: int) -> dict[str, Any]:
-    """The accuracies of scores (n, num_class), the 95 % interval of top-1, and the recall of each class (None: it has
-    no clip); in percent."""
+    """The accuracies of scores (n, num_class), the 95 % interval of top-1, and the recall of each class (None for a
+    class without clips); in percent."""
     low, high = bootstrap_interval(scores.is_correct(values, label), seed, groups.index)
     recall = [None if np.isnan(value) else value for value in metrics.class_recall(values, label).tolist()]
     return metrics.accuracies(values, label) | {"top1_interval": [low, high], "recall": recall}
 
 
 def show(rows: list[dict[str, Any]], origin: str, clips: int, groups: Groups) -> None:
-    """Log the rows as an aligned table."""
+    """Log the rows as a table."""
     width = max(len(row["stream"]) for row in rows)
     log.info("%d clips; weights: %s; intervals: bootstrap over %s", clips, origin, groups)
     if groups.few:
-        log.warning("intervals: expected %d groups or more, got %s; with so few they are too narrow", FEW, groups)
+        log.warning("groups: expected %d or more, got %s; with so few, the intervals are too narrow", FEW, groups)
     more = [key for key in ("macro", "top5") if key in rows[0]]
     heads = "".join(f"{metrics.TITLES[key]:>8}" for key in more)
     log.info("%-*s  weight   top-1  95 %% interval  %s", width, "stream", heads)

@@ -25,7 +25,7 @@ def write_class_tables(folder: Path, matrix: np.ndarray, class_names: list[str])
     write_each_class(folder, "recall", recall, counts, names)
     head = ["true \\ predicted", *names]
     write_csv(folder / "confusion_matrix.csv", head, ([n, *row] for n, row in zip(names, matrix.tolist(), strict=True)))
-    from torchlight.report import pictures  # matplotlib is slow to import, and only needed here
+    from torchlight.report import pictures  # matplotlib is slow to import and only needed here
 
     pictures.to_png(pictures.confusion(matrix, names), folder / "confusion_matrix.png")
 
@@ -40,6 +40,6 @@ def write_average_precision(folder: Path, precision: np.ndarray, target: np.ndar
 
 
 def write_each_class(folder: Path, title: str, values: np.ndarray, counts: np.ndarray, names: list[str]) -> None:
-    """Write each_class_acc.csv with a value of every class."""
+    """Write each_class_acc.csv with one value per class."""
     rows = zip(range(len(counts)), names, counts.tolist(), (f"{value:.2f}" for value in values), strict=True)
     write_csv(folder / "each_class_acc.csv", ["class", "name", "clips", title], rows)

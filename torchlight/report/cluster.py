@@ -16,7 +16,7 @@ from typing import Any
 
 from torchlight.system.command import Parser, path, run, start
 
-if __name__ == "__main__":  # before the imports that take a second, so that an interrupt there is one line, too
+if __name__ == "__main__":  # before the slow imports, so that an interrupt during them also prints one line
     sys.exit(start("torchlight.report.cluster"))
 
 import numpy as np
@@ -32,7 +32,7 @@ from torchlight.training.scores import read_scores
 
 log = logging.getLogger("torchlight")
 NOISE = -1
-MAX_COLORS = 21  # with more groups the legend is left out
+MAX_COLORS = 21  # with more groups, the legend is left out
 
 
 def standardize(features: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def principal_components(x: np.ndarray, count: int) -> np.ndarray:
 
 
 def cluster(x: np.ndarray, method: str, eps: float, min_points: int) -> np.ndarray:
-    """Cluster numbers from 0, NOISE for outliers: (n, D) -> (n,). eps, a Euclidean distance, is for DBSCAN only."""
+    """Cluster numbers from 0, NOISE for outliers: (n, D) -> (n,). eps: Euclidean distance, used by DBSCAN only."""
     from sklearn.cluster import DBSCAN, HDBSCAN
 
     assert method in ("dbscan", "hdbscan"), method
@@ -60,20 +60,20 @@ def cluster(x: np.ndarray, method: str, eps: float, min_points: int) -> np.ndarr
 
 
 def usual_distance(x: np.ndarray, min_points: int) -> float:
-    """The median distance within which a sample has `min_points` neighbors, itself included: a first value for eps."""
+    """The median distance within which a sample has `min_points` neighbors, including itself: a first value for eps."""
     from sklearn.neighbors import NearestNeighbors
 
     return float(np.median(NearestNeighbors(n_neighbors=min_points).fit(x).kneighbors(x)[0][:, -1]))
 
 
 def write_assignments(file: Path, names: Sequence[str], assigned: np.ndarray, labels: Sequence[str]) -> None:
-    """Write CSV rows name, cluster, outlier, label."""
+    """Write a CSV file with the columns name, cluster, outlier and label."""
     rows = ([n, c, "yes" if c == NOISE else "no", k] for n, c, k in zip(names, assigned.tolist(), labels, strict=True))
     write_csv(file, ["name", "cluster", "outlier", "label"], rows)
 
 
 def draw(file: Path, points: np.ndarray, assigned: np.ndarray, labels: Sequence[str]) -> None:
-    """Scatter plot of points (n, 2), colored by cluster and, if any are known, by label ("" is an unknown one)."""
+    """Draw points (n, 2), colored by cluster and, if any label is known, by label ("": unknown)."""
     from matplotlib.figure import Figure
 
     from torchlight.report.pictures import drawing
@@ -92,7 +92,7 @@ def draw(file: Path, points: np.ndarray, assigned: np.ndarray, labels: Sequence[
 
 
 def scatter(axes: Any, points: np.ndarray, group: Sequence[str], rest: str) -> None:
-    """Points (n, 2) in one color per group; the group "" is drawn in gray and called `rest`."""
+    """Draw points (n, 2) in one color per group; the group "" is gray and has the name `rest` in the legend."""
     from matplotlib import colormaps
 
     kinds = sorted(set(group), key=sort_key)
@@ -105,12 +105,13 @@ def scatter(axes: Any, points: np.ndarray, group: Sequence[str], rest: str) -> N
         axes.scatter(*points[index == i].T, s=14, color=color, marker=marker, linewidths=0.8, label=str(i))
     if len(kinds) <= MAX_COLORS:
         legend = axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3)
-        for text, kind in zip(legend.get_texts(), kinds, strict=True):  # a label that begins with _ would be left out
+        # set here, because matplotlib leaves out a label that begins with _
+        for text, kind in zip(legend.get_texts(), kinds, strict=True):
             text.set_text(shorten(kind, 32) or rest)
 
 
 def sort_key(text: str) -> tuple[bool, int, str]:
-    """Numbers in their order, then other text, then the empty text."""
+    """Sort key: numbers in numeric order, then other text, then the empty text."""
     numeric = text.isdecimal() and len(text) < 10
     return (not numeric, int(text) if numeric else int(not text), text)
 
@@ -141,16 +142,16 @@ def build_parser() -> Parser:
         type=float,
         help="DBSCAN: largest distance of neighbors, in standard deviations of a column (default 0.7)",
     )
-    parser.option("min-points", type=int, default=5, help="neighbors of a core point, itself included (default 5)")
-    parser.option("pca", type=int, help="first reduce the standardized features to this number of principal components")
     parser.option(
-        "dataset", help="benchmark as below config/ for the labels, if there is no config.yaml beside the features"
+        "min-points", type=int, default=5, help="minimum neighbors of a core point, including itself (default 5)"
     )
+    parser.option("pca", type=int, help="first reduce the standardized features to this number of principal components")
+    parser.option("dataset", help="folder below config/, for the labels if there is no config.yaml beside the features")
     return parser
 
 
 def check(args: argparse.Namespace, n: int, D: int) -> None:
-    """Raise ConfigError for values that are not possible for n vectors of length D."""
+    """Raise ConfigError for options that are invalid for n vectors of length D."""
     problems = []
     if args.eps is not None and args.method == "hdbscan":
         problems.append("eps: has no effect on hdbscan; remove it")
@@ -169,7 +170,7 @@ def check(args: argparse.Namespace, n: int, D: int) -> None:
 
 
 def act(argv: list[str]) -> int:
-    """Read, standardize, reduce, cluster, write."""
+    """Read the features, standardize, reduce and cluster them, and write the results."""
     set_up_logging()
     args = build_parser().parse_args(argv)
     rows = read_scores(args.features)

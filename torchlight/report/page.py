@@ -1,5 +1,4 @@
-"""One self-contained HTML page about one run, or about several runs and their fusion, from the files in their
-directories."""
+"""A self-contained HTML page about one run, or about several runs and their fusion."""
 
 import logging
 import re
@@ -52,7 +51,7 @@ class Page:
         self.parts.extend(html)
 
     def add_problem(self, run: Run, problem: str) -> None:
-        """A sentence in the place of a section that cannot be shown, and a warning in the log."""
+        """Add a sentence in place of a section that cannot be shown, and log a warning."""
         log.warning("%s; it is not in the report", printable(problem))
         self.add(f"<p><b>{to_html(run.name)}</b> is not shown in full: {to_html(problem, 500)}.</p>")
 
@@ -67,11 +66,11 @@ class Page:
 
 
 def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write a page, by default report.html, and its figures in the same folder as <page>_*.png; returns the path of the
-    page.
+    """Write a page about one run, or about several runs and their fusion; returns its path.
 
-    The page is about one run, or about several runs and their fusion. A folder that is not a run is replaced by the
-    runs in it. A damaged record is omitted with a note on the page and a warning.
+    out: the file of the page; None: report.html. Its figures are also written to the same folder, as <page>_*.png. A
+    folder that is not a run is replaced by the runs in it. A damaged record is omitted with a note on the page and a
+    warning.
 
     Raises:
         ValueError: a folder contains no run, or the scores do not belong to the same test clips.
@@ -105,7 +104,7 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTruth) -> np.ndarray | None:
-    """Add the accuracies. Returns the scores of the other sections: the fusion's, the only run's, or None."""
+    """Add the accuracies; returns the scores for the other sections: of the fusion, of the only run, or None."""
     result, weights, origin = combine(scored)
     groups = find_groups(truth.name.tolist())
     if result is not None:
@@ -152,7 +151,7 @@ def cards_of(result: np.ndarray, truth: GroundTruth, groups: Groups) -> list[tup
 
 
 def figures_of(scores: np.ndarray | None, truth: GroundTruth, groups: Groups) -> dict[str, str]:
-    """The figures of scores (n, num_class) as text, by their titles; without scores empty texts."""
+    """The figures of scores (n, num_class) as text, by their titles; empty texts if there are no scores."""
     if scores is None:
         single = ("top-1", "95 % interval", "macro", *(["top-5"] if len(truth.class_names) >= TOP5_CLASSES else []))
         return dict.fromkeys((TITLES["map"],) if truth.target is not None else single, "")
@@ -271,7 +270,7 @@ def add_clips(page: Page, result: np.ndarray, truth: GroundTruth, feeder: Feeder
             ]
             views.append(view_of(feeder, int(i), title, top))
     page.add("<h2>Clips</h2>", '<p class="muted">The clips with the highest confidence, one per class. ')
-    page.add("Left limbs blue, right limbs orange; below, time from left to right.</p>")
+    page.add("Left limbs are blue, right limbs orange. In the pictures below, time runs from left to right.</p>")
     page.add(clip_view.render(views) if views else "", '<div class="grid wide">', *cards, "</div>")
 
 
@@ -292,11 +291,12 @@ def add_adjacency(page: Page, runs: list[Run], V: int) -> None:
             drawn = page.picture(figure, name, f"learned adjacency {key}")
             page.add(f'<figure class="card"><h3>{place} block: <code>{to_html(key)}</code></h3>{drawn}</figure>')
         page.add("</div>")
-        page.add('<p class="muted" style="margin-top:12px">Joints by joints; blue above zero, orange below.</p>')
+        page.add('<p class="muted" style="margin-top:12px">')
+        page.add("Rows and columns: joints. Blue: above zero, orange: below.</p>")
 
 
 def add_records(page: Page, runs: list[Run]) -> None:
-    """Add environment and configuration of each run, folded if there are several runs."""
+    """Add environment and configuration of each run, collapsed if there are several runs."""
     page.add("<h2>Records</h2>", '<div class="grid wide">')
     for run in runs:
         rows = [(key, value) for key, value in run.environment.items() if value is not None]

@@ -1,8 +1,8 @@
 """Pictures of a run, as matplotlib figures.
 
-A figure is written twice: as PNG, and as SVG whose colors are variables of the page, for its light and its dark
-scheme. Names of classes are drawn as plain text, without mathematics (`$`); a character that no font has is drawn as a
-box.
+A figure is written twice: as PNG, and as SVG that uses the color variables of the page, for its light and its dark
+scheme. Names of classes are drawn as plain text, without mathematics (`$`). Characters that no font contains are drawn
+as boxes.
 """
 
 import io
@@ -49,41 +49,41 @@ STYLE = {
     "axes.facecolor": "none",
     "legend.frameon": False,
 }
-MAX_CLASSES = 1000  # whose names fit into a picture
+MAX_CLASSES = 1000  # with more classes, their names do not fit into a picture
 numbers = itertools.count()
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+    """An empty figure; width and height in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 @contextmanager
 def drawing(**style: str) -> Iterator[None]:
-    """The style of all pictures; no warnings about characters without a glyph, which are drawn as boxes."""
+    """Apply the style of all pictures, and suppress warnings about missing glyphs, which are drawn as boxes."""
     with rc_context(STYLE | style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support .* natively")
         yield
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """The figure as inline SVG: text as text, no background, and the COLORS as variables of the page (`var(--ink)`
-    ...)."""
+    """The figure as inline SVG: text stays text, the background is transparent, and COLORS become variables of the page
+    (`var(--ink)`, ...)."""
     buffer = io.StringIO()
     hidden = {"Date": None, "Creator": None, "Type": None, "Format": None}
     with drawing(**{"svg.hashsalt": f"picture{next(numbers)}"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=hidden)
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    prefix = f"p{next(numbers)}_"  # ids are unique in a figure, and with it in the page
+    prefix = f"p{next(numbers)}_"  # ids are unique within a figure; the prefix makes them unique within the page
     svg = re.sub(
         r"<[^>]*>", lambda tag: adapt_tag(tag[0], prefix), svg
-    )  # the text between tags stays: it may be a name
+    )  # text between tags is not changed, because it may be a name
     return svg.replace("<svg ", f'<svg role="img" aria-label="{to_html(title)}" ', 1)
 
 
 def adapt_tag(tag: str, prefix: str) -> str:
-    """One tag of an SVG with ids of its own, and with the colors and the font of the page."""
+    """One SVG tag with prefixed ids, and with the colors and the font of the page."""
     tag = re.sub(r'\bid="', f'id="{prefix}', tag)
     tag = re.sub(r'(url\(|href="|href=")#', lambda found: f"{found[1]}#{prefix}", tag)
     for name, color in COLORS.items():
@@ -92,7 +92,7 @@ def adapt_tag(tag: str, prefix: str) -> str:
 
 
 def to_png(figure: Figure, path: Path) -> None:
-    """Write the figure on white; raises OSError."""
+    """Write the figure on a white background; raises OSError."""
     with drawing(), atomic(path) as file:
         figure.savefig(file, format="png", dpi=150, facecolor="white")
 
@@ -148,7 +148,7 @@ def panels(lines: Mapping[tuple[str, str], Sequence[tuple[float, float]]], ylabe
 
 
 def class_bars(accuracy: np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Accuracy of each class in percent, the lowest first (at most 1000); classes without clips are left out."""
+    """Accuracy of each class in percent, lowest first, at most 1000 classes; classes without clips are left out."""
     order = [i for i in np.argsort(accuracy, kind="stable") if counts[i] > 0][:MAX_CLASSES]
     with rc_context(STYLE):
         figure = new_figure(4.4, 0.45 + 0.23 * len(order))
@@ -166,7 +166,7 @@ def class_bars(accuracy: np.ndarray, counts: np.ndarray, class_names: Sequence[s
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """The confusion matrix, each row as shares of the true class; with counts if there are at most 20 classes."""
+    """The confusion matrix, with rows as shares of the true class; with counts if there are at most 20 classes."""
     n = len(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     many = n > 20
@@ -187,16 +187,16 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
 
 
 def tint(axes: Axes, strength: np.ndarray, color: np.ndarray) -> None:
-    """A heat map: the color (..., 3) with an opacity of 0 to 1."""
+    """A heat map: `color`, (3,) or (..., 3), with the opacity `strength`, (...), from 0 to 1."""
     image = np.concatenate([np.broadcast_to(color, (*strength.shape, 3)), strength[..., None]], -1)
-    axes.imshow((255 * image).round().astype(np.uint8), interpolation="none")  # drawn in half the time of floats
+    axes.imshow((255 * image).round().astype(np.uint8), interpolation="none")  # twice as fast as floats
     axes.tick_params(length=0)
     axes.spines[:].set_color(COLORS["line"])
 
 
 def adjacency(matrices: np.ndarray) -> Figure:
-    """The learned matrices (K, V, V) of a block, at most 12: blue above 0, orange below, opaque at the largest
-    magnitude."""
+    """The learned matrices (K, V, V) of a block, at most 12: blue above 0, orange below, opaque at the largest absolute
+    value."""
     matrices = matrices[:12]
     columns = min(len(matrices), 3)
     rows = -(-len(matrices) // columns)
@@ -213,8 +213,8 @@ def adjacency(matrices: np.ndarray) -> Figure:
 
 
 def skeleton_strip(poses: np.ndarray, parents: Sequence[int], left: Sequence[int], right: Sequence[int]) -> Figure:
-    """Poses (T, M, V, 2), second axis up, side by side; left limbs blue, right limbs orange. Empty person slots are
-    not drawn."""
+    """Poses (T, M, V, 2) side by side, with the second coordinate pointing up; left limbs are blue, right limbs orange.
+    Empty person slots are not drawn."""
     T = len(poses)
     seen = np.abs(poses).reshape(T, poses.shape[1], -1).max(2) > 0
     points = poses[seen].reshape(-1, 2) if seen.any() else np.zeros((1, 2))

@@ -1,4 +1,4 @@
-"""What a report reads: runs from their directories, their scores, clips to draw, learned adjacency matrices."""
+"""The content of a report: runs from their directories, their scores, clips to draw, learned adjacency matrices."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from torchlight.training.build import build_feeder, build_model, preflight
 from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
-FRAMES = 8  # poses of a clip that are drawn
+FRAMES = 8  # of a clip that are drawn
 
 
 @dataclass
@@ -87,7 +87,7 @@ def open_test_feeder(config: Config) -> Feeder:
 
 
 def read_scores(runs: list[Run], truth: score_files.GroundTruth) -> list[Run]:
-    """Read the scores of all runs that have some; returns those runs.
+    """Read the scores of all runs that have a score file; returns these runs.
 
     Raises:
         ConfigError: a score file is damaged or belongs to other test clips.
@@ -109,8 +109,8 @@ def describe_data(config: Config) -> str:
 
 
 def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], str]:
-    """The scores of the report (the fusion's, the only run's or None), the weight of each run, and the origin of the
-    weights."""
+    """The scores of the report (of the fusion, of the only run, or None), the weight of each run, and the origin of
+    the weights."""
     if len(scored) < 2:
         return (scored[0].scores if scored else None), [None] * len(scored), ""
     preset = fuse.DEFAULT_PRESET
@@ -143,7 +143,7 @@ def joints_of(feeder: Feeder, i: int) -> np.ndarray:
 
 
 def view_of(feeder: Feeder, i: int, name: str, top: Sequence[tuple[str, float]]) -> ClipView:
-    """A test clip to look at, with the most probable classes and their probabilities."""
+    """A test clip for the interactive view, with the most probable classes and their probabilities."""
     data = joints_of(feeder, i).transpose(1, 3, 2, 0)  # (T, M, V, C)
     up = "y" if isinstance(feeder, DrawnFeeder) else str(manifest_of(feeder).get("up") or "y")
     points = without_empty(to_viewer(data, up, min(getattr(feeder, "dims", 3), data.shape[-1])))
@@ -173,8 +173,8 @@ def poses(feeder: Feeder, i: int) -> tuple[np.ndarray, Sequence[int], Sequence[i
 def learned_adjacency(run: Run, V: int) -> list[tuple[str, np.ndarray]]:
     """[(name, (K, V, V))] of the first and the last learned adjacency of a run with V joints.
 
-    These are the parameters of its network, in the order of their definition, that are joints by joints: (..., k * V,
-    V). Empty if there is no checkpoint or no such parameter.
+    These are the first and the last parameter of its network that `adjacency_shapes` finds. Empty if there is no
+    checkpoint or no such parameter.
 
     Raises:
         ValueError: the network cannot be built, or the checkpoint is damaged or of another network.
@@ -195,8 +195,8 @@ def learned_adjacency(run: Run, V: int) -> list[tuple[str, np.ndarray]]:
 
 
 def adjacency_shapes(model: nn.Module, V: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the parameters that are joints by joints; weights of linear layers and convolutions are
-    not."""
+    """Names and shapes of the learned adjacency: all parameters (..., k * V, V), except for weights of linear layers
+    and convolutions."""
     return {
         name: tuple(parameter.shape)
         for name, parameter in model.named_parameters()

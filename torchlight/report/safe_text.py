@@ -1,6 +1,6 @@
 """Names that come from data, such as classes, clips and folders, as text for pictures, HTML and CSV.
 
-A name may contain anything: control characters, lone surrogates, markup, formulas, thousands of letters.
+A name may contain anything: control characters, lone surrogates, markup, formulas, thousands of characters.
 """
 
 import csv
@@ -13,7 +13,7 @@ from torchlight.system.files import atomic
 from torchlight.system.text import printable
 
 MAX_LENGTH = 120  # of a name on the page
-FORMULA = ("=", "+", "-", "@")  # a spreadsheet runs text that begins so
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet evaluates text that begins with one of these
 
 
 def shorten(text: str, length: int) -> str:
@@ -41,7 +41,7 @@ def block_to_html(text: str) -> str:
 
 
 def to_cell(value: Any) -> Any:
-    """A value for a CSV file: text that a spreadsheet would run as a formula begins with an apostrophe; numbers stay.
+    """A value for a CSV file: text that a spreadsheet would evaluate as a formula gets an apostrophe in front.
 
     >>> to_cell("=1+1"), to_cell(-1)
     ("'=1+1", -1)
@@ -53,7 +53,7 @@ def to_cell(value: Any) -> Any:
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file whole; raises OSError."""
+    """Write a CSV file, completely or not at all; raises OSError."""
     with atomic(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(map(to_cell, head))

@@ -1,11 +1,12 @@
-"""Search for a student: networks of a declared space, within a budget, trained shortly on held-out performers.
+"""Search for a student: train networks of a declared space, within a budget, and compare them on held-out performers.
 
     python -m torchlight.search --config config/search/NW-UCLA.yaml --trials 20
     python -m torchlight.search --config config/search/NW-UCLA.yaml --trials 5 -- --num-epoch 5 --step 4
 
-Optuna chooses the networks. Each is trained by a command of main.py with --hold-out, so the test part is never read.
-The folder of the search contains the log, the table of all students (students.csv), and the best one's
-configuration for main.py (best.yaml). The same command continues a search; a larger --trials extends it.
+Optuna chooses the networks. A command of main.py with --hold-out trains each of them for a few epochs, so the test
+part is never read. The folder of the search contains the log, the table of all students (students.csv), and the
+configuration of the best student for main.py (best.yaml). The same command continues a search; a larger --trials
+extends it.
 """
 
 import argparse
@@ -40,14 +41,14 @@ from torchlight.training.teacher import SHARED_ARGUMENTS
 log = logging.getLogger("torchlight")
 INSTALL = "pip install -r requirements/search.txt"
 OWN = ("--config", "--phase", "--work-dir", "--resume", "--overwrite", "--model", "--model-args")  # flags set here
-DRAWS = 200  # in a row that give no new network within the budget, then the search ends
+DRAWS = 200  # the search ends after so many draws in a row without a new network within the budget
 COLUMNS = ("student", "parameters", "multiply_adds", "held_out_top1", "train_seconds")
 DECLARED, TABLE, BEST, JOURNAL, STUDENT = "search.yaml", "students.csv", "best.yaml", "journal.log", "student.yaml"
 
 
 @dataclass(frozen=True)
 class Student:
-    """A trained network: its place in the space, name, size, top-1 on the held-out clips, seconds of its training."""
+    """A trained network: point of the space, name, size, top-1 on the held-out clips, and training time in seconds."""
 
     point: Point
     name: str
@@ -58,7 +59,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Common:
-    """What the trainings of a search have in common. recipe: with its whole schedule; flags: of the short training."""
+    """Settings of all trainings of a search. recipe: with its full schedule. flags: options of the short trainings."""
 
     folder: Path
     space: Space
@@ -66,7 +67,7 @@ class Common:
     flags: Sequence[str]
 
     def config(self, point: Point) -> Config:
-        """The recipe with the network of a point."""
+        """The recipe with the network at a point."""
         model, own = self.space.network(point)
         shared = {key: self.recipe.model_args[key] for key in SHARED_ARGUMENTS if key in self.recipe.model_args}
         return replace(self.recipe, model=model, model_args=shared | own)
@@ -88,7 +89,7 @@ class Common:
         return self.folder / self.space.title(point)
 
     def train(self, point: Point, size: Size) -> Student:
-        """Run the remaining part of the training of a network."""
+        """Train a network, or continue its training."""
         place = self.place(point)
         place.mkdir(exist_ok=True)
         with atomic(place / STUDENT, "w") as file:
@@ -97,7 +98,7 @@ class Common:
         return self.read(point, size)
 
     def read(self, point: Point, size: Size) -> Student:
-        """A network that was trained; raises ValueError if its folder was removed."""
+        """The result of a finished training; raises ValueError if its folder was removed."""
         lines = read_metrics(self.place(point))
         if not lines:
             raise ValueError(f"{self.place(point)}: expected a finished training, got none; give another --work-dir")
@@ -111,8 +112,8 @@ def build_parser() -> Parser:
         prog="python -m torchlight.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.option("config", type=path, required=True, metavar="FILE", help="space, budget and recipe: config/search/")
-    parser.option("trials", type=int, default=20, help="students to train, with those of earlier calls (%(default)s)")
-    parser.option("seed", type=int, default=1, help="of the choice of networks (%(default)s)")
+    parser.option("trials", type=int, default=20, help="number of students, with those of earlier calls (%(default)s)")
+    parser.option("seed", type=int, default=1, help="seed of the choice of networks (%(default)s)")
     parser.option(
         "work-dir", type=path, metavar="DIR", help="folder of the search; default: work_dir/search/<name of the file>"
     )
@@ -120,7 +121,7 @@ def build_parser() -> Parser:
 
 
 def act(argv: list[str]) -> None:
-    """Run one command line: train until there are enough students; write table and best student after each."""
+    """Run one command line: train students, and write the table and the best student after each training."""
     set_up_logging()
     cut = argv.index("--") if "--" in argv else len(argv)
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
@@ -141,10 +142,10 @@ def act(argv: list[str]) -> None:
 
 
 def prepare(args: argparse.Namespace, more: Sequence[str]) -> tuple[Common, str]:
-    """What all trainings share, and the declaration of the search as text.
+    """The settings of all trainings, and the declaration of the search as text.
 
     Raises:
-        ConfigError: mistakes in the file, the recipe or the flags.
+        ConfigError: all mistakes in the file, the recipe or the flags.
     """
     file = locate(args.config)
     declared, space = read_search(file)
@@ -160,7 +161,7 @@ def prepare(args: argparse.Namespace, more: Sequence[str]) -> tuple[Common, str]
     facts = {"networks": {name: asdict(family) for name, family in space.families.items()}}
     facts |= {"budget": asdict(space.budget), "first": space.first, "training": yaml.safe_load(short.to_yaml())}
     common = Common(folder, space, load_config(recipe), flags)
-    for family in space.families:  # a network of each, so that most mistakes are found before the first training
+    for family in space.families:  # build one network of each family, to find most mistakes before the first training
         common.size(space.draw(lambda name, values, family=family: family if name == "network" else values[0]))
     return common, yaml.safe_dump(facts, sort_keys=False)
 
@@ -177,7 +178,7 @@ def check_same(file: Path, declared: str) -> None:
 
 
 def search(optuna: Any, common: Common, trials: int, seed: int) -> list[Student]:
-    """Train networks until there are so many students, or no further ones are found; the best first."""
+    """Train networks until there are `trials` students or no new network is found; returns them, the best first."""
     study = open_study(optuna, common, seed)
     students = {
         common.space.title(trial.params): common.read(trial.params, common.size(trial.params))
@@ -189,7 +190,7 @@ def search(optuna: Any, common: Common, trials: int, seed: int) -> list[Student]
         trial, draws = study.ask(), draws + 1
         point = common.space.draw(trial.suggest_categorical)
         title = common.space.title(point)
-        if title in students:  # Optuna ignores failed trials and learns from pruned ones
+        if title in students:  # failed, because Optuna ignores failed trials but learns from pruned ones
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         if title not in sizes:
@@ -208,7 +209,7 @@ def search(optuna: Any, common: Common, trials: int, seed: int) -> list[Student]
         best = write_results(common, list(students.values()))
         log.info("%s: held-out top-1 %.2f %%; the best is %s, %.2f %%", title, student.top1, best.name, best.top1)
     if not students:
-        raise ValueError(f"budget: expected one that some networks of the space keep, got none in {DRAWS} draws")
+        raise ValueError(f"budget: expected one that some networks of the space meet, got none in {DRAWS} draws")
     if len(students) < trials:
         log.warning("%d draws gave no new network within the budget; the search ends", DRAWS)
     return ranked(list(students.values()))
@@ -235,7 +236,7 @@ def open_study(optuna: Any, common: Common, seed: int) -> Any:
 
 
 def ranked(students: Sequence[Student]) -> list[Student]:
-    """The best first; of equal ones the smaller."""
+    """The students, best first; at equal accuracy, the smaller network first."""
     return sorted(students, key=lambda s: (-s.top1, s.size.multiply_adds))
 
 

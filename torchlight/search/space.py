@@ -1,7 +1,7 @@
 """A space of networks, declared in a YAML file, and the size of the networks in it.
 
 A point of the space is a dict of plain values: `network`, the name of a family, and the values of this family, whose
-names begin with that of the family (`ctrgcn.width`). Names and values are those of the samplers of Optuna.
+names begin with that of the family (`ctrgcn.width`). Optuna uses the same names and values.
 """
 
 import re
@@ -27,7 +27,7 @@ WORD = re.compile(r"[\w.-]+")  # a value becomes a part of the name of a folder
 
 @dataclass(kw_only=True)
 class Budget:
-    """The largest network; None: no limit."""
+    """The largest allowed network; None: no limit."""
 
     parameters: int | None = None
     multiply_adds: int | None = None
@@ -37,9 +37,9 @@ class Budget:
 class Family:
     """Networks of one class.
 
-    width: channels of the first stage; each further stage has twice the channels of the one before.
-    blocks: for each stage the numbers of its blocks; a stage of no blocks is left out.
-    choices: values of further arguments.
+    width: candidates for the channels of the first stage; each further stage has twice as many as the one before.
+    blocks: for each stage, candidates for its number of blocks; a stage with 0 blocks is left out.
+    choices: candidates for further arguments, by name.
     """
 
     model: str
@@ -65,15 +65,18 @@ class Family:
         return [(chosen["width"] * 2**i, n) for i, n in enumerate(counts)]
 
     def title(self, name: str, chosen: Mapping[str, Any]) -> str:
-        """A name of the network: `ctrgcn_3x48_2x96_kernel_size5`."""
+        """The name of a network, such as `ctrgcn_3x48_2x96_kernel_size5`."""
         stages = [f"{n}x{c}" for c, n in self.stages(chosen)] if self.width else []
         return "_".join([name, *stages, *(f"{key}{chosen[key]}" for key in self.choices)])
 
 
 @dataclass(kw_only=True)
 class Search:
-    """A file of config/search/. recipe: path of the recipe, from this file; flags: of main.py, for the short training;
-    first: networks to begin with, each {network, width, blocks, and a value of each choice}."""
+    """A file of config/search/.
+
+    recipe: path of the recipe, relative to this file. flags: options of main.py for the short trainings. first: the
+    networks to train first, each {network, width, blocks, and a value for each choice}.
+    """
 
     recipe: str
     flags: str
@@ -84,20 +87,20 @@ class Search:
 
 @dataclass(frozen=True)
 class Space:
-    """The declared networks, their budget, and the points to begin with."""
+    """The declared networks, their budget, and the points to train first."""
 
     families: dict[str, Family]
     budget: Budget
     first: list[Point]
 
     def draw(self, suggest: Suggest) -> Point:
-        """A point, each of whose values `suggest` has chosen."""
+        """A point with values that `suggest` chooses."""
         name = suggest("network", list(self.families))
         values = self.families[name].values()
         return {"network": name} | {f"{name}.{key}": suggest(f"{name}.{key}", values[key]) for key in values}
 
     def family(self, point: Point) -> tuple[Family, dict[str, Any]]:
-        """The family of a point, and its values by their names within the family."""
+        """The family of a point, and the values of the point by their names within the family."""
         name = point["network"]
         return self.families[name], {key.removeprefix(f"{name}."): value for key, value in point.items()}
 
@@ -112,7 +115,7 @@ class Space:
         return family.title(point["network"], chosen)
 
     def excess(self, size: "Size") -> str:
-        """The sizes by which a network exceeds the budget, in words; empty if it does not."""
+        """The sizes that exceed the budget, in words; empty if none does."""
         limits = {"parameters": self.budget.parameters, "multiply-adds": self.budget.multiply_adds}
         found = {"parameters": size.parameters, "multiply-adds": size.multiply_adds}
         return ", ".join(
@@ -122,21 +125,21 @@ class Space:
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters of a network, and multiply-adds of one clip."""
+    """Number of parameters of a network, and of multiply-adds for one clip."""
 
     parameters: int
     multiply_adds: int
 
 
 def size_of(network: nn.Module, shape: tuple[int, ...]) -> Size:
-    """The size of a network for clips of a shape (C, T, V, M); it is moved to the meta device, where nothing is
-    computed."""
+    """The size of a network for clips of a shape (C, T, V, M). The network is moved to the meta device, where nothing
+    is computed."""
     data = torch.zeros(1, *shape, device="meta")
     return Size(count_parameters(network), count_multiply_adds(network.to("meta"), data))
 
 
 def read_search(file: str | Path) -> tuple[Search, Space]:
-    """What a file declares.
+    """The declaration in a file, and its space of networks.
 
     Raises:
         ConfigError: all problems of the file.
@@ -157,7 +160,7 @@ def read_search(file: str | Path) -> tuple[Search, Space]:
 
 
 def bound(file: str | Path, kind: type, entry: Any, prefix: str) -> Any:
-    """A mapping as a dataclass; raises ConfigError."""
+    """Convert a mapping to a dataclass; raises ConfigError."""
     if not isinstance(entry, dict):
         raise ConfigError([f"{file}: {prefix.rstrip('.')}: expected a mapping, got {quote(entry)}"])
     arguments, problems = check_arguments(kind, entry)
@@ -167,12 +170,12 @@ def bound(file: str | Path, kind: type, entry: Any, prefix: str) -> Any:
 
 
 def find_problems(name: str, family: Family) -> list[str]:
-    """What is wrong with a family, found without building its networks."""
+    """The problems of a family that can be found without building its networks."""
     problems = []
     if not WORD.fullmatch(name):
         problems.append(f"expected a name of letters, digits, _, - and ., got {quote(name)}")
     if bool(family.width) != bool(family.blocks):
-        problems.append("width: expected both width and blocks, or none of them")
+        problems.append("width: expected both width and blocks, or neither")
     if family.blocks and min(family.blocks[0], default=0) < 1:
         problems.append(f"blocks: expected one or more blocks in the first stage, got {family.blocks[0]}")
     for key, values in family.values().items():
@@ -185,7 +188,7 @@ def find_problems(name: str, family: Family) -> list[str]:
 
 
 def bind_point(file: str | Path, families: dict[str, Family], entry: dict[str, Any]) -> Point:
-    """A mapping of `first` as a point; raises ConfigError if the space does not have it."""
+    """Convert a mapping of `first` to a point; raises ConfigError if the space does not contain it."""
     name = entry.get("network")
     if not isinstance(name, str) or name not in families:
         hint = nearest(str(name), families)

@@ -30,7 +30,7 @@ function decode(clip) {
     heights.push(Math.abs(points[3 * i + 1]));
     low = Math.min(low, points[3 * i + 1]);
   }
-  // a few joints that a sensor lost far away must not make the body small
+  // ignore the farthest joints, which may be sensor errors, so that the body is not drawn too small
   const most = (values) => (values.length ? values.sort((a, b) => a - b)[Math.floor(0.995 * (values.length - 1))] : 1);
   return { points, low, across: most(across), high: most(heights) };
 }
@@ -69,7 +69,7 @@ function view(section) {
     const [label, chart, value] = ["span", "canvas", "span"].map((tag) => document.createElement(tag));
     label.textContent = name;
     value.className = "n";
-    chart.setAttribute("aria-hidden", "true"); // the text says the same
+    chart.setAttribute("aria-hidden", "true"); // the text beside it has the same content
     chart.addEventListener("click", (event) => {
       const box = chart.getBoundingClientRect();
       seek(Math.round(((event.clientX - box.left) / box.width) * (clip.shape[0] - 1)));
@@ -80,13 +80,13 @@ function view(section) {
   const end = () => seconds(Math.max(clip.shape[0] - 1, 1));
   const current = () => clip.segments.filter(([a, b]) => a <= seconds(frame) + 1e-9 && seconds(frame) < b - 1e-9);
 
-  function valueAt(values) { // that of the last known time before now
+  function valueAt(values) { // the value at the last of clip.times that is not after the current frame
     let i = 0;
     while (i + 1 < clip.times.length && clip.times[i + 1] <= seconds(frame) + 1e-9) i++;
     return values[i];
   }
 
-  function prepare(target) { // a canvas in pixels of the screen
+  function prepare(target) { // size the canvas in pixels of the screen
     const ratio = window.devicePixelRatio || 1, width = target.clientWidth, height = target.clientHeight;
     target.width = Math.round(width * ratio);
     target.height = Math.round(height * ratio);

@@ -37,7 +37,7 @@ def act(argv: list[str]) -> int:
 
 
 def list_entries(words: list[str]) -> None:
-    """Print name and published accuracy of the entries that have all words; raises ValueError if there are none."""
+    """Print name and published accuracy of the entries that match all words; raises ValueError if there are none."""
     found = catalog.search(words)
     width = max(len(entry.name) for entry in found)
     for entry in found:
@@ -47,7 +47,7 @@ def list_entries(words: list[str]) -> None:
 
 
 def show(entry: catalog.Entry) -> None:
-    """Print the row of an entry, and how it is tested and fused."""
+    """Print the row of an entry, and the commands that test and fuse it."""
     for key, value in vars(entry).items():
         if value:
             print(f"{key + ':':9} {value}")

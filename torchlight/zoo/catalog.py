@@ -1,4 +1,4 @@
-"""Published checkpoints: the rows of config/zoo.csv, and their options by the rules in config/zoo.yaml."""
+"""Published checkpoints: the rows of config/zoo.csv, and their options from the rules in config/zoo.yaml."""
 
 import copy
 import csv
@@ -23,7 +23,7 @@ FOLDER = Path("weights")  # of downloaded files, below the current folder
 class Entry:
     """A published checkpoint.
 
-    top1: published accuracy in percent. url: the file, or a page or folder where people find it (`is_direct`).
+    top1: published accuracy in percent. url: the file (`is_direct`), or a page or folder that contains it.
     sha256: the first digits of its hash, or "" if they are not published. source: its configuration in the repository
     of the authors.
     """
@@ -50,12 +50,12 @@ class Entry:
 
     @property
     def experiment(self) -> str:
-        """The name without the stream, which the streams that are fused share."""
+        """The name without the stream; the same for all streams that are fused."""
         return self.name.rpartition("_")[0]
 
     @property
     def file(self) -> Path:
-        """Where the file is looked for and downloaded to."""
+        """The local path of the file, to which it is downloaded."""
         return FOLDER / f"{self.name}.pth"
 
 
@@ -70,7 +70,7 @@ def find(name: str) -> Entry:
     """The entry of a name, with or without `zoo:`.
 
     Raises:
-        ValueError: there is none, with the nearest name.
+        ValueError: there is none; the message contains the nearest names.
     """
     name = name.removeprefix(PREFIX)
     if name not in entries():
@@ -82,10 +82,10 @@ def find(name: str) -> Entry:
 
 
 def search(words: Iterable[str]) -> list[Entry]:
-    """The entries of which every word is a column or a part of the name, in capitals or not.
+    """The entries for which every word is a column or a part of the name; case is ignored.
 
     Raises:
-        ValueError: there is none; with the nearest words, if one is in no entry.
+        ValueError: there is none; if a word is in no entry, the message contains the nearest words.
     """
     words = [word.lower().removeprefix(PREFIX) for word in words]
     parts = {entry.name: words_of(entry) for entry in entries().values()}
@@ -93,14 +93,15 @@ def search(words: Iterable[str]) -> list[Entry]:
     if found:
         return found
     columns = [getattr(entry, key) for key in ("network", "dataset") for entry in entries().values()]
-    known = dict.fromkeys([*columns, *sorted(set().union(*parts.values()))])  # the words to name first
+    known = dict.fromkeys([*columns, *sorted(set().union(*parts.values()))])  # words for the hint, the best ones first
     unknown = next((word for word in words if word not in known), None)
-    hint = "each is in some, none has all" if unknown is None else nearest(unknown, known, limit=20)
-    raise ValueError(f"expected words of names, got {quote(' '.join(words))}; {hint}; python -m torchlight.zoo list")
+    hint = "no entry has all of them" if unknown is None else nearest(unknown, known, limit=20)
+    got = quote(" ".join(words))
+    raise ValueError(f"expected words in the names of checkpoints, got {got}; {hint}; python -m torchlight.zoo list")
 
 
 def words_of(entry: Entry) -> set[str]:
-    """What an entry is found by: columns, and parts of its name of any length."""
+    """The words that find an entry: columns, and parts of its name of any length."""
     parts = entry.name.split("_")
     ends = range(1, len(parts) + 1)
     runs = {"_".join(parts[i:j]) for j in ends for i in range(j)}
@@ -109,7 +110,7 @@ def words_of(entry: Entry) -> set[str]:
 
 
 def rules(entry: Entry) -> list[dict[str, Any]]:
-    """The rules that apply to an entry, in their order, from the last one on that replaces those before."""
+    """The rules that apply to an entry, in order, starting with the last one that replaces those before it."""
     found = [rule for rule in all_rules() if all(agrees(entry, *item) for item in rule.get("when", {}).items())]
     return copy.deepcopy(found[max((i for i, rule in enumerate(found) if rule.get("replaces")), default=0) :])
 
@@ -125,28 +126,28 @@ def agrees(entry: Entry, column: str, wanted: str | list[str]) -> bool:
 
 
 def layers(entry: Entry) -> list[dict[str, Any]]:
-    """The options of an entry, to be merged in this order; the scores of its streams are in neighboring folders."""
+    """The options of an entry, to be merged in this order; the scores of its streams have folders side by side."""
     found = [rule["options"] for rule in rules(entry) if "options" in rule]
     modality = next((options["modality"] for options in reversed(found) if "modality" in options), "joint")
     return [*found, {"work_dir": f"work_dir/zoo/{entry.experiment}/{modality}"}]
 
 
 def notes(entry: Entry) -> list[str]:
-    """What is to be known before the entry is used."""
+    """Notes for users of the entry."""
     return [rule["note"] for rule in rules(entry) if "note" in rule]
 
 
 def preset(entry: Entry) -> str:
-    """The preset of ensemble.py with which its streams are fused; "" if none is published."""
+    """The preset of ensemble.py for its streams; "" if none is published."""
     return next((rule["preset"] for rule in rules(entry) if "preset" in rule), "")
 
 
 def classes(entry: Entry) -> str:
-    """The folder of data/ with the names of its classes; "" if they are not known here."""
+    """The folder in data/ with the names of its classes; "" if this project does not have them."""
     return next((rule["classes"] for rule in rules(entry) if "classes" in rule), "")
 
 
 def entry_of(path: str | Path) -> Entry | None:
-    """The entry whose file this is; None for any other file."""
+    """The entry to which a file belongs; None for any other file."""
     entry = entries().get(Path(path).stem)
     return entry if entry and Path(path).absolute() == entry.file.absolute() else None

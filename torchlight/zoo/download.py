@@ -31,7 +31,7 @@ MOST_BYTES = 2**32
 
 
 class Cut(Exception):
-    """The connection ended before the file did."""
+    """The connection ended before the file was complete."""
 
 
 def local_file(weights: str) -> Path:
@@ -81,7 +81,7 @@ def download(url: str, file: Path, digest: str = "") -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
     with writing(part) as out:
-        if file.is_file():  # another process has finished it meanwhile
+        if file.is_file():  # another process has finished the download meanwhile
             return
         receive_all(url, out)
         found = sha256(part)
@@ -95,7 +95,7 @@ def download(url: str, file: Path, digest: str = "") -> None:
 
 @contextmanager
 def writing(part: Path) -> Iterator[IO[bytes]]:
-    """The part of a file, for one process at a time; others wait."""
+    """The partial file, opened for one process at a time; other processes wait."""
     try:
         with locked(part) as out:
             try:
@@ -111,7 +111,7 @@ def writing(part: Path) -> Iterator[IO[bytes]]:
 
 
 def locked(part: Path) -> IO[bytes]:
-    """The part of a file, opened and locked; opened again if another process has removed it meanwhile."""
+    """The partial file, opened and locked; opened again if another process has removed it meanwhile."""
     while True:
         out = open(part, "ab")
         if fcntl is None:
@@ -129,7 +129,7 @@ def remove(part: Path) -> None:
 
 
 def tag_file(part: Path) -> Path:
-    """Where the server's name for this version of the content is kept."""
+    """The file with the version of the content: the ETag or date that the server sent."""
     return part.with_name(f"{part.name}.tag")
 
 
@@ -159,10 +159,11 @@ def receive_all(url: str, out: IO[bytes]) -> None:
 
 
 def receive(url: str, out: IO[bytes]) -> None:
-    """Append the rest of the content to `out`, or all of it if the server has another version by now.
+    """Append the rest of the content to `out`, or all of it if the server now has another version.
 
     Raises:
-        Cut: the connection ended early. OSError, HTTPException: errors of the connection or the disk.
+        Cut: the connection ended early.
+        OSError, HTTPException: the connection or the disk failed.
     """
     out.seek(0, os.SEEK_END)
     tag = tag_file(Path(out.name))
@@ -181,7 +182,7 @@ def receive(url: str, out: IO[bytes]) -> None:
 
 
 def check_space(url: str, out: IO[bytes], total: int | None) -> None:
-    """Refuse content that is too large, before it is written."""
+    """Raise an error for content that is too large before any of it is written."""
     if total is not None and total > MOST_BYTES:
         raise RunError(f"{url}: expected at most {MOST_BYTES} bytes, got {total}")
     if total is not None and total - out.tell() > shutil.disk_usage(Path(out.name).parent).free:

@@ -1,4 +1,4 @@
-"""docs/zoo.md: one table per data set, from config/zoo.csv.
+"""docs/zoo.md: one table per dataset, from config/zoo.csv.
 
 python -m torchlight.zoo page
 """
@@ -52,7 +52,7 @@ def make_page() -> str:
 
 
 def table(found: list[Entry]) -> str:
-    """One line per experiment, one column per stream that any of them has."""
+    """A table with one line per experiment and one column per stream that occurs."""
     streams = [stream for stream in STREAMS if any(entry.stream == stream for entry in found)]
     lines = []
     for name, group in groupby(found, key=lambda entry: entry.experiment):
@@ -65,7 +65,7 @@ def table(found: list[Entry]) -> str:
 
 
 def accuracy(entry: Entry) -> str:
-    """The published accuracy in percent, or a dash if there is none, a link to the weights."""
+    """The published accuracy in percent, or a dash if there is none, as a link to the weights."""
     return f"[{entry.top1 or '-'}]({entry.url})"
 
 

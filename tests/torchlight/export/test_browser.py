@@ -144,7 +144,7 @@ def test_the_page_reads_the_metadata_of_an_onnx_file_and_names_what_is_none(tmp_
         try { return page.readMetadata(new Uint8Array(bytes)); } catch (error) { return error.message; } })"""
     found = node("metadata.js", code, [list(file) for file in files])
     assert found[0] == facts
-    assert all(x.startswith("expected a network in the format of ONNX, got a file that is none") for x in found[1:3])
+    assert all(x.startswith("expected a network in the ONNX format, got a file that cannot be") for x in found[1:3])
     assert found[3] == "expected a network that --phase export wrote, got a file without its metadata"
 
 

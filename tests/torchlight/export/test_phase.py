@@ -197,8 +197,8 @@ def bad_files(folder: Path) -> dict[str, str]:
         with zipfile.ZipFile(folder / f"zip.{suffix}", "w") as archive:
             archive.writestr("a.txt", "no network")
     return {
-        "text.onnx": "expected a network in the format of ONNX, got a file that is none",
-        "zip.onnx": "expected a network in the format of ONNX, got a file that is none",
+        "text.onnx": "expected a network in the ONNX format, got a file that onnxruntime cannot read",
+        "zip.onnx": "expected a network in the ONNX format, got a file that onnxruntime cannot read",
         "text.pt2": "expected a network that --phase export wrote, got a file that torch.export cannot read",
         "zip.pt2": "expected a network that --phase export wrote, got an archive that torch.export cannot read",
         "missing.onnx": "cannot be read",
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_network_is_one_message(main, tmp_path):
     ("change", "message"),
     [
         ({"version": None}, "expected a network that --phase export wrote, got a file without its metadata"),
-        ({"input": {"data": [1, 3]}}, "input: data: expected numbers of clips and of its axes, got"),
+        ({"input": {"data": [1, 3]}}, "input: data: expected numbers of clips and sizes of axes, got"),
         ({"input": {"data": [1, 3, 9, 20, 1]}}, "data: expected the shape (N, 3, 9, 20, 1), got"),
         ({"num_class": 7}, "expected logits of the shape (1, 7), got (1, 5)"),
         ({"clips": {}}, "clips: expected facts about the training clips"),

@@ -1,4 +1,4 @@
-"""Raw files of the benchmarks, and trained streams that predict them."""
+"""Raw files of the benchmarks, and checkpoints that predict them."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def save_stream(
     """A checkpoint with random weights, as a training writes it, and its configuration."""
     torch.manual_seed(seed)
     network = options.pop("network", SMALL)
-    noise = 0.3 if network is SMALL else 0.08  # of deep networks the logits would be huge
+    noise = 0.3 if network is SMALL else 0.08  # with 0.3, the logits of deep networks would be huge
     config = replace(Config(), phase="test", device=["cpu"], objective="torchlight.objective.Classification", **options)
     config.model = network["model"]
     config.model_args = {"num_point": joints, "num_person": persons, "graph": graph, "graph_args": graph_args or {}}
@@ -45,7 +45,7 @@ def save_stream(
     feeder = build.build_feeder(config, classes["feeder"], "test")
     config.model_args |= {"num_class": feeder.num_class}
     model = build.build_model(config, build.preflight(config, ("model",))["model"])
-    for value in model.state_dict().values():  # batch norms that do something, and blocks that matter
+    for value in model.state_dict().values():  # so that batch norms and all blocks have an effect
         if value.is_floating_point():
             value.add_(noise * torch.rand(value.shape))
     classifier = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
