@@ -21,7 +21,7 @@ def check_arguments(arguments: Any) -> None:
     """Convert the fields of a dataclass object to their annotations as `coerce` does; sequences become tuples.
 
     Raises:
-        ValueError: a value that does not fit the annotation or the bounds of its field, NaN included.
+        ValueError: a value, such as NaN, does not fit the annotation or the bounds of its field.
     """
     hints = typing.get_type_hints(type(arguments))
     for field in dataclasses.fields(arguments):

@@ -38,11 +38,11 @@ class BatchFeeder(Dataset):
 
     data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: additional modalities
     of the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size:
-    frames of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the one that the data
-    states. relative: the modalities whose joints are relative to the center joint; the center joint and the root of the
-    bones keep their coordinates. append_joints: append the channels of the augmented joints to those of the modality.
-    classes: only the clips of these classes, which become the classes 0, 1, ... in this order. clips_per_class: maximum
-    number of clips of each class, drawn at random with the seed; 0: all.
+    frames of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the skeleton that is
+    named in the data. relative: the modalities whose joints are relative to the center joint; the center joint and the
+    root of the bones keep their coordinates. append_joints: append the channels of the augmented joints to those of the
+    modality. classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
+    clips_per_class: maximum number of clips of each class, drawn at random with the seed; 0: all.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `target` (N, num_class) float32 or None, `group`
     (N,) str or None, `num_class`, `class_names` (list or None), `num_point`,
@@ -50,7 +50,8 @@ class BatchFeeder(Dataset):
     `manifest`, `device`.
 
     Raises:
-        ValueError: an argument of the wrong type or out of range, data that is damaged or does not fit the arguments.
+        ValueError: an argument has the wrong type or is out of range, or the data is damaged or does not fit the
+            arguments.
     """
 
     data_path: str
@@ -70,7 +71,7 @@ class BatchFeeder(Dataset):
     clips_per_class: int = bounded(0, 0, MAX_REPEAT)
 
     clips = None  # a ClipPart; `from_clips` sets it before the fields
-    detected = PERSONS  # persons of a frame of Kinetics-400
+    detected = PERSONS  # persons per frame that are kept from the detections of Kinetics-400
 
     def __post_init__(self):
         check_arguments(self)
@@ -185,7 +186,7 @@ class BatchFeeder(Dataset):
         """One batch, a pure function of its arguments.
 
         {"data": (N, C, T, V, M), "label": (N,), "index": (N,)}, data_<modality> for each of `also`, the "time" of each
-        frame (N, T), if the recipe has it, and "target" (N, num_class), if clips have several or soft labels.
+        frame (N, T) if the recipe computes it, and "target" (N, num_class) if clips have several or soft labels.
 
         Raises:
             ValueError: a clip of a third-party file contains a coordinate that is not finite.

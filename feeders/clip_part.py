@@ -119,7 +119,7 @@ class ClipPart:
         return self
 
     def place(self, device: torch.device | str) -> tuple | None:
-        """The key of the frames in `FRAMES_ON_DEVICE`; None for frames of no file or in main memory."""
+        """The key of the frames in `FRAMES_ON_DEVICE`; None in main memory or if the frames are not in a file."""
         away = torch.device(device).type != "cpu"
         return (str(device), str(self.file["filename"]), self.file["offset"]) if self.file and away else None
 
@@ -139,9 +139,7 @@ class ClipPart:
         process only the persons and call `assemble` at the end. (On a GPU, P is N M.)
         """
         present = self.present[clip]
-        if (
-            clip.is_cuda
-        ):  # finding the filled slots would need a host sync: all slots are taken, empty ones without a frame
+        if clip.is_cuda:  # without a host sync the filled slots are unknown, so all are used, empty ones without frames
             place = torch.arange(present.numel(), device=clip.device)
             owner, slot = place // self.num_person, place % self.num_person
             time = time[owner].masked_fill(~present.flatten()[:, None], -1)
@@ -229,7 +227,7 @@ def worst(x: Tensor) -> float:
 
 
 def from_store(store: ClipStore, split: str, part: str) -> ClipPart:
-    """One part of a clip store; raises ValueError for a part that it does not have, or an empty one."""
+    """One part of a clip store; raises ValueError if the store has no such part or the part is empty."""
     i = store.part(split, part)
     start, length, valid, persons = (
         torch.from_numpy(x[i]) for x in (store.start, store.length, store.valid, store.persons)
@@ -259,7 +257,7 @@ def keep_classes(part: ClipPart, classes: Sequence[int]) -> None:
         ValueError: a class is named twice or does not exist, no clip is left, or clips have several labels.
     """
     if part.target is not None:
-        raise ValueError("classes: expected none for clips with several or soft labels, got some")
+        raise ValueError("classes: expected none for clips with several or soft labels, got at least one")
     count, names = count_classes(part.manifest) or int(part.label.max()) + 1, part.manifest.get("class_names")
     if len(set(classes)) < len(classes) or not all(0 <= k < count for k in classes):
         raise ValueError(f"classes: expected different numbers from 0 to {count - 1}, got {quote(list(classes))}")
@@ -274,10 +272,10 @@ def keep_classes(part: ClipPart, classes: Sequence[int]) -> None:
 
 
 def draw_clips(part: ClipPart, number: int, seed: int) -> None:
-    """Keep at most `number` clips of each class, in their order. With a larger number, the clips of a smaller number
-    are included.
+    """Keep at most `number` random clips of each class, in their order.
 
-    The draw only depends on the seed and on the clips of the class.
+    The clips of a class depend only on the seed and on the clips of this class. Those that are kept with a smaller
+    number are also kept with a larger one.
 
     Raises:
         ValueError: clips have several labels.
@@ -299,15 +297,15 @@ def pack_clips(
     facts: entries of a manifest. images: height and width in pixels of the image of each clip; None: unknown.
 
     Raises:
-        ValueError: there is no clip, one has another number of persons, joints or channels than the first, or a
-            coordinate is not finite.
+        ValueError: there is no clip, the clips differ in the number of persons, joints or channels, or a coordinate is
+            not finite.
     """
     shapes = {(clip.shape[0], *clip.shape[2:]) for clip in clips}
     if len(shapes) != 1 or not all(clip.ndim == 4 and clip.size for clip in clips):
         got = ", ".join(map(str, [clip.shape for clip in clips][:3])) or "none"
         raise ValueError(f"expected clips (M, T, V, C) of equal M, V and C, got {got}")
     if not all(is_finite(torch.from_numpy(clip)) for clip in clips):
-        raise ValueError(f"expected finite coordinates below {LARGEST:g}, got others")
+        raise ValueError(f"expected finite coordinates below {LARGEST:g}, got other values")
     (M, V, C), length = shapes.pop(), np.array([clip.shape[1] for clip in clips])
     start = np.cumsum(M * length) - M * length
     sizes = [image for image in images if image is not None]

@@ -2,16 +2,16 @@
 
 A store is a folder:
 
-    manifest.json   what it is: recipe, skeleton, classes, counts, SHA-256 of the arrays; `window` and `pad`: the number
-                    of frames of the recipe's padded files, and whether missing frames are "zero" or "repeat" the clip
-                    (null: no padding)
+    manifest.json   facts about the data: recipe, skeleton, classes, counts, SHA-256 of the arrays; `window` and `pad`:
+                    the number of frames of the recipe's padded files, and whether missing frames are "zero" or "repeat"
+                    the clip (null: no padding)
     frames.npy      (R, V, C) float32: the frames of every track of every clip, one after the other
     index.npz       per clip: name, label, start (first row), length (frames per track), persons (the track in each
-                    person slot, -1: empty slot), valid (frames that are not all zero); image, where all clips are
-                    pixels of a picture of known size: its height and width; target, where clips have several labels or
-                    soft ones (`targets` in the manifest): (N, classes) float32; group, where it is known: the name of
-                    the subject or recording that a clip is of; per split: `split/<name>/<part>`, clip numbers in
-                    published order
+                    person slot, -1: empty slot), valid (frames that are not all zero); optional: image, height and
+                    width of the picture if the coordinates of all clips are pixels of a picture of known size; target,
+                    (N, classes) float32, if clips have several or soft labels (`targets` in the manifest); group, the
+                    name of the subject or recording that a clip belongs to; per split: `split/<name>/<part>`, clip
+                    numbers in published order
 
 Nothing is padded and empty person slots take no space. Worker processes and ranks share the pages of `frames.npy`.
 """
@@ -32,23 +32,16 @@ from torchlight.system.text import counted, quote
 
 FORMAT = "skeleton clip store 1"
 MANIFEST, FRAMES, INDEX = "manifest.json", "frames.npy", "index.npz"
-COLUMNS = (
-    "name",
-    "label",
-    "length",
-    "persons",
-    "valid",
-    "start",
-)  # of the index, in the order in which they are written
+COLUMNS = ("name", "label", "length", "persons", "valid", "start")  # of the index, in the order of writing
 IMAGE, TARGET, GROUP = "image", "target", "group"  # columns that not all stores have
 OPTIONAL = (IMAGE, TARGET, GROUP)
-KINDS = {"name": "U", GROUP: "U", TARGET: "f"}  # of a column; those of the others are integers
+KINDS = {"name": "U", GROUP: "U", TARGET: "f"}  # NumPy kinds of columns; all other columns contain integers
 LARGEST = 1e9  # absolute value of a coordinate, whatever its unit
 MAX_CLASSES = 100_000
 MAX_LENGTH = 1_000_000  # frames of a clip
 MAX_WINDOW = 100_000  # frames of a padded or sampled clip
 MAX_SLOTS = 100  # persons in a clip
-MAX_PIXELS = 100_000  # of a side of an image
+MAX_PIXELS = 100_000  # per side of an image
 MAX_NAME = 1000  # characters of the name of a clip
 MAX_INDEX_BYTES = 2**31
 
@@ -63,7 +56,7 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of the manifest: test of the value, expected value
+FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # key of the manifest: (test of the value, expected value)
     "num_class": (is_whole(1, MAX_CLASSES), f"a whole number from 1 to {MAX_CLASSES}"),
     "num_point": (is_whole(1, 10_000), "a whole number from 1 to 10000"),
     "num_person": (is_whole(1, MAX_SLOTS), f"a whole number from 1 to {MAX_SLOTS}"),
@@ -184,7 +177,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         got = "a folder without manifest.json" if os.path.isdir(folder) else "no folder"
         script = Path("data", os.path.basename(os.path.dirname(folder)), "prepare.py")
         maker = f"python {script} --raw DIR" if os.path.isfile(ROOT / script) else "the prepare.py of the benchmark"
-        raise ValueError(f"{folder}: expected a clip store, got {got}; {maker} makes it")
+        raise ValueError(f"{folder}: expected a clip store, got {got}; create it with {maker}")
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: expected a mapping, got {quote(manifest)}")
@@ -202,7 +195,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def count_classes(manifest: Mapping[str, Any]) -> int | None:
-    """The number of classes that a manifest states; None: it has to be derived from the labels."""
+    """The number of classes in a manifest; None: it has to be derived from the labels."""
     return manifest.get("num_class") or len(manifest.get("class_names", ())) or None
 
 
@@ -216,7 +209,7 @@ def read_index(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path}: expected at most {MAX_INDEX_BYTES} bytes, got {size}")
         missing = [key for key in COLUMNS if key not in headers]
         if missing:
-            raise ValueError(f"{path}: expected the arrays {', '.join(COLUMNS)}, got none of the name {missing[0]}")
+            raise ValueError(f"{path}: expected the arrays {', '.join(COLUMNS)}, got no array {missing[0]}")
         N = headers["name"].shape[0] if headers["name"].shape else 0
         for key, header in headers.items():
             is_split = key.startswith("split/") and key.count("/") == 2
@@ -260,13 +253,13 @@ def write_store(
 ) -> ClipStore:
     """Write a store into a new folder and open it; memory does not grow with the number of clips.
 
-    facts: entries of the manifest, with `num_point` and `channels`. clips: name, label, length, valid (N,), persons
-    (N, M) and rows (N,), the number of frames over all tracks, and optionally image, target and group. splits: clip
-    numbers. frames: blocks (n, V, C) float32, the tracks of clip after clip. source: the entry of this name in the
-    manifest.
+    facts: entries of the manifest, including `num_point` and `channels`. clips: name, label, length, valid (N,),
+    persons (N, M) and rows (N,), the number of frames over all tracks, and optionally image, target and group. splits:
+    clip numbers. frames: blocks (n, V, C) float32 with the tracks of all clips in order. source: the entry `source` of
+    the manifest.
 
     Raises:
-        ValueError: a coordinate that is not finite or not below 1e9, or what `ClipStore` refuses.
+        ValueError: a coordinate is not finite or not below 1e9, or `ClipStore` refuses the data.
         OSError: the folder exists or cannot be written; `filename` names the file.
     """
     folder.mkdir(parents=True)

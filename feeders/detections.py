@@ -1,4 +1,4 @@
-"""PYSKL's annotations of Kinetics-400: records without key points, whose detections are in other pickles."""
+"""PYSKL's annotations of Kinetics-400: records without key points; the detections are in separate pickles."""
 
 import os
 from collections import defaultdict
@@ -12,18 +12,19 @@ from torchlight.system.paths import locate
 from torchlight.system.pickles import read_pickle
 from torchlight.system.text import quote
 
-MOST_DETECTIONS = 10  # of a frame; if a clip has more, PYSKL sorts those of every frame by their scores
-PERSONS = 2  # of a clip that are kept: all published networks of graphs take two
+MOST_DETECTIONS = 10  # per frame; if a clip has more, PYSKL sorts the detections of every frame by their scores
+PERSONS = 2  # kept per clip; all published graph networks use two
 
 
 def add_key_points(path: Path, records: Sequence[dict], key: str, most: int = PERSONS) -> tuple[list[dict], int]:
-    """Records with `raw_file` and `frame_inds` -> the same with `keypoint` (M, T, V, 3), and the bytes of these files.
+    """Records with `raw_file` and `frame_inds` -> the same with `keypoint` (M, T, V, 3), and the total size of the
+    files in bytes.
 
-    key: the entry that names a clip. most: persons of a frame that are kept. A `raw_file` that does not exist is
-    searched in the folder of the annotations.
+    key: the entry that names a clip. most: maximum number of persons per frame that are kept. If a `raw_file` does not
+    exist, it is searched for in the folder of the annotations.
 
     Raises:
-        ValueError: a file or a record is missing, damaged or of another form.
+        ValueError: a file or a record is missing, damaged or in an unexpected format.
     """
     by_file: dict[str, list[int]] = defaultdict(list)
     for i, record in enumerate(records):
@@ -53,7 +54,7 @@ def persons(frame: Any, keypoint: Any, origin: str, most: int = PERSONS) -> np.n
     absent persons are zero.
 
     Raises:
-        ValueError: these are not detections.
+        ValueError: the arrays are not detections.
     """
     shape = keypoint.shape if isinstance(keypoint, np.ndarray) and keypoint.dtype.kind == "f" else ()
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:

@@ -22,7 +22,7 @@ LIMBS = {  # of COCO: limbs, and the numbers of those on the left and on the rig
     "listed": (coco.LIMBS, coco.LEFT_LIMBS, coco.RIGHT_LIMBS),
     "default": (coco.LIMBS_DEFAULT, coco.LEFT_LIMBS_DEFAULT, coco.RIGHT_LIMBS_DEFAULT),
 }
-THRESHOLD = {"pyskl": 1e-3, "mmaction2": 1e-4}  # of the score of a joint that is drawn
+THRESHOLD = {"pyskl": 1e-3, "mmaction2": 1e-4}  # minimum score of a joint that is drawn
 SHORT = 64  # pixels of the shorter side before a random or central crop
 Heatmap = Literal["joint", "limb"]
 
@@ -37,12 +37,12 @@ class Feeder(BatchFeeder):
     Testing makes `num_clips` samples of each clip as rows of one batch, followed by their mirror images with `mirror`:
     "clips" is the number of rows of a clip; label and index are still (N,).
 
-    pipeline: the tests of `pyskl`, or those of `mmaction2`, which use other frames, keep the aspect ratio of the box
-    and draw joints with lower scores. limbs: the order of the limbs of COCO, `listed` as in the published limb streams,
-    or `default`. twice: [60, 120] uses the training clips of classes 60 to 119 twice in each epoch.
+    pipeline: test as in `pyskl` or as in `mmaction2`, which samples other frames, keeps the aspect ratio of the box and
+    also draws joints with lower scores. limbs: the order of the limbs of COCO, `listed` as in the published limb
+    streams, or `default`. twice: [60, 120] uses the training clips of classes 60 to 119 twice in each epoch.
 
     Raises:
-        ValueError: the data is not 2-D, the image sizes are unknown, or there is no list of limbs for its body layout.
+        ValueError: the data is not 2-D, the image sizes are unknown, or its body layout has no list of limbs.
     """
 
     modality: Heatmap = "joint"
@@ -61,16 +61,16 @@ class Feeder(BatchFeeder):
         super().__post_init__()
         self._check_data()
         if self.train and (self.num_clips > 1 or self.mirror):
-            raise ValueError("num_clips, mirror: expected 1 and false for the training part, got others")
+            raise ValueError("num_clips, mirror: expected 1 and false for the training part, got other values")
         if self.twice and (len(self.twice) != 2 or not 0 <= self.twice[0] < self.twice[1] <= MAX_CLASSES):
-            raise ValueError(f"twice: expected the first class and the one after the last, got {list(self.twice)}")
+            raise ValueError(f"twice: expected [first class, last class + 1], got {list(self.twice)}")
         if self.twice and self.train:
             again = np.flatnonzero((self.label >= self.twice[0]) & (self.label < self.twice[1]))
             self.clips.select(np.concatenate([np.arange(len(self.label)), again]))
             self.name, self.label = self.clips.name, self.clips.label
 
     def _check_data(self) -> None:
-        """Raise ValueError for data from which no heatmaps can be drawn."""
+        """Raise ValueError if no heatmaps can be drawn from the data."""
         if self.channels not in (2, 3) or (self.channels == 3 and self.skeleton not in FLAT):
             raise ValueError(
                 f"data_path: expected 2-D poses (x, y, and a score for {' and '.join(body.name for body in FLAT)}), "
@@ -83,11 +83,11 @@ class Feeder(BatchFeeder):
             )
         if "limb" in (self.modality, *self.also) and self.skeleton != coco.SKELETON:
             raise ValueError(
-                f"modality: expected joint, because the limbs of {self.skeleton.name} are not known (those of coco "
-                "are), got limb"
+                f"modality: expected joint for the skeleton {self.skeleton.name}, got limb; limbs are only defined for "
+                "coco"
             )
         if self.append_joints or self.relative:
-            raise ValueError("append_joints, relative: expected none for heatmaps, got some")
+            raise ValueError("append_joints, relative: expected neither with heatmaps, got at least one")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

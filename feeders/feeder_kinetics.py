@@ -1,4 +1,4 @@
-"""Kinetics-Skeleton, and NTU RGB+D with the recipes of ST-GCN (AAAI 2018), 2s-AGCN (CVPR 2019), MS-G3D (CVPR 2020)."""
+"""Kinetics-Skeleton and NTU RGB+D with the recipes of ST-GCN (AAAI 2018), 2s-AGCN (CVPR 2019), MS-G3D (CVPR 2020)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from feeders.transforms import choose_frames, choose_map, extent, pad_map, rando
 
 ANGLES = [-10.0, -5.0, 0.0, 5.0, 10.0]  # degrees
 SCALES = [0.9, 1.0, 1.1]
-SHIFTS = [-0.2, -0.1, 0.0, 0.1, 0.2]  # of the image, or meters
+SHIFTS = [-0.2, -0.1, 0.0, 0.1, 0.2]  # fractions of the image size, or meters
 
 
 @dataclass(eq=False, repr=False)
@@ -39,7 +39,7 @@ class Feeder(BatchFeeder):
         if not self.random_choose and 0 < self.window_size < self.window:
             raise ValueError(
                 f"window_size: expected at least {self.window} frames, the length of the padded clips, "
-                f"got {self.window_size}; fewer need random_choose"
+                f"got {self.window_size}; set random_choose to use fewer"
             )
         if self.random_move and self.channels < 2:
             raise ValueError(f"random_move: expected clips with x and y, got {self.channels} channel")

@@ -39,10 +39,10 @@ DEFAULT_IMAGE = (1080, 1920)  # height and width in pixels
 
 @dataclass(eq=False, repr=False)
 class Feeder(BatchFeeder):
-    """Whole clips are normalized and augmented, bones and motions derived, then `window_size` frames sampled.
+    """Whole clips are normalized and augmented, bones and motions are derived, then `window_size` frames are sampled.
 
     pre_normalize: `3d` (PreNormalize3D), `2d` (PreNormalize2D, by the size of the image), `2d_mmaction2` (the same in
-    the precision of the data, whatever the scores are), `2d_mmaction2_0` (mmaction2 0.x) or "" for none.
+    the precision of the data, independent of the scores), `2d_mmaction2_0` (mmaction2 0.x) or "" for none.
     align_spine: see `align`. Augmentation, all off by default: random_scale (largest change of each axis), random_rot
     (largest angle in radians), random_noise (sigma), in this order.
     sampling: `uniform` (UniformSample), `uniform_decode` (DG-STGCN), `uniform_mmaction2` (other random
@@ -53,7 +53,6 @@ class Feeder(BatchFeeder):
     means, see `SCORE_MEANS`. middle_joints: add the three additional joints of `graph.coco20` to COCO's 17 joints.
     Testing makes `num_clips` samples of each clip with PYSKL's own random numbers, as rows of one batch: "data" is
     (N num_clips, C, T, V, M) and "clips" is num_clips; label and index are still (N,).
-
     """
 
     window_size: int = bounded(100, 1, MAX_WINDOW)
@@ -93,7 +92,7 @@ class Feeder(BatchFeeder):
         return 2 if self.holds_poses_of_pictures else super().dims
 
     def _check_recipe(self, is_flat: bool) -> None:
-        """Raise ValueError for arguments that do not fit each other or the data."""
+        """Raise ValueError for arguments that contradict each other or the data."""
         is_3d, skeleton, persons = self.pre_normalize == "3d", self.skeleton.name, self.clips.num_person
         for is_wrong, message in (
             (
@@ -102,8 +101,8 @@ class Feeder(BatchFeeder):
             ),
             (
                 (is_3d or self.random_rot) and (is_flat or self.channels != 3),
-                f"pre_normalize, random_rot: expected 2d or '' and 0 for 2-D data, got others for {skeleton} data of "
-                f"{self.channels} channels",
+                f"pre_normalize, random_rot: expected 2d or '' and 0 for 2-D data, got other values for {skeleton} "
+                f"data of {self.channels} channels",
             ),
             (
                 is_3d and self.align_spine and skeleton not in KINECT,
@@ -194,7 +193,7 @@ class Feeder(BatchFeeder):
         return torch.stack([torch.from_numpy(row) for row in rows]).to(length.device)
 
     def split_clips(self, x: Tensor) -> Tensor:
-        """(N, C, clips T, V, M) -> (N clips, C, T, V, num_person), with empty slots or without further persons."""
+        """(N, C, clips T, V, M) -> (N clips, C, T, V, num_person): empty slots are added or further persons dropped."""
         N, C, _, V, M = x.shape
         x = torch.nn.functional.pad(x, (0, self.num_person - M))
         return x.unflatten(2, (self.num_clips, self.window_size)).transpose(1, 2).flatten(0, 1)

@@ -21,21 +21,20 @@ STEPS = ("swap", "shear", "rotate", "scale", "mirror", "axis", "joints")
 DEPTH = {"shear", "rotate", "scale", "axis"}  # steps for clips with x, y and z
 FLAT = (coco.SKELETON, coco20.SKELETON, kinetics.SKELETON)  # x, y and a score
 LARGEST_SHEAR, LARGEST_ANGLE, LARGEST_SCALE = 0.5, 30.0, 0.2  # angle in degrees
-JOINTS, FRAMES = (5, 15), (0.25, 0.5)  # set to 0 by the last step: number of joints; share of the frames
+JOINTS, FRAMES = (5, 15), (0.25, 0.5)  # that the last step sets to 0: number of joints, share of the frames
 
 
 @dataclass(eq=False, repr=False)
 class Feeder(BatchFeeder):
-    """`window_size` frames of a crop of each clip, and the time of each frame: -1 at the start of the clip, 1 at its
-    end.
+    """`window_size` frames of a crop of each clip, and the time of each frame, from -1 (start of the clip) to 1 (end).
 
     p_interval: `[p]` crops the middle share p of the frames and samples evenly spaced frames; `[low, high]` crops a
     random share at a random position and samples random frames. Crops shorter than the window are resized linearly.
 
-    Training only: a clip is augmented with probability intra_prob, or else with inter_prob gets the bone lengths of
-    another clip of its class. steps: of the augmentation, each taken for half of the clips: `swap` the persons;
-    `shear`, `rotate` about one axis and `scale` the coordinates; `mirror` left and right joints; one `axis` becomes 0;
-    5 to 15 `joints` become 0 in a quarter to half of the frames.
+    Training only: with probability intra_prob, a clip is augmented; with probability inter_prob, it gets the bone
+    lengths of another clip of its class instead. steps: the steps of the augmentation; each one is applied to half of
+    the augmented clips: `swap` the persons; `shear`, `rotate` about one axis and `scale` the coordinates; `mirror` left
+    and right joints; set one `axis` to 0; set 5 to 15 `joints` to 0 in a quarter to half of the frames.
     """
 
     p_interval: Sequence[float] = (0.95,)
@@ -75,11 +74,11 @@ class Feeder(BatchFeeder):
         return {word: self.derive(x, word) for word in modalities} | {"time": time}
 
     def pick_frames(self, valid: Tensor, random: RandomNumbers) -> tuple[Tensor, Tensor, Tensor]:
-        """Earlier frames, later frames, weights of the later, of clips with `valid` frames: (N,) -> (N, T) each."""
+        """Earlier frames, later frames and their weights, of clips with `valid` frames: (N,) -> (N, T) each."""
         T = self.window_size
         if len(self.p_interval) == 1:
             (p,) = self.p_interval
-            # for some clips of up to T frames the last one is one after their end, as in the published code
+            # for some clips of at most T frames, the last frame number is one past the end, as in the published code
             begin, length = ((1 - p) * valid.double() / 2).long(), skate.crop(valid, p, T)
             picked = torch.arange(T, device=valid.device) * length[:, None] // T
         else:

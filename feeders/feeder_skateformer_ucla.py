@@ -14,8 +14,8 @@ from feeders.random_numbers import RandomNumbers
 
 @dataclass(eq=False, repr=False)
 class Feeder(feeder_ucla.Feeder):
-    """As CTR-GCN's, with 64 frames, dropped axes and joints, and the time of each frame: -1 at the start of the clip, 1
-    at its end."""
+    """The recipe of CTR-GCN with 64 frames, dropped axes and joints, and the time of each frame, from -1 (start of the
+    clip) to 1 (end)."""
 
     window_size: int = bounded(64, 1, MAX_WINDOW)
     drop_axis: bool = True

@@ -18,7 +18,7 @@ COPIES = 100  # of each frame in the pool that training frames are sampled from 
 
 @dataclass(eq=False, repr=False)
 class Feeder(BatchFeeder):
-    """Clips rotated (training only), each axis scaled to -1 .. 1, then `window_size` frames.
+    """Clips are rotated (training only), each axis is scaled to -1 .. 1, then `window_size` frames are sampled.
 
     largest_angle: maximum angle of the rotations about x and about y, in whole degrees. drop_axis, drop_joint: set one
     axis to 0 in half of the training clips, and 4 to 12 joints in 16 to 32 frames in half of the training clips

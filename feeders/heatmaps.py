@@ -13,11 +13,11 @@ from torch import Tensor
 from feeders.device import constant
 
 SIGMA = 0.6  # pixels
-CHUNK = 1 << 22  # pixels of heatmaps that are computed at once, so that they fit into the caches
+CHUNK = 1 << 22  # pixels of heatmaps that are computed at once, so that they fit into the CPU caches
 SMALLEST = 10  # pixels; smaller persons are not cropped
 PADDING = 0.25  # of the box around all persons
 ASPECT, AREA = (3 / 4, 4 / 3), (0.56, 1.0)  # of a random crop
-CANDIDATES = 10  # random crops, of which the first one that fits is used
+CANDIDATES = 10  # random crops; the first one that fits is used
 
 
 def compact(
@@ -49,7 +49,7 @@ def compact(
 
 
 def resize(points: Tensor, size: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Scale pictures to one size, whatever their ratio."""
+    """Scale pictures to one size without keeping their aspect ratio."""
     return scale(points, size, constant((height, width), size.device).expand_as(size))
 
 
@@ -74,8 +74,8 @@ def center_crop(points: Tensor, size: Tensor, side: int) -> tuple[Tensor, Tensor
 def random_crop(points: Tensor, size: Tensor, u: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """Crop a random part of the image: u (N, 20) and place (N, 2) are uniform from 0 to 1.
 
-    The first of ten random sizes that fits is used, else the largest square in the center. Missing points are also
-    moved.
+    The first of ten random sizes that fits is used; if none fits, the largest square in the center. Missing points are
+    also moved.
     """
     low, high = (math.log(x) for x in ASPECT)
     aspect = torch.exp(u[:, :CANDIDATES] * (high - low) + low)
@@ -94,7 +94,7 @@ def random_crop(points: Tensor, size: Tensor, u: Tensor, place: Tensor) -> tuple
 def flip(
     points: Tensor, score: Tensor, width: int, act: Tensor, left: tuple[int, ...], right: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Mirror pictures where `act` (N,): points that are not missing, and left and right joints."""
+    """Mirror pictures where `act` (N,) is true: the points that are not missing, and the left and right joints."""
     x = points[:, 0]
     mirrored = torch.stack([torch.where(x != 0, width - x, x), points[:, 1]], 1)
     order = constant(swapped(points.shape[3], left, right), points.device)
@@ -112,7 +112,7 @@ def swapped(count: int, left: tuple[int, ...], right: tuple[int, ...]) -> tuple[
 
 
 def mirror_maps(maps: Tensor, left: tuple[int, ...], right: tuple[int, ...]) -> Tensor:
-    """Heatmaps (N, K, T, H, W) as mirrored pictures, channels of the left and right side exchanged."""
+    """Mirror heatmaps (N, K, T, H, W) and exchange the channels of the left and right side."""
     return maps.index_select(1, constant(swapped(maps.shape[1], left, right), maps.device)).flip(-1)
 
 
@@ -142,7 +142,7 @@ def profile(low: Tensor, high: Tensor, size: int, sigma: float) -> Tensor:
 
 
 def inside(low: Tensor, high: Tensor, size: int, sigma: float) -> Tensor:
-    """Whether pixels are at most 3 sigma from the points from low to high, bounds cut to whole numbers: (..., size)."""
+    """Whether pixels are at most 3 sigma from the points from low to high, with truncated bounds: (..., size)."""
     i, radius = torch.arange(size, device=low.device), 3 * sigma
     begin, end = (low.double() - radius).trunc(), (high.double() + radius).trunc() + 1
     return (i >= begin[..., None]) & (i < end[..., None])
@@ -157,11 +157,11 @@ def limb_maps(
     threshold: float,
     sigma: float = SIGMA,
 ) -> Tensor:
-    """A normal distribution of the distance to each limb times the lower score of its two joints, the maximum over
+    """A normal distribution of the distance to each limb, times the lower score of its two joints; the maximum over
     persons -> (N, K, T, H, W) float32.
 
-    Limbs with a joint whose score is below the threshold are omitted. For limbs shorter than a pixel, the first joint
-    is drawn.
+    Limbs with a joint whose score is below the threshold are omitted. If a limb is shorter than a pixel, its first
+    joint is drawn instead.
     """
     N, _, T, _, M = points.shape
     start, end = (constant(joints, points.device) for joints in zip(*limbs, strict=True))

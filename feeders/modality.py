@@ -16,9 +16,9 @@ def relative(x: Tensor, center: int) -> Tensor:
 def bone(x: Tensor, parents: tuple[int, ...], score: bool = False, kept: int | None = None) -> Tensor:
     """Bones: each joint minus the joint where its bone starts: (N, C, T, V, M) -> same; the root's bone is 0.
 
-    kept: the root, if its bone is its coordinates (BlockGCN, Hyper-GCN).
-    score: the last channel is a score; that of a bone is the mean of its two ends, and the root keeps its own (PYSKL).
-    Without it a score is subtracted like a coordinate (2s-AGCN, MS-G3D).
+    kept: the root joint, if its bone is replaced by its coordinates (BlockGCN, Hyper-GCN).
+    score: whether the last channel is a score. The score of a bone is then the mean of its two ends, and the root keeps
+    its own (PYSKL). Otherwise, the last channel is subtracted like a coordinate (2s-AGCN, MS-G3D).
     """
     start = x.index_select(3, constant(parents, x.device))
     y = x - start
@@ -30,9 +30,8 @@ def bone(x: Tensor, parents: tuple[int, ...], score: bool = False, kept: int | N
 
 
 def two_steps(parents: tuple[int, ...]) -> tuple[int, ...]:
-    """Where the K-bone of every joint starts: at the parent of its parent; at itself for the root and its children.
-
-    So the K-bones of these are 0 (the streams `k` of InfoGCN and ProtoGCN).
+    """The joint where the K-bone of every joint starts: the parent of its parent; for the root and its children, the
+    joint itself, so their K-bones are 0 (the streams `k` of InfoGCN and ProtoGCN).
     """
     return tuple(v if parents[p] == p else parents[p] for v, p in enumerate(parents))
 
@@ -40,8 +39,8 @@ def two_steps(parents: tuple[int, ...]) -> tuple[int, ...]:
 def motion(x: Tensor, last: Tensor | None = None, score: bool = False) -> Tensor:
     """Motion: the next frame minus this one, the last frame 0: (N, C, T, V, M) -> same.
 
-    last: (N,) last frame of each clip; all from there on become 0. score: the last channel is a score; that of a motion
-    is the mean of its two frames (PYSKL).
+    last: (N,) last frame of each clip; the motion is 0 from this frame on. score: whether the last channel is a score;
+    the score of a motion is then the mean of its two frames (PYSKL).
     """
     y = torch.zeros_like(x)
     now, after = x[:, :, :-1], x[:, :, 1:]
@@ -66,10 +65,10 @@ def derive(
     """One modality of the joints: (N, C, T, V, M) -> same. Bone motion is the motion of the bones.
 
     K-bones (`kbone`) are bones over two joints: they start at `kbone_parents`, by default as in `two_steps`. Bones of
-    half precision are subtracted in it and become float32 (PYSKL).
+    half-precision joints are subtracted in half precision and converted to float32 (PYSKL).
 
-    last as in `motion`; score: whether bones and whether motions treat the last channel as a score. center: joints are
-    relative to this one, and the root of the bones keeps its coordinates.
+    last: as in `motion`. score: whether bones, and whether motions, treat the last channel as a score. center: joints
+    are relative to this joint, and the root of the bones keeps its coordinates.
     """
     if "bone" in modality:
         root = None if center is None else next(joint for joint, parent in enumerate(parents) if joint == parent)

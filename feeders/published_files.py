@@ -23,7 +23,7 @@ from torchlight.system.text import nearest, printable, quote
 
 NAME_WORD = re.compile(r"[A-Za-z]+\d+")  # a01 s03 e00 v01 of NW-UCLA, S001 C002 P003 R001 A012 of NTU
 SPLIT_OF_FILE = {"NTU60_CS": "xsub", "NTU60_CV": "xview", "NTU120_CSub": "xsub", "NTU120_CSet": "xset"}
-MAX_EXPANSION = 8  # bytes of the clips of a pickle per byte of the file; more means one array in many clips
+MAX_EXPANSION = 8  # maximum size of the clips in a pickle, in sizes of the file; beyond, clips must share one array
 
 
 def open_part(
@@ -39,10 +39,10 @@ def open_part(
     label_path: labels of an `.npy` file. hold_out: parts of clip names such as `s03` or `P017`, or groups of the clip
     store: the training clips that match are used as the test part and the others as the training part; the test part
     itself is not read.
-    detected: number of persons of a frame that are kept from detections without identities (Kinetics-400).
+    detected: maximum number of persons per frame that are kept from detections without identities (Kinetics-400).
 
     Raises:
-        ValueError: the file is missing, damaged or of another kind, contains wrong values, or has no such part.
+        ValueError: the file is missing, damaged or in an unknown format, contains wrong values, or has no such part.
     """
     if not hold_out:
         return read_part(data_path, split, part, label_path, detected)
@@ -65,7 +65,7 @@ def read_part(data_path: str, split: str, part: str, label_path: str, detected: 
     """One published part, by the kind of file."""
     path, label_path = locate(data_path), str(locate(label_path)) if label_path else ""
     if label_path and path.suffix != ".npy":
-        raise ValueError(f"label_path: expected none beside {path}, which contains its labels, got {quote(label_path)}")
+        raise ValueError(f"label_path: expected none, because {path} contains its labels, got {quote(label_path)}")
     if path.suffix not in (".npz", ".npy", ".pkl") or os.path.isdir(path):
         return from_store(ClipStore(path), split, part)
     if path.suffix == ".npy":
@@ -192,7 +192,7 @@ def read_pyskl(path: Path, split: str, part: str, detected: int) -> ClipPart:
 
 
 def select(path: Path, splits: dict, records: list[dict], key: str, split: str, part: str) -> list[dict]:
-    """The records of one part, in their order; raises ValueError if there is no such part, or it has none."""
+    """The records of one part, in their order; raises ValueError if there is no such part or it is empty."""
     words = ("train",) if part == "train" else ("val", "test")
     names = [name for word in words for name in ((f"{split}_{word}", f"{word}{split}") if split else (word,))]
     chosen = [name for name in names if name in splits]
@@ -203,7 +203,7 @@ def select(path: Path, splits: dict, records: list[dict], key: str, split: str, 
     ids = set(check_names(splits[chosen[0]], f"{path}: split: {chosen[0]}"))
     records = [record for record in records if record[key] in ids]
     if not records:
-        raise ValueError(f"{path}: split: {chosen[0]}: expected the {key} of annotations, got ids of none")
+        raise ValueError(f"{path}: split: {chosen[0]}: expected the {key} of at least one annotation, got none")
     return records
 
 
@@ -281,11 +281,11 @@ def check_record(record: dict, origin: str) -> tuple[int, int, int, int]:
 
 
 def key_points(record: dict) -> list[np.ndarray]:
-    """The parts (M, T, V, n) of a checked record that make its channels."""
+    """The arrays (M, T, V, n) of a checked record whose last axes are its channels."""
     score = record.get("keypoint_score")
     return [record["keypoint"]] if score is None else [record["keypoint"], score[..., None]]
 
 
 def describe(value: Any) -> str:
-    """A value that should be an array, in an error message."""
+    """A value that should be an array, as text for an error message."""
     return f"{value.dtype.str} {value.shape}" if isinstance(value, np.ndarray) else quote(value)

@@ -7,14 +7,14 @@ from feeders.transforms import apply_matrix, choose_frames, rotation
 
 CENTER_25 = 1  # middle of the spine, the center of NTU's skeletons; others are centered at their last joint
 SPINE, SHOULDERS = (0, 1), (8, 4)
-TINY = 1e-6  # vectors and angles below count as zero
+TINY = 1e-6  # smaller vectors and angles count as zero
 
 
 def keep_main_person(x: Tensor) -> tuple[Tensor, Tensor]:
     """Drop the frames without the main person and put it first: (N, C, T, V, M) -> same, length (N,).
 
-    The main person is the one that is present in more frames; ties: the first. A clip of zeros has length 0. Frames
-    after the end of a clip are zeros.
+    The main person is the one who is present in more frames; ties: the first. A clip of zeros has length 0. Frames
+    after the end of a clip are zero.
     """
     seen = (x.abs() > 1e-8).permute(0, 2, 4, 1, 3).flatten(3).any(3)  # (N, T, M)
     if x.shape[-1] > 1:
@@ -76,7 +76,7 @@ def normalize_2d(x: Tensor, image: Tensor, threshold: float = 0.01) -> Tensor:
 
 
 def normalize_2d_in_place(x: Tensor, image: Tensor, present: Tensor) -> Tensor:
-    """PreNormalize2D of mmaction2: pixels to -1 .. 1 in the precision of the data, whatever the scores are.
+    """PreNormalize2D of mmaction2: pixels to -1 .. 1 in the precision of the data, independent of the scores.
 
     x, y, score (N, 3, T, V, M) -> same. image: (N, 2) height and width in pixels. present: (N, M) persons; others stay
     zero.
@@ -96,7 +96,7 @@ def normalize_2d_fixed(x: Tensor, present: Tensor) -> Tensor:
 
 
 def add_middle_joints(x: Tensor) -> Tensor:
-    """COCO's joints and the three of `graph.coco20`, means of all channels: (N, C, T, 17, M) -> (N, C, T, 20, M)."""
+    """Append the three joints of `graph.coco20` to those of COCO: (N, C, T, 17, M) -> (N, C, T, 20, M)."""
     hips, shoulders = ((x[:, :, :, left] + x[:, :, :, left + 1]) / 2 for left in (11, 5))
     return torch.cat([x, torch.stack([hips, (hips + shoulders) / 2, shoulders], 3)], 3)
 

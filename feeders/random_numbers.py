@@ -1,8 +1,8 @@
 """Random numbers that are a function of (seed, epoch, index, number of the call).
 
 Each sample of a batch has its own sequence: a counter mapped by the SplitMix64 finalizer, vectorized over the batch.
-The augmentation of a clip is therefore the same in every batch, worker process and rank and different in every epoch
-and repeat, and there is no state to save.
+The augmentation of a clip is therefore the same in every batch, worker process and rank, and different in every epoch
+and repeat. There is no state to save.
 """
 
 import math
@@ -67,7 +67,7 @@ class RandomNumbers:
         return constant(tuple(values), self.key.device)[self.integer(0, len(values), k)]
 
     def subset(self, k: int, n: Tensor) -> Tensor:
-        """k different numbers of 0 .. n-1, sorted, each subset equally likely (Floyd): n (N,) -> (N, k) int64."""
+        """k distinct numbers from 0 .. n-1, sorted, each subset equally likely (Floyd): n (N,) -> (N, k) int64."""
         assert n.is_cuda or int(n.min()) >= k, (n, k)  # on a GPU the test would be a host sync
         uniform = self.uniform(k)
         chosen = torch.full((len(n), k), -1, device=n.device)
@@ -80,5 +80,5 @@ class RandomNumbers:
 
 
 def normal(u: Tensor, v: Tensor) -> Tensor:
-    """Standard normal numbers from two sets of uniform ones (Box and Muller), same shape."""
+    """Standard normal numbers from two tensors of uniform numbers (Box and Muller), same shape."""
     return (-2 * torch.log1p(-u)).sqrt() * torch.cos(2 * math.pi * v)

@@ -16,8 +16,8 @@ def uniform_train(
 ) -> Tensor:
     """L random frames in order for clips of T frames: (N,) -> (N, L).
 
-    T < L: the clip is looped. L <= T < 2 L: L frames in order, T - L random ones skipped. Else one random frame of each
-    of L segments. p_interval: share of the clip that is sampled. loop_inside: short clips are looped inside this share
+    T < L: the clip is looped. L <= T < 2 L: T - L random frames are skipped. Otherwise: one random frame of each of L
+    segments. p_interval: share of the clip that is sampled. loop_inside: short clips are looped inside this share
     (UniformSampleDecode of DG-STGCN) instead of from the end of the clip to its start (UniformSample).
     """
     low, high = p_interval
@@ -34,10 +34,11 @@ def uniform_train(
 
 
 def spread(T: Tensor, gaps: Tensor, places: Tensor) -> Tensor:
-    """L random frames in order of clips of T >= L frames: T (N, 1), gaps (N, L + 1), places (N, L) -> (N, L).
+    """L random frames in order, of clips of T >= L frames: T (N, 1), gaps (N, L + 1), places (N, L) -> (N, L).
 
-    T < 2 L: frames 0 .. L - 1, where the T - L gaps before, between and after them with the smallest numbers are
-    widened by one frame. Else a frame of each of L segments, at a place from 0 to below 1.
+    T < 2 L: the frames 0 .. L - 1 have L + 1 gaps before, between and after them. The T - L gaps with the smallest
+    random numbers in `gaps` are widened by one frame. Otherwise: one frame of each of L segments; `places`, from 0 to
+    below 1, is its relative position in the segment.
     """
     L = places.shape[1]
     rank = gaps.argsort(1).argsort(1)
@@ -58,7 +59,7 @@ def uniform_test(
 ) -> np.ndarray:
     """PYSKL's test sampling with its own random numbers: n clips of L frames of a clip of T frames -> (n L,) int64.
 
-    draw_share: draw the share and its place for every clip, even if it is the whole clip; mmaction2 does not.
+    draw_share: draw the share and its position for every clip, even if it is the whole clip; mmaction2 does not.
     """
     draw = np.random.RandomState(TEST_SEED)
     low, high = p_interval

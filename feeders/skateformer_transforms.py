@@ -1,5 +1,5 @@
-"""Transforms of SkateFormer (Do, Kim, ECCV 2024). Clips are (N, C, T, V, M); `act` (N,) bool selects the changed
-clips."""
+"""Transforms of SkateFormer (Do, Kim, ECCV 2024). Clips are (N, C, T, V, M); `act` (N,) bool selects the clips that are
+changed."""
 
 import math
 
@@ -9,16 +9,17 @@ from torch import Tensor
 from feeders.device import constant
 from feeders.transforms import apply_matrix, blend, resize_map, rotation
 
-EPSILON = 1e-5  # of bone lengths
+EPSILON = 1e-5  # added to bone lengths before division
 
 
 def crop(valid: Tensor, p: Tensor | float, window: int) -> Tensor:
-    """Frames of a share p of the valid ones, at least `window`, at most all: (N,) -> (N,)."""
+    """Length of a crop: a share p of the valid frames, at least `window`, at most all: (N,) -> (N,)."""
     return (valid.double() * p).floor().long().clamp(min=window).minimum(valid)
 
 
 def pick_or_resize(begin: Tensor, length: Tensor, picked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames of a crop: (N,) each, `picked` frames of it (N, T) -> earlier, later frame, weight of the later, (N, T).
+    """The `picked` frames (N, T) of a crop, given by `begin` and `length` (N,) -> earlier frame, later frame, weight of
+    the later frame, (N, T) each.
 
     Crops of fewer than T frames are resized linearly instead.
     """
@@ -47,8 +48,8 @@ def where(act: Tensor, changed: Tensor, x: Tensor) -> Tensor:
 def linear_map(shear: Tensor, axis: Tensor, degrees: Tensor, scale: Tensor, act: Tensor) -> Tensor:
     """The matrix of shearing, then rotating about one axis, then scaling every axis: -> (N, 3, 3) float64.
 
-    shear (N, 6): the entries beside the diagonal, of the first and then of the second kind in each row. axis (N,) and
-    degrees (N,) of the rotation. scale (N, 3). act (N, 3): which of the three steps are taken.
+    shear (N, 6): the off-diagonal entries, first the first one of each row, then the second one. axis (N,) and degrees
+    (N,): of the rotation. scale (N, 3). act (N, 3): which of the three steps are applied.
     """
     one = torch.ones_like(degrees)
     a0, a1, a2, b0, b1, b2 = torch.where(act[:, :1], shear, 0).unbind(1)

@@ -1,4 +1,4 @@
-"""Transforms of whole batches: pure functions of tensors, on any device; random numbers come in as arguments.
+"""Transforms of whole batches: pure functions of tensors, on any device; random numbers are arguments.
 
 Transforms that select frames (crop, shift, choose, pad, sample) return a map `time` (N, T) of frame numbers, -1 for an
 empty frame; clips are read through it once. Transforms that change coordinates work on (N, C, T, V, M).
@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-MIN_CROP = 64  # frames; CTR-GCN crops no clip below this length, whatever the window is
+MIN_CROP = 64  # frames; CTR-GCN does not crop clips below this length, for any window size
 
 
 def crop_center(valid: Tensor, p: float) -> tuple[Tensor, Tensor]:
@@ -19,9 +19,9 @@ def crop_center(valid: Tensor, p: float) -> tuple[Tensor, Tensor]:
 
 
 def crop_random(valid: Tensor, p: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """A share p of the valid frames at a random place (CTR-GCN, training): (N,) each -> begin (N,), length (N,).
+    """A share p of the valid frames at a random position (CTR-GCN, training): (N,) each -> begin (N,), length (N,).
 
-    In frames; at least 64 frames, at most all. u in [0, 1) chooses among the possible places.
+    In frames; at least 64 frames, at most all. u in [0, 1) selects one of the possible positions.
     """
     length = (valid * p).floor().long().clamp(min=MIN_CROP).minimum(valid)
     return (u * (valid - length + 1)).long(), length
@@ -40,10 +40,10 @@ def resize_map(length: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def blend(early: Tensor, late: Tensor, weight: Tensor) -> Tensor:
-    """Frames between two frames: (N, C, T, V, M) twice, weight of the later (N, T) -> (N, C, T, V, M).
+    """Interpolate between two frames: (N, C, T, V, M) twice, weight of the later frame (N, T) -> (N, C, T, V, M).
 
-    `addcmul` rounds once, where a product and a sum would round twice; so does torch's `interpolate`: the results are
-    bit-equal.
+    `addcmul` rounds once, like torch's `interpolate`, so the results are bit-equal. A separate product and sum would
+    round twice.
     """
     w = weight[:, None, :, None, None]
     return (late * w).addcmul_(early, 1 - w)
@@ -68,7 +68,7 @@ def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     matrix, rows = matrix.to(x.dtype), x.flatten(2)
     if not x.is_cuda:
         return (matrix @ rows).view(x.shape)
-    # matrix products of a GPU may use TensorFloat-32, and other kernels for another number of clips
+    # on a GPU, matrix products may use TensorFloat-32, and another kernel for another number of clips
     y = matrix[:, :, :1] * rows[:, :1]
     for c in range(1, rows.shape[1]):
         y.addcmul_(matrix[:, :, c : c + 1], rows[:, c : c + 1])
@@ -82,7 +82,7 @@ def random_rotation(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def choose_map(T: int, size: int, begin: Tensor) -> Tensor:
-    """A window of `size` out of T frames, or T frames inside a longer empty window: begin (N,) -> time (N, size)."""
+    """A window of `size` of T frames, or T frames in a longer window of empty frames: begin (N,) -> time (N, size)."""
     inside = torch.arange(size, device=begin.device)
     if T >= size:
         return begin[:, None] + inside
@@ -158,7 +158,7 @@ def choose_frames(x: Tensor, time: Tensor) -> Tensor:
 def drop(
     x: Tensor, chosen: Tensor, axis: Tensor | None = None, frame: Tensor | None = None, joint: Tensor | None = None
 ) -> Tensor:
-    """0 in the chosen clips, where axis, frame and joint are all marked (Hyper-GCN): (N, C, T, V, M) -> same.
+    """Set the chosen clips to 0 where axis, frame and joint are all marked (Hyper-GCN): (N, C, T, V, M) -> same.
 
     chosen (N, 1), axis (N, C), frame (N, T), joint (N, V), all bool; None marks everything.
     """
@@ -170,9 +170,9 @@ def drop(
 
 
 def drop_stretches(x: Tensor, chosen: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """0 where a chosen joint is missing, from `begin` to `end` in shares of the clip: (N, C, T, V, M), (N, V) -> same.
+    """Set the chosen joints to 0 from `begin` to `end` of the clip: (N, C, T, V, M), (N, V) -> same.
 
-    begin, end: from 0 to 1; chosen: bool.
+    begin, end: shares of the clip from 0 to 1; chosen: bool.
     """
     time = ((torch.arange(x.shape[2], device=x.device) + 0.5) / x.shape[2])[:, None]
     missing = chosen[:, None] & (begin[:, None] <= time) & (time < end[:, None])  # (N, T, V)
@@ -180,5 +180,5 @@ def drop_stretches(x: Tensor, chosen: Tensor, begin: Tensor, end: Tensor) -> Ten
 
 
 def smallest(u: Tensor, k: Tensor) -> Tensor:
-    """Marks the k smallest numbers of each row, a random choice if they are random: (N, n), (N, 1) -> (N, n) bool."""
+    """Mark the k smallest numbers of each row, a random choice if they are random: (N, n), (N, 1) -> (N, n) bool."""
     return u.argsort(1).argsort(1) < k

@@ -14,7 +14,7 @@ from torchlight.system.text import nearest, quote
 Edges = Iterable[tuple[int, int]]
 
 LABELING_MODES = ("spatial", "stgcn_spatial", "distance", "uniform", "binary", "hierarchy")
-DEEPEST_LEVEL = 6  # of HD-GCN's hierarchy; joints further away belong to it
+DEEPEST_LEVEL = 6  # of HD-GCN's hierarchy; joints farther away also belong to this level
 
 
 def build(inward: Edges, num_node: int, center: int, labeling_mode: str, max_hop: int, dilation: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def hop_distance(inward: Edges, num_node: int, max_hop: int) -> np.ndarray:
 
 
 def steps(neighbors: np.ndarray) -> np.ndarray:
-    """Number of edges between two joints of a symmetric matrix that is not 0 at edges, infinite without a path."""
+    """Number of edges between two joints, infinite without a path, (V, V); neighbors: symmetric, not 0 at edges."""
     edges = (neighbors != 0) | np.eye(len(neighbors), dtype=bool)
     hop, near = np.full(neighbors.shape, np.inf), np.eye(len(neighbors), dtype=bool)
     for d in range(len(neighbors)):
@@ -116,8 +116,8 @@ def check_levels(levels: Any, num_joint: int) -> None:
 def hierarchy(levels: Sequence[Sequence[int]], num_node: int) -> np.ndarray:
     """The layers of HD-GCN, one for each two successive levels g_a, g_b: (layers, 3, V, V), row target.
 
-    Subsets: the joints of both levels themselves; from every joint of g_a to every joint of g_b, divided by the size
-    of g_b; back, divided by the size of g_a.
+    Subsets: the identity on the joints of both levels; from every joint of g_a to every joint of g_b, divided by the
+    size of g_b; from g_b to g_a, divided by the size of g_a.
     """
     A = np.zeros((len(levels) - 1, 3, num_node, num_node))
     for layer, above, below in zip(A, levels, levels[1:], strict=False):
@@ -140,7 +140,8 @@ def distance(hop: np.ndarray, hops: Iterable[int]) -> np.ndarray:
 
 
 def stgcn_spatial(hop: np.ndarray, hops: Iterable[int], center: int) -> np.ndarray:
-    """The diagonal, then per other hop the sources not closer and those closer to the center, (2 * hops - 1, V, V).
+    """The diagonal, then for each other hop the sources that are not closer to the center and those that are,
+    (2 * hops - 1, V, V).
 
     The distance to the center is truncated at max_hop too, and two infinite distances are equal: with max_hop 1 nearly
     all edges are in the second subset. Published weights depend on this (ST-GCN, "spatial configuration partitioning").

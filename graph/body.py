@@ -21,7 +21,7 @@ class Skeleton:
             uses another tree than the graph, or several.
         center: the center of the ST-GCN partition.
         left, right: left[i] mirrors right[i].
-        maps: (layout, steps) for each layout of graph/layouts.yaml that poses can come from, in its notation.
+        maps: (layout, steps) for each layout of graph/layouts.yaml whose poses can be converted, in its notation.
 
     Raises:
         ValueError: the tables do not describe two trees and a mirror.
@@ -122,8 +122,8 @@ def read_maps(found: Any, origin: str) -> tuple[tuple[str, str], ...]:
 class BodyGraph:
     """The graph of one body: `A` (K, V, V) float64, `skeleton`, `num_node`. A subclass names its skeleton.
 
-    With labeling_mode hierarchy `A` is (layers, 3, V, V): see `graph.adjacency.hierarchy`. Its levels are the joints at
-    equal distance from the joint `center`, the center of the body if None, unless `levels` lists them.
+    With labeling_mode hierarchy, `A` is (layers, 3, V, V); see `graph.adjacency.hierarchy`. A level contains the joints
+    at equal distance from the joint `center` (None: the center of the body), unless `levels` lists the levels.
     """
 
     skeleton: Skeleton
@@ -142,7 +142,7 @@ class BodyGraph:
         if center is None:
             center = self.skeleton.center
         elif levels is not None or type(center) is not int or center not in range(V):
-            raise ValueError(f"center: expected a joint from 0 to {V - 1}, and none with levels, got {quote(center)}")
+            raise ValueError(f"center: expected a joint from 0 to {V - 1}, or none with levels, got {quote(center)}")
         if levels is None:
             self.A = adjacency.build(self.skeleton.inward, V, center, labeling_mode, max_hop, dilation)
         else:

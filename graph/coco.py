@@ -43,8 +43,9 @@ COMMON_JOINTS = (0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 # Arms, legs, face; the ears are left out (our choice for SkateFormer).
 GROUPS = ((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16), (0, 1, 2))
 
-# The limbs of PoseConv3D, one heatmap each, in the order of its limb streams; those of the left side have partners on
-# the right side. LIMBS_DEFAULT is the order of its code where a configuration lists none (NTU RGB+D 120, joint).
+# The limbs of PoseConv3D, one heatmap each, in the order of its limb streams. Each limb of the left side has a partner
+# on the right side. LIMBS_DEFAULT is the order that its code uses if a configuration lists no limbs (NTU RGB+D 120,
+# joint).
 LIMBS = ((0, 5), (0, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (11, 13), (13, 15), (6, 12), (12, 14), (14, 16))
 LIMBS += ((0, 1), (0, 2), (1, 3), (2, 4), (11, 12))
 LEFT_LIMBS, RIGHT_LIMBS = (0, 2, 3, 6, 7, 8, 12, 14), (1, 4, 5, 9, 10, 11, 13, 15)

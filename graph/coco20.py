@@ -1,6 +1,7 @@
-"""COCO and three joints between: the body of ProtoGCN, ACLNet and SkeletonAgent on Kinetics and FineGYM, 20 joints.
+"""COCO with three additional joints: the 20 joints of ProtoGCN, ACLNet and SkeletonAgent on Kinetics and FineGYM.
 
-The added joints are means of all channels, the score included: 17 of the hips, 19 of the shoulders, 18 of 17 and 19.
+An additional joint is the mean of two joints in all channels, including the score: 17 of the hips, 19 of the
+shoulders, 18 of joints 17 and 19.
 """
 
 from graph import coco

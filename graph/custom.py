@@ -14,8 +14,8 @@ from graph.skeleton import find_skeleton
 
 
 class Graph(BodyGraph):
-    """`skeleton` is the path of the file (its keys: `graph.skeleton_file.read_skeleton`), the name of a layout of
-    layouts.yaml, or a skeleton."""
+    """`skeleton` is the path of a skeleton file (see `graph.skeleton_file.read_skeleton`), the name of a layout of
+    layouts.yaml, or a `Skeleton`."""
 
     def __init__(self, skeleton: str | Path | Skeleton, *args: Any, **kwargs: Any):
         self.skeleton = find_skeleton(skeleton)

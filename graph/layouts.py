@@ -18,7 +18,7 @@ from torchlight.system.text import nearest
 from torchlight.system.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("layouts.yaml")
-MOST_NAMED = 0.75  # share of the joints of a layout whose names a file must have
+MOST_NAMED = 0.75  # minimum share of the joints of a layout whose names a file must contain
 BETWEEN = "kinect_v2_25"  # most layouts have a map to it
 STEP = re.compile(r"(\d+)=([^|!]+)(?:\|([^!]+))?(!?)")
 RULE = re.compile(r"(mean|seen|extend)\((.+)\)")
@@ -44,7 +44,7 @@ class Layout:
 
 
 def is_flat(skeleton: Skeleton) -> bool:
-    """Whether a body is that of a 2-D layout of the table; bodies of users are not."""
+    """Whether a skeleton is that of a 2-D layout of the table; False for custom skeletons."""
     try:
         layout = find_layout(skeleton.name)
     except ValueError:
@@ -54,8 +54,8 @@ def is_flat(skeleton: Skeleton) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one joint is computed: `kind` copy, mean, seen or extend, of joints ("s" or "t", index), with the factor of
-    extend."""
+    """How one joint is computed. kind: copy, mean, seen or extend. of: the joints that it is computed from, as pairs
+    ("s" or "t", index). factor: of extend."""
 
     kind: str
     of: tuple[tuple[str, int], ...]
@@ -64,7 +64,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Step:
-    """One joint of the target, its rule, the rule where that one has no value, and whether the joint is imputed."""
+    """One joint of the target, its rule, the rule that is used if the first one has no value, and whether the joint is
+    imputed."""
 
     joint: int
     rule: Rule
@@ -74,7 +75,8 @@ class Step:
 
 @dataclass(frozen=True)
 class LayoutMap:
-    """From one layout to another; `before`: a map that makes the source of the steps from the joints of `source`."""
+    """From one layout to another. before: a map that is applied first; the steps then read the joints of its target
+    instead of those of `source`."""
 
     source: Layout
     target: Layout
@@ -96,8 +98,8 @@ class LayoutMap:
     def apply(self, points: np.ndarray, score: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Points (..., V, C) with NaN where a joint was not seen, scores (..., V) -> the same of the target layout.
 
-        A copied joint keeps its score; mean and extend take the smallest score of their joints, seen the mean of those
-        seen.
+        A copied joint keeps its score. The score of mean and extend is the smallest score of their joints, that of seen
+        is the mean score of the joints that were seen.
         """
         if self.before is not None:
             points, score = self.before.apply(points, score)
@@ -155,7 +157,7 @@ def find_layout(name: str) -> Layout:
     """The layout of this name or alias.
 
     Raises:
-        ValueError: there is none; the nearest name is given.
+        ValueError: there is no such layout; the message suggests the nearest name.
     """
     word = name.lower()
     for layout in layouts().values():
@@ -184,8 +186,11 @@ def words_of(joint: str) -> frozenset[str]:
 
 
 def nearest_layout(names: Sequence[str]) -> tuple[Layout, list[int]] | None:
-    """The layout of which most joints have one of these names, with the place of each of its joints in `names` (-1: not
-    there); None if no layout has MOST_NAMED of its joints there, shoulders and hips among them."""
+    """The layout with the largest share of joints whose names are in `names`, and the index of each of its joints in
+    `names` (-1: missing).
+
+    None if for every layout the share is below MOST_NAMED, or a shoulder or a hip is missing.
+    """
     wanted = [words_of(name) for name in names]
     found = []
     for layout in layouts().values():
@@ -210,8 +215,8 @@ def layout_of_names(names: Sequence[str]) -> Layout | None:
 
 @cache
 def find_map(source: str, target: str) -> LayoutMap:
-    """The map from one layout to another; from a layout to itself every joint is copied. Where the table has no map, it
-    leads through the layout BETWEEN.
+    """The map from one layout to another. From a layout to itself, every joint is copied. If the table has no direct
+    map, two maps are combined: to the layout BETWEEN, and from there to the target.
 
     Raises:
         ValueError: there is no such map.
@@ -231,7 +236,7 @@ def find_map(source: str, target: str) -> LayoutMap:
 
 
 def parse_map(source: Layout, target: Skeleton, steps: str) -> LayoutMap:
-    """The map from a layout to a skeleton of one's own, from its steps in the notation of layouts.yaml.
+    """The map from a layout to a custom skeleton, from its steps in the notation of layouts.yaml.
 
     Raises:
         ValueError: a step that cannot be read, names an unknown joint, or comes before a joint that it needs; or a

@@ -1,6 +1,6 @@
 """NTU RGB+D 60 and 120 with the tip of a hand connected to the hand, not to the thumb as in `graph.ntu_rgb_d`.
 
-The graph of HD-GCN, BlockGCN and Hyper-GCN, and the bones of Hyper-GCN; the other two have the bones of
+HD-GCN, BlockGCN and Hyper-GCN use this graph. Hyper-GCN also uses these bones; the other two use the bones of
 `graph.ntu_rgb_d`.
 """
 

@@ -8,10 +8,10 @@ SIZES = (4, 3, 5, 6)  # joints of a derived group, the preferred one first
 
 
 def find_groups(skeleton: Skeleton) -> Groups:
-    """The groups of a body: the table of its module in this folder, or else derived from its tree.
+    """The groups of a body: the table in its module in this folder, or groups derived from its tree.
 
     Raises:
-        ValueError: a body without a table and with fewer than three joints.
+        ValueError: the body has no table and fewer than three joints.
     """
     for body in (ntu_rgb_d, ucla, coco):
         if skeleton == body.SKELETON:
@@ -22,8 +22,8 @@ def find_groups(skeleton: Skeleton) -> Groups:
 def derive_groups(skeleton: Skeleton) -> Groups:
     """Cut the joints in depth-first order, from the root to the tips, into groups of equal size.
 
-    The size is the one with the fewest joints left out plus joints that are not connected to the joint before them in
-    their group. The joints left out are the first ones, at the root, so that limbs stay complete.
+    The size minimizes the number of joints that are left out plus the number of joints that are not connected to the
+    previous joint of their group. The first joints, at the root, are left out, so that limbs stay complete.
 
     Raises:
         ValueError: fewer than three joints.

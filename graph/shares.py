@@ -1,4 +1,7 @@
-"""Which joints of one body the joints of another come from: as shares, for tables that a network has learned."""
+"""The joints of one body as weighted sums of the joints of another, to transfer learned tensors with joint axes.
+
+The weights of a joint are called its shares; they sum to 1.
+"""
 
 from collections import deque
 
@@ -7,16 +10,16 @@ import numpy as np
 from graph.body import Skeleton
 from graph.layouts import Layout, LayoutMap, find_layout, find_map, parse_map, words_of
 
-MOST_UNNAMED = 0.5  # share of the joints that may have no joint of the same name
+MOST_UNNAMED = 0.5  # maximum fraction of joints without a joint of the same name
 
 
 def joint_shares(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, str] | None:
     """The shares of the joints of `source` in each joint of `target`, (V_target, V_source) with rows that sum to 1, and
-    where they are from; None if the bodies have nothing in common.
+    their origin in words; None if the bodies have nothing in common.
 
-    In this order: the same joints; the map of `graph.layouts` from one body to the other; the map in the opposite
-    direction, where a joint comes from those that are made of it most; joints of the same name. A joint that none of
-    these knows has the shares of the nearest one along the bones.
+    The first of these that exists is used: identical joints; the map of `graph.layouts` from `source` to `target`; the
+    reverse of the map from `target` to `source`, see `reverse`; joints of the same name. A joint without shares gets
+    those of the nearest joint along the bones.
 
     >>> from graph import ntu_rgb_d, ucla
     >>> shares, origin = joint_shares(ntu_rgb_d.SKELETON, ucla.SKELETON)
@@ -41,7 +44,7 @@ def joint_shares(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, str] |
 
 
 def to_target(source: Skeleton, target: Skeleton) -> LayoutMap | None:
-    """The map from one body to another, of their layouts or of a custom target."""
+    """The map from one body to another: that of a custom target, or that between their layouts."""
     first, second = layout_of(source), layout_of(target)
     own = dict(target.maps)
     if first is not None and first.name in own:
@@ -55,7 +58,7 @@ def to_target(source: Skeleton, target: Skeleton) -> LayoutMap | None:
 
 
 def layout_of(body: Skeleton) -> Layout | None:
-    """The layout with the name and the joints of a body."""
+    """The layout with the name and the number of joints of a body."""
     try:
         layout = find_layout(body.name)
     except ValueError:
@@ -64,7 +67,7 @@ def layout_of(body: Skeleton) -> Layout | None:
 
 
 def rows_of(found: LayoutMap) -> np.ndarray:
-    """The shares of a map: means are equal shares, an extension is the joint that it starts from."""
+    """The shares of a map: the joints of a mean have equal shares; an extension only depends on its first joint."""
     before = np.eye(found.source.num_joint) if found.before is None else rows_of(found.before)
     rows = np.zeros((found.target.num_joint, before.shape[1]))
     for step in found.steps:
@@ -74,7 +77,7 @@ def rows_of(found: LayoutMap) -> np.ndarray:
 
 
 def reverse(rows: np.ndarray) -> np.ndarray:
-    """The shares in the opposite direction: each joint comes from those in which its share is the largest."""
+    """The shares in the opposite direction: a joint is the mean of the joints in which it has its largest share."""
     columns = rows.T
     largest = columns.max(1, keepdims=True)
     chosen = np.isclose(columns, largest) & (largest > 0)

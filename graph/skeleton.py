@@ -11,7 +11,7 @@ from graph.skeleton_file import read_skeleton
 from torchlight.system.consent import ADMITTED
 from torchlight.system.text import nearest, quote
 
-# modules of this package that describe no body
+# modules of this package that do not describe a body
 NO_BODIES = ("adjacency", "body", "layouts", "partition", "shares", "skeleton", "skeleton_file", "spanning_tree")
 
 
@@ -65,8 +65,8 @@ def _layout(name: str) -> Skeleton | None:
 
 
 def skeleton_name(name: str) -> str:
-    """The name by which `find_skeleton` finds a body: a module if there is one of this layout (by name or alias), else
-    the layout or YAML file itself.
+    """The name by which `find_skeleton` finds a body: the module of this layout (by name or alias) if there is one,
+    otherwise the name of the layout or the YAML file itself.
 
     >>> skeleton_name("kinect_v2_25"), skeleton_name("halpe"), skeleton_name("graph.coco"), skeleton_name("rat.yaml")
     ('graph.ntu_rgb_d', 'halpe_26', 'graph.coco', 'rat.yaml')
@@ -80,11 +80,11 @@ def skeleton_name(name: str) -> str:
 
 
 def build_graph(graph: str | BodyGraph, graph_args: dict[str, Any] | None = None) -> BodyGraph:
-    """The graph of a dotted path such as `graph.ucla.Graph`, or `graph.<layout>.Graph` with the name or alias of a
-    layout, built with `graph_args`; a graph is returned unchanged.
+    """Build the graph of a dotted path with `graph_args`: `graph.ucla.Graph`, for example, or `graph.<layout>.Graph`
+    with the name or alias of a layout. A graph is returned unchanged.
 
     Raises:
-        ValueError: the path is not a graph of this package, or it does not take these arguments.
+        ValueError: the path is not a graph of this package, or the graph does not take these arguments.
     """
     if isinstance(graph, BodyGraph):
         if graph_args:

@@ -1,4 +1,4 @@
-"""Skeleton files: the body of one's own data as YAML."""
+"""Skeleton files: the body of custom data as YAML."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from graph.spanning_tree import EdgeError, spanning_tree
 from torchlight.system.text import nearest, printable, quote
 from torchlight.system.yaml_files import read_yaml
 
-# image_size: of 2-D poses. maps: {layout: steps} from other bodies, in the notation of layouts.yaml
+# image_size: for 2-D poses. maps: {layout: steps} from other bodies, in the notation of layouts.yaml
 KEYS = ("name", "joints", "bones", "edges", "bone_parents", "center", "left", "right", "image_size", "maps")
 
 
@@ -28,7 +28,7 @@ def read_skeleton_file(path: str | Path) -> dict[str, Any]:
         if key not in KEYS:
             raise ValueError(f"{path}: unknown key {quote(key)}; {nearest(key, KEYS)}")
     if "edges" in table and "bones" in table:
-        raise ValueError(f"{path}: edges: expected none beside bones, got both")
+        raise ValueError(f"{path}: edges: expected either bones or edges, got both")
     for key in ("joints", "edges" if "edges" in table else "bones"):
         if not isinstance(table.get(key), list):
             raise ValueError(f"{path}: {key}: expected a list, got {quote(table.get(key))}")
@@ -38,9 +38,10 @@ def read_skeleton_file(path: str | Path) -> dict[str, Any]:
 def read_skeleton(path: str | Path) -> Skeleton:
     """The skeleton of a file with the keys `joints` and `bones` or `edges`, and optionally the others of KEYS.
 
-    Joints are named or numbered. `bones` lists [child, parent] for all joints but the root; `edges` lists pairs of any
-    direction, also with cycles, of which `graph.spanning_tree` makes bones. `bone_parents` lists [joint, parent] for
-    those whose bone starts elsewhere (the root of the bones with itself). The default of `center` is the root.
+    Joints are given by name or number. `bones` lists [child, parent] for all joints except the root. `edges` lists
+    pairs in either direction, possibly with cycles; `graph.spanning_tree` derives the bones from them. `bone_parents`
+    lists [joint, parent] for joints whose bone does not start at their parent (for the root of the bones: the joint
+    itself). The default of `center` is the root.
 
     Raises:
         ValueError: the file cannot be read or does not describe a skeleton; the message names the file and the key.
@@ -95,7 +96,7 @@ class SkeletonFile:
         found: dict[int, int] = {}
         for joint, parent in self.rows(key):
             if joint in found:
-                hint = "; list the pairs as `edges` if they are no tree" if key == "bones" else ""
+                hint = "; list the pairs as `edges` if they do not form a tree" if key == "bones" else ""
                 raise self.error(key, "one parent of each joint", f"two of {quote(self.joints[joint])}{hint}")
             found[joint] = parent
         return found

@@ -11,10 +11,11 @@ class EdgeError(ValueError):
 
 
 def spanning_tree(edges: Sequence[tuple[int, int]], joints: Sequence[str], root: int | None = None) -> dict[int, int]:
-    """Child -> parent of the joints but the root: each hangs on the neighbor that is next to the root, of several on
-    the one that comes first.
+    """{child: parent} of all joints except the root. The parent of a joint is its neighbor with the smallest distance
+    to the root; ties: the first one in `joints`.
 
-    root: None: the joint with the smallest distance to the farthest one, of several the one with the most edges.
+    root: by default, the joint whose largest distance to another joint is smallest; ties: the joint with the most
+    edges, then the first one.
 
     Raises:
         EdgeError: the edges do not connect all joints.
@@ -41,7 +42,7 @@ def spanning_tree(edges: Sequence[tuple[int, int]], joints: Sequence[str], root:
 
 
 def _distances(neighbors: list[list[int]], start: int) -> dict[int, int]:
-    """Edges from a joint to each joint that it is connected with."""
+    """Number of edges from a joint to each joint that it is connected to."""
     found, ring = {start: 0}, [start]
     while ring:
         ring = list(dict.fromkeys(other for joint in ring for other in neighbors[joint] if other not in found))

@@ -1,7 +1,7 @@
-"""`ops.sum_of_products` as Triton kernels, for training on a GPU: topologies stay on the chip in both directions.
+"""`ops.sum_of_products` as Triton kernels for training on a GPU. The topologies are never written to GPU memory.
 
-The backward pass computes them again. Every number is written by one program, so that results are the same in every
-run.
+The backward pass recomputes them. Each output element is written by exactly one program, so the results are
+deterministic.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHANNELS, FRAMES, TARGETS = 8, 64, 8  # at most, of a program: they fit a Hopper GPU; nothing was measured
+CHANNELS, FRAMES, TARGETS = 8, 64, 8  # maximum tile sizes of a program; chosen to fit a Hopper GPU, not tuned
 
 
 def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor) -> Tensor:
     """Z_c = sum_k R_kc^T T_kc with R_k = W_k B_k: W (K, C, R), B (N, K, R, V * V), T (N, C, K, V, T) -> (N, C, V, T).
 
-    All tensors have one type; sums are in float32. `ops.sum_of_products` with a gradient is its reference.
+    All tensors have the same data type; sums are computed in float32. The reference is `ops.sum_of_products`.
     """
     return _SumOfProducts.apply(weight.contiguous(), basis.contiguous(), T.contiguous())
 
@@ -49,7 +49,7 @@ class _SumOfProducts(torch.autograd.Function):
 
 
 def constants(weight: Tensor, T: Tensor) -> dict[str, int]:
-    """The sizes that the kernels are compiled for; VP is V, padded to a power of two."""
+    """The sizes that the kernels are compiled for; VP is V padded to a power of two."""
     _, _, K, V, frames = T.shape
     padded = {"VP": max(16, triton.next_power_of_2(V)), "BT": max(16, min(FRAMES, triton.next_power_of_2(frames)))}
     return {"K": K, "R": weight.shape[2], "V": V, **padded}
@@ -57,14 +57,15 @@ def constants(weight: Tensor, T: Tensor) -> dict[str, int]:
 
 @triton.jit
 def _offsets(n, c, k, v, t, C, frames, K: tl.constexpr, V: tl.constexpr):
-    """Where joints v and frames t of channels c in subset k are in a map (N, C, K, V, T), and which of them exist."""
+    """Offsets of joints v and frames t of channels c in subset k in a map (N, C, K, V, T), and a mask of those that
+    exist."""
     c, v, t = c[:, None, None], v[None, :, None], t[None, None, :]
     return (((n * C + c) * K + k) * V + v) * frames + t, (c < C) & (v < V) & (t < frames)
 
 
 @triton.jit
 def _load(start, n, c, k, v, t, C, frames, K: tl.constexpr, V: tl.constexpr):
-    """These joints and frames of a map, 0 where there are none: (channels, joints, frames)."""
+    """The values at `_offsets`, 0 where the mask is false: (channels, joints, frames)."""
     offsets, inside = _offsets(n, c, k, v, t, C, frames, K, V)
     return tl.load(start + offsets, mask=inside, other=0.0).to(tl.float32)
 
@@ -125,8 +126,8 @@ def _grad_terms(
     K: tl.constexpr, R: tl.constexpr, RP: tl.constexpr, V: tl.constexpr, VP: tl.constexpr, BC: tl.constexpr,
     BI: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the basis, and the part of those of the weights, for BI targets of one subset of one row of the
-    batch."""
+    """Gradients of the basis, and partial sums of the gradients of the weights, for BI targets of one subset of one row
+    of the batch."""
     n, k, tile = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     i, j, r = tile * BI + tl.arange(0, BI), tl.arange(0, VP), tl.arange(0, RP)
     pairs = tl.reshape(j[None, :] * V + i[:, None], (1, BI * VP))

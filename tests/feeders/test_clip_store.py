@@ -46,7 +46,7 @@ def test_coordinates_that_are_not_finite_are_not_written(tmp_path, number):
         ({"label": TEN[:9]}, "label: expected the shape .10,., N > 0, got .9,."),
         ({"label": TEN.astype(float)}, "label: expected integers"),
         ({"label": TEN.astype(object)}, "label: expected integers"),
-        ({"label": None}, "expected the arrays name, .* got none of the name label"),
+        ({"label": None}, "expected the arrays name, .* got no array label"),
         ({"name": TEN}, "name: expected text"),
         ({"name": TEN.astype(object)}, "name: expected text"),
         ({"name": np.array(["x" * 2000] * 10)}, "names of 1000 characters"),

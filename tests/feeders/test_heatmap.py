@@ -222,9 +222,9 @@ def test_absent_joints_of_poses_without_scores_are_not_drawn(record, pickle_file
         ({"keypoint": 20}, {}, "expected 2-D poses .* got 3 channels of ucla; 3-D joints must be projected"),
         ({"keypoint": 18}, {"modality": "limb"}, "modality: expected joint, because the limbs of kinetics are not kn"),
         ({}, {"modality": "bone"}, "modality: expected joint or limb, got 'bone'"),
-        ({}, {"append_joints": True}, "append_joints, relative: expected none for heatmaps, got some"),
+        ({}, {"append_joints": True}, "append_joints, relative: expected neither with heatmaps, got at least one"),
         ({}, {"part": "train", "num_clips": 2}, "num_clips, mirror: expected 1 and false for the training part"),
-        ({}, {"twice": [3]}, r"twice: expected the first class and the one after the last, got \[3\]"),
+        ({}, {"twice": [3]}, r"twice: expected \[first class, last class \+ 1\], got \[3\]"),
         ({}, {"size": 4}, "size: expected an integer from 8 to 1024, got 4"),
     ],
 )

@@ -117,8 +117,8 @@ def test_what_is_missing_or_broken_is_named(store, tmp_path):
     np.savez(tmp_path / "odd.npz", x_test=np.zeros((2, 5, 151), np.float32), y_test=np.eye(2))
     np.save(tmp_path / "train_data.npy", np.zeros((2, 3, 5, 18, 2), np.float32))
     cases = [
-        (("nowhere.clips", "xsub", "test"), "got no folder; the prepare.py of the benchmark makes it"),
-        (("ntu/a.clips", "xsub", "test"), "got no folder; python data/ntu/prepare.py --raw DIR makes it"),
+        (("nowhere.clips", "xsub", "test"), "got no folder; create it with the prepare.py of the benchmark"),
+        (("ntu/a.clips", "xsub", "test"), "got no folder; create it with python data/ntu/prepare.py --raw DIR"),
         (("nowhere.npz", "", "test"), "cannot be read"),
         (("bad.pkl", "", "test"), "not a pickle of plain data"),
         (("NTU60_CS.npz", "", "test"), "expected the array x_test, got x_train, y_train"),

@@ -180,7 +180,7 @@ def test_given_levels_make_the_same_hierarchy_as_the_center_that_they_follow_fro
     [
         ({"center": 1}, "center, levels: expected none with labeling_mode spatial"),
         ({"labeling_mode": "hierarchy", "center": 20}, "center: expected a joint from 0 to 19"),
-        ({"labeling_mode": "hierarchy", "center": 1, "levels": [[0]]}, "and none with levels"),
+        ({"labeling_mode": "hierarchy", "center": 1, "levels": [[0]]}, "or none with levels"),
         ({"labeling_mode": "hierarchy", "levels": [list(range(20))]}, "levels: expected two or more lists"),
         ({"labeling_mode": "hierarchy", "levels": [[0], [1, 2]]}, "each joint from 0 to 19 once"),
         ({"labeling_mode": "hierarchy", "levels": [[0], "ab", list(range(1, 20))]}, "levels: expected two or more"),

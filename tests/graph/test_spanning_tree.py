@@ -25,7 +25,7 @@ def test_a_tree_is_made_of_edges_with_a_cycle_from_the_middle_or_the_center(more
     ("text", "reason"),
     [
         (RING.replace(", [d, e]", ""), r"edges: expected edges that connect all joints, got none from 'a' to \['e'\]"),
-        (RING + "bones: []\n", "edges: expected none beside bones, got both"),
+        (RING + "bones: []\n", "edges: expected either bones or edges, got both"),
         (RING.replace("[d, e]", "[d, f]"), "edges: unknown joint 'f'"),
         (RING.replace("[d, e]", "[d]"), "edges: expected a list of"),
         (RING.replace("edges", "bones"), "bones: expected one parent of each joint, got two of 'c'; list the pairs as"),

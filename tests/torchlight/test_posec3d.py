@@ -121,7 +121,7 @@ def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_num
             {},
             "expected poses in pixels with the size of the picture of every clip (img_shape), got none",
         ),
-        ({"joints": 18}, {"modality": "limb"}, "modality: expected joint, because the limbs of kinetics are not known"),
+        ({"joints": 18}, {"modality": "limb"}, "modality: expected joint for the skeleton kinetics, got limb"),
         ({}, {"modality": "bone"}, "modality: expected joint or limb, got 'bone'"),
         ({}, {"model": "model.ctrgcn.Model", "model_args": ARGS}, "expected V = 17 (num_point), got V = 16"),
         ({}, {"model_args": ARGS | {"in_channels": 3}}, "model_args.in_channels: expected 17, because the data has 17"),
