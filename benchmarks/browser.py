@@ -1,11 +1,11 @@
-"""The page of docs/browser with a trained network and its clips: shown, or compared with PyTorch in headless Chromium.
+"""Serve the page docs/browser with a trained network and its clips, or compare it with PyTorch in headless Chromium.
 
     npm install --prefix docs/browser          # once: onnxruntime-web and MediaPipe
     python -m benchmarks.browser --serve 8000  # then open http://localhost:8000
     python -m benchmarks.browser               # compare; needs Chromium
-    python -m benchmarks.browser --video FILE  # the same, and a video in place of the camera; needs ffmpeg
+    python -m benchmarks.browser --video FILE  # also use a video instead of the camera; needs ffmpeg
 
-Writes network.onnx, clips.json and clips.f32 beside the page, and pictures of the page to work_dir/browser.
+Writes network.onnx, clips.json and clips.f32 into the folder of the page, and pictures of the page to work_dir/browser.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from torchlight.system.paths import ROOT
 PAGE = ROOT / "docs/browser"
 SCRIPT = ROOT / "benchmarks/browser.mjs"
 WEIGHTS = ROOT / "work_dir/demo/ctrgcn/joint/last.pt"
-LARGEST = 1e-4  # difference of a logit, relative to the largest one if that is above 1
+LARGEST = 1e-4  # maximum difference of a logit, relative to the largest logit if that is above 1
 ESTIMATORS = ("lite", "full", "heavy", "task")  # docs/browser/estimator.js
 TOOLS = "apt-get install chromium; npm install --prefix docs/browser"
 
@@ -52,9 +52,9 @@ def build_parser() -> Parser:
     )
     parser.option("weights", type=Path, default=WEIGHTS, metavar="FILE", help="a checkpoint (that of the demo)")
     parser.option("serve", type=whole_number(1, 65535), metavar="PORT", help="show the page until Ctrl-C")
-    parser.option("video", type=Path, metavar="FILE", help="what the camera of the browser sees")
-    parser.option("estimator", choices=ESTIMATORS, default="full", help="of poses in the video (full)")
-    parser.option("seconds", type=whole_number(1, 3600), default=40, help="of the camera (40)")
+    parser.option("video", type=Path, metavar="FILE", help="video that replaces the camera of the browser")
+    parser.option("estimator", choices=ESTIMATORS, default="full", help="pose estimator for the video (full)")
+    parser.option("seconds", type=whole_number(1, 3600), default=40, help="seconds of the video that are used (40)")
     parser.option("out", type=Path, default=ROOT / "work_dir/browser", metavar="DIR", help="pictures of the page")
     return parser
 
@@ -65,13 +65,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> None:
-    """Write the files of the page; show it, or compare."""
+    """Write the files of the page, then serve or compare it."""
     args = build_parser().parse_args(argv)
     stream = open_stream(args.weights, None, torch.device("cpu"), {}, {"device": ["cpu"]})
     write_network(stream, PAGE / "network.onnx")
     write_clips(stream, PAGE / "clips.json")
     if args.serve:
-        print(f"http://localhost:{args.serve} shows {PAGE}; Ctrl-C ends")
+        print(f"serving {PAGE} at http://localhost:{args.serve}; press Ctrl-C to stop")
         with server(PAGE, args.serve) as (_, thread):
             thread.join()
     else:
@@ -85,8 +85,8 @@ def write_network(stream: TrainedStream, path: Path) -> None:
 
 
 def write_clips(stream: TrainedStream, path: Path) -> None:
-    """Write the clips of the network's data with their classes and the logits of PyTorch; the coordinates, float32 in
-    the order M, T, V, C, are in the file with the ending .f32."""
+    """Write the clips of the network's data with their classes and the logits of PyTorch. The coordinates, float32 in
+    the order M, T, V, C, are written to a file with the suffix .f32."""
     names, labels, frames = [], [], []
     for part in ("test", "train"):
         feeder = stream.feeder(**stream.config.test_feeder_args | {"part": part, "modality": stream.config.modality})
@@ -107,7 +107,7 @@ def write_clips(stream: TrainedStream, path: Path) -> None:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, without a line for each."""
+    """Serves the files of a folder without logging each request."""
 
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
 
@@ -117,7 +117,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def server(folder: Path, port: int = 0) -> Iterator[tuple[str, threading.Thread]]:
-    """Serve a folder on this computer; gives the address, and the thread that serves."""
+    """Serve a folder on this computer; yields the address and the thread of the server."""
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
@@ -127,7 +127,7 @@ def server(folder: Path, port: int = 0) -> Iterator[tuple[str, threading.Thread]
 
 
 def missing_tools() -> str:
-    """What the comparison needs and this computer does not have; "" if all is there."""
+    """The programs and packages for the comparison that are not installed; "" if all are."""
     found = {"node": shutil.which("node"), "chromium": shutil.which("chromium")}
     found |= {name: (PAGE / "node_modules" / name).is_dir() for name in ("onnxruntime-web", "playwright-core")}
     names = ", ".join(name for name, place in found.items() if not place)
@@ -137,7 +137,8 @@ def missing_tools() -> str:
 def compare(
     page: Path, out: Path, video: Path | None = None, estimator: str = "full", seconds: int = 40
 ) -> dict[str, Any]:
-    """Run all clips in headless Chromium; the number of clips, of equal classes, the largest difference of a logit.
+    """Run all clips in headless Chromium; returns the number of clips, the number of equal classes and the largest
+    difference of a logit.
 
     Raises:
         ValueError: a program is missing, the page fails, or its predictions differ.
@@ -158,13 +159,13 @@ def compare(
 
 
 def check_logits(found: dict[str, Any]) -> None:
-    """Raise ValueError for clips of which the page predicts something else than PyTorch."""
+    """Raise ValueError if the page and PyTorch have different predictions for a clip."""
     if found["equal"] < found["clips"] or not found["difference"] <= LARGEST * max(1, found["largest"]):
         raise ValueError(f"docs/browser: expected the logits of PyTorch, got {json.dumps(found)}")
 
 
 def motion_jpeg(video: Path, out: Path) -> Path:
-    """A video in the format that Chromium plays as a camera; raises ValueError without ffmpeg."""
+    """A video in the format that Chromium accepts as a camera; raises ValueError without ffmpeg."""
     path = out / "camera.mjpeg"
     if not shutil.which("ffmpeg"):
         raise ValueError("ffmpeg: not installed; apt-get install ffmpeg")

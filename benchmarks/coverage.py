@@ -1,5 +1,9 @@
-"""How often 95 % intervals cover the true accuracy, and how often tests reject two equal runs at 5 %, with clips taken
-as independent and with the cameras of a performance taken together: python -m benchmarks.coverage"""
+"""How often 95 % intervals cover the true accuracy, and how often tests reject two equal runs at the 5 % level.
+
+Clips are treated as independent, or grouped by performance (the clips of all its cameras).
+
+    python -m benchmarks.coverage
+"""
 
 import sys
 from dataclasses import dataclass
@@ -12,13 +16,14 @@ from torchlight.system.command import Parser, run
 from torchlight.system.text import markdown_table
 
 PERFORMANCES, CAMERAS = 300, 3
-MEAN, SHARED, OWN = 1.5, 0.3, 1.2  # of a score: its mean, and the variances that the clips of a performance share
+# Mean of the score of a clip, and its variances that the clips of a performance share: for all runs, and for each run.
+MEAN, SHARED, OWN = 1.5, 0.3, 1.2
 
 
 @dataclass(frozen=True)
 class Rates:
-    """In percent: intervals of an accuracy and of a difference that cover the truth, and tests that reject a true null
-    hypothesis at the 5 % level."""
+    """In percent: intervals of an accuracy and of a difference that cover the true value, and tests that reject a true
+    null hypothesis at the 5 % level."""
 
     accuracy: float
     difference: float
@@ -26,10 +31,11 @@ class Rates:
 
 
 def draw_runs(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two runs of equal true accuracy on PERFORMANCES x CAMERAS clips: whether each clip is classified correctly, twice
-    (n,) bool.
+    """Two runs of equal true accuracy on PERFORMANCES x CAMERAS clips: whether each clip is classified correctly, (n,)
+    bool for each run.
 
-    A clip is correct where MEAN + difficulty of the performance + talent of the run for it + noise is positive.
+    A clip is correct if the sum of MEAN, an effect of the performance, an effect of the performance in this run, and
+    noise is positive.
     """
     difficulty = random.normal(0, SHARED**0.5, (PERFORMANCES, 1))
     talent = random.normal(0, OWN**0.5, (2, PERFORMANCES, 1))
@@ -38,7 +44,7 @@ def draw_runs(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def simulate(grouped: bool, repeats: int, seed: int = 0, draws: int = 1000) -> Rates:
-    """The rates over so many pairs of runs, with or without groups; `draws` samples per bootstrap."""
+    """The rates over `repeats` pairs of runs, with or without groups; `draws` samples per bootstrap."""
     random, truth = np.random.default_rng(seed), 100 * NormalDist().cdf(MEAN / (1 + SHARED + OWN) ** 0.5)
     group = np.repeat(np.arange(PERFORMANCES), CAMERAS) if grouped else None
     seen = []

@@ -1,11 +1,11 @@
-"""A teacher, its student alone, and the student distilled, on the same clips with the same seeds.
+"""Compare a teacher, a student trained alone, and the distilled student on the same clips with the same seeds.
 
-    python -m benchmarks.distillation                                    # CTR-GCN teaches dke7: NW-UCLA, three seeds
+    python -m benchmarks.distillation                                    # CTR-GCN and dke7 on NW-UCLA, three seeds
     python -m benchmarks.distillation --student dke9 --seeds 1 2 --budget full
     python -m benchmarks.distillation --name tiny -- --num-epoch 1 --step 1 --warm-up-epoch 0
 
-The rows in docs/distillation.csv become a table of docs/distillation.md. The student of a seed learns from the teacher
-of this seed. Runs lie where those of benchmarks.results lie: finished ones are read, interrupted ones continue.
+Adds rows to docs/distillation.csv and updates the table in docs/distillation.md. A student is trained with the teacher
+of the same seed. Run directories are shared with benchmarks.results: finished runs are read, interrupted runs continue.
 """
 
 import argparse
@@ -38,12 +38,12 @@ from torchlight.training.programs import train_and_test
 from torchlight.training.run_dir import CONFIG, LAST, read_environment
 from torchlight.training.scores import SCORE_FILE, is_correct
 
-ALONE = ("--objective", "torchlight.objective.Classification", "--teacher")  # no teacher follows
+ALONE = ("--objective", "torchlight.objective.Classification", "--teacher")  # --teacher without a value: no teacher
 CPU = torch.device("cpu")
 
 
 class Role(NamedTuple):
-    """A network of the comparison: what it is, its recipe, and its run directories, one for each seed."""
+    """A network of the comparison: its role, its recipe, and its run directories, one for each seed."""
 
     name: str
     model: str
@@ -61,7 +61,7 @@ def build_parser() -> Parser:
     parser.option("student", default="dke7", help="configuration of the student, with one teacher (%(default)s)")
     parser.option("teacher", default="ctrgcn", help="configuration of the teacher (%(default)s)")
     parser.option("modality", default="joint", help="stream (%(default)s)")
-    parser.option("seeds", type=int, nargs="+", default=[1, 2, 3], help="(1 2 3)")
+    parser.option("seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds (1 2 3)")
     parser.option("budget", choices=("full", "cpu"), default="cpu", help=f"cpu: {results.CPU_EPOCHS} single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")
     parser.option("device", default="", help="as in main.py")
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> None:
-    """Do what is left of all runs, write their rows and the page."""
+    """Complete all runs, then write their rows and the page."""
     args, more = results.parse(build_parser(), argv)
     roles = train(args, more)
     command = f"python -m benchmarks.distillation {shlex.join(argv)}".strip()
@@ -84,7 +84,7 @@ def act(argv: list[str]) -> None:
 
 
 def train(args: argparse.Namespace, more: list[str]) -> list[Role]:
-    """Teacher, student alone and student distilled, with every seed."""
+    """Train the teacher, the student alone and the distilled student with every seed."""
     entries = load_config(ROOT / f"config/{args.dataset}/{args.student}.yaml").teacher
     if len(entries) != 1:
         raise ConfigError([f"--student: expected a recipe with one teacher, got {len(entries)} in {args.student}"])
@@ -109,7 +109,7 @@ def train(args: argparse.Namespace, more: list[str]) -> list[Role]:
 
 
 def make_rows(roles: list[Role], args: argparse.Namespace, command: str) -> list[Row]:
-    """A row for each role; the student alone is what the others are compared with."""
+    """A row for each role; the others are compared with the student alone."""
     correct, groups = read_correct(roles)
     configs = [load_config(role.folders[0] / CONFIG) for role in roles]
     milliseconds = time_of_one_clip(roles, configs, args.rounds)
@@ -151,7 +151,7 @@ def interval(values: np.ndarray, groups: Groups, seeds: int) -> tuple[float, flo
 
 
 def time_of_one_clip(roles: list[Role], configs: list[Config], rounds: int) -> dict[str, float]:
-    """Median milliseconds of one clip with each network as evaluations use it, on one thread of the CPU, in turns."""
+    """Median milliseconds of one clip with each network in the form used in evaluation, on one CPU thread, in turns."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     sides = {}

@@ -9,7 +9,7 @@ from benchmarks.readme import size
 from torchlight.system.text import counted, markdown_table
 
 TABLE = pages.DOCS / "distillation.csv"
-KEY = ("role", "model", "dataset", "stream", "budget", "seeds", "device")  # a newer row replaces one with the same
+KEY = ("role", "model", "dataset", "stream", "budget", "seeds", "device")  # a new row replaces one with the same values
 SHOWN = (*KEY[:-1], "top1", "mean", "interval", "difference", "p")
 SHOWN += ("parameters", "multiply_adds", "milliseconds", "device", "commit")
 COLUMNS = (*SHOWN, "groups", "command")
@@ -25,7 +25,7 @@ def make_page() -> str:
 
 
 def teachers() -> str:
-    """Sizes of networks and of ensembles that could be the teacher of the paper, beside that of dke7."""
+    """Sizes of networks and ensembles that could be the teacher of the paper, compared with the size of dke7."""
     parameters, multiply_adds, _ = size("dke7")
     rows = []
     for name, streams in TEACHERS:
@@ -56,7 +56,7 @@ def comparison() -> str:
 
 
 def search() -> str:
-    """The students of the search, the best first, as its table has them."""
+    """The students of the search, in the order of its table, the best first."""
     rows = pages.read_table(SEARCH, FOUND)
     cells = [
         (f"`{row['student']}`", f"{int(row['parameters']):,}", f"{int(row['multiply_adds']) / 1e9:.3f} G", *values)

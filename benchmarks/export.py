@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> None:
-    """Measure what was asked for; store it after each network; write the page."""
+    """Measure the networks, store the results after each network, and write the page."""
     args = build_parser().parse_args(argv)
     how = f"PyTorch {torch.__version__}, onnxruntime {onnxruntime_version()}, "
     how += f"`{shlex.join(['python', '-m', 'benchmarks.export', *argv])}`"
@@ -77,7 +77,7 @@ def onnxruntime_version() -> str:
 
 
 def store(found: dict[str, dict]) -> None:
-    """Put the results of networks in the place of older ones of this machine."""
+    """Replace the older results of these networks on this machine."""
     of = machine(CPU)
     path = export_page.RESULTS / f"{slug(of['name'])}.json"
     old = read_json(path) if path.exists() else {}
@@ -107,7 +107,7 @@ def network(name: str, rounds: int) -> dict[str, Any]:
                 metadata, difference = export_network(
                     fused, Classification(), clips, path, format, facts, dynamic, precision
                 )
-            except ValueError as error:  # float16 changes which neighbors some networks choose
+            except ValueError as error:  # in float16, some networks select other neighbors
                 difference = re.search(r"differ by .* got ([\d.e+-]+|nan|inf);", str(error))
                 if precision == "float32" or difference is None:
                     raise
@@ -130,7 +130,8 @@ def network(name: str, rounds: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def varied(model: nn.Module, data: Tensor) -> None:
-    """Random values in place of the initial ones, of which many are 0 or equal; statistics of the data."""
+    """Replace the initial parameters, many of which are 0 or equal, by random values, and set the statistics of batch
+    norms from the data."""
     for name, p in model.named_parameters():
         if p.dim() < 2:
             p.copy_(torch.rand(p.shape) + 0.5 if name.endswith("weight") else 0.1 * torch.randn(p.shape))

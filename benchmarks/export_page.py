@@ -40,7 +40,7 @@ def blocks(found: dict) -> Iterator[str]:
 
 
 def figures(file: dict) -> tuple[str, str, str]:
-    """Difference, operators and size of a file, or the difference because of which it was not written."""
+    """Difference, operators and size of a file; if the file was refused, only the difference."""
     if "refused" in file:
         return f"{float(file['refused']):.1e}, refused", "", ""
     return f"{file['difference']:.1e}", f"{file['operators']} ({file['kinds']})", f"{file['bytes'] / 1e6:.1f}"

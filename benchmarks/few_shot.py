@@ -1,13 +1,13 @@
-"""Few-shot classification on NW-UCLA: fine-tuned against from scratch; adds rows to docs/few_shot.csv.
+"""Few-shot classification on NW-UCLA: fine-tuning compared with training from scratch; adds rows to docs/few_shot.csv.
 
     python -m benchmarks.few_shot --starts scratch finetuned frozen
 
 CTR-GCN is pre-trained on the training clips of the first five classes in alphabetical order (carry to pick up with one
-hand). Then 5, 10 or 20 training clips of each of the other five are drawn, and the network is trained on them with
-config/finetune.yaml, starting from the pre-trained weights or from scratch with the same budget. It is tested on the
-clips of these classes in the test view.
+hand). Then 5, 10 or 20 training clips of each of the other five classes are drawn, and the network is trained on them
+with config/finetune.yaml, starting from the pre-trained weights or from scratch with the same budget. It is tested on
+the clips of these classes in the test view.
 
-Finished runs are not repeated, interrupted ones continue: give the same command again until the table is complete.
+Finished runs are not repeated, interrupted runs continue: repeat the command until the table is complete.
 Flags after -- are passed to main.py.
 """
 
@@ -34,8 +34,8 @@ from torchlight.training.run_dir import CONFIG, LAST, read_environment, read_met
 RUNS, TABLE = Path("work_dir/few_shot"), pages.DOCS / "few_shot.csv"
 COLUMNS = ("clips", "start", "draw", "last_epoch", "average", "seconds", "device", "commit", "command")
 BASE, NOVEL = [9, 7, 6, 2, 0], [1, 4, 5, 8, 3]  # labels in the order of names: pre-training, few shots
-FRAMES = 16  # of a clip, for a row of about two minutes on one core; the published recipe has 52
-CLIPS_OF_AN_EPOCH = 20  # of each class, copies included: the same budget for every number of clips
+FRAMES = 16  # per clip, so that a row takes about two minutes on one core; the published recipe uses 52
+CLIPS_OF_AN_EPOCH = 20  # per class, including copies: the same budget for every number of clips
 STARTS = {"scratch": "from scratch", "finetuned": "fine-tuned", "frozen": "fine-tuned, backbone_lr 0"}
 
 
@@ -43,9 +43,11 @@ def build_parser() -> Parser:
     """The options."""
     name = "python -m benchmarks.few_shot"
     parser = Parser(prog=name, description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.option("clips", type=whole_number(1, CLIPS_OF_AN_EPOCH), nargs="+", default=[5, 10, 20], help="(5 10 20)")
+    number, help = whole_number(1, CLIPS_OF_AN_EPOCH), "training clips per class (5 10 20)"
+    parser.option("clips", type=number, nargs="+", default=[5, 10, 20], help=help)
     parser.option("draws", type=whole_number(1, 1000), nargs="+", default=[1, 2, 3], help="seeds (1 2 3)")
-    parser.option("starts", nargs="+", choices=STARTS, default=["scratch", "finetuned"], help="(scratch finetuned)")
+    help = "initial weights (scratch finetuned)"
+    parser.option("starts", nargs="+", choices=STARTS, default=["scratch", "finetuned"], help=help)
     return parser
 
 
@@ -83,13 +85,13 @@ def few_shots(clips: int, draw: int, start: str) -> list[str]:
 
 
 def of_classes(classes: list[int]) -> list[str]:
-    """The flags that choose classes."""
+    """The flags that select classes."""
     chosen = f"classes=[{','.join(map(str, classes))}]"
     return ["--feeder-args", chosen, f"window_size={FRAMES}", "--model-args.num_class", str(len(classes))]
 
 
 def train(folder: Path, flags: list[str]) -> None:
-    """Do what is left of a run, on one core."""
+    """Complete a run, on one core."""
     lines = read_metrics(folder) if (folder / LAST).exists() else []
     if not lines or lines[-1]["epoch"] != load_config(folder / CONFIG).num_epoch:
         call(["main.py", *flags, "--work-dir", str(folder), "--resume", "true"], os.environ | {"OMP_NUM_THREADS": "1"})

@@ -15,8 +15,8 @@ RATE = 30.0  # frames per second of NW-UCLA
 STRIDE = 0.3  # seconds between two windows
 SHORTEST = 0.5  # seconds of a segment, the default of the command
 IDLE = (30, 60)  # frames between two clips
-CROSSING = 9  # last frames of an idle part, in which the body moves to the first pose of the next clip
-WINDOWS = (1.0, 2.0)  # of the median training clip
+CROSSING = 9  # frames at the end of an idle part, in which the body moves to the first pose of the next clip
+WINDOWS = (1.0, 2.0)  # in lengths of the median training clip
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SWITCH_COSTS = (0.02, 0.05, 0.1, 0.2, 0.4)
 DEFAULTS = (0.5, 0.05)  # threshold and switch cost of the command
@@ -34,8 +34,8 @@ class Long:
 
 @dataclass(frozen=True)
 class Windows:
-    """`share` of `window` seconds; zeros: padded with zeros to `window`, as in programs that need a fixed number of
-    frames."""
+    """Windows of `share` times `window` seconds. zeros: pad them with zeros to `window`, as in programs that need a
+    fixed number of frames."""
 
     window: float
     share: float = 1.0
@@ -58,9 +58,9 @@ def performer(name: str) -> str:
 
 
 def join(clips: list[tuple[int, np.ndarray]], draw: np.random.Generator) -> Long:
-    """Clips (label, frames) with idle parts between them, in which the last pose is held with the noise of its clip.
+    """Clips (label, frames) with idle parts between them, which repeat the last pose with the noise of its clip.
 
-    Each clip is moved along the floor, so that the body continues where the clip before ended.
+    Each clip is moved along the floor, so that the body continues where the previous clip ended.
     """
     parts: list[np.ndarray] = []
     truth, count = [], 0

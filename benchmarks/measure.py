@@ -1,4 +1,4 @@
-"""Several sides of one comparison, measured side by side: works to time, ratios, another checkout."""
+"""Timing of several sides of a comparison in turns, with ratios, and imports from another checkout."""
 
 import statistics
 import sys
@@ -11,19 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PACKAGES = ("model", "graph", "feeders", "torchlight")  # what `other_checkout` exchanges
+PACKAGES = ("model", "graph", "feeders", "torchlight")  # that `other_checkout` exchanges
 Work = Callable[[], object]
 
 
 def now(device: torch.device) -> float:
-    """The time in seconds, once a GPU has done its work."""
+    """The time in seconds, after waiting for the work of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def in_turns(sides: dict[str, Work], rounds: int, device: torch.device) -> dict[str, dict[str, float]]:
-    """Time every side in every round, after one call each to warm up, so that a slow moment of the machine affects all.
+    """Time every side in every round, after one warm-up call each, so that slow phases of the machine affect all sides.
 
     Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (quartiles)}}.
     """
@@ -44,7 +44,7 @@ def in_turns(sides: dict[str, Work], rounds: int, device: torch.device) -> dict[
 
 
 def call(model: nn.Module, data: Tensor, precision: str) -> Tensor:
-    """A forward pass; TF32 exists on GPUs only."""
+    """A forward pass; TF32 is only available on GPUs."""
     torch.backends.cudnn.allow_tf32 = precision != "float32"
     torch.backends.cuda.matmul.allow_tf32 = precision not in ("float32", "tf32 convolutions")
     with torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -75,10 +75,10 @@ def inference(model: nn.Module, data: Tensor, precision: str = "float32") -> Wor
 def other_checkout(root: Path) -> Iterator[None]:
     """Within the block, PACKAGES are imported from another checkout of this project; afterwards from this one again.
 
-    What was built within the block keeps the code of the other checkout.
+    Objects that are built within the block keep the code of the other checkout.
 
     Raises:
-        ValueError: `root` is no checkout of this project.
+        ValueError: `root` is not a checkout of this project.
     """
     if not (root / "model").is_dir():
         raise ValueError(f"--against: expected a checkout of this project, got {root}")

@@ -1,7 +1,7 @@
 """docs/models.md from code, configurations, published.csv, models.template.md: python -m benchmarks.models_page
 
-In the template `{{sizes}}` becomes the table of parameters and multiply-adds, `{{paper ctrgcn}}` what the header of
-model/ctrgcn.py says, `{{published ctrgcn}}` the rows of published.csv, and `{{others}}` a section for every network
+In the template, `{{sizes}}` is replaced by the table of parameters and multiply-adds, `{{paper ctrgcn}}` by the header
+of model/ctrgcn.py, `{{published ctrgcn}}` by the rows of published.csv, and `{{others}}` by a section for every network
 that the template does not mention.
 """
 
@@ -40,7 +40,7 @@ COLUMNS = ("model", "dataset", "split", "stream", "top1", "source")
 def recipes() -> dict[str, dict[str, Config]]:
     """{name: {folder: configuration}}: names of networks in the order of the papers, then other names.
 
-    Of recipes that train the same network only the first name is listed.
+    If several recipes train the same network, only the first name is listed.
     """
     own = networks()
     files = {file.stem for folder in FOLDERS for file in (CONFIG / folder).glob("*.yaml")}
@@ -54,7 +54,7 @@ def recipes() -> dict[str, dict[str, Config]]:
 
 
 def size(config: Config) -> str:
-    """Parameters, multiply-adds and frames of a test clip of a recipe; the meta device computes nothing."""
+    """Parameters, multiply-adds and frames of a test clip of a recipe, counted on the meta device."""
     model = import_object(config.model)(**config.model_args)
     shape, samples = clip_shape(config)
     with torch.device("meta"):
@@ -64,7 +64,7 @@ def size(config: Config) -> str:
 
 
 def size_table() -> str:
-    """Networks by benchmarks; empty where there is no recipe."""
+    """A row for each network and a column for each benchmark; cells without a recipe are empty."""
     rows = [
         (f"`{name}`", *(size(configs[folder]) if folder in configs else "" for folder in FOLDERS))
         for name, configs in recipes().items()
@@ -95,7 +95,7 @@ def read_published() -> list[dict[str, str]]:
     """The rows of published.csv.
 
     Raises:
-        ValueError: other columns than COLUMNS, or a stream that is not in STREAMS.
+        ValueError: the columns are not COLUMNS, or a stream is not in STREAMS.
     """
     rows = pages.read_table(PUBLISHED, COLUMNS)
     if unknown := sorted({row["stream"] for row in rows} - set(STREAMS)):

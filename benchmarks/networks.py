@@ -35,12 +35,12 @@ def header(model: str) -> tuple[str, str, str, str]:
 
 
 def networks() -> list[str]:
-    """Names of the files in `model/`, the oldest paper first: numbers of arXiv sort by date."""
+    """Names of the files in `model/`, the oldest paper first; arXiv numbers sort by date."""
     return sorted(catalog.networks(), key=lambda name: (re.search(r"arXiv ([\d.]+)", header(name)[2])[1], name))
 
 
 def recipe(model: str) -> Config | None:
-    """The first recipe in `config/` that has the name of a network."""
+    """The first recipe in `config/` with the name of a network."""
     files = (CONFIG / folder / f"{model}.yaml" for folder in FOLDERS)
     return next((load_config(file) for file in files if file.is_file()), None)
 
@@ -53,7 +53,7 @@ def clip_shape(config: Config) -> tuple[tuple[int, int, int, int], int]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, its arguments where they are not those of NTU, and its batch. plane: height and width of heatmaps."""
+    """A network, its arguments that differ from `NTU`, and its batch. plane: height and width of heatmaps."""
 
     model: str
     batch: int
@@ -62,7 +62,7 @@ class Setting:
     plane: tuple[int, int] | None = None
 
     def build(self, device: torch.device) -> nn.Module:
-        """The network with random weights; arguments that nothing sets are those of the file's `EXAMPLE`."""
+        """The network with random weights; all other arguments are those of `EXAMPLE` in its file."""
         torch.manual_seed(0)
         return catalog.build(self.model, **(NTU | self.args)).to(device)
 
@@ -81,7 +81,7 @@ def setting(model: str, config: Config | None) -> Setting:
     if config is None:
         return Setting(model, 8, 64)
     (_, T, *plane), _ = clip_shape(config)
-    if "size" in config.test_feeder_args:  # a view of heatmaps is as large as a batch of joints
+    if "size" in config.test_feeder_args:  # the heatmaps of one clip are as large as a batch of joints
         return Setting(model, 1, T, config.model_args, tuple(plane))
     return Setting(model, max(1, 2 ** round(math.log2(512 / T))), T, config.model_args)
 

@@ -1,4 +1,4 @@
-"""What the pages in docs/ that are written by programs have in common: templates, and tables in CSV files."""
+"""Templates and CSV tables of the generated pages in docs/."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with these columns.
 
     Raises:
-        ValueError: other columns, or a row with more or fewer values.
+        ValueError: the columns differ, or a row has more or fewer values.
     """
     head, *rows = list(csv.reader(io.StringIO(read_text(file)))) or [[]]
     if tuple(head) != tuple(columns):

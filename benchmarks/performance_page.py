@@ -62,7 +62,7 @@ def sources(parts: dict[str, dict]) -> str:
 
 
 def speed(batch: int, sides: dict[str, dict], side: str) -> str:
-    """Clips per second and the factor against the reference, if the network has one: 13.2, **1.42** (1.40–1.89)"""
+    """Clips per second and, if the network has a reference, the factor relative to it: 13.2, **1.42** (1.40–1.89)"""
     if side not in sides:
         return ""
     value = sides[side]

@@ -1,10 +1,11 @@
-"""How well predictions of new recordings work, for docs/prediction_results.md: a trained network of NW-UCLA.
+"""Quality of the predictions of a network for NW-UCLA on new recordings, for docs/prediction_results.md.
 
     python -m benchmarks.prediction --weights work_dir/NW-UCLA/ctrgcn/joint/last.pt --raw all_sqe
     python -m benchmarks.prediction --weights last.pt --raw all_sqe --parts layouts live
 
-equality: raw test files against --phase test. layouts: test clips in other body layouts. segments: long recordings made
-of clips and idle parts. live: a stream of frames. The clips come from the store of the network's configuration.
+equality: raw test files compared with --phase test. layouts: test clips in other body layouts. segments: long
+recordings made of clips and idle parts. live: a stream of frames. The clips are read from the store in the network's
+configuration.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> None:
-    """Measure what was asked for, print the tables, store the results and write the page."""
+    """Measure the selected parts, print the tables, store the results and write the page."""
     parser = Parser(
         prog="python -m benchmarks.prediction",
         description=__doc__,
@@ -85,7 +86,7 @@ def act(argv: list[str]) -> None:
     parser.option("weights", type=Path, required=True, help="checkpoint of one stream")
     parser.option("raw", type=Path, required=True, help="folder with the raw files of NW-UCLA")
     parser.option("parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (everything)")
-    parser.option("performers", type=whole_number(1, 10), default=10, help="of the long recordings (10)")
+    parser.option("performers", type=whole_number(1, 10), default=10, help="performers in the long recordings (10)")
     parser.option("threads", type=whole_number(1, 1024), default=torch.get_num_threads(), help="CPU threads")
     parser.option("out", type=Path, metavar="FILE.json", help="results (benchmarks/results/prediction/<modality>.json)")
     args = parser.parse_args(argv)
@@ -135,8 +136,8 @@ def scores_of_test(data: Data) -> dict[str, np.ndarray]:
 
 
 def through_layouts(data: Data) -> dict[str, Any]:
-    """Accuracy on test clips that are given to the recognizer in another layout, without depth, or as MediaPipe's world
-    landmarks, whose origin is between the hips in every frame."""
+    """Accuracy on test clips that are converted to another layout, without depth, or to points whose origin is between
+    the hips in every frame, like MediaPipe's world landmarks."""
     clips, impossible = list(data.clips("test")), []
     rows = [accuracy(data, clips, BODY, BODY), accuracy(data, clips, f"{BODY}, without depth", BODY, without_depth)]
     for name in layouts():
@@ -175,7 +176,7 @@ def accuracy(
 
 
 def without_depth(recording: Recording) -> Recording:
-    """x and y only, as from a picture without perspective."""
+    """Only x and y, as in a picture without perspective."""
     facts = replace(recording.facts, axes="image", units="px")
     return replace(recording, points=-recording.points[..., :2], facts=facts)
 
@@ -186,8 +187,8 @@ def root_relative(recording: Recording) -> Recording:
 
 
 def restored_path(recording: Recording) -> Recording:
-    """World landmarks, and the picture of a camera at the origin: the path that `data.poses.body_path` restores."""
-    order = [*range(20), *[HIPS[0]] * (body_path.HIPS[0] - 20), *HIPS]  # the hips where MediaPipe has them
+    """The path that `data.poses.body_path` restores from world landmarks and the picture of a camera at the origin."""
+    order = [*range(20), *[HIPS[0]] * (body_path.HIPS[0] - 20), *HIPS]  # the hips have their numbers in MediaPipe
     camera = to_axes(recording.points[..., order, :], "kinect", "camera")
     image = camera[..., :2] / camera[..., 2:] * CAMERA_FOCAL * max(CAMERA_SIZE) + np.array(CAMERA_SIZE) / 2
     world = to_axes(root_relative(recording).points[..., order, :], "kinect", "camera")
@@ -203,7 +204,7 @@ def segments(data: Data) -> dict[str, Any]:
 
 
 def live(data: Data) -> dict[str, Any]:
-    """A stream of frames, test clips one after the other: time of an update, and resident memory."""
+    """A stream of frames from consecutive test clips: time of an update, and resident memory."""
     poses = np.concatenate([x for _, _, x in data.clips("test")])
     stream, taken, used, memory = data.recognizer.stream(), [], [], {}
     for i in range(1, FRAMES + 1):

@@ -32,7 +32,7 @@ def blocks(found: dict[str, Any]) -> Iterator[str]:
 
 
 def equality(found: dict[str, Any]) -> str:
-    """Raw files against the test phase."""
+    """Predictions for raw files compared with the test phase."""
     head = ("test clips", "equal top-1", "largest difference of a logit", "largest logit", "top-1 of both")
     top1 = " and ".join(dict.fromkeys(f"{found[key]:.2f}" for key in ("top1_test", "top1_predict")))
     row = (found["clips"], found["equal"], f"{found['difference']:.1e}", f"{found['largest']:.1f}", top1)

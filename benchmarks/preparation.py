@@ -1,4 +1,4 @@
-"""Preparing NTU RGB+D: `data/ntu/prepare.py` on synthetic recordings of NTU's size (261 kB)."""
+"""Preparation of NTU RGB+D: `data/ntu/prepare.py` on synthetic recordings of the same size as in NTU (261 kB)."""
 
 import subprocess
 import sys
@@ -11,7 +11,8 @@ from torchlight.system.paths import ROOT
 FRAMES = (40, 132)  # 86 on average, as in NTU RGB+D
 REST = " 269.9884 247.5943 1001.277 645.032 0.67427 0.18301 -0.66061 -0.27471 2\n"  # fields that no recipe reads
 RECIPES = ("ctrgcn", "agcn")
-# A process counts the memory of the process that started it, which here may hold networks: a small process in between.
+# The memory of a process includes that of the process that started it, which may contain networks here. Therefore, a
+# small process starts the preparation.
 MEASURE = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -26,9 +27,9 @@ def make_raw(folder: Path, performers: int = 42) -> int:
 
 
 def prepare(folder: Path, recipe: str, workers: int, root: Path = ROOT) -> int:
-    """`folder`/raw -> the clip store `folder`/ntu.clips by the program of a checkout.
+    """Prepare the clip store `folder`/ntu.clips from `folder`/raw with the program of a checkout.
 
-    Returns the most bytes of memory that one of its processes held.
+    Returns the peak memory of the largest of its processes in bytes.
     """
     command = [sys.executable, "data/ntu/prepare.py", "--recipe", recipe, "--workers", str(workers), "--overwrite"]
     command += ["--raw", str(folder / "raw"), "--out", str(folder / "ntu.clips")]

@@ -45,7 +45,7 @@ def paper(name: str) -> str:
 
 
 def size(name: str) -> tuple[int, float, str]:
-    """Parameters, multiply-adds in 1e9 and frames of the first recipe in the table of docs/models.md."""
+    """Parameters, multiply-adds in billions and frames of the first recipe in the table of docs/models.md."""
     row = re.search(rf"^\| `{name}` \|(.*)\|$", read_text(SIZES), re.MULTILINE)[1]
     parameters, multiply_adds, frames = next(cell for cell in row.split("|") if cell.strip()).strip().split(" / ")
     return int(parameters.replace(",", "")), float(multiply_adds.split()[0]), frames
@@ -69,7 +69,7 @@ def rows_here() -> list[results_page.Row]:
 
 
 def model_of(entry: catalog.Entry) -> str:
-    """The file in model/ that opens a checkpoint of the zoo."""
+    """The file in model/ with the network of a checkpoint in the zoo."""
     models = [layer["model"] for layer in catalog.layers(entry) if "model" in layer]
     return models[-1].split(".")[1]
 

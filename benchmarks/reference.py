@@ -1,7 +1,7 @@
-"""The networks as their papers write them: one operation for each term of an equation, nothing merged, nothing moved.
+"""Literal implementations of the networks: one operation for each term of an equation in the paper, in the same order.
 
 `reference(model)` has the parameters of a network of `model/` under the same names and the forward passes below. The
-speed of `model/` is measured against it, and tests hold both to the same reference records.
+speed of `model/` is measured relative to it, and tests compare both with the same reference records.
 """
 
 import copy
@@ -38,7 +38,7 @@ def reference(model: nn.Module) -> nn.Module:
     """A copy of the network that computes every equation literally.
 
     Raises:
-        ValueError: there is no such formulation.
+        ValueError: the network has no reference formulation.
     """
     if not has_reference(model):
         raise ValueError(f"{type(model).__module__}: no reference formulation")
@@ -49,7 +49,7 @@ def reference(model: nn.Module) -> nn.Module:
 
 
 class DataNorm(network.DataNorm):
-    """Maps in the memory order of their axes."""
+    """Returns contiguous maps."""
 
     def forward(self, data: Tensor) -> Tensor:
         return super().forward(data).contiguous()
@@ -143,7 +143,7 @@ class STGraphConv(stgcn.GraphConv):
 
 
 class STPPGraphConv(stgcnpp.GraphConv):
-    """ST-GCN++ (ACM MM 2022): the same with learned A_k and a residual."""
+    """ST-GCN++ (ACM MM 2022): as ST-GCN, with learned A_k and a residual connection."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.einsum("nkctv,kvw->nctw", self.conv(x).unflatten(1, (self.A.shape[0], -1)), self.A)  # (N, C, T, V)
@@ -212,7 +212,7 @@ class WindowConv(msg3d.WindowConv):
 
 
 class G3DTemporalConv(msg3d.TemporalConv):
-    """MS-TCN (CVPR 2020): one branch after the other, with a residual."""
+    """MS-TCN (CVPR 2020): one branch after the other, with a residual connection."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.cat([layers(x) for layers in self.branches], dim=1) + self.residual(x)
@@ -293,4 +293,4 @@ class SkateFormerBlock(skateformer.SkateFormerBlock):
 
 
 _OWN = [kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__ == __name__]
-REFERENCE = {kind.__base__: kind for kind in _OWN}  # {class of model/: the one above}
+REFERENCE = {kind.__base__: kind for kind in _OWN}  # {class of model/: its literal implementation above}

@@ -5,7 +5,7 @@
         --lr-schedule cosine --step --hold-out s01 s05 s09    # a variant of a recipe, without reading the test part
 
 Every run is one command line of main.py with its own folder below work_dir/results. Finished runs are read and not
-repeated, interrupted runs continue from their checkpoint: give the same command again until the table is complete.
+repeated, interrupted runs continue from their checkpoint: repeat the command until the table is complete.
 """
 
 import argparse
@@ -36,8 +36,8 @@ from torchlight.training.run_dir import CONFIG, METRICS, read_environment, read_
 from torchlight.training.scores import SCORE_FILE
 
 RUNS = Path("work_dir/results")
-KEY = ("model", "dataset", "stream", "budget", "seed", "device")  # a newer row of the same experiment replaces a row
-CPU_EPOCHS = 20  # of a single pass each: the same budget for every network
+KEY = ("model", "dataset", "stream", "budget", "seed", "device")  # a new row replaces one with the same values
+CPU_EPOCHS = 20  # each a single pass: the same budget for every network
 CPU_EVALUATIONS = 5  # epochs between two evaluations
 
 
@@ -58,10 +58,10 @@ def build_parser() -> Parser:
     parser.option("dataset", default="NW-UCLA", help="benchmark, a folder below config/ (%(default)s)")
     parser.option("models", nargs="+", default=["ctrgcn"], help="configurations, e.g. ctrgcn recipe/ctrgcn (ctrgcn)")
     parser.option("modalities", nargs="+", default=list(COORDINATES), choices=MODALITIES, help="streams (all four)")
-    parser.option("seeds", type=int, nargs="+", default=[1], help="(1)")
+    parser.option("seeds", type=int, nargs="+", default=[1], help="seeds (1)")
     parser.option("budget", choices=("full", "cpu"), default="full", help=f"cpu: {CPU_EPOCHS} single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")
-    parser.option("jobs", type=whole_number(1, 64), default=1, help="trainings at a time; they share the cores (1)")
+    parser.option("jobs", type=whole_number(1, 64), default=1, help="concurrent trainings; they share the cores (1)")
     parser.option("device", default="", help="as in main.py")
     return parser
 
@@ -104,7 +104,7 @@ def act(argv: list[str]) -> None:
 
 
 def make_plans(args: argparse.Namespace, more: list[str]) -> list[Plan]:
-    """A plan for every model, seed and modality; the streams of one fusion are neighbors, in the order of MODALITIES.
+    """A plan for every model, seed and modality; the streams of a fusion are consecutive, in the order of MODALITIES.
 
     Raises:
         ConfigError: a model has no configuration for this dataset.
@@ -128,7 +128,8 @@ def make_plans(args: argparse.Namespace, more: list[str]) -> list[Plan]:
 
 
 def budget_flags(config: Config, budget: str) -> list[str]:
-    """full: none. cpu: the schedule of the recipe in fewer, single passes, with a warm-up of at most a quarter."""
+    """full: none. cpu: the schedule of the recipe, scaled to CPU_EPOCHS single passes, with a warm-up of at most a
+    quarter of them."""
     if budget == "full":
         return []
     flags = ["--train-feeder-args.repeat", "1", "--num-epoch", str(CPU_EPOCHS)]
@@ -158,10 +159,10 @@ def make_rows(folders: list[Path], model: str, dataset: str) -> list[Row]:
 
 
 def stream_row(folder: Path, measured: dict[str, Any], model: str, dataset: str) -> Row:
-    """The row of one stream, from its folder and what ensemble.py measured on its scores.
+    """The row of one stream, from its run directory and the figures of ensemble.py for its scores.
 
     Raises:
-        RunError: the scores do not have the accuracy that training recorded.
+        RunError: the accuracy of the scores differs from the one that training recorded.
     """
     made, lines = read_environment(folder), read_metrics(folder)
     last = lines[-1]
@@ -182,7 +183,7 @@ def stream_row(folder: Path, measured: dict[str, Any], model: str, dataset: str)
 
 
 def common_row(folder: Path, measured: dict[str, Any], model: str, dataset: str, streams: tuple[str, ...]) -> Row:
-    """What the rows of streams and of fusions have in common; `published` is that of the first known stream."""
+    """The columns that rows of streams and of fusions share; `published` is that of the first known stream."""
     config = load_config(folder / CONFIG)
     low, high = measured["top1_interval"]
     published, file = "not for this budget", ROOT / "config" / dataset / f"{model}.yaml"

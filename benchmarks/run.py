@@ -1,10 +1,11 @@
-"""How fast this project is on this machine, for docs/performance.md.
+"""Measure the speed of this project on this machine, for docs/performance.md.
 
     python -m benchmarks.run                                        # everything: about ten minutes on two cores
     python -m benchmarks.run --only CTR-GCN --rounds 3
-    python -m benchmarks.run --parts networks --against ../before   # beside another checkout of this project
+    python -m benchmarks.run --parts networks --against ../before   # compared with another checkout of this project
 
-Results replace those of the same network or part in benchmarks/results/<machine>.json; --against and --profile print.
+Results replace those of the same network or part in benchmarks/results/<machine>.json. With --against or --profile,
+they are only printed.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> None:
-    """Measure what was asked for, store it, write the page."""
+    """Measure the selected parts, store the results and write the page."""
     args = build_parser().parse_args(argv)
     check_names(args.only)
     if args.profile and args.against:
@@ -92,7 +93,7 @@ def act(argv: list[str]) -> None:
 
 
 def store(found: dict[str, dict]) -> None:
-    """Put results in the place of those of the same network or part of the machine, and write the page."""
+    """Replace the results of the same networks and parts on this machine, and write the page."""
     path = performance_page.RESULTS / f"{performance_page.slug(found['machine']['name'])}.json"
     old = read_json(path) if path.exists() else {}
     found = old | found | {"networks": old.get("networks", {}) | found.get("networks", {})}
@@ -117,7 +118,7 @@ def network(name: str, args: argparse.Namespace) -> dict[str, object]:
     """Training step and inference of a network at its batch sizes, and inference of one clip."""
     setting = SETTINGS[name]
     if not has_reference(setting.build(CPU)):
-        print(f"{setting.model}: no reference formulation, so there are no factors", flush=True)
+        print(f"{setting.model}: no reference formulation, so no factors are measured", flush=True)
 
     def compare(what: str, batch: int) -> dict[str, dict[str, float]]:
         result = in_turns(network_sides(setting, what, batch, args), args.rounds, args.device)
@@ -152,7 +153,7 @@ def build_there(setting: Setting, args: argparse.Namespace) -> nn.Module:
     """The network of another checkout with the arguments that it has in this one.
 
     Raises:
-        ValueError: it has another number of parameters there, or that checkout does not have it.
+        ValueError: the other checkout does not have the network, or its network has another number of parameters.
     """
     there = dataclasses.replace(setting, args=catalog.example_args(setting.model) | setting.args)
     with other_checkout(args.against):
@@ -175,7 +176,7 @@ def report(title: str, clips: int, result: dict[str, dict[str, float]]) -> None:
 
 
 def profile(args: argparse.Namespace) -> None:
-    """Print the operations that take most of the time of a training step and of an inference."""
+    """Print the operations that take the most time in a training step and in inference."""
     for name in args.only:
         batch = SETTINGS[name].batch
         for what in (STEP, INFERENCE):
@@ -207,7 +208,8 @@ def feed(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 
 def one_pass(clips: Path, modality: str) -> tuple[Work, int]:
-    """What feeds all clips of a store once in random batches, by CTR-GCN's recipe for training, and their number."""
+    """A function that feeds all clips of a store once in random batches, with CTR-GCN's recipe for training, and the
+    number of clips."""
     feeder = pkgutil.resolve_name("feeders.feeder_ntu.Feeder")  # of the checkout that is imported now
     recipe = {"window_size": 64, "p_interval": [0.5, 1], "random_rot": True}
     feeder = feeder(data_path=str(clips), split="xsub", part="train", modality=modality, **recipe)

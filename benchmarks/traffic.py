@@ -1,15 +1,17 @@
-"""What a training step asks of a GPU, counted without one: launches, bytes and multiply-adds.
+"""Count the kernel launches, memory traffic and arithmetic of a training step on a GPU, without a GPU.
 
     python -m benchmarks.traffic                                    # every network at 64 clips
     python -m benchmarks.traffic --only CTR-GCN --batch 16 256
     python -m benchmarks.traffic --only CTR-GCN --bandwidth 1.6 --launch 8     # another GPU and host
 
-Forward pass, loss and backward pass in float32 are traced on tensors without data. Counted are the operands and results
-of every operation that is no view, as if no cache held them, and what PyTorch adds on CUDA: a kernel for the bias of a
-convolution, one for each gradient of a convolution, a second pass over the input of a batch norm in both directions.
-Not counted are the optimizer and the making of the batch. The predicted times are a model, not a measurement: of each
-kind of operation the larger of the times for memory and for arithmetic, added up; and the time of the host for all
-launches. Without a CUDA graph a step takes at least the larger of both.
+Forward pass, loss and backward pass in float32 are traced on tensors without data. The operands and results of every
+operation except views are counted; hits in the caches of the GPU are not modeled. Additional work of PyTorch on CUDA is
+counted as well: a kernel for the bias of a convolution, one kernel for each gradient of a convolution, and a second
+pass over the input of a batch norm, forward and backward. The optimizer and the making of the batch are not counted.
+
+The predicted times are a model, not a measurement. The time of the GPU is the sum over all kinds of operations, each
+with the larger of its times for memory and for arithmetic. The time of the host is the time of all launches. Without a
+CUDA graph, a step takes at least the larger of both.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from torchlight.system.command import run as run_command
 from torchlight.system.text import counted
 
 META, CPU = torch.device("meta"), torch.device("cpu")
-KINDS = {  # words in the name of an operation; the first that fits
+KINDS = {  # kind: words in the name of an operation; the first kind that matches is used
     "convolutions": ("convolution",),
     "norms": ("norm",),
     "products": ("bmm", "attention"),
@@ -44,7 +46,7 @@ KINDS = {  # words in the name of an operation; the first that fits
     "sums": ("sum", "mean", "amax", "amin", "max", "min"),
 }
 POINTWISE = "pointwise"
-SHARE = {"convolutions": 0.7, "products": 0.7, "linear": 0.7}  # of the bandwidth that a kernel reaches
+SHARE = {"convolutions": 0.7, "products": 0.7, "linear": 0.7}  # of the bandwidth that kernels reach
 OTHER_SHARE = 0.8
 RATES = ("convolutions", "products", "linear")  # kinds whose arithmetic may take longer than their memory
 FREE = ("detach", "empty", "new_empty", "_unsafe_view", "lift_fresh", "alias")  # nothing is read or written
@@ -72,7 +74,7 @@ def kind_of(name: str) -> str:
 
 
 def size(value: Any) -> int:
-    """Bytes of all tensors in nested arguments; what is repeated by a stride of 0 is in memory once."""
+    """Bytes of all tensors in nested arguments; elements that are repeated by a stride of 0 are counted once."""
     total = 0
     for x in tree_leaves(value):
         if isinstance(x, Tensor):
@@ -84,13 +86,13 @@ def size(value: Any) -> int:
 
 
 def is_free(function: Any, name: str) -> bool:
-    """Whether an operation starts no kernel: views and allocations."""
+    """Whether an operation does not launch a kernel, such as a view or an allocation."""
     aliases = [result.alias_info for result in function._schema.returns]
     return name.startswith(FREE) or any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
-    """What one operation of PyTorch costs on CUDA."""
+    """The cost of one operation of PyTorch on CUDA."""
     name = function._schema.name.removeprefix("aten::")
     if is_free(function, name):
         return Cost()
@@ -115,7 +117,7 @@ def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
 
 
 class Counter(TorchDispatchMode):
-    """Adds up the costs of the operations that run within, {kind: Cost}."""
+    """A context that sums the costs of all operations, {kind: Cost}."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 def predict(costs: dict[str, Cost], args: argparse.Namespace) -> tuple[float, float]:
-    """Seconds of the GPU, and of the host for the launches."""
+    """Predicted seconds of the GPU, and of the host for the launches."""
     rates = {kind: getattr(args, kind) for kind in RATES}  # TFLOP/s
     seconds = 0.0
     for kind, cost in costs.items():
@@ -178,9 +180,9 @@ def build_parser() -> Parser:
     parser.option("batch", nargs="+", type=whole_number(1, 10**6), default=[64], help="clips in a batch (64)")
     for name, default, what in (
         ("bandwidth", 4.3, "TB/s of the memory (4.3: H200)"),
-        ("launch", 6.0, "microseconds of the host for a launch (6: a guess)"),
+        ("launch", 6.0, "microseconds of the host per launch (6: an assumption)"),
         ("convolutions", 200.0, "TFLOP/s of convolutions (200: TF32; 45 without)"),
-        ("products", 15.0, "TFLOP/s of batched matrix products, whose sizes are odd (15)"),
+        ("products", 15.0, "TFLOP/s of batched matrix products with sizes such as 25 joints (15)"),
         ("linear", 45.0, "TFLOP/s of linear layers (45)"),
     ):
         parser.option(name, type=float, default=default, help=what)
@@ -193,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def act(argv: list[str]) -> None:
-    """Count and print what was asked for."""
+    """Count and print the training steps of the selected networks."""
     args = build_parser().parse_args(argv)
     check_names(args.only)
     for name in ("bandwidth", "launch", *RATES):

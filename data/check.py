@@ -10,7 +10,7 @@ BLOCK = 1 << 16  # frames that are checked at once
 
 
 def common_problems(store: ClipStore) -> list[str]:
-    """Damaged files, numbers that are not finite, joints that never move, overlapping or empty parts; one line each."""
+    """Damaged files, non-finite numbers, joints that never move, overlapping or empty parts; one line for each."""
     problems = _damage(store)
     return problems if problems else _frames(store) + _labels(store) + _splits(store)
 

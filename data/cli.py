@@ -1,4 +1,4 @@
-"""The common command line of all prepare.py, and the parts of it that other programs of data/ use."""
+"""The common command line of all prepare.py scripts, and the parts of it that other programs in data/ use."""
 
 import argparse
 import os
@@ -31,22 +31,21 @@ HERE = Path(__file__).resolve().parent
 CONTINUES = "the same command continues where it stopped"
 EPILOG = """\
 exit codes: 0 the store is written (raw files that cannot be used are left out and listed in <store>.report.json;
---strict refuses them), 1 --check found a problem, or the disk is full, 2 a mistake in what was given, 130 interrupted,
-143 terminated.
+--strict refuses them), 1 --check found a problem, or the disk is full, 2 user error, 130 interrupted, 143 terminated.
 --debug also prints the traceback of an error.
 """
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The settings that prepare.py of one benchmark adds to the common command line.
+    """The settings that the prepare.py of one benchmark adds to the common command line.
 
     Attributes:
         folder: its folder below data/.
         recipes: names of the preparations, the default first.
         source: parsed arguments -> the data to read.
         arguments: adds options.
-        check: store -> problems beyond those that every store is checked for.
+        check: store -> problems that are specific to this benchmark.
         export: {format: writer(store, folder)} of published file formats.
         raw_flags: other names of the option --raw.
     """
@@ -66,7 +65,7 @@ def main(benchmark: Benchmark, description: str, argv: list[str] | None = None) 
 
 
 def program(act: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """`torchlight.system.command.run` of a program that also ends cleanly at SIGTERM."""
+    """`torchlight.system.command.run` for a program that also ends cleanly at SIGTERM."""
     with _terminable():
         return run(act, argv)
 
@@ -86,13 +85,13 @@ def _terminable() -> Iterator[None]:
 
 
 def say(text: object) -> None:
-    """Print one line; characters that control a terminal or that it cannot show become escape sequences."""
+    """Print one line; characters that control the terminal or cannot be displayed become escape sequences."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number of this range."""
+    """The type of an option that takes a whole number in this range."""
 
     def parse(text: str) -> int:
         digits = text.removeprefix("-")

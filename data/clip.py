@@ -6,7 +6,7 @@ import numpy as np
 
 from torchlight.system.text import quote
 
-MAX_COORDINATE = 1e9  # in any unit; float32 arithmetic with larger numbers would overflow
+MAX_COORDINATE = 1e9  # in any unit; float32 arithmetic with larger numbers could overflow
 
 
 class BadFile(ValueError):
@@ -17,9 +17,9 @@ class BadFile(ValueError):
 class Clip:
     """A prepared clip: tracks (K, T, V, C) float32, and the track of each of the M person slots (-1: absent).
 
-    guessed: one sentence for each assumption about facts that the raw file does not state. image: height and width of
-    the image that 2-D coordinates are pixels of, where the store keeps it. missing: share of the joints that were not
-    seen in the frames with a person.
+    guessed: one sentence for each assumption about facts that are not in the raw file. image: height and width of the
+    image if the coordinates are pixels and the store keeps the size. missing: share of the joints that were not seen in
+    the frames with a person.
     """
 
     name: str
@@ -33,21 +33,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One of several recordings in a raw file that cannot become a clip, and why."""
+    """A recording that cannot become a clip, one of several in a raw file, and the reason."""
 
     name: str
     reason: str
 
 
 def without_empty_tracks(clip: Clip) -> Clip:
-    """The same clip without tracks that are all zero; person slots that showed them are absent."""
+    """The same clip without tracks that are all zero; their person slots become empty."""
     filled = [bool(track.any()) for track in clip.tracks]
     new = [sum(filled[:k]) if filled[k] else -1 for k in range(len(filled))]
     return replace(clip, tracks=clip.tracks[filled], persons=tuple(new[k] if k >= 0 else -1 for k in clip.persons))
 
 
 def coordinates(data: np.ndarray) -> np.ndarray:
-    """Parsed numbers as float32; raises BadFile as `check_coordinates`."""
+    """Parsed numbers as float32; raises BadFile like `check_coordinates`."""
     check_coordinates(data)
     return data.astype(np.float32)
 
@@ -59,7 +59,7 @@ def check_coordinates(data: np.ndarray) -> None:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8; file names can contain lone surrogates, which cannot."""
+    """Whether a text can be encoded as UTF-8; the lone surrogates that file names may contain cannot."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 

@@ -16,11 +16,11 @@ PUBLISHED_PART = {"train": "train", "test": "val"}  # the names in 2s-AGCN and S
 def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Path]:
     """CTR-GCN's files, one per split ({"xsub": "NTU60_CS.npz", ...}); rows in published order.
 
-    x_train, x_test (N, T, 150) float32: persons, joints, xyz, zeros after the end, T frames as in the longest clip;
-    y_train, y_test one-hot float64.
+    x_train, x_test (N, T, 150) float32: persons, joints, xyz; T is the length of the longest clip, and shorter clips
+    are followed by zeros. y_train, y_test: one-hot float64.
 
     Raises:
-        ValueError: a store of another recipe.
+        ValueError: the store has another recipe.
     """
     _check_recipe(store, "npz", ("ctrgcn",))
     T = int(store.length.max())
@@ -44,10 +44,10 @@ def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Pat
 def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
     """The files of 2s-AGCN and ST-GCN, a folder per split: joints (N, C, 300, V, M) float32, pickled (names, labels).
 
-    The names in them end with `suffix`, that of the raw files.
+    The names end with `suffix`, the suffix of the raw files.
 
     Raises:
-        ValueError: a store of another recipe.
+        ValueError: the store has another recipe.
     """
     _check_recipe(store, "npy", ("agcn", "stgcn"))
     T, written = store.manifest["window"], []
@@ -68,7 +68,7 @@ def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
 
 
 def padded(store: ClipStore, i: int, T: int) -> np.ndarray:
-    """One clip with T frames, (C, T, V, M) float32: zeros after the end, or repeated if the recipe repeats clips."""
+    """One clip with T frames, (C, T, V, M) float32, padded with zeros or by repetition as in the recipe."""
     clip = store.clip(i)
     if store.manifest["pad"] == "repeat":
         return clip[:, np.arange(T) % clip.shape[1]]

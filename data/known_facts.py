@@ -1,4 +1,4 @@
-"""Facts about the training clips of published checkpoints, which do not contain these facts."""
+"""Facts about the training clips of published checkpoints, because these checkpoints do not contain them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ BODIES |= {"NW-UCLA": ("graph.ucla", 1)}
 
 
 def known_facts(data_path: str) -> dict[str, Any] | None:
-    """The facts of a benchmark from the usual place of its data, such as data/ntu120/ctrgcn.clips; None for others."""
+    """The facts about a benchmark from the usual path of its data, such as data/ntu120/ctrgcn.clips; otherwise None."""
     path = Path(data_path)
     folder = path.parent.name
     if folder not in BODIES:

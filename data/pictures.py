@@ -16,12 +16,12 @@ from graph.skeleton import find_skeleton
 from torchlight.system.files import atomic
 from torchlight.system.text import printable
 
-GIF_RATE, MOST_FRAMES = 15, 900  # frames per second of a .gif, and in all
+GIF_RATE, MOST_FRAMES = 15, 900  # frames per second of a .gif, and its maximum number of frames
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 
 
 def project(clip: np.ndarray, up: str) -> np.ndarray:
-    """A clip (C, T, V, M) from the front, (2, T, V, M); `up` is the axis that points up: y, -y or z."""
+    """A front view of a clip: (C, T, V, M) -> (2, T, V, M). up: the axis that points up, y, -y or z."""
     points = clip[[0, "xyz".index(up[-1])]]
     points[1] *= -1 if up.startswith("-") else 1
     return points
@@ -56,7 +56,7 @@ def show(store: ClipStore, i: int, out: Path, fps: int = 15, strip: int = 8) -> 
     figure, row = plt.subplots(1, columns, figsize=(4, 4.4) if moving else (1.8 * strip, 2.8), squeeze=False)
     try:
         title = f"{store.name[i]}: {store.manifest['class_names'][store.label[i]]}"
-        figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a $ in a name is no formula
+        figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a $ in a name is not a formula
         if moving:
             _write_gif(figure, lambda t: draw_frame(row[0, 0], t), T, out, fps)
             return
@@ -74,7 +74,7 @@ def _write_gif(figure: plt.Figure, draw_frame: Callable[[int], None], count: int
         figure.canvas.draw()
         return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
-    # One palette for all frames: a GIF then stores only the changes between two frames, with one byte per pixel.
+    # With one palette for all frames, a GIF stores only the changes between two frames, one byte per pixel.
     samples = np.concatenate([picture(t) for t in range(0, count, max(1, count // 8))])
     palette = Image.fromarray(samples).quantize(32)
     frames = [Image.fromarray(picture(t)).quantize(palette=palette, dither=Image.Dither.NONE) for t in range(count)]
@@ -94,11 +94,11 @@ def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def animate(
     recording: Recording, bones: tuple[tuple[int, int], ...], caption: Callable[[float], str], out: Path
 ) -> None:
-    """Write a recording as a moving .gif, each person in a color, with a text for each time in seconds."""
+    """Write a recording as a moving .gif, each person in its own color. caption: time in seconds -> text."""
     flat = recording.facts.axes == "image"
     points = np.nan_to_num(recording.points[..., :2]).transpose(3, 1, 2, 0)  # (2, T, V, M)
     seen = (points != 0).any(0)
-    points[0] *= 1 if flat else -1  # the left of a sensor is the right of its picture
+    points[0] *= 1 if flat else -1  # x points to the sensor's left, which is the right side of its picture
     points[1] *= -1 if flat else 1
     low, high = _limits(points * seen)
     rate = recording.facts.rate or 30.0

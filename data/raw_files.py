@@ -36,11 +36,11 @@ def find_files(
     """Paths in or below the folders whose names match the regular expression, and folders that are one clip, sorted by
     name.
 
-    Whatever has such a name is listed, folders and dangling links too, so that it is reported when it cannot be read.
-    Links to folders are not followed.
+    Folders and dangling links with a matching name are also listed, so that they are reported as unreadable. Links to
+    folders are not followed.
 
     Raises:
-        ValueError: a folder cannot be read, or two files have one name.
+        ValueError: a folder cannot be read, or two files have the same name.
     """
     found = []
     for folder in folders:
@@ -53,7 +53,7 @@ def find_files(
     for one, other in zip(found, found[1:], strict=False):
         if clip_name(one) == clip_name(other):
             raise ValueError(
-                f"{one}: expected a unique clip name, got {other} too; remove one or give narrower --raw folders"
+                f"{one}: expected a unique clip name, got {other} as well; remove one or give narrower --raw folders"
             )
     return found
 
@@ -63,7 +63,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def file_state(file: Path) -> list:
-    """What changes when a file, or a file of a folder that is one clip, changes: its folder and name, size and time."""
+    """Folder, name, size and time of a file, and of all files in a folder that is one clip, to detect changes."""
     try:
         state = file.stat()
         inner = [file_state(path) for path in sorted(file.iterdir())] if file.is_dir() else []
@@ -73,7 +73,7 @@ def file_state(file: Path) -> list:
 
 
 def text_name(name: str) -> str:
-    """The name of a file or folder as UTF-8, whatever the locale; other bytes become lone surrogates."""
+    """The name of a file or folder, decoded as UTF-8 in every locale; other bytes become lone surrogates."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
@@ -99,7 +99,7 @@ def read_raw(path: Path, limit: int) -> bytes:
 
 
 def bad_file(path: Path, error: ValueError) -> BadFile:
-    """The error of the ground floor as BadFile, which does not name the file."""
+    """An error of `torchlight.system` as BadFile, whose message does not name the file."""
     return BadFile(str(error).removeprefix(f"{path}: "))
 
 
@@ -107,12 +107,12 @@ def read_raw_json(path: Path, limit: int) -> Any:
     """The value of a JSON file of at most `limit` bytes, NaN and Infinity included; raises BadFile."""
     content = read_raw(path, limit)
     collecting = gc.isenabled()
-    gc.disable()  # the lists in a large file have no cycles, and looking for them takes most of the time
+    gc.disable()  # the lists in a large file have no cycles, and searching for cycles takes most of the time
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
-        raise BadFile(f"expected a JSON document, got another or a truncated one ({reason})") from error
+        raise BadFile(f"expected a JSON document, got another format or a truncated file ({reason})") from error
     finally:
         if collecting:
             gc.enable()
@@ -126,16 +126,16 @@ def open_raw_table(path: Path, limit: int) -> Iterator[IO[str]]:
 
 
 def number_array(nested: Any) -> np.ndarray:
-    """Nested lists of numbers as float64, each level of one length; raises BadFile.
+    """Nested lists of numbers as float64; all lists of a level have the same length. Raises BadFile.
 
-    NumPy alone would convert a list with a single string to text, with a hundred bytes per number.
+    NumPy would convert all numbers to text if the list contained a single string, with a hundred bytes per number.
     """
     shape: list[int] = []
     level = [nested]
     while level and type(level[0]) is list:
         shape.append(len(level[0]))
         if len(shape) > MAX_DIMENSIONS or any(type(item) is not list or len(item) != shape[-1] for item in level):
-            raise BadFile("expected nested lists of one length per level, got lists that differ in length or depth")
+            raise BadFile("expected nested lists of equal length per level, got lists that differ in length or depth")
         level = list(chain.from_iterable(level))
     if not set(map(type, level)) <= {int, float}:
         raise BadFile("expected numbers as coordinates, got something that is not a number")

@@ -1,10 +1,9 @@
-"""From a recording to the coordinates of a prepared benchmark: what the prepare.py scripts do to training clips, for
-new recordings.
+"""Preparation of new recordings with the same steps that the prepare.py scripts apply to the clips of a benchmark.
 
-A benchmark is described by the facts of its clip store (manifest.json): body, recipe, number of persons.
+A benchmark is described by the facts in its clip store (manifest.json): body, recipe, number of persons.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,8 @@ KINDS = {  # (body, recipe): which script prepared the clips
 
 @dataclass
 class Prepared:
-    """A clip as in a clip store: frames (M, T, V, C) float32, absent persons zero; image (height, width);
-    missing: share of the joints that were not seen."""
+    """A clip as in a clip store. frames: (M, T, V, C) float32, absent persons zero. image: (height, width). missing:
+    share of the joints that were not seen."""
 
     name: str
     frames: np.ndarray
@@ -55,7 +54,7 @@ class Prepared:
 class Recipe:
     """The preparation of one benchmark.
 
-    skeleton: of the clips. facts: of the clip store. `kind` is "ntu", "kinetics", "deeplabcut", "custom" or "plain".
+    skeleton: the skeleton of the clips. facts: the facts in the clip store.
     """
 
     skeleton: Skeleton
@@ -63,7 +62,7 @@ class Recipe:
 
     @property
     def kind(self) -> str:
-        """Which script prepared the clips."""
+        """The script that prepared the clips: "ntu", "kinetics", "deeplabcut" or "custom"; "plain" for all others."""
         body, name = self.skeleton.name if not self.is_own else "own", self.facts.get("recipe")
         if name in CUSTOM:
             return "custom"
@@ -76,7 +75,7 @@ class Recipe:
 
     @property
     def is_own(self) -> bool:
-        """Whether the body is one of the user's, not a layout of the library."""
+        """Whether the body is custom, not a layout of graph/layouts.yaml."""
         try:
             return find_layout(self.skeleton.name).skeleton.joints != self.skeleton.joints
         except ValueError:
@@ -96,7 +95,7 @@ class Recipe:
 
     @property
     def missing(self) -> str:
-        """What is done about joints that were not seen, one of `data.poses.convert.MISSING`."""
+        """How joints that were not seen are handled, one of `data.poses.convert.MISSING`."""
         return self.facts.get("missing", "interpolate")
 
     @property
@@ -106,26 +105,26 @@ class Recipe:
 
     @property
     def layout(self) -> str | None:
-        """The body layout that all pose files were taken to have, instead of the one that they state."""
+        """The body layout that was assumed for all pose files, overriding the one in the files."""
         return self.facts.get("layout")
 
     @property
     def repeats_person(self) -> bool:
-        """Whether a person who is alone fills two slots."""
+        """Whether the only person of a clip is copied to both slots."""
         return self.kind == "ntu" and self.facts["recipe"] == "ctrgcn" and self.facts.get("benchmark") == NTU120.title
 
     @property
     def origin(self) -> int | None:
-        """The joint of the first person whose first place is the origin of a clip; None for other recipes."""
+        """The joint whose first position, in the first person, is the origin of a clip; None for other recipes."""
         if self.kind == "ntu" and self.facts["recipe"] == "ctrgcn":
             return recipe_ctrgcn.ORIGIN
         return self.skeleton.center if (self.kind, self.facts.get("recipe")) == ("custom", "centered") else None
 
     def whole(self, recording: Recording) -> tuple[Prepared, Recording]:
-        """A recording in any layout as one clip of all its persons, and the recording as this body.
+        """A recording in any layout as one clip of all its persons, and the recording converted to this body.
 
         Raises:
-            PoseFileError: it does not fit the body, or the recipe refuses it.
+            PoseFileError: the recording does not fit the body, or the recipe refuses it.
         """
         found, seen, rate = complete(recording, self.body, self.rate, self.layout, missing=self.missing)
         everyone, shown = range(len(found.points)), seen[seen.any(-1)]
@@ -134,10 +133,10 @@ class Recipe:
         return prepared, found
 
     def prepare(self, recording: Recording) -> Prepared:
-        """A recording of this body, completed by `data.poses.convert`, as a clip.
+        """A recording of this body, without missing joints (see `data.poses.parts.complete`), as a clip.
 
         Raises:
-            PoseFileError: the recipe refuses it.
+            PoseFileError: the recipe refuses the recording.
         """
         try:
             frames = PREPARE[self.kind](self, recording)
@@ -187,12 +186,12 @@ def _from_ntu(recipe: Recipe, recording: Recording) -> np.ndarray:
     return recipe_tracks(recipe.facts["recipe"], BodyRecording(ids, poses.astype(np.float64)))
 
 
-def _scored(recording: Recording) -> np.ndarray:
-    """x, y as shares of the image size, and score: (M, T, V, 3) float64, 0 for missing joints."""
+def _scored(recording: Recording, size: Sequence[int]) -> np.ndarray:
+    """x, y as shares of the image size (width, height), and score: (M, T, V, 3) float64, 0 for missing joints."""
     score = recording.score
     if score is None:
         score = (~np.isnan(recording.points).any(-1)).astype(np.float64)
-    data = np.concatenate([recording.points[..., :2] / np.array(recording.facts.image_size), score[..., None]], -1)
+    data = np.concatenate([recording.points[..., :2] / np.array(size), score[..., None]], -1)
     data[np.isnan(data).any(-1)] = 0
     return data
 
@@ -201,7 +200,7 @@ def _from_kinetics(recipe: Recipe, recording: Recording) -> np.ndarray:
     T = recording.points.shape[1]
     if T > kinetics.WINDOW:
         raise BadFile(f"expected at most {kinetics.WINDOW} frames for this recipe, got {T}; give --window SECONDS")
-    data = _scored(recording)
+    data = _scored(recording, recording.facts.image_size)
     data = data[np.argsort(-data[..., 2].sum((1, 2)), kind="stable")][: recipe.facts.get("persons_in") or 5]
     return _kinetics_tracks(recipe, data.swapaxes(0, 1))
 
@@ -216,7 +215,10 @@ def _kinetics_tracks(recipe: Recipe, data: np.ndarray) -> np.ndarray:
 
 
 def _from_deeplabcut(recipe: Recipe, recording: Recording) -> np.ndarray:
-    return deeplabcut.to_tracks(_scored(_main_persons(recording, recipe.facts.get("num_person") or 1)))
+    size = recording.facts.image_size or recipe.facts.get("image_size")  # most formats do not contain the size
+    if size is None:
+        raise BadFile("expected a recording with the size of its pictures, got none; give --image-size WIDTH HEIGHT")
+    return deeplabcut.to_tracks(_scored(_main_persons(recording, recipe.facts.get("num_person") or 1), size))
 
 
 def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -254,7 +256,7 @@ def _with_score(recipe: Recipe, recording: Recording) -> np.ndarray:
 
 
 def _main_persons(recording: Recording, count: int) -> Recording:
-    """The `count` persons that move most: the sum of the standard deviations of their coordinates over time."""
+    """The `count` persons who move the most: largest sum of the standard deviations of their coordinates over time."""
     points = recording.points
     if len(points) <= count:
         return recording

@@ -22,7 +22,7 @@ from torchlight.system.text import nearest, printable, quote
 
 
 def find(store: ClipStore, name: str) -> int:
-    """Number of the clip of that name. Raises ValueError with the nearest names."""
+    """The number of the clip with this name; raises ValueError that names similar clips."""
     found = np.flatnonzero(store.name == name)
     if len(found) == 0:
         hint = printable(nearest(name, store.name.tolist()))
@@ -61,7 +61,7 @@ def _act(argv: list[str]) -> None:
     if args.out.suffix == ".html":
         write_page(args.out, args.name[0], render([view_of(store, clip) for clip in clips], play=True))
     else:
-        from data.pictures import show  # matplotlib takes a second to import; a mistake above is reported before
+        from data.pictures import show  # matplotlib takes a second to import; errors above are reported without it
 
         show(store, clips[0], args.out, args.fps)
     say(f"wrote {args.out}")

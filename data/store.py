@@ -1,9 +1,9 @@
-"""Preparing a clip store: raw files in, a complete store or none out.
+"""Preparation of a clip store from raw files.
 
-`prepare` streams. Worker processes read the raw files in chunks, each chunk becomes a file (a shard), and the shards
-are joined in the order of the clip names. Memory does not grow with the number of files. A shard that exists is not
-made again, so an interrupted preparation continues where it stopped. The store appears under its name only when it is
-complete.
+`prepare` works in a streaming way. Worker processes read the raw files in chunks, each chunk is written to a file (a
+shard), and the shards are joined in the order of the clip names. Memory does not grow with the number of files.
+Existing shards are reused, so an interrupted preparation continues where it stopped. The store gets its final name only
+when it is complete.
 """
 
 import hashlib
@@ -32,12 +32,10 @@ from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock
 from torchlight.system.text import printable
 
-CHUNK = (
-    128  # raw files per shard: few enough to lose little work at an interruption, and each shard is opened only once
-)
+CHUNK = 128  # raw files per shard; small, so that an interruption loses little work
 MAX_REASON = 300  # characters of a reason in the report
 MAX_GUESSES = 20  # sentences about assumptions in the manifest
-SHARD = 4  # changes with the arrays of a shard
+SHARD = 4  # version of the arrays in a shard
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class RawSource:
 
     Attributes:
         files: the raw files.
-        read: raw file -> its clips, and those of its recordings that cannot become one; raises BadFile. A function of a
-            module, so that it can be pickled.
+        read: raw file -> its clips, and its recordings that cannot become clips; raises BadFile. It must be defined at
+            the top level of a module, so that it can be pickled.
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
         facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` apply to every clip.
             Shards of an earlier run are only used if the facts are equal, so all settings that change the clips must be
@@ -65,12 +63,12 @@ class RawSource:
 def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
     """Read `source.files` and write the clip store `out`.
 
-    Files that cannot be used are listed in `<out>.report.json` and left out, or refused if `strict`. One process at a
-    time prepares a store.
+    Files that cannot be used are listed in `<out>.report.json` and left out, or refused if `strict`. Only one process
+    at a time can prepare a store.
 
     Raises:
-        ValueError: no raw file or none that can be used, `out` exists and not `overwrite`, another process prepares it,
-            two clips have one name, or a file cannot be used and `strict`.
+        ValueError: there are no usable raw files, `out` exists and `overwrite` is not set, another process is preparing
+            it, two clips have the same name, or `strict` is set and a file cannot be used.
         RunError: a worker process was killed.
         OSError: the disk is full; finished shards are kept.
     """
@@ -79,7 +77,7 @@ def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False
     _refuse_existing(out, overwrite)
     work = partial_folder(out)
     with _work_folder(work):
-        _refuse_existing(out, overwrite)  # another process may have written it before this one got the lock
+        _refuse_existing(out, overwrite)  # another process may have written it before this process got the lock
         shards = _make_shards(source, work, workers)
         bad, gaps = _report(shards, out)
         if bad and strict:
@@ -102,7 +100,7 @@ def _work_folder(work: Path) -> Iterator[None]:
     finally:
         try:
             work.rmdir()
-        except OSError:  # shards for the next run are left in it, or another process works there already
+        except OSError:  # it contains shards for the next run, or another process is already using it
             pass
 
 
@@ -213,7 +211,7 @@ def _first(bad: list[list[str]]) -> str:
 
 def _report(shards: list[Path], out: Path) -> tuple[list[list[str]], dict[str, float]]:
     """Write the names and reasons of all files that could not be used, and the share of missing joints of each clip
-    that has some, the largest first; returns both."""
+    with missing joints, the largest first; returns both."""
     bad: list[list[str]] = []
     shares: dict[str, float] = {}
     for shard in shards:
@@ -235,7 +233,7 @@ def _report(shards: list[Path], out: Path) -> tuple[list[list[str]], dict[str, f
 
 
 def _gap_figures(gaps: dict[str, float]) -> dict[str, dict]:
-    """The figures of the clips with missing joints for the manifest."""
+    """Figures about the clips with missing joints, for the manifest."""
     if not gaps:
         return {}
     worst, mean = next(iter(gaps)), sum(gaps.values()) / len(gaps)
@@ -243,9 +241,10 @@ def _gap_figures(gaps: dict[str, float]) -> dict[str, dict]:
 
 
 def _join(parts: list[Path], folder: Path, source: RawSource, found: dict[str, Any]) -> Path:
-    """Join the shards into a complete store at `folder`, clips sorted by name, one shard in memory at a time.
+    """Join the shards into a complete store at `folder`, sorted by clip name, with one shard in memory at a time.
 
-    found: facts about the raw files for the manifest."""
+    found: facts about the raw files, for the manifest.
+    """
     names = ("name", "label", "length", "rows", "persons", "valid", "image")
     columns: dict[str, list[np.ndarray]] = {key: [] for key in names}
     guessed: Counter[str] = Counter()
@@ -273,7 +272,7 @@ def _join(parts: list[Path], folder: Path, source: RawSource, found: dict[str, A
     frames = _read_frames(parts, home[order], first[order], index["rows"])
     found |= {"guessed": dict(guessed.most_common(MAX_GUESSES))} if guessed else {}
     facts = source.facts
-    if not index["image"].all():  # a clip whose picture has no known size, or recipes without pictures
+    if not index["image"].all():  # the size of a clip's picture is unknown, or the recipe has no pictures
         del index["image"]
         facts = {key: value for key, value in facts.items() if key != "images"}
     write_store(folder, facts, index, splits, frames, found)
@@ -281,18 +280,18 @@ def _join(parts: list[Path], folder: Path, source: RawSource, found: dict[str, A
 
 
 def _read_frames(shards: list[Path], home: np.ndarray, first: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The frames of each clip; clip i is `rows[i]` rows of the shard number `home[i]`, from row `first[i]` on."""
+    """The frames of each clip: `rows[i]` rows of the shard number `home[i]`, from row `first[i]` on."""
     opened, frames = -1, None
     for i in range(len(home)):
         if home[i] != opened:
-            frames = None  # release the last shard before the next is read
+            frames = None  # free the previous shard before the next one is read
             with np.load(shards[home[i]]) as arrays:
                 opened, frames = home[i], arrays["frames"]
         yield frames[first[i] : first[i] + rows[i]]
 
 
 def _publish(store: Path, out: Path) -> None:
-    """Give the complete store its name with one rename; an old store is moved into the work folder before."""
+    """Give the complete store its final name with one rename; an old store is first moved into the work folder."""
     old = partial_folder(out) / "old"
     replaced = os.path.lexists(out)
     if replaced:

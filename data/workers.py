@@ -13,7 +13,8 @@ from torchlight.system.command import RunError
 
 
 def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
-    """`map(job, chunks)` in worker processes that ignore Ctrl-C and end with this one. Close it when it is left early.
+    """`map(job, chunks)` in worker processes that ignore Ctrl-C and end together with this process. Close the iterator
+    if it is not exhausted.
 
     Raises:
         RunError: a worker process was killed.
@@ -21,11 +22,11 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
     if workers <= 1 or len(chunks) == 1:
         yield from map(job, chunks)
         return
-    # Spawned, not forked: a worker loads only this module and NumPy, not the modules of the caller.
+    # Spawned, not forked: a worker imports only what the job needs, not all modules of the caller.
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _end_with_parent)
     others = set(active_children())
     try:
-        # The workers inherit the mask; a Ctrl-C of this moment arrives here after it.
+        # The workers inherit the mask. A Ctrl-C in the meantime is delivered to this process afterwards.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             results = [pool.submit(job, chunk) for chunk in chunks]
@@ -42,7 +43,7 @@ def worker_map(job: Callable, chunks: list, workers: int) -> Iterator[Any]:
             worker.terminate()
         raise
     finally:
-        pool.shutdown()  # without cancelling: Python 3.11 prints a traceback where a pool breaks on cancelled work
+        pool.shutdown()  # without cancelling: Python 3.11 prints a traceback if a pool with cancelled work breaks
 
 
 def _end_with_parent() -> None:

@@ -2,8 +2,9 @@
 
     python data/NW-UCLA/prepare.py --raw all_sqe
 
-The raw folder has the files `a01_s01_e00_v01.json` ...: action, performer, repetition, view; 20 joints in meters.
-Views 1 and 2 train, view 3 tests, in the order of published score files without names (test_order.txt).
+The raw folder contains files such as `a01_s01_e00_v01.json` (action, performer, repetition, view) with 20 joints in
+meters. Views 1 and 2 are the training clips, view 3 the test clips, in the order of published score files without
+names (test_order.txt).
 """
 
 import re
@@ -58,7 +59,7 @@ def read_clip(path: Path) -> list[Clip]:
 
 
 def view_split(names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Views 1 and 2 sorted by name; view 3 in published order, followed by names that are not in it."""
+    """Views 1 and 2 sorted by name; view 3 in published order, followed by clips that this order does not contain."""
     rank = {name: i for i, name in enumerate(read_text(TEST_ORDER).split())}
     third = np.array([NAME.fullmatch(name)[4] == "03" for name in names])
     test = sorted(np.flatnonzero(third), key=lambda i: (rank.get(names[i], len(rank)), names[i]))

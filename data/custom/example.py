@@ -1,10 +1,10 @@
-"""An example of custom data: clips of a 13-joint body that does four actions.
+"""An example of custom data: clips of a 13-joint body that performs four actions.
 
     python data/custom/example.py --out data/custom/raw
     python data/custom/example.py --deeplabcut --out data/deeplabcut/raw
 
-Writes body.yaml (joints, bones, mirror pairs), labels.csv (name, label, group), stick.yaml (a configuration) and one
-.npz per clip, or a table of DeepLabCut in the pixels of a picture of 720 x 540; see docs/custom_skeleton.md.
+Writes body.yaml (joints, bones, mirror pairs), labels.csv (name, label, group), stick.yaml (a configuration) and for
+each clip an .npz file, or a DeepLabCut table with the pixels of a 720 x 540 picture; see docs/custom_skeleton.md.
 """
 
 import argparse
@@ -98,7 +98,8 @@ def make(out: Path, subjects: int = 8, takes: int = 3, seed: int = 0, deeplabcut
 
 
 def write_table(path: Path, poses: np.ndarray, rng: np.random.Generator) -> None:
-    """Poses (T, V, 3) in meters as a table of DeepLabCut: a picture from the front, with unlikely key points."""
+    """Write poses (T, V, 3) in meters as a DeepLabCut table: a picture from the front, in which 5 % of the key points
+    have a low likelihood."""
     T, V, _ = poses.shape
     middle = poses.mean((0, 1))
     x, y = WIDTH / 2 - SCALE * (poses[..., 0] - middle[0]), HEIGHT / 2 - SCALE * (poses[..., 1] - middle[1])
@@ -120,7 +121,7 @@ def _act(argv: list[str]) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     place = Path(__file__).parent / "raw"
     parser.option("out", type=Path, default=place, metavar="DIR", help="folder of the files (data/custom/raw)")
-    parser.switch("deeplabcut", help="write tables of DeepLabCut")
+    parser.switch("deeplabcut", help="write DeepLabCut tables")
     args = parser.parse_args(argv)
     say(f"wrote {counted(make(args.out, deeplabcut=args.deeplabcut), 'clip')} to {args.out}")
 

@@ -29,16 +29,18 @@ SPLIT, PARTS = "own", ("train", "test")
 COLUMNS = ("name", "label", "split", "group")
 WEIGHTED = re.compile(r"(.+):(\d+\.?\d*|\.\d+)", re.ASCII)  # one of several soft labels
 MAX_LENGTH = 255  # characters of a name
-DENSE_CLASSES = 1000  # class numbers up to here may have any gaps; beyond, one in ten has to be used
+DENSE_CLASSES = 1000  # class numbers below may have any gaps; with larger ones, at least one in ten has to be used
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """label: clip name -> class number, of several the one with the largest weight. part: clip name -> train or test.
-    classes: names in label order. targets: None, "multi-label" or "soft"; then weights: clip name -> {class number:
-    weight}. group: clip name -> subject or recording, if the table has any.
+    """The content of a label table.
 
-    A name without `#` labels all recordings of its file; that of one recording is `<file>#<recording>`.
+    label: clip name -> class number; of several labels, the one with the largest weight. part: clip name -> train or
+    test. classes: names in label order. targets: None, "multi-label" or "soft". weights: unless targets is None, clip
+    name -> {class number: weight}. group: clip name -> subject or recording, if the table has groups.
+
+    A name without `#` labels all recordings of its file. `<file>#<recording>` labels one recording.
     """
 
     label: dict[str, int]
@@ -61,7 +63,7 @@ class LabelTable:
         return facts | ({} if self.targets is None else {"targets": self.targets})
 
     def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The columns target and group of a store, of entries of this table in this order."""
+        """The columns target and group of a store for these entries of the table."""
         found = {}
         if self.targets is not None:
             found["target"] = np.zeros((len(names), len(self.classes)), np.float32)
@@ -70,10 +72,10 @@ class LabelTable:
         return found | ({"group": np.array([self.group[name] for name in names])} if self.group else {})
 
     def split(self, parts: list[str]) -> dict[str, dict[str, np.ndarray]]:
-        """The split of clips in these parts.
+        """The split of clips with these parts.
 
         Raises:
-            ValueError: none of the clips that the table has in a part could be used.
+            ValueError: no clip of a part could be used.
         """
         for part in sorted(set(self.part.values()) - set(parts)):
             raise ValueError(
@@ -84,7 +86,7 @@ class LabelTable:
 
 
 def key_of(name: str, known: Container[str]) -> str | None:
-    """The entry of a clip in a table: its name, or that of its file; None if it has none.
+    """The entry of a clip in a table: its name or the name of its file; None if the table has neither.
 
     >>> key_of("walk#2", {"walk"}), key_of("walk#2", {"walk", "walk#2"}), key_of("run", {"walk"})
     ('walk', 'walk#2', None)
@@ -97,7 +99,7 @@ def key_of(name: str, known: Container[str]) -> str | None:
 
 
 def say_tree(name: str | Path, skeleton: Skeleton) -> None:
-    """Print the spanning tree that was made of the edges of a skeleton file."""
+    """Print the spanning tree that was derived from the edges of a skeleton file, if it has edges."""
     if Path(name).suffix in (".yaml", ".yml") and "edges" in read_skeleton_file(name):
         say(f"{name}: spanning tree: {in_words(skeleton)}")
 
@@ -115,11 +117,11 @@ def arguments(parser: Parser) -> None:
         type=share,
         default=0.2,
         metavar="X",
-        help="share of test groups if no split is given; 0: all clips are for training, as cross-validation needs "
-        "(%(default)s)",
+        help="share of the groups that are test clips if no split is given; 0: all clips are training clips, for "
+        "cross-validation (%(default)s)",
     )
     parser.option(
-        "seed", type=whole_number(0, 2**63 - 1), default=0, help="of the split and of augmented copies (%(default)s)"
+        "seed", type=whole_number(0, 2**63 - 1), default=0, help="seed of the split and the copies (%(default)s)"
     )
 
 
@@ -137,9 +139,10 @@ def share(text: str) -> float:
 def read_labels(raw: Path, files: Sequence[Path], args: argparse.Namespace) -> LabelTable:
     """Labels and parts of the clips `files` below `raw`.
 
-    `labels.csv` has the columns name and label, and optionally split (train or test) and group; clips of one group (a
-    recording, a subject) stay in one part. A label is a name, several names `wave;clap`, or soft `wave:0.7;clap:0.3`.
-    Without the file the folder of a clip is its class and every clip its own group.
+    `labels.csv` has the columns name and label, and optionally split (train or test) and group. All clips of a group (a
+    recording, a subject) are in the same part. A label is one name, several names such as `wave;clap`, or soft names
+    such as `wave:0.7;clap:0.3`. Without this file, the class of a clip is the name of its folder, and every clip is its
+    own group.
 
     Raises:
         ValueError: the table is missing, cannot be read or has a wrong value.
@@ -176,7 +179,7 @@ def has_group(row: dict[str, str]) -> bool:
 
 
 def _parse_labels(path: Path, rows: list[dict[str, str]]) -> tuple[str | None, dict[str, dict[str, float]]]:
-    """What the labels are (see `LabelTable.targets`), and {clip name: {label: weight}}; raises ValueError."""
+    """The kind of the labels (see `LabelTable.targets`), and {clip name: {label: weight}}; raises ValueError."""
     found: dict[str, dict[str, float]] = {}
     kinds: dict[str, str] = {}
     for row in rows:
@@ -192,12 +195,12 @@ def _parse_labels(path: Path, rows: list[dict[str, str]]) -> tuple[str | None, d
             expected = "different labels such as wave;clap or wave:0.7;clap:0.3"
             raise ValueError(f"{path}: {quote(name)}: expected {expected}, got {quote(row['label'])}")
         if soft and abs(total - 1) > 0.01:
-            raise ValueError(f"{path}: {quote(name)}: expected weights of labels whose sum is 1, got {total:g}")
+            raise ValueError(f"{path}: {quote(name)}: expected label weights with sum 1, got {total:g}")
         found[name] = {label: weight / total for label, weight in pairs} if soft else labels
         kinds["soft" if soft else "multi-label"] = name
     if len(kinds) > 1:
         got = f"both ({', '.join(map(quote, kinds.values()))})"
-        raise ValueError(f"{path}: label: expected several labels of clips or weights of labels, got {got}")
+        raise ValueError(f"{path}: label: expected either several labels or weighted labels, got {got}")
     return next(iter(kinds), None), found
 
 
@@ -216,7 +219,7 @@ def _rows_of_folders(raw: Path, files: Sequence[Path]) -> list[dict[str, str]]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of the table, with a name and a label each."""
+    """The rows of the table; each has a name and a label."""
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
         rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
@@ -234,7 +237,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _classes(path: Path, labels: list[str]) -> list[str]:
-    """Class names in label order. Numbers keep their value, so that class 3 is label 3; names are sorted."""
+    """Class names in label order. Numbers keep their value, so class 3 is label 3; names are sorted."""
     distinct = set(labels)
     if len(distinct) > MAX_CLASSES:
         raise ValueError(f"{path}: expected at most {MAX_CLASSES} classes, got {len(distinct)}")

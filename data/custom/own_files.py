@@ -1,5 +1,5 @@
-"""Clips in custom files: .npz with `keypoint`, .npy, .json with "skeletons", .csv with the columns <joint>_x ...;
-taken as they are, without any conversion."""
+"""Clips in custom files, which are read without any conversion: .npz with `keypoint`, .npy, .json with "skeletons",
+.csv with the columns <joint>_x ..."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ AXES = "xyz"
 
 def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:
     """Coordinates (persons, frames, joints, coordinates) of a file that contains exactly the joints of `skeleton` with
-    `channels` numbers each; None for a file of another form, layout or dimension, or with missing values.
+    `channels` numbers each; None for a file of another format, layout or dimension, or with missing values.
 
     Raises:
         BadFile: the file is damaged.
@@ -67,7 +67,7 @@ def _read_csv(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | Non
             rows = csv.reader(file)
             place = {word.strip(): i for i, word in reversed(list(enumerate(next(rows, []))))}
             wanted = [f"{joint}_{axis}" for joint in skeleton.joints for axis in AXES[:channels]]
-            if not set(wanted) <= place.keys():
+            if channels > len(AXES) or not set(wanted) <= place.keys():  # a fourth channel is not a coordinate
                 return None
             columns = [place[name] for name in wanted]
             values = np.fromiter((float(row[i].strip() or "nan") for row in rows if row for i in columns), np.float64)

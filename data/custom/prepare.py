@@ -1,14 +1,14 @@
-"""Clips of your own -> clip store, from pose files of any program or arrays of your own skeleton.
+"""Custom data -> clip store, from pose files of any program or from arrays of a custom skeleton.
 
     python data/custom/prepare.py --raw clips --skeleton kinect_v2_25 --out data/custom/mine.clips
 
 --skeleton is a body layout of graph/layouts.yaml, a module such as graph.coco, or a YAML file with joints and bones.
-The raw folder has pose files of any form in docs/poses.md: their joints are mapped to the skeleton, and missing joints
-are filled. Files of exactly these joints are taken as they are: .npz with the array `keypoint` or .json with the list
-"skeletons", both of the shape (frames, joints, coordinates) or (persons, frames, joints, coordinates), or .csv with a
-row per frame and the columns <joint>_x, <joint>_y (and <joint>_z). Labels are in labels.csv or are the names of the
-folders; docs/custom_skeleton.md has an example. Recipes: centered (the origin is the skeleton's center joint in the
-first frame), plain (coordinates unchanged).
+The raw folder contains pose files in any format of docs/poses.md. Their joints are mapped to the skeleton, and missing
+joints are filled. Files with exactly the joints of the skeleton are read without conversion: .npz with the array
+`keypoint` or .json with the list "skeletons", both of the shape (frames, joints, coordinates) or (persons, frames,
+joints, coordinates), or .csv with a row per frame and the columns <joint>_x, <joint>_y (and <joint>_z). Labels are in
+labels.csv or are the names of the folders; docs/custom_skeleton.md has an example. Recipes: centered (the origin is the
+skeleton's center joint in the first frame), plain (coordinates unchanged).
 """
 
 import argparse
@@ -42,7 +42,7 @@ from torchlight.system.text import quote
 
 MAX_PERSONS = 100
 RATE = 30.0  # frames per second of clips of a known body, as in the benchmarks
-TEXT = (".json", ".csv", ".trc", ".bvh")  # read as a whole
+TEXT = (".json", ".csv", ".trc", ".bvh")  # files that are read into memory as a whole
 
 
 def arguments(parser: Parser) -> None:
@@ -54,31 +54,32 @@ def arguments(parser: Parser) -> None:
         type=whole_number(1, MAX_PERSONS),
         default=1,
         metavar="N",
-        help="persons of a clip, at most; of more, those that move most (%(default)s)",
+        help="maximum number of persons in a clip; those who move the most are kept (%(default)s)",
     )
     parser.option(
         "channels",
         type=int,
         choices=(2, 3, 4),
         default=3,
-        help="numbers of a joint; the third one of a 2-D layout and the fourth one are the score (%(default)s)",
+        help="numbers per joint; the third one of a 2-D layout and the fourth one are the score (%(default)s)",
     )
     parser.option(
         "missing",
         choices=MISSING,
         default=MISSING[0],
-        help=f"joints that were not seen: interpolated over {MAX_GAP} s and completed, held where they were seen last, "
-        "0, or interpolated with the last channel 0, which is else the score or 1 (%(default)s)",
+        help=f"joints that were not seen are interpolated over {MAX_GAP} s and then completed, held at their last "
+        "position, set to 0, or interpolated and marked by 0 in the last channel, which otherwise contains the score "
+        "or 1 (%(default)s)",
     )
-    parser.option("layout", metavar="NAME", help="the body layout of all pose files, instead of the one they state")
+    parser.option("layout", metavar="NAME", help="the body layout of all pose files; overrides the one in the files")
     parser.option(
         "frame-rate",
         type=frame_rate,
         metavar="FPS",
-        help=f"of the clips; recordings of another rate are resampled ({RATE:g} for a known body, else as recorded)",
+        help=f"frame rate of the clips; other recordings are resampled ({RATE:g} for a known body, else as recorded)",
     )
     parser.option(
-        "up", choices=("y", "-y", "z"), help="the axis that points up, for pictures (-y for a 2-D layout, else y)"
+        "up", choices=("y", "-y", "z"), help="axis that points up, for drawing (-y for a 2-D layout, else y)"
     )
 
 
@@ -120,7 +121,7 @@ def source(args: Namespace) -> RawSource:
 
 
 def has_score(skeleton: Skeleton, args: Namespace) -> bool:
-    """Whether the last channel is a score or mask; raises ValueError for a number of channels that cannot be."""
+    """Whether the last channel is a score or mask; raises ValueError for an impossible number of channels."""
     recipe = Recipe(skeleton, {"recipe": args.recipe})
     flat, solid = "3 (x, y, mask)", "4 (x, y, z, mask)"
     if recipe.is_own:
@@ -137,12 +138,12 @@ def has_score(skeleton: Skeleton, args: Namespace) -> bool:
 
 
 def split(table: LabelTable, names: np.ndarray, _: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """The table's parts, sorted by name."""
+    """The parts of the clips, which are sorted by name."""
     return table.split([table.part[key_of(name, table.part)] for name in names])
 
 
 def columns(table: LabelTable, names: np.ndarray) -> dict[str, np.ndarray]:
-    """The table's further columns, sorted by name."""
+    """Further columns of the clips, which are sorted by name."""
     return table.columns([key_of(name, table.label) for name in names])
 
 

@@ -2,11 +2,11 @@
 
     python data/deeplabcut/prepare.py --csv tables --layout rat.yaml --image-size 720 540 --augment 4
 
-The folder has one .csv per recording: three header rows (scorer, bodyparts, coords; with several animals also
+The folder contains one .csv file per recording: three header rows (scorer, bodyparts, coords; with several animals also
 individuals), then the frame number and x, y (pixels), likelihood of any number of key points. The image size can also
-be in the layout, as `image_size: [720, 540]`. data/custom/prepare.py reads the .h5 files of DeepLabCut, too. Labels are
-in labels.csv or are the names of the folders (docs/custom_skeleton.md). Copies (scaled by 97 to 103 percent and shifted
-by 1 to 3 pixels) are made of training recordings only.
+be in the layout file, as `image_size: [720, 540]`. data/custom/prepare.py also reads the .h5 files of DeepLabCut.
+Labels are in labels.csv or are the names of the folders (docs/custom_skeleton.md). Only training recordings are
+augmented: their copies are scaled by 97 to 103 percent and shifted by 1 to 3 pixels.
 """
 
 import csv
@@ -36,8 +36,8 @@ from graph.skeleton_file import read_skeleton, read_skeleton_file
 from torchlight.system.command import Parser
 from torchlight.system.text import nearest, quote
 
-MAX_BYTES = 256 << 20  # 100,000 frames of 30 key points have half of this
-MAX_PIXELS = 100_000  # of a side of an image
+MAX_BYTES = 256 << 20  # twice the size of 100,000 frames of 30 key points
+MAX_PIXELS = 100_000  # per side of an image
 MAX_COPIES = 1000
 MAX_ANIMALS = 100
 MISSING = ("zero", "interpolate", "hold")  # no mask: the likelihood is already a mask
@@ -49,23 +49,21 @@ def arguments(parser: Parser) -> None:
     parser.option("skeleton", "layout", type=Path, metavar="YAML", help=help)
     labels.arguments(parser)
     parser.option(
-        "image-size", type=whole_number(1, MAX_PIXELS), nargs=2, metavar=("W", "H"), help="pixels of the video"
+        "image-size", type=whole_number(1, MAX_PIXELS), nargs=2, metavar=("W", "H"), help="video size in pixels"
     )
     copies = whole_number(0, MAX_COPIES)
     parser.option("augment", type=copies, default=0, metavar="N", help="copies of each training clip (%(default)s)")
     animals = whole_number(1, MAX_ANIMALS)
-    help = "animals of a clip, at most; of more, those with the highest likelihoods (%(default)s)"
+    help = "maximum number of animals in a clip; those with the highest likelihoods are kept (%(default)s)"
     parser.option("persons", type=animals, default=1, metavar="N", help=help)
-    help = (
-        f"key points that were not seen: 0, interpolated over {MAX_GAP} s, or where they were seen last (%(default)s)"
-    )
+    help = f"key points that were not seen: 0, interpolated over {MAX_GAP} s, or at their last position (%(default)s)"
     parser.option("missing", choices=MISSING, default=MISSING[0], help=help)
     help = "likelihood below which a key point counts as not seen (%(default)s)"
     parser.option("min-likelihood", type=labels.share, default=0.0, metavar="P", help=help)
 
 
 class Reading(NamedTuple):
-    """How a table is read: see the options."""
+    """How a table is read; see the options of the same names."""
 
     persons: int = 1
     missing: str = "zero"
@@ -76,7 +74,7 @@ DEFAULT = Reading()
 
 
 def reading(facts: Mapping[str, Any]) -> Reading:
-    """How the tables of a store were read, by its manifest."""
+    """How the tables of a store were read, from its manifest."""
     return Reading(facts.get("num_person") or 1, facts.get("missing", "zero"), facts.get("min_likelihood", 0.0))
 
 
@@ -145,8 +143,8 @@ def read_clips(
 
 
 def read_animals(path: Path, joints: tuple[str, ...], how: Reading = DEFAULT) -> tuple[np.ndarray, float]:
-    """The joints of the animals in a table, (M, T, V, 3) float64: x, y in pixels, likelihood; and the share of joints
-    that were not seen. Raises BadFile."""
+    """The joints of the animals in a table, (M, T, V, 3) float64: x, y in pixels and likelihood; and the share of
+    joints that were not seen. Raises BadFile."""
     try:
         with open_raw_table(path, MAX_BYTES) as file:
             rows = csv.reader(file)
@@ -204,8 +202,8 @@ def to_image(points: np.ndarray, size: tuple[int, int], scale: float = 1, dx: fl
 
 
 def to_tracks(image: np.ndarray) -> np.ndarray:
-    """(M, T + 1, V, 3) float32 of (M, T, V, 3); frame 0 is empty, as the tables count from 1 and ST-GCN's conversion
-    from 0."""
+    """(M, T, V, 3) -> (M, T + 1, V, 3) float32. Frame 0 is empty, because the tables count from 1 and ST-GCN's
+    conversion counts from 0."""
     return coordinates(np.pad(center(image, up=False), ((0, 0), (1, 0), (0, 0), (0, 0))))
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Joint: parent, and the bone from it in meters, for an upright performer of 1.7 m, arms down (x left, y up, -z front).
+# Joint: (parent, bone from the parent in meters), for a performer of 1.7 m who stands upright with the arms down. Axes:
+# x left, y up, -z front.
 BONES: dict[int, tuple[int, tuple[float, float, float]]] = {
     1: (0, (0, 0.28, 0)),
     20: (1, (0, 0.24, 0)),
@@ -138,4 +139,4 @@ ACTIONS = (
     Action(lambda p: _seat(1 - _ramp(p)), 1),
     Action(_shake_hands, 2, partner=True),
 )
-ONCE = (4, 5, 6)  # actions that happen once in a clip, and so start near phase 0
+ONCE = (4, 5, 6)  # actions that are performed once in a clip and therefore start near phase 0

@@ -1,11 +1,12 @@
-"""A small synthetic action dataset in NTU RGB+D's file format, to try everything without a download.
+"""A small synthetic action dataset in NTU RGB+D's file format, for trying all programs without a download.
 
     python data/demo/make.py --out data/demo/raw
     python data/ntu/prepare.py --raw data/demo/raw --classes data/demo/classes.txt --out data/demo/ctrgcn.clips
 
-Ten performers of different proportions do eight actions (classes.txt) in front of three cameras: 240 clips of 40 to 60
-frames with sensor noise. Orientation, position, speed and phase are random; some recordings have a false second body.
-The same seed gives the same files. NTU's splits apply: performers 1 2 4 5 8 9 (xsub) or cameras 2 3 (xview) train.
+Ten performers of different proportions perform eight actions (classes.txt) in front of three cameras: 240 clips of 40
+to 60 frames with sensor noise. Orientation, position, speed and phase are random; some recordings have a false second
+body. The same seed gives the same files. The splits of NTU apply: the training clips are those of performers 1, 2, 4,
+5, 8 and 9 (xsub) or cameras 2 and 3 (xview).
 """
 
 import argparse
@@ -26,7 +27,7 @@ SETUP = 3  # NTU's skip list has no recording of this setup with these performer
 CAMERAS = {1: 0.0, 2: 0.8, 3: -0.8}  # yaw in radians
 NOISE = 0.006  # meters
 FALSE_BODY = 0.12  # share of the one-person recordings that have a false body
-REST = " 0 0 0 0 0 0 0 0 2\n"  # depth and color pixels, orientation and state, which no reader uses
+REST = " 0 0 0 0 0 0 0 0 2\n"  # depth and color pixels, orientation and state; no reader uses these fields
 
 Body = tuple[int, int, np.ndarray]  # id, first frame, poses (k, 25, 3)
 
@@ -42,7 +43,7 @@ def write_recording(path: Path, bodies: Sequence[Body], frames: int, rest: str =
             lines.append(f"{body} 0 1 1 1 1 0 0 0 2\n25\n" + joint * 25 % tuple(joints.ravel().tolist()))
     try:
         path.write_text("".join(lines), encoding="utf-8")
-    except OSError as error:  # a full disk; writing does not name the file
+    except OSError as error:  # a full disk, for example; the error of a write does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -79,7 +80,7 @@ def scene(action: int, people: list[dict], bones: dict, frames: int, rng: np.ran
 
 
 def false_body(frames: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """First frame and poses of a false body: a short flicker, or a flat piece of furniture."""
+    """First frame and poses of a false body: a short burst of noise, or a flat piece of furniture."""
     if rng.random() < 0.5:
         k = int(rng.integers(3, 11))
         return int(rng.integers(frames - k)), rng.normal(0, 0.3, (k, 25, 3)) + (0.8, 0, 0)
@@ -123,15 +124,11 @@ def _act(argv: list[str]) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     place = Path(__file__).parent / "raw"
     parser.option("out", type=Path, default=place, metavar="DIR", help="folder of the files (data/demo/raw)")
-    parser.option("seed", type=whole_number(0, 2**63 - 1), default=0, help="(%(default)s)")
-    # NTU's file names have three digits for each.
-    parser.option("performers", type=whole_number(1, 999), default=10, help="(%(default)s)")
-    parser.option(
-        "replications",
-        type=whole_number(1, 999),
-        default=1,
-        help="how often each performer does each action (%(default)s)",
-    )
+    parser.option("seed", type=whole_number(0, 2**63 - 1), default=0, help="seed of the random numbers (%(default)s)")
+    number = whole_number(1, 999)  # NTU's file names have three digits for each
+    parser.option("performers", type=number, default=10, help="number of performers (%(default)s)")
+    help = "how often each performer repeats each action (%(default)s)"
+    parser.option("replications", type=number, default=1, help=help)
     args = parser.parse_args(argv)
     written = make(args.out, args.seed, args.performers, args.replications)
     say(f"wrote {counted(written, 'recording')} to {args.out}")

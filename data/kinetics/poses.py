@@ -1,4 +1,4 @@
-"""Kinetics-Skeleton's JSON clips: OpenPose joints of any number of persons -> the most confident few of each frame."""
+"""Kinetics-Skeleton's JSON clips: OpenPose joints of any number of persons -> the most confident ones of each frame."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from data.clip import BadFile
 from data.raw_files import read_raw_json
 
 JOINTS, WINDOW = 18, 300
-MAX_BYTES = 16 << 20  # 300 frames with twenty persons have 4 MB
+MAX_BYTES = 16 << 20  # 300 frames with twenty persons take 4 MB
 
 
 def read_record(path: Path) -> dict:
@@ -22,9 +22,8 @@ def read_record(path: Path) -> dict:
 def read_persons(frames: list, persons_in: int) -> np.ndarray:
     """Elements {frame_index, skeleton: [{pose, score}]} -> x, y, score of the first `persons_in` of each frame.
 
-    (T, M, V, 3) float64, where T is one more than the last index; frames that are not listed stay zero. Indices are
-    used as they are, so the first frame of a file that counts from 1 is empty, as in the published code. Raises
-    BadFile.
+    (T, M, V, 3) float64, where T is the last index plus 1; frames that are not listed are zero. Indices are not
+    shifted, so the first frame of a file that counts from 1 is empty, as in the published code. Raises BadFile.
     """
     try:
         index = [(frame["frame_index"], m) for frame in frames for m in range(len(frame["skeleton"][:persons_in]))]
@@ -33,7 +32,7 @@ def read_persons(frames: list, persons_in: int) -> np.ndarray:
         pose = np.array([person["pose"] for person in persons], dtype=np.float64).reshape(max(1, len(persons)), -1)
         score = np.array([person["score"] for person in persons], dtype=np.float64).reshape(max(1, len(persons)), -1)
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise BadFile("expected frames {frame_index, skeleton: [{pose, score}]} with lists of one length") from None
+        raise BadFile("expected frames {frame_index, skeleton: [{pose, score}]} with lists of equal length") from None
     if not all(type(frame["frame_index"]) is int and isinstance(frame["skeleton"], list) for frame in frames):
         raise BadFile("expected a whole number as frame_index and a list as skeleton")
     if persons and (pose.shape[1], score.shape[1]) != (2 * JOINTS, JOINTS):
@@ -74,7 +73,7 @@ def most_confident(data: np.ndarray, persons_out: int) -> np.ndarray:
 def match(data: np.ndarray) -> np.ndarray:
     """Track persons from frame to frame by the nearest pose, most confident first; sort the tracks by total score.
 
-    ST-GCN's `pose_matching`, (T, M, V, 3) -> same; the persons of every frame must be sorted by score already.
+    ST-GCN's `pose_matching`, (T, M, V, 3) -> same. The persons of every frame must be sorted by score.
     """
     T, M = data.shape[:2]
     traced = np.tile(np.arange(M), (T, 1))

@@ -2,9 +2,10 @@
 
     python data/kinetics/prepare.py --raw kinetics-skeleton
 
-The raw folder has kinetics_train/, kinetics_val/, kinetics_train_label.json and kinetics_val_label.json. Recipes: agcn
-(2s-AGCN, MS-G3D) flips y so that it points upwards, stgcn (ST-GCN) keeps it pointing down. A published checkpoint needs
-the recipe of its training. The split `kinetics` has the parts train and test (the published validation clips).
+The raw folder contains kinetics_train/, kinetics_val/, kinetics_train_label.json and kinetics_val_label.json. Recipes:
+agcn (2s-AGCN, MS-G3D) flips y so that it points upwards, stgcn (ST-GCN) keeps it pointing down. A published checkpoint
+needs the recipe that it was trained with. The split `kinetics` has the parts train and test (the published validation
+clips).
 """
 
 import sys
@@ -30,19 +31,19 @@ from torchlight.system.text import quote
 PARTS = {"train": "kinetics_train", "test": "kinetics_val"}
 PUBLISHED = {"train": 240436, "test": 19796}
 MAX_PERSONS = 100
-MAX_LABEL_BYTES = 256 << 20  # of a label file; that of the training clips has 30 MB
+MAX_LABEL_BYTES = 256 << 20  # of a label file; that of the training clips takes 30 MB
 
 
 def arguments(parser: Parser) -> None:
     """Options of Kinetics."""
     parser.switch("pose-matching", help="track persons from frame to frame by the nearest pose")
     number = whole_number(1, MAX_PERSONS)
-    parser.option("persons-in", type=number, default=5, metavar="N", help="candidates of a frame (%(default)s)")
-    parser.option("persons-out", type=number, default=2, metavar="N", help="persons to keep of a frame (%(default)s)")
+    parser.option("persons-in", type=number, default=5, metavar="N", help="candidates per frame (%(default)s)")
+    parser.option("persons-out", type=number, default=2, metavar="N", help="persons to keep per frame (%(default)s)")
 
 
 def source(args: Namespace) -> RawSource:
-    """All clips of both folders except those without a skeleton. Raises ValueError: a missing folder or label file."""
+    """All clips of both folders except those without a skeleton; raises ValueError for a missing folder or file."""
     if len(args.raw) != 1:
         raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
     root, files, ids = args.raw[0], {}, {}
@@ -56,7 +57,7 @@ def source(args: Namespace) -> RawSource:
         for name in sorted(ids[part] & files.keys()):
             if not _same(found[name], files[name]):
                 raise ValueError(
-                    f"{found[name]}: expected the content of {files[name]}, got another; rename one of them"
+                    f"{found[name]}: expected the content of {files[name]}, got other content; rename one of them"
                 )
         files = {name: found[name] for name in ids[part]} | files
     names = class_names("kinetics")

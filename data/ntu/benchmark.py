@@ -52,8 +52,8 @@ class Edition:
     """What differs between NTU RGB+D 60 and 120.
 
     Attributes:
-        splits: name -> (group of NAME that decides, its values for training).
-        twice: the `ctrgcn` recipe shows the only person of a clip in both slots, as published for NTU RGB+D 120.
+        splits: name -> (group of NAME that determines the part, its values for training).
+        twice: the `ctrgcn` recipe copies the only person of a clip to both slots, as published for NTU RGB+D 120.
         clips_per_class: raw recordings by action, before the skip list.
         npz: the file of each split in CTR-GCN's format.
     """
@@ -99,7 +99,7 @@ def benchmark(edition: Edition) -> Benchmark:
 def arguments(parser: Parser) -> None:
     """Options of NTU."""
     parser.option("missing", type=Path, default=MISSING, metavar="FILE", help="skip list (data/ntu/missing.txt)")
-    parser.option("classes", type=Path, metavar="FILE", help="class names, one per line, of other data in NTU's format")
+    parser.option("classes", type=Path, metavar="FILE", help="class names of other data in this format, one per line")
 
 
 def source(edition: Edition, args: Namespace) -> RawSource:
@@ -129,7 +129,7 @@ def source(edition: Edition, args: Namespace) -> RawSource:
 
 
 def read_clip(recipe: str, twice: bool, path: Path) -> list[Clip]:
-    """One raw file as a clip by one of the recipes; raises BadFile."""
+    """One raw file as a clip, prepared with one of the recipes; raises BadFile."""
     match = NAME.fullmatch(path.stem)
     if not match:
         raise BadFile("expected a name SsssCcccPpppRrrrAaaa with three digits each")
@@ -146,9 +146,10 @@ def recipe_tracks(recipe: str, recording: Recording) -> np.ndarray:
 
 
 def splits(edition: Edition, recipe: str, names: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Training and test clips in published order, which score files without names depend on.
+    """Training and test clips in published order, which is necessary for score files without names.
 
-    `ctrgcn` sorts by the number that decides (performer, camera, setup), then by name; the others by name.
+    `ctrgcn` sorts by the number that determines the part (performer, camera, setup), then by name; the other recipes
+    sort by name.
     """
     numbers = np.array([[int(part) for part in NAME.fullmatch(name).groups()] for name in names])
     result = {}
@@ -209,7 +210,7 @@ def check(edition: Edition, store: ClipStore) -> list[str]:
 
 
 def _absent(store: ClipStore, skipped: frozenset[str]) -> list[str]:
-    """Missing recordings: each performer did all actions of a setup in front of three cameras."""
+    """Missing recordings: each performer performed all actions of a setup in front of three cameras."""
     have = set(store.name.tolist())
     takes = {(match[SETUP], match[PERFORMER], match[REPLICATION]) for match in map(NAME.fullmatch, have)}
     lost = []

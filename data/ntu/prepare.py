@@ -4,8 +4,8 @@
     python data/ntu/prepare.py --raw nturgb+d_skeletons --recipe agcn
 
 Recipes: ctrgcn (CTR-GCN, TSGCNeXt, DKE students and most later work), agcn (2s-AGCN, MS-G3D), stgcn (ST-GCN). A
-published checkpoint needs the recipe of its training. Splits: xsub (20 of 40 performers train) and xview (cameras 2 and
-3 train).
+published checkpoint needs the recipe that it was trained with. Splits: xsub (training clips: 20 of 40 performers) and
+xview (training clips: cameras 2 and 3).
 """
 
 import sys

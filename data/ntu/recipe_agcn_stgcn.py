@@ -1,8 +1,8 @@
 """Recipes `agcn` and `stgcn`: persons are identified by their position in each frame's list of bodies.
 
-`agcn` (Shi et al., CVPR 2019; also MS-G3D): the two of the first four positions with the largest motion energy,
-centered in each frame, rotated upright, repeated to 300 frames. `stgcn` (Yan et al., AAAI 2018): the first two
-positions unchanged, zeros after the end.
+`agcn` (Shi et al., CVPR 2019; also MS-G3D): the first four positions are candidates; the two with the largest motion
+energy are centered in each frame, rotated upright and repeated to 300 frames. `stgcn` (Yan et al., AAAI 2018): the
+first two positions without changes, zeros after the end.
 """
 
 import numpy as np
@@ -68,16 +68,16 @@ def normalize(persons: np.ndarray) -> np.ndarray:
 
     center = data[0, :, 1:2].copy()
     for m in occupied:
-        # A joint counts as missing if its coordinates sum to exactly 0, also if they merely cancel.
+        # A joint counts as missing if the sum of its coordinates is exactly 0, even if the coordinates only cancel.
         data[m] = (data[m] - center) * (data[m].sum(-1, keepdims=True) != 0)
     _rotate(data, occupied, data[0, 0, 1] - data[0, 0, 0], np.array([0, 0, 1]))  # spine to z
-    # A full rotation, not one about z: the spine is tilted again by the angle between the shoulders and the horizontal.
+    # Not a rotation about z: the spine is tilted again by the angle between the shoulders and the horizontal plane.
     _rotate(data, occupied, data[0, 0, 8] - data[0, 0, 4], np.array([1, 0, 0]))  # shoulders to x
     return data
 
 
 def _compact(person: np.ndarray) -> np.ndarray:
-    """Remove empty frames if the first is empty. Persons lose their synchrony here, as in the published code."""
+    """Remove empty frames if the first is empty. The persons are then not synchronous, as in the published code."""
     filled = person.sum(-1).sum(-1) != 0
     return person if person.sum() == 0 or filled[0] else person[filled]
 
@@ -89,7 +89,7 @@ def _end(person: np.ndarray) -> int:
 
 
 def _rotate(data: np.ndarray, occupied: list[int], vector: np.ndarray, axis: np.ndarray) -> None:
-    """Rotate the persons, in place, by the rotation that takes `vector` to `axis`."""
+    """Rotate the persons, in place, by the rotation that maps `vector` to `axis`."""
     R = rotation(np.cross(vector, axis), angle(vector, axis))
     data[occupied] = data[occupied] @ R.T
 

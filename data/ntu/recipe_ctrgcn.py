@@ -1,7 +1,8 @@
 """Recipe `ctrgcn`: bodies tracked by their id, noise removed, one origin per clip.
 
-The preparation of CTR-GCN (Chen et al., ICCV 2021), used unchanged by most later work. Published checkpoints and scores
-depend on its quirks, so these are kept and named here. All arithmetic is float32, which makes the results bit-equal.
+The preparation of CTR-GCN (Chen et al., ICCV 2021), which most later work uses without changes. Published checkpoints
+and scores depend on its peculiarities, so these are kept and documented here. All arithmetic is float32, which makes
+the results bit-equal.
 """
 
 from dataclasses import dataclass
@@ -11,15 +12,15 @@ import numpy as np
 from data.clip import BadFile
 from data.ntu.skeleton_file import Recording
 
-SHORT = 11  # frames: a body seen in at most this many is noise
+SHORT = 11  # frames; a body that is present in at most this many frames is noise
 WIDE = 0.8  # a pose is wide if its width is more than this times its height
-ORIGIN = 1  # the joint of actor 1 that is the origin in its first frame
+ORIGIN = 1  # joint; its position in the first frame of actor 1 is the origin
 WIDE_FRAMES = 0.69754  # a body with this share of wide poses is noise
 
 
 @dataclass(eq=False)
 class Track:
-    """Poses (k, 25, 3) float32 of one body, the frame of the first, and its motion (square meters)."""
+    """Poses (k, 25, 3) float32 of one body, the frame of the first pose, and the motion of the body (square meters)."""
 
     start: int
     poses: np.ndarray
@@ -57,12 +58,12 @@ def motion(poses: np.ndarray) -> np.float32:
 
 
 def remove_noise(tracks: list[Track]) -> list[Track]:
-    """Remove short tracks, and wide ones while several are left; sort by motion, largest first. Raises BadFile."""
+    """Remove short tracks, and wide tracks while several are left; sort by motion, largest first. Raises BadFile."""
     for track in tracks:
         track.motion = motion(track.poses)
     tracks = [track for track in tracks if len(track.poses) > SHORT]
     if not tracks:
-        raise BadFile(f"expected a body in more than {SHORT} frames, got several shorter ones")
+        raise BadFile(f"expected a body in more than {SHORT} frames, got several bodies in fewer")
     for track in list(tracks):
         if len(tracks) == 1:
             break
@@ -79,8 +80,9 @@ def remove_noise(tracks: list[Track]) -> list[Track]:
 def _merge(tracks: list[Track], n: int) -> np.ndarray:
     """Assign tracks to two actors: (2, n, 25, 3).
 
-    Each track goes to the first actor whose interval so far it does not overlap, otherwise it is dropped. Sharing one
-    frame is not an overlap, and the second actor's interval always begins at frame 0: two quirks of the published code.
+    Each track is assigned to the first actor whose current interval it does not overlap; if there is none, it is
+    dropped. Two peculiarities of the published code: one common frame is not an overlap, and the interval of the second
+    actor always begins at frame 0.
     """
     actors = np.zeros((2, n, 25, 3), np.float32)
     actors[0, tracks[0].start : tracks[0].end + 1] = tracks[0].poses
@@ -95,7 +97,7 @@ def _merge(tracks: list[Track], n: int) -> np.ndarray:
 
 
 def assemble(recording: Recording) -> np.ndarray:
-    """A recording as one or two actors, (1 or 2, T, 25, 3) float32: meters from the first spine. Raises BadFile."""
+    """A recording as one or two actors, (1 or 2, T, 25, 3) float32, in meters relative to `ORIGIN`. Raises BadFile."""
     tracks, n = read_tracks(recording)
     if not tracks:
         raise BadFile("expected at least one body, got none")

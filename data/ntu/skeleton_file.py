@@ -6,7 +6,7 @@
         25                                  joints
           x y z (meters), 9 numbers         joint: depth and color pixels, orientation, state
 
-Only the ids and x y z are used; the other numbers may be anything (the Kinect sometimes writes infinite pixels).
+Only the ids and x y z are used; the other numbers may have any value (the Kinect sometimes writes infinite pixels).
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from data.raw_files import read_raw
 from torchlight.system.text import quote
 
 JOINTS, FIELDS = 25, 12
-MAX_BYTES = 16 << 20  # a recording has less than 10 MB
+MAX_BYTES = 16 << 20  # a recording takes less than 10 MB
 MAX_FRAMES = 100_000  # an hour
 
 
 @dataclass(eq=False)
 class Recording:
-    """The bodies of one file in the order of the file: `ids[t]` the body ids of frame t, `poses` (sum of bodies, 25, 3)
-    float64."""
+    """The bodies of one file in the order of the file: `ids[t]` are the body ids of frame t, `poses` (bodies of all
+    frames, 25, 3) float64."""
 
     ids: list[list[bytes]]
     poses: np.ndarray
@@ -74,7 +74,7 @@ def _count(lines: list[bytes], at: int, what: str) -> int:
 
 def _poses(joints: list[bytes]) -> np.ndarray:
     """(bodies, 25, 3) float64"""
-    # One count over all lines is cheap; only a file that fails it is checked line by line.
+    # Counting over all lines at once is fast; only if the count is wrong, the file is checked line by line.
     if b" ".join(joints).count(b" ") != FIELDS * len(joints) - 1:
         for line in joints:
             if len(line.split()) != FIELDS:

@@ -2,8 +2,8 @@
 
     python data/ntu120/prepare.py --raw nturgbd_skeletons_s001_to_s017 nturgbd_skeletons_s018_to_s032
 
-Recipes: ctrgcn, agcn (MS-G3D), stgcn; see data/ntu/prepare.py. Splits: xsub (53 of 106 performers train) and xset (even
-setups train).
+Recipes: ctrgcn, agcn (MS-G3D), stgcn; see data/ntu/prepare.py. Splits: xsub (training clips: 53 of 106 performers) and
+xset (training clips: even setups).
 """
 
 import sys

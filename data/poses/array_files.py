@@ -42,8 +42,10 @@ def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> R
 
 
 def read_npz(path: Path) -> Recording:
-    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where nothing was seen, a fourth channel being the score; optional
-    `score`, `rate`, `image_size`, `layout`, `axes`."""
+    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where a joint was not seen; a fourth channel is the score.
+
+    Optional: `score`, `rate`, `image_size`, `layout`, `axes`, `units`.
+    """
     with open_archive(path) as archive:
         names = archive.names
         if {"poses", "trans", "betas"} <= set(names):
@@ -72,10 +74,10 @@ def read_npz(path: Path) -> Recording:
 
 
 def read_pyskl(path: Path) -> list[tuple[str, Recording]]:
-    """All clips of a PYSKL or mmaction2 pickle with their names; a bare list of annotations is read too.
+    """All clips of a PYSKL or mmaction2 pickle with their names; the file may also be a plain list of annotations.
 
     Raises:
-        PoseFileError: no annotations, or the index of compressed annotations, which contains no key points.
+        PoseFileError: there are no annotations, or they contain no key points (the index of compressed annotations).
     """
     content = read_pickle(path)
     entries = content.get("annotations") if isinstance(content, dict) else content

@@ -1,13 +1,13 @@
-"""Where a body is: the path of root-relative 3-D points, restored from the image by weak perspective.
+"""Restores the path of a body, given as 3-D points relative to the hips, from the image by weak perspective.
 
 World landmarks of MediaPipe have their origin between the hips in every frame: persons who walk or jump do not move,
-and two persons are in the same place. The image has the path. With w the x and y of all joints in meters and p the same
-joints in pixels, both relative to the hips, a frame has the scale s = sum(w . p) / sum(p . p) in meters per pixel. Hips
-at the pixel (u, v) of a W x H image are at ((u - W/2) s, (v - H/2) s, f s) in camera axes, with the focal length f in
-pixels.
+and all persons are at the same position. The image contains the path. Let w be the x and y of all joints in meters and
+p the same joints in pixels, both relative to the hips. The scale of a frame is then s = sum(w . p) / sum(p . p) in
+meters per pixel. Hips at the pixel (u, v) of a W x H image are at ((u - W/2) s, (v - H/2) s, f s) in camera axes, with
+the focal length f in pixels.
 
-s varies by 1 % and more from frame to frame, which at 7 m is 7 cm of depth, so it is smoothed. The focal length is
-assumed; the depth orders persons, it is no measurement.
+s varies by 1 % and more from frame to frame, which is 7 cm of depth at a distance of 7 m, so it is smoothed. The focal
+length is assumed, so the depth gives the order of persons but is not a measurement.
 """
 
 import math
@@ -32,7 +32,7 @@ def image_scale(world: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def restore_path(world: np.ndarray, image: np.ndarray, scale: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """World landmarks (..., 33, 3) moved to where the body is, in meters and camera axes.
+    """World landmarks (..., 33, 3) moved to the position of the body, in meters and camera axes.
 
     image: (..., 33, 2) pixels. scale: (...) meters per pixel. size: (width, height) in pixels.
     """
@@ -50,7 +50,7 @@ class BodyPath:
         self.scale: dict[str, tuple[float, float]] = {}  # track -> time, mean
 
     def move(self, time: float, person: Detection) -> Detection:
-        """The person at the right place; unseen (NaN) while no frame had a usable scale. time: seconds."""
+        """The person at its position in space; NaN (not seen) until a frame has a usable scale. time: seconds."""
         assert person.image is not None and person.track is not None
         scale = float(image_scale(person.points, person.image))
         before, mean = self.scale.get(person.track, (time, math.nan))
@@ -62,7 +62,7 @@ class BodyPath:
         return replace(person, points=restore_path(person.points, person.image, np.array(scale), self.size))
 
     def forget(self, track: str) -> None:
-        """A track has ended."""
+        """Remove the state of a track that has ended."""
         self.scale.pop(track, None)
 
 

@@ -20,16 +20,16 @@ from data.poses.recording import ASSUMED_RATE
 from torchlight.system.packages import optional
 
 TRIES, WAIT_SECONDS = 3, 1.0  # attempts to open a camera that stopped, and the pause before each
-SILENT_SECONDS = 60.0  # without an image after which a camera is given up; OpenCV itself waits 30 s for a stream
-STOP_SECONDS = 2.0  # that the thread has to end
+SILENT_SECONDS = 60.0  # time without an image before an error; OpenCV itself waits 30 s for a stream
+STOP_SECONDS = 2.0  # time for the thread to end
 TIME, RATE, LENGTH = 0, 5, 7  # CAP_PROP_POS_MSEC, CAP_PROP_FPS, CAP_PROP_FRAME_COUNT of OpenCV
 STREAM = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass
 class Frame:
-    """An image (H, W, 3) uint8 RGB, its number from 0 (dropped images count), its time in seconds from the first image,
-    and the clock when it arrived."""
+    """An image (H, W, 3) uint8 RGB, its number from 0 (dropped images are counted), its time in seconds since the first
+    image, and the clock time when it arrived."""
 
     image: np.ndarray
     number: int
@@ -41,7 +41,7 @@ class Camera:
     """Iterates over the frames of a source.
 
     source: number of a camera, address of a stream (rtsp://, http://), or a video file. real_time: play a file at its
-    own speed and drop frames as a camera does. open_capture, clock, sleep: for tests.
+    own speed and drop frames like a camera. open_capture, clock, sleep: for tests.
 
     Raises:
         ValueError: the source cannot be opened, or OpenCV is missing.
@@ -66,8 +66,8 @@ class Camera:
         self._clock, self._sleep = clock, sleep
         self._capture = self._open(self._address)
         if not self._capture.isOpened():
-            kind = "a video that OpenCV can read" if self.is_file else "a camera that answers"
-            got = "a file that it cannot" if self.is_file else "none; check the number or address, and that it is free"
+            kind = "a video that OpenCV can read" if self.is_file else "a camera or stream that can be opened"
+            got = "another file" if self.is_file else "none; check its number or address, and that it is not in use"
             raise ValueError(f"source: {self.name}: expected {kind}, got {got}")
         self.rate = self._property(RATE) or ASSUMED_RATE
         self.length = int(self._property(LENGTH)) if self.is_file else 0
@@ -116,7 +116,7 @@ class Camera:
         return np.ascontiguousarray(image[..., ::-1])
 
     def _image_again(self) -> np.ndarray | None:
-        """The next image of a camera, which is opened again if it stopped."""
+        """The next image of a camera; a camera that stopped is opened again."""
         image = self._image()
         for _ in range(TRIES):
             if image is not None:
@@ -128,7 +128,7 @@ class Camera:
         return image
 
     def _newest(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """The newest frame whenever one is asked for; a thread reads `frames`."""
+        """The newest frame at each request; a thread reads `frames`."""
         box = _Newest()
         self._thread = threading.Thread(target=self._fill, args=(frames, box), daemon=True)
         self._thread.start()
@@ -161,7 +161,7 @@ class Camera:
             box.close()
 
     def close(self) -> None:
-        """Release the camera, unless the thread hangs in it; releasing it then would crash."""
+        """Release the camera, unless the thread is still reading from it, because this would crash."""
         if self._thread is None or not self._thread.is_alive():
             self._capture.release()
 
@@ -173,7 +173,7 @@ class Camera:
 
 
 class _Newest:
-    """A place for one frame between two threads."""
+    """Passes the newest frame from one thread to another."""
 
     def __init__(self):
         self.frame: Frame | None = None
@@ -182,7 +182,7 @@ class _Newest:
         self.changed = threading.Condition()
 
     def put(self, frame: Frame) -> bool:
-        """Replace the frame; whether one is lost by that."""
+        """Replace the frame; returns whether the previous frame was not used."""
         with self.changed:
             lost = self.frame is not None
             self.frame = frame
@@ -190,13 +190,13 @@ class _Newest:
         return lost
 
     def close(self) -> None:
-        """No frame will come."""
+        """Signal that no more frames follow."""
         with self.changed:
             self.ended = True
             self.changed.notify()
 
     def take(self, seconds: float) -> Frame | None:
-        """The frame, as soon as there is one; None at the end. Raises TimeoutError."""
+        """The frame as soon as there is one; None at the end. Raises TimeoutError after `seconds`."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.frame is not None or self.ended, seconds):
                 raise TimeoutError

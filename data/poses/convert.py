@@ -1,6 +1,7 @@
-"""A recording of any layout as the body of a trained network: joints, axes, units, missing values and frame rate.
+"""Conversion of a recording in any layout to the body of a trained network: joints, axes, units, missing values and
+frame rate.
 
-What is computed or assumed is added to `facts.guessed`, one sentence each.
+Each computation and assumption is added to `facts.guessed` as one sentence.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ from graph.layouts import (
 )
 
 MISSING = ("interpolate", "hold", "zero", "mask")  # how missing joints are handled
-MAX_GAP = 0.3  # seconds of a missing joint that are interpolated
-BODY_HEIGHT = 1.6  # meters from the head joint to the feet, where a file has no units
+MAX_GAP = 0.3  # seconds; missing joints are interpolated over gaps up to this length
+BODY_HEIGHT = 1.6  # meters from the head joint to the feet, for files without units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
 PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files without one
 
@@ -32,8 +33,8 @@ PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files 
 class Body:
     """What the coordinates of a network's clips mean.
 
-    is_flat: x, y (and a score) in an image; else x, y, z in meters, y up (Kinect axes), or for `is_own` the axes and
-    units of the custom data.
+    is_flat: whether they are x, y (and a score) in an image. Otherwise they are x, y, z in meters and Kinect axes (y
+    up). is_own: whether the body is custom; its clips have the axes and units of the custom data.
     """
 
     skeleton: Skeleton
@@ -49,21 +50,20 @@ class Body:
 def to_body(recording: Recording, body: Body, layout: str | None = None, mirror: bool = False) -> Recording:
     """The recording with the joints, axes and units of a body; joints that were not seen stay NaN.
 
-    layout: overrides the layout of the file. mirror: for mirrored pictures, exchanges left and right.
+    layout: overrides the layout of the file. mirror: exchange left and right, for mirrored pictures.
 
     Raises:
-        PoseFileError: no map leads from the layout of the file to the body.
+        PoseFileError: there is no map from the layout of the file to the body.
     """
     facts = replace(recording.facts, guessed=list(recording.facts.guessed))
-    if body.is_flat and recording.image is not None:  # exact, where a projection would be a guess
+    if body.is_flat and recording.image is not None:  # exact, unlike a projection
         facts.axes, facts.units = "image", "px"
         recording = replace(recording, points=recording.image, facts=facts, image=None)
     points, score = to_joints(recording, facts, body, layout)
     depth = points.shape[-1] == 3 and facts.axes != "image"
     if not body.is_own:
         if body.is_flat:
-            points = points[..., :2] if not depth else _project(points, facts)
-            _state_picture(points, facts)
+            points = _to_pixels(_project(points, facts) if depth else points[..., :2], facts)
         else:
             points = _to_meters(points if depth else _without_depth(points, facts), facts)
     elif points.shape[-1] != (2 if body.is_flat else 3):
@@ -79,7 +79,7 @@ def to_body(recording: Recording, body: Body, layout: str | None = None, mirror:
 def to_joints(
     recording: Recording, facts: Facts, body: Body, layout: str | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Points and scores of the body's joints; `facts.imputed` names those that no sensor measured."""
+    """Points and scores of the body's joints; sets `facts.imputed`, the names of those that no sensor measured."""
     points, score, skeleton = recording.points, recording.score, body.skeleton
     if layout is not None:
         facts.layout = find_layout(layout).name
@@ -124,7 +124,7 @@ def to_joints(
 
 
 def plain_names(joints: Sequence[str]) -> list[str]:
-    """Names without the name of a group before them, as `POSE_LANDMARKS NOSE` in .pose files."""
+    """Names without the preceding name of a group: `NOSE` for `POSE_LANDMARKS NOSE` in .pose files."""
     groups = [name.partition(" ")[0] for name in joints]
     grouped = all(" " in name for name in joints) and len(set(groups)) * 3 <= len(joints)
     seen: set[str] = set()
@@ -199,27 +199,28 @@ def _project(points: np.ndarray, facts: Facts) -> np.ndarray:
     return picture + np.array(size) / 2
 
 
-def _state_picture(points: np.ndarray, facts: Facts) -> None:
-    """Make the points pixels, in place, of a picture whose size is known or guessed."""
+def _to_pixels(points: np.ndarray, facts: Facts) -> np.ndarray:
+    """Image points in pixels; sets the size of the picture if it is not known."""
     if facts.units == "share":
         facts.image_size = facts.image_size or PICTURES[1]
-        points *= np.array(facts.image_size, np.float32)
+        points = points * np.array(facts.image_size, np.float32)
         facts.units = "px"
     if facts.image_size is None:
         high = np.nanmax(points.reshape(-1, 2), 0)
         size = next((size for size in PICTURES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
         facts.image_size = size
         facts.guessed.append(f"the file has no image size: {size[0]} x {size[1]} is assumed")
+    return points
 
 
 def body_height(points: np.ndarray) -> float:
-    """The vertical extent of an upright person: the 90th percentile over frames (M, T, V, C)."""
+    """The height of an upright person: the 90th percentile of the vertical extent over all frames of (M, T, V, C)."""
     y = points[..., 1]
     seen = ~np.isnan(y).all(-1)
     extent = np.nanmax(y[seen], -1) - np.nanmin(y[seen], -1)
     height = float(np.percentile(extent, 90)) if len(extent) else 0.0
     if not height > 0:
-        raise PoseFileError("expected persons of some height, got all joints in one row")
+        raise PoseFileError("expected persons with a height above 0, got all joints at the same height")
     return height
 
 
@@ -237,7 +238,7 @@ def _mirror(
 
 
 def rate_of(facts: Facts, rate: float | None = None, assumed: float | None = None) -> float:
-    """Frames per second of a recording: given, in the file, or `assumed` (which `facts.guessed` then states)."""
+    """Frames per second of a recording: `rate`, that of the file, or `assumed`, which is added to `facts.guessed`."""
     found = rate or facts.rate
     if found is None:
         found = assumed or ASSUMED_RATE
@@ -255,12 +256,13 @@ def fill(
     is_flat: bool,
     missing: str = "interpolate",
 ) -> np.ndarray:
-    """Missing joints of (M, T, V, C), in place. Frames without a person stay NaN.
+    """Fill the missing joints of (M, T, V, C), in place. Frames without a person stay NaN.
 
-    missing: one of MISSING. interpolate, mask: gaps of up to MAX_GAP seconds are interpolated; in longer gaps, 3-D
-    joints keep their last offset from the parent joint, or are at its position if they were never detected, and 2-D
-    joints become 0 with score 0, as pose estimators write them. hold: joints keep their last known position, or the
-    first; those that were never seen are 0. zero: all are 0. Joints that are held or 0 get score 0.
+    missing: one of MISSING. interpolate, mask: gaps of up to MAX_GAP seconds are interpolated. In longer gaps, 3-D
+    joints keep their nearest known offset from the parent joint, or are at its position if they were never seen; 2-D
+    joints become 0 with score 0, as pose estimators write them. hold: joints keep their last known position; before the
+    first one, they have the first one; joints that were never seen are 0. zero: all missing joints are 0. The score of
+    joints that are held or 0 is 0.
     """
     M, T, V, C = points.shape
     if missing in ("hold", "zero"):
@@ -299,15 +301,15 @@ def interpolate(x: np.ndarray, longest: int) -> None:
 
 
 def hold(x: np.ndarray) -> None:
-    """The last number before each gap, or the first after it at the start, in place, (T, n) with NaN; columns without a
-    number stay NaN."""
+    """Fill each gap with the last number before it, or the first number after it at the start; in place, (T, n) with
+    NaN. Columns without a number stay NaN."""
     known, time = ~np.isnan(x), np.arange(len(x))[:, None]
     last = np.maximum.accumulate(np.where(known, time, -1), axis=0)
     x[:] = np.take_along_axis(x, np.where(last < 0, known.argmax(0), last), axis=0)
 
 
 def _complete(x: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Joints that are missing for long, from their parents; (T, V, 3), each frame with at least one joint."""
+    """Place joints in long gaps relative to their parents; (T, V, 3), each frame with at least one joint."""
     missing = np.isnan(x).any(-1)
     root = next(i for i, parent in enumerate(skeleton.parents) if i == parent)
     x[missing[:, root], root] = np.nanmean(x[missing[:, root]], 1)
@@ -327,7 +329,7 @@ def _complete(x: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
 
 def resample(x: np.ndarray, rate: float, target: float) -> np.ndarray:
-    """Frames (M, T, ...) at another frame rate, linear in time; NaN where one of the two frames is."""
+    """Frames (M, T, ...) at another frame rate by linear interpolation; NaN where one of the two frames is NaN."""
     T = x.shape[1]
     if abs(rate / target - 1) <= SAME_RATE or T < 2:
         return x

@@ -51,14 +51,14 @@ class Backend(Protocol):
 
 
 class PoseEstimator:
-    """Persons in images.
+    """Detects persons in images.
 
-    models: nothing for MediaPipe with the models of its package, a `.task` file for MediaPipe, or two `.onnx` files
-    (detector, pose) for RTMPose. persons: at most so many are found. flat: only the joints in the image, for networks
-    trained on 2-D poses; RTMPose gives nothing else. `facts.image_size` is known after the first image.
+    models: empty for MediaPipe with the models in its package, a `.task` file for MediaPipe, or two `.onnx` files
+    (detector, pose) for RTMPose. persons: maximum number of persons. flat: return only the joints in the image, for
+    networks trained on 2-D poses; RTMPose always does. `facts.image_size` is known after the first image.
 
     Raises:
-        ValueError: a package or a model is missing, or a model is not readable.
+        ValueError: a package or a model is missing, or a model cannot be read.
     """
 
     def __init__(self, models: Sequence[str | Path] = (), persons: int = 2, flat: bool = False):
@@ -79,7 +79,7 @@ class PoseEstimator:
         return self.backend.facts
 
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
-        """The persons in an image (H, W, 3) uint8 RGB, in an order without meaning; milliseconds: its time."""
+        """The persons in an image (H, W, 3) uint8 RGB, in no particular order. milliseconds: the time of the image."""
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, (image.dtype, image.shape)
         self.facts.image_size = (image.shape[1], image.shape[0])
         self.last = max(self.last + 1, int(milliseconds))  # two frames of a fast camera may share a millisecond
@@ -98,11 +98,11 @@ class PoseEstimator:
 
 class MediaPipe:
     """33 joints: world landmarks in meters and camera axes with the hips at the origin, and their pixels in `image`; if
-    flat, the pixels alone."""
+    flat, only the pixels."""
 
     def __init__(self, models: Sequence[Path], persons: int, flat: bool):
-        os.environ.setdefault("GLOG_minloglevel", "2")  # else pages of messages of its C++ parts
-        warnings.filterwarnings("ignore", "SymbolDatabase", UserWarning)  # of its protobuf, about itself
+        os.environ.setdefault("GLOG_minloglevel", "2")  # otherwise its C++ code prints pages of messages
+        warnings.filterwarnings("ignore", "SymbolDatabase", UserWarning)  # a warning of protobuf about its own code
         self.package = optional("mediapipe", INSTALL)
         tasks = optional("mediapipe.tasks.python", INSTALL)
         vision = optional("mediapipe.tasks.python.vision", INSTALL)
@@ -114,10 +114,10 @@ class MediaPipe:
         )
         try:
             self.landmarker = vision.PoseLandmarker.create_from_options(options)
-        except Exception as error:  # of a damaged file, or of a protobuf that does not fit
+        except Exception as error:  # caused by a damaged file or an incompatible version of protobuf
             where, reason = models[0] if models else "models of the package", " ".join(str(error).split())[:200]
             message = f"pose_model: {where}: not accepted by MediaPipe ({type(error).__name__}: {reason})"
-            raise ValueError(f"{message}; if the file is right, repair the packages: {INSTALL}") from error
+            raise ValueError(f"{message}; if the file is intact, reinstall the packages: {INSTALL}") from error
         self.flat = flat
         axes, units = ("image", "px") if flat else ("camera", "m")
         self.facts = Facts(f"MediaPipe {self.package.__version__}", "mediapipe_pose_33", axes=axes, units=units)
@@ -156,7 +156,7 @@ def package_bundle(package: ModuleType) -> bytes:
         raise ValueError(NO_MODELS)
     writer = optional("mediapipe.tasks.python.metadata.metadata_writers.metadata_writer", INSTALL).MetadataWriter
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:  # models are used in place
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:  # MediaPipe uses the models in place
         for name, (path, mean, std) in files.items():
             model = writer.create(bytearray(path.read_bytes())).add_image_input([mean], [std])
             bundle.writestr(name, model.populate()[0])
@@ -171,7 +171,7 @@ class RTMPose:
         optional("onnxruntime", INSTALL_RTMPOSE)
         self.persons = persons
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # rtmlib prints; standard output may be a file of results
+            with contextlib.redirect_stdout(sys.stderr):  # rtmlib prints, but standard output may be a file of results
                 self.detector = package.YOLOX(str(models[0]), backend="onnxruntime")
                 self.pose = package.RTMPose(str(models[1]), backend="onnxruntime")
             self.detector.model_input_size = input_size(self.detector)
@@ -188,7 +188,7 @@ class RTMPose:
     def estimate(self, image: np.ndarray, milliseconds: int) -> list[Detection]:
         picture = np.ascontiguousarray(image[..., ::-1])  # rtmlib takes BGR
         boxes = np.asarray(self.detector(picture), np.float32).reshape(-1, 4)
-        if not len(boxes):  # rtmlib would take the whole image as one person
+        if not len(boxes):  # rtmlib would treat the whole image as one person
             return []
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         points, score = self.pose(picture, bboxes=boxes[np.argsort(-area)[: self.persons]])

@@ -16,7 +16,7 @@ def read_hdf5(path: Path) -> Recording:
     """A SLEAP analysis file or a DeepLabCut table.
 
     Raises:
-        PoseFileError: h5py is missing, the file is damaged, or of another kind.
+        PoseFileError: h5py is missing, or the file is damaged or in another format.
     """
     try:
         import h5py
@@ -43,7 +43,7 @@ def read_hdf5(path: Path) -> Recording:
 
 
 def read_sleap_analysis(file: Any) -> Recording:
-    """`tracks` (tracks, 2, nodes, frames) with NaN where nothing was seen."""
+    """`tracks` (tracks, 2, nodes, frames) with NaN where a joint was not seen."""
     tracks = np.asarray(file["tracks"], np.float32).transpose(0, 3, 2, 1)  # (M, T, V, 2)
     joints = tuple(_text(name) for name in file["node_names"][()])
     names = tuple(_text(name) for name in file["track_names"][()]) if "track_names" in file else ()
@@ -60,8 +60,8 @@ def _text(name: Any) -> str:
 
 
 def read_deeplabcut_table(path: Path, table: Any) -> Recording:
-    """A pandas table: fields `index` and `values_block_0`, whose columns are named by a pickle of tuples in an
-    attribute."""
+    """A pandas table with the fields `index` and `values_block_0`; an attribute contains the names of the columns as a
+    pickle of tuples."""
     kind = table.attrs["values_block_0_kind"]
     content = kind.encode("latin1") if isinstance(kind, str) else bytes(kind)
     try:

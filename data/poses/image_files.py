@@ -12,9 +12,8 @@ from torchlight.system.files import read_json, read_text
 
 NUMBER = re.compile(r"\d+", re.ASCII)
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 26: "halpe_26", 133: "coco_wholebody_133"}
-BODY_25B_NECK = (
-    0.03  # median distance of joint 1 from the middle of the shoulders, in body heights, above which it is no neck
-)
+# Joint 1 is the neck if its median distance from the middle of the shoulders is at most this, in body heights.
+BODY_25B_NECK = 0.03
 
 
 def last_number(name: str) -> int | None:
@@ -28,7 +27,7 @@ def last_number(name: str) -> int | None:
 
 
 def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
-    """Decide the layout from the number of joints, and for 25 joints from the place of the neck."""
+    """Set the layout in `facts` from the number of joints, and for 25 joints from the position of joint 1."""
     persons = [person for found in detections.values() for person in found]
     count = len(persons[0].points) if persons else 0
     facts.layout = LAYOUTS.get(count)
@@ -38,7 +37,7 @@ def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
         offset = np.linalg.norm(x[:, 1] - (x[:, 2] + x[:, 5]) / 2, axis=1) / np.maximum(height, 1e-6)
         neck = not np.nanmedian(offset) > BODY_25B_NECK
         facts.layout = "openpose_body_25" if neck else "openpose_body_25b"
-        facts.guessed.append(f"layout {facts.layout}, from the place of joint 1 between the shoulders")
+        facts.guessed.append(f"layout {facts.layout}, from the position of joint 1 relative to the shoulders")
     elif facts.layout:
         facts.guessed.append(f"layout {facts.layout}, from the number of joints")
 
@@ -81,21 +80,21 @@ def read_coco_results(path: Path, entries: list[Any]) -> Detections:
             raise PoseFileError(f"{origin}: expected an image_id with a frame number, got {image!r}")
         track = None
         if "idx" in entry:
-            flat = np.ravel(np.asarray(entry["idx"], float))  # 1, [0.0] and [[0.0], [0.0]] are in use
+            flat = np.ravel(np.asarray(entry["idx"], float))  # files contain 1, [0.0] or [[0.0], [0.0]]
             track = str(int(flat[0])) if len(flat) else None
         found = Detection(points[:, :2], points[:, 2], track, float(entry.get("score", 0.0)))
         frames.setdefault(number, []).append(found)
     numbers = sorted(frames)
     if not alpha and len(numbers) > 1 and np.median(np.diff(numbers)) > 1:
         frames = {i: frames[number] for i, number in enumerate(numbers)}
-        facts.guessed.append("image ids are not consecutive; they are taken as frames in their order")
+        facts.guessed.append("image ids are not consecutive; they are interpreted as frames in this order")
     layout_of(frames, facts)
     return Detections(frames, facts)
 
 
 def read_ultralytics(path: Path, content: list[list[Any]]) -> Detections:
-    """A list over frames of lists of persons with `box` and `keypoints` {x, y, visible}, as `Results.to_json`
-    writes."""
+    """A list of frames; a frame is a list of persons with `box` and `keypoints` {x, y, visible}, as written by
+    `Results.to_json`."""
     facts = Facts("ultralytics results")
     frames: dict[int, list[Detection]] = {}
     for number, found in enumerate(content):
@@ -122,8 +121,8 @@ def read_ultralytics(path: Path, content: list[list[Any]]) -> Detections:
 
 
 def read_mmpose(path: Path, content: Any) -> Detections:
-    """MMPose 1.x: {meta_info, instance_info} of the demo, or the list of frames (or instances of a picture) of the
-    inferencer."""
+    """MMPose 1.x: {meta_info, instance_info} written by the demo, or the list of frames (or of the instances in one
+    picture) written by the inferencer."""
     facts = Facts("MMPose")
     entries = content["instance_info"] if isinstance(content, dict) else content
     names = content.get("meta_info", {}).get("keypoint_id2name", {}) if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""The steps from a recording to the frames that a recipe takes, the same for training clips and for prediction."""
+"""The steps from a recording to the input of a recipe, shared by the preparation of training clips and prediction."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,14 +18,14 @@ def complete(
     mirror: bool = False,
     missing: str = "interpolate",
 ) -> tuple[Recording, np.ndarray, float]:
-    """The recording as a body whose missing joints are filled, which joints were seen (M, T, V), and its frame rate.
+    """The recording converted to a body, with missing joints filled; which joints were seen (M, T, V); its frame rate.
 
-    target: frames per second of the clips, which a recording without a frame rate is assumed to have. layout, rate:
-    override those of the recording. mirror: see `data.poses.convert.to_body`. missing: see `data.poses.convert.fill`;
-    with `mask` the scores, or 1, are 0 for all joints that were not seen.
+    target: frames per second of the clips; also assumed for a recording without a frame rate. layout, rate: override
+    those of the recording. mirror: see `data.poses.convert.to_body`. missing: see `data.poses.convert.fill`; with
+    `mask`, the scores (1 if there are none) become 0 for all joints that were not seen.
 
     Raises:
-        PoseFileError: no map leads from the layout of the recording to the body.
+        PoseFileError: there is no map from the layout of the recording to the body.
     """
     found = to_body(recording, body, layout, mirror)
     rate = rate_of(found.facts, rate, target)
@@ -40,7 +40,8 @@ def complete(
 def part_of(
     recording: Recording, persons: Sequence[int], begin: int, end: int, target: float | None, rate: float
 ) -> Recording:
-    """Some persons in some frames, at the frame rate of the training. Frames without any of them are left out."""
+    """Some persons in some frames, at the frame rate of the training clips. For a single person, frames without this
+    person are left out."""
     points = recording.points[persons, begin:end]
     score = None if recording.score is None else recording.score[persons, begin:end]
     if len(persons) == 1:

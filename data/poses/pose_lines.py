@@ -3,9 +3,9 @@
     {"layout": "coco_17", "axes": "image", "units": "px", "image_size": [1280, 720]}
     {"t": 0.033, "persons": [{"id": 1, "keypoints": [[512.0, 200.5, 0.9], [508.1, 195.2], null, ...]}]}
 
-The first line describes the points and is optional: layout or joints, axes (image), units (px), image_size. Key points
-are [x, y] in the axes `image` and [x, y, z] in others, each with an optional score; null where a joint was not seen.
-Ids are optional; without them persons are tracked.
+The first line is optional and describes the points: layout or joints, axes (default: image), units (default: px),
+image_size. Key points are [x, y] with the axes `image` and [x, y, z] with other axes, followed by an optional score;
+null where a joint was not seen. Ids are optional; without ids, persons are tracked.
 """
 
 import math
@@ -29,12 +29,12 @@ HEADER = {"layout", "joints", "axes", "units", "image_size"}
 
 
 class PoseLines:
-    """The moments in a text stream; `facts` are known once it exists, for the first line is read then.
+    """The moments in a text stream. The first line is read at construction, so `facts` are available immediately.
 
-    origin: name of the stream in messages, each of which also has the number of the line.
+    origin: name of the stream in messages, which also contain the number of the line.
 
     Raises:
-        PoseFileError: a line is damaged, also while iterating; the moments before it were delivered.
+        PoseFileError: a line is damaged; also raised during iteration, after the moments before this line.
     """
 
     def __init__(self, file: IO[str], origin: str = "standard input", clock: Callable[[], float] = time.perf_counter):
@@ -42,7 +42,7 @@ class PoseLines:
         self.line = 0
         self.first = self._read()
         self.facts = Facts("JSON lines")
-        self.joints: int | None = None  # until a person was seen, if the header does not say
+        self.joints: int | None = None  # number of joints; without a header, that of the first person
         if self.first is not None and "t" not in self.first:
             self._describe(self.first)
             self.first = self._read()
@@ -147,7 +147,8 @@ class PoseLines:
         marks = person.get("keypoints") if isinstance(person, dict) else None
         if not isinstance(marks, list) or (self.joints is not None and len(marks) != self.joints):
             got = len(marks) if isinstance(marks, list) else quote(person)
-            raise self._fail(f"keypoints: expected a list of {self.joints or 'some'} joints, got {got}")
+            joints = "joints" if self.joints is None else f"{self.joints} joints"
+            raise self._fail(f"keypoints: expected a list of {joints}, got {got}")
         self.joints = len(marks)
         dims = 2 if self.facts.axes == "image" else 3
         table = np.full((len(marks), dims + 1), np.nan, np.float32)
@@ -162,6 +163,6 @@ class PoseLines:
             row[dims] = mark[dims] if len(mark) > dims else 1
         name = person.get("id")
         if name is not None and (isinstance(name, bool) or not isinstance(name, int | str)):
-            raise self._fail(f"id: expected a number or a text, got {quote(name)}")
+            raise self._fail(f"id: expected a number or text, got {quote(name)}")
         score = table[:, dims].copy()
         return Detection(table[:, :dims].copy(), score, None if name is None else str(name), float(score.mean()))

@@ -1,4 +1,4 @@
-"""Any pose file or folder as recordings: the form is recognized by the content.
+"""Reads any pose file or folder as recordings; the format is recognized by the content.
 
 for name, recording in read("clip.json"):
     print(name, recording.points.shape, recording.facts.layout)
@@ -15,7 +15,7 @@ from data.poses.tracking import track
 from feeders.clip_store import MANIFEST
 from torchlight.system.files import open_regular, read_json
 
-# exceptions of readers for a damaged file
+# exceptions that readers raise for a damaged file
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 JSON_LIMIT = 512 * 2**20
@@ -33,7 +33,7 @@ def read(path: str | Path) -> list[tuple[str, Recording]]:
     Persons without ids are tracked; `facts.guessed` lists the assumptions.
 
     Raises:
-        ValueError: the file cannot be read, is of no known form, or contains no person. The message names the file.
+        ValueError: the file cannot be read, is in an unknown format, or contains no person. The message names the file.
     """
     found = []
     for name, recording in read_each(path):
@@ -47,7 +47,7 @@ def read_each(path: str | Path) -> list[tuple[str, Recording | PoseFileError]]:
     """Like `read`, but for a recording that cannot be used, the result contains the error.
 
     Raises:
-        ValueError: the file cannot be read, or is of no known form.
+        ValueError: the file cannot be read or is in an unknown format.
     """
     path = Path(path)
     reader = recognize(path)
@@ -69,7 +69,7 @@ def _error(path: Path, error: Exception) -> PoseFileError:
     """An error of a reader as one line that names the file."""
     reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     known = isinstance(error, PoseFileError)
-    origin = "" if reason.startswith(str(path)) else f"{path}: {'' if known else 'damaged or of another form: '}"
+    origin = "" if reason.startswith(str(path)) else f"{path}: {'' if known else 'damaged or in another format: '}"
     return PoseFileError(origin + " ".join(reason.split()))
 
 
@@ -84,7 +84,7 @@ Reader = Callable[[Path], Any]
 
 
 def recognize(path: Path) -> Reader:
-    """The reader of a file or folder, told by its content.
+    """The reader of a file or folder, selected by its content.
 
     Raises:
         PoseFileError: the format is not supported; the message names the format if it is recognized.
@@ -117,7 +117,7 @@ def _read_json(path: Path) -> Any:
 
 
 def form_of(path: Path) -> str:
-    """Whether a file has the raw form of a benchmark: "ntu", "kinetics", "skeletons" or "pyskl"; "" for all others."""
+    """The raw format of a benchmark that a file is in: "ntu", "kinetics", "skeletons" or "pyskl"; "" for all others."""
     try:
         reader = recognize(path)
         content = read_json(path, JSON_LIMIT) if reader is _read_json else None
@@ -184,12 +184,12 @@ def _recognize_text(path: Path, head: bytes) -> Reader:
     if lines and "," in lines[0]:
         return tables.read_csv
     raise PoseFileError(
-        f"{path}: expected a pose file, got {head[:30]!r}; see docs/poses.md for the forms that are read"
+        f"{path}: expected a pose file, got {head[:30]!r}; see docs/poses.md for the supported formats"
     )
 
 
 def read_json_form(path: Path, content: Any) -> Any:
-    """The recording in a JSON value, told by its keys; raises PoseFileError for other content."""
+    """The recording in a JSON value, recognized by its keys; raises PoseFileError for other content."""
     if isinstance(content, dict):
         if "people" in content:
             return image_files.read_openpose(path)
@@ -204,7 +204,7 @@ def read_json_form(path: Path, content: Any) -> Any:
         if {"images", "annotations"} <= content.keys():
             raise PoseFileError(f"{path}: expected a recording, got COCO annotations of pictures")
         raise PoseFileError(
-            f"{path}: expected a known form of poses, got an object with {', '.join(list(content)[:6])}"
+            f"{path}: expected poses in a known format, got an object with {', '.join(list(content)[:6])}"
         )
     filled = [item for item in content if item] if isinstance(content, list) else []
     if not filled:
@@ -219,8 +219,8 @@ def read_json_form(path: Path, content: Any) -> Any:
             return sensor_files.read_mediapipe(path, content)
         if "keypoints" in first:
             return image_files.read_coco_results(path, content)
-        raise PoseFileError(f"{path}: expected a known form of poses, got objects with {', '.join(list(first)[:6])}")
-    raise PoseFileError(f"{path}: expected a known form of poses, got a list of {type(first).__name__}")
+        raise PoseFileError(f"{path}: expected poses in a known format, got objects with {', '.join(list(first)[:6])}")
+    raise PoseFileError(f"{path}: expected poses in a known format, got a list of {type(first).__name__}")
 
 
 def read_pose_format(path: Path) -> Recording:
@@ -241,7 +241,7 @@ def read_pose_format(path: Path) -> Recording:
         )  # (T, M, V, C), (T, M, V)
         joints = [f"{part.name} {point}" for part in pose.header.components for point in part.points]
         size, rate = (pose.header.dimensions.width, pose.header.dimensions.height), float(pose.body.fps)
-    except Exception as error:  # the package raises whatever a damaged file provokes
+    except Exception as error:  # the package raises any exception for a damaged file
         raise PoseFileError(f"{path}: not a readable .pose file ({type(error).__name__}: {error})") from error
     facts = Facts("pose-format", joints=tuple(joints), rate=rate, image_size=size)
     points = data.transpose(1, 0, 2, 3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What every reader of a pose file returns: a recording of persons over time, or detections frame by frame without
+"""The results of the readers of pose files: recordings of persons over time, and detections in single frames without
 identity."""
 
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ASSUMED_RATE = 30.0  # frames per second, if a file does not state it
+ASSUMED_RATE = 30.0  # frames per second of files without a frame rate
 MAX_FRAMES = 10_000_000  # between the first and the last frame number: four days at 30 frames per second
 
 
@@ -18,10 +18,10 @@ class PoseFileError(ValueError):
 class Facts:
     """Facts about a recording besides its points.
 
-    form: the kind of file. layout: name of a body layout, or None if only `joints` are known. axes: image, camera,
-    kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per second
-    or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that the file does not
-    state, one sentence each. imputed: names of joints that no sensor measured.
+    form: the format of the file. layout: name of a body layout, or None if only `joints` are known. axes: image,
+    camera, kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per
+    second or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that are not in the
+    file, one sentence each. imputed: names of joints that no sensor measured.
     """
 
     form: str
@@ -40,7 +40,7 @@ class Detection:
     """One person in one frame: points (V, C) float32 with NaN where a joint was not seen, score (V,) or None, and an
     id or None.
 
-    image: (V, 2) float32, the joints in the image in pixels, where the points are something else (3-D).
+    image: (V, 2) float32, the joints in the image in pixels if the points are 3-D; otherwise None.
     """
 
     points: np.ndarray
@@ -56,7 +56,7 @@ class Recording:
 
     points: (M, T, V, C) float32, NaN where a joint was not seen. score: (M, T, V) float32 or None. tracks: the id of
     each person. frames: (T,) int64, the number of each frame in the file. facts: everything else. image: (M, T, V, 2)
-    float32 or None, the joints in the image in pixels, where the points are something else.
+    float32, the joints in the image in pixels if the points are 3-D; otherwise None.
     """
 
     points: np.ndarray
@@ -75,7 +75,7 @@ class Recording:
         """The recording itself.
 
         Raises:
-            PoseFileError: it contains no person, or numbers that are infinite.
+            PoseFileError: it contains no person or infinite numbers.
         """
         if not self.points.size or not self.seen.any():
             raise PoseFileError(f"expected at least one person, got none in {len(self.frames)} frames")
@@ -86,7 +86,7 @@ class Recording:
 
 @dataclass
 class Detections:
-    """Persons of each frame in an order without meaning: frame number -> persons. Missing numbers are frames without a
+    """Persons of each frame in no particular order: frame number -> persons. Missing numbers are frames without a
     person."""
 
     frames: dict[int, list[Detection]]
@@ -99,10 +99,11 @@ class Detections:
         return bool(persons) and all(person.track is not None for person in persons)
 
     def to_recording(self) -> Recording:
-        """Persons by their ids; of two in one frame with the same id the one with the higher confidence is kept.
+        """Group the detections by id; if an id occurs twice in a frame, the detection with the higher confidence is
+        kept.
 
-        Needs ids: `identified`, or those that `data.poses.tracking.track` assigns. Frames between the first and the
-        last number without a person are kept, so that time is not lost.
+        All persons need ids: from the file (`identified`) or from `data.poses.tracking.track`. Frames without a person
+        between the first and the last frame are kept, so that the timing is preserved.
         """
         numbers = sorted(self.frames)
         span = frame_range(np.array(numbers, np.int64))
@@ -144,10 +145,10 @@ def frame_range(numbers: np.ndarray) -> np.ndarray:
 
 
 def flat_points(values: Sequence[float], width: int, origin: str, unseen_zero: bool = True) -> np.ndarray:
-    """A flat list x, y, c, x, y, c, ... as (V, width) float32; all-zero coordinates become NaN if they mean unseen.
+    """A flat list x, y, c, x, y, c, ... as (V, width) float32. unseen_zero: coordinates that are all zero become NaN.
 
     Raises:
-        PoseFileError: not numbers, or no multiple of `width`.
+        PoseFileError: the values are not numbers, or their count is not a multiple of `width`.
     """
     try:
         array = np.asarray(values, np.float32)

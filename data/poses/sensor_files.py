@@ -13,7 +13,7 @@ from data.poses.tables import mediapipe_facts
 from torchlight.system.files import read_text
 
 MAX_BYTES = 512 * 2**20
-ASSUMED_IMAGE = (1920, 1080)  # width and height of a picture, of which only the ratio matters here
+ASSUMED_IMAGE = (1920, 1080)  # width and height of a picture; only the ratio matters here
 
 
 def read_ntu(path: Path) -> Detections:
@@ -27,7 +27,7 @@ def read_ntu(path: Path) -> Detections:
 
 
 def read_skeletons(path: Path, content: dict[str, Any]) -> Recording:
-    """{"skeletons": [[[x, y, z], ...], ...]} of one person, as NW-UCLA and the project's own JSON."""
+    """{"skeletons": [[[x, y, z], ...], ...]} of one person, as in NW-UCLA and in the JSON format of this project."""
     try:
         points = np.array(content["skeletons"], np.float32)
     except (TypeError, ValueError) as error:
@@ -63,7 +63,7 @@ def read_azure(path: Path, content: dict[str, Any]) -> Detections:
 def read_mediapipe(path: Path, content: list[Any]) -> Recording:
     """A list of {"frame", "pose_landmarks", "pose_world_landmarks"}.
 
-    World landmarks have their origin between the hips in every frame. Where the file also has the landmarks in the
+    World landmarks have their origin between the hips in every frame. If the file also contains the landmarks in the
     image, the path of the body is restored from them.
     """
     has = {key for key in ("pose_landmarks", "pose_world_landmarks") if any(entry.get(key) for entry in content)}
@@ -100,8 +100,8 @@ def _landmarks(path: Path, content: list[Any], key: str, index: list[int]) -> tu
 
 
 def read_bvh(path: Path) -> Recording:
-    """BVH: positions of the joints by forward kinematics; rotations in the order of the channels, degrees; end sites
-    left out."""
+    """BVH: positions of the joints by forward kinematics, with rotations in degrees in the order of the channels; end
+    sites are left out."""
     words = read_text(path, MAX_BYTES).split()
     try:
         joints, at = _bvh_hierarchy(words)
@@ -135,7 +135,7 @@ def read_bvh(path: Path) -> Recording:
 
 
 def _bvh_hierarchy(words: list[str]) -> tuple[list[tuple[str, int | None, np.ndarray, list[str]]], int]:
-    """[(name, parent, offset (3,), channels)] and the place of the word MOTION."""
+    """[(name, parent, offset (3,), channels)] and the index of the word MOTION."""
     joints: list[tuple[str, int | None, np.ndarray, list[str]]] = []
     stack: list[int | None] = []
     at = 1

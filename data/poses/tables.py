@@ -14,13 +14,13 @@ from torchlight.system.text import counted
 
 MAX_BYTES = 512 * 2**20
 ONE_ANIMAL = "one"  # name of the individual in files without names
-SINGLE = "single"  # the individual of points that belong to no individual
-LIKELIHOOD = 0.6  # DeepLabCut's own cutoff below which a point counts as not seen
+SINGLE = "single"  # the name in DeepLabCut for points that do not belong to an individual
+LIKELIHOOD = 0.6  # DeepLabCut's default cutoff; points with a lower likelihood count as not seen
 DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """The cells of a CSV file; raises PoseFileError if it is no table."""
+    """The cells of a CSV file; raises PoseFileError if it is not a table."""
     text = read_text(path, MAX_BYTES)
     try:
         return [row for row in csv.reader(io.StringIO(text)) if row]
@@ -29,7 +29,7 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def numbers(rows: Sequence[Sequence[str]], path: Path) -> np.ndarray:
-    """Cells as float64, empty ones as NaN; raises PoseFileError that names the first row that is not numbers."""
+    """Cells as float64, empty ones as NaN; raises PoseFileError that names the first row with other content."""
     width = len(rows[0]) if rows else 0
     table = np.full((len(rows), width), np.nan)
     for i, row in enumerate(rows):
@@ -67,7 +67,8 @@ def read_deeplabcut(path: Path, rows: list[list[str]]) -> Recording:
 
 
 def deeplabcut_recording(table: np.ndarray, columns: dict[tuple[str, str, str], int], index: np.ndarray) -> Recording:
-    """A table (n, columns) with the place of each (individual, point, coordinate), at the frames `index` (n,)."""
+    """A table (n, columns) as a recording. columns: (individual, point, coordinate) -> column. index: frame numbers
+    (n,)."""
     columns = {key: place for key, place in columns.items() if key[0] != SINGLE}
     names = list(dict.fromkeys(person for person, _, _ in columns))
     joints = list(dict.fromkeys(joint for _, joint, _ in columns))
@@ -82,7 +83,7 @@ def deeplabcut_recording(table: np.ndarray, columns: dict[tuple[str, str, str], 
     placed, frames = at_frames(index, points.transpose(1, 0, 2, 3))
     scores, _ = at_frames(index, score.transpose(1, 0, 2))
     facts = Facts("DeepLabCut", joints=tuple(joints))
-    facts.guessed.append(f"points of a likelihood below {LIKELIHOOD} are taken as not seen")
+    facts.guessed.append(f"points with a likelihood below {LIKELIHOOD} count as not seen")
     scores = np.nan_to_num(scores).transpose(1, 0, 2)
     return Recording(placed.transpose(1, 0, 2, 3), scores, tuple(names), frames, facts)
 
@@ -111,7 +112,7 @@ def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
 
 def read_columns(path: Path, rows: list[list[str]]) -> Recording:
     """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and an optional `frame`: MediaPipe,
-    FreeMoCap, own tables."""
+    FreeMoCap, custom tables."""
     head = [name.strip() for name in rows[0]]
     joints = [name[:-2] for name in head if name.endswith(("_x", ".x")) and name[:-2]]
     if not joints:
@@ -174,7 +175,7 @@ def read_decoder(path: Path, rows: list[list[str]]) -> Recording:
         values[..., :dims], values[..., 3] if width > 3 else None, np.arange(len(table)), (), "MediaPipe table"
     )
     recording.facts.guessed.append(
-        "rows are taken as consecutive frames; such tables leave out frames without a person"
+        "rows are interpreted as consecutive frames; such tables leave out frames without a person"
     )
     return recording
 
@@ -201,10 +202,10 @@ def read_trc(path: Path) -> Recording:
 
 
 def read_csv(path: Path) -> Recording:
-    """A CSV file of any of the forms above, told by its header.
+    """A CSV file in any of the formats above, recognized by its header.
 
     Raises:
-        PoseFileError: no known form, or damaged.
+        PoseFileError: the file is damaged or in an unknown format.
     """
     rows = read_rows(path)
     if len(rows) < 2:

@@ -1,7 +1,8 @@
 """Identity over time for detections without ids: Hungarian assignment by object keypoint similarity (OKS).
 
-OKS of the COCO evaluation: mean over the joints seen in both poses of exp(-d^2 / (2 A k^2)), with A = 0.53 times the
-area of the box and k twice the standard deviation of the joint. No appearance model: people who cross may swap.
+OKS as in the COCO evaluation: the mean of exp(-d^2 / (2 A k^2)) over the joints that are seen in both poses, where A is
+0.53 times the area of the box and k is twice the standard deviation of the joint. There is no appearance model, so the
+ids of people who cross each other may be swapped.
 """
 
 from collections.abc import Sequence
@@ -25,14 +26,14 @@ SIGMAS = {
     "ankle": 0.089,
 }
 OTHER_SIGMA = 0.08
-ACCEPT, GHOST = 0.3, 0.7  # OKS from which a detection continues a track, and above which two detections are one person
+ACCEPT, GHOST = 0.3, 0.7  # minimum OKS to continue a track; OKS above which two detections are the same person
 BORN_HITS, BORN_SECONDS, DEAD_SECONDS, JUMP_SECONDS = 3, 0.3, 1.0, 0.1
 
 
 @dataclass
 class Track:
-    """A person who is being followed. name: a number from 1 in the order of the first detections. number: one in the
-    order of confirmation, 0 before."""
+    """A person who is being tracked. name: a number from 1 in the order of the first detections. number: a number from
+    1 in the order of confirmation, 0 before."""
 
     name: int
     first: float  # time of the first detection
@@ -44,14 +45,14 @@ class Track:
 
     @property
     def confirmed(self) -> bool:
-        """Whether it has enough detections to be a person and no false detection."""
+        """Whether it has enough detections to be a person, not a false detection."""
         return self.number > 0
 
 
 class Tracker:
-    """Follows persons from one frame to the next; it keeps one detection per track and forgets tracks that ended.
+    """Tracks persons from one frame to the next; keeps one detection per track and removes tracks that ended.
 
-    sigma: (V,) of `joint_sigmas`. rate: units of time per second; times are frame numbers, or seconds with rate 1.
+    sigma: (V,) from `joint_sigmas`. rate: units of time per second; times are frame numbers, or seconds with rate 1.
 
     >>> walk = np.array([[0, 0], [9, 0], [0, 9], [9, 9]], np.float32)
     >>> tracker = Tracker(np.full(4, 0.08))
@@ -73,8 +74,8 @@ class Tracker:
     def follow(
         self, time: float, persons: Sequence[Detection], pause: float | None = None
     ) -> list[tuple[Track, Detection]]:
-        """As `update`, with the persons of tracks that are not confirmed yet. pause: time without
-        observations, after which poses may differ more; default: the time since the last update."""
+        """Like `update`, but also returns the persons of tracks that are not confirmed yet. pause: time without
+        observations; after a longer pause, poses may differ more. Default: the time since the last update."""
         expired = [t for t in self.alive if self._expired(t, time)]
         self.ended = [t for t in expired if t.confirmed]
         self.alive = [t for t in self.alive if all(t is not e for e in expired)]
@@ -107,7 +108,7 @@ class Tracker:
 
 
 def track(detections: Detections) -> Recording:
-    """Follow the persons of detections without ids; ids are numbers from 1 in the order of their first frame.
+    """Track the persons of detections without ids; ids are numbers from 1 in the order of their first frame.
 
     Raises:
         PoseFileError: no person is seen often enough.
@@ -128,7 +129,9 @@ def track(detections: Detections) -> Recording:
         number: [replace(person, track=new[t.name]) for t, person in pairs if t.name in new]
         for number, pairs in found.items()
     }
-    detections.facts.guessed.append("persons were tracked by the similarity of their poses; crossing people may swap")
+    detections.facts.guessed.append(
+        "persons were tracked by the similarity of their poses; the ids of people who cross each other may be swapped"
+    )
     return Detections(frames, detections.facts).to_recording()
 
 
@@ -141,13 +144,13 @@ def joint_sigmas(facts: Facts, count: int) -> np.ndarray:
 
 
 def location(person: Detection) -> np.ndarray:
-    """Where a person is, (V, C): in the image if that is known, for points may have their origin in the body."""
+    """The position of a person, (V, C): in the image if known, because 3-D points may be relative to the body."""
     return person.points if person.image is None else person.image
 
 
 def shift(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """How far a person moved between two poses (V, C): the median over the joints seen in both, else between the
-    means; (C,)."""
+    """The movement of a person between two poses (V, C) -> (C,): the median over the joints that are seen in both; if
+    there are none, the difference of the means."""
     common = ~np.isnan(old).any(1) & ~np.isnan(new).any(1)
     if common.any():
         return np.median(new[common] - old[common], 0)
@@ -155,7 +158,7 @@ def shift(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def similarity(one: np.ndarray, other: np.ndarray, sigma: np.ndarray) -> float:
-    """OKS of two poses (V, C) in 0..1; with fewer than 4 common joints the overlap (IoU) of their boxes."""
+    """OKS of two poses (V, C), from 0 to 1; with fewer than 4 common joints, the IoU of their boxes."""
     low, high = np.nanmin(other[:, :2], 0), np.nanmax(other[:, :2], 0)
     common = ~np.isnan(one).any(1) & ~np.isnan(other).any(1)
     if common.sum() < 4:
@@ -173,7 +176,7 @@ def _box_overlap(one: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
 
 
 def without_ghosts(persons: Sequence[Detection], sigma: np.ndarray) -> list[Detection]:
-    """Persons with any joint, the weaker of two nearly equal poses left out."""
+    """Persons with at least one joint; of two nearly equal poses, the one with the lower score is removed."""
     seen = [person for person in persons if not np.isnan(location(person)).all()]
     seen.sort(key=lambda person: -(person.score.mean() if person.score is not None else person.confidence))
     kept: list[Detection] = []
@@ -186,8 +189,8 @@ def without_ghosts(persons: Sequence[Detection], sigma: np.ndarray) -> list[Dete
 def _assign(
     alive: list[Track], persons: list[Detection], time: float, rate: float, sigma: np.ndarray, slow: bool
 ) -> list[tuple[Track | None, Detection]]:
-    """Each person with the track it continues, or None. slow: the pause since the frame before is long; the velocity is
-    then uncertain, so that who stayed in place is accepted, too."""
+    """Each person with the track that it continues, or None. slow: whether the pause since the last frame is long; the
+    velocity is then uncertain, so the last position is accepted as well."""
     owner: list[Track | None] = [None] * len(persons)
     if alive and persons:
         score = np.zeros((len(alive), len(persons)))

@@ -1,4 +1,4 @@
-"""Persons in a video or a camera, moment by moment, and a video as a recording."""
+"""Persons in the images of a video or camera, one moment after the other, and a video as a recording."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,13 +14,13 @@ from data.poses.estimator import PoseEstimator
 from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
 from data.poses.tracking import Tracker, joint_sigmas, track
 
-SEEN_SHARE = 0.1  # of the frames of a video in which a person must be seen
+SEEN_SHARE = 0.1  # minimum share of the frames of a video that show a person
 
 
 @dataclass
 class Moment:
-    """The persons at one time: seconds from the start and the number of the frame; the image, if there is one, and the
-    clock when it arrived."""
+    """The persons at one time: seconds since the start, the number of the frame, the clock time when the image arrived,
+    and the image, if there is one."""
 
     time: float
     number: int
@@ -37,11 +37,11 @@ def estimate(frames: Iterable[Frame], estimator: PoseEstimator) -> Iterator[Mome
 
 
 def follow(moments: Iterable[Moment], facts: Facts) -> Iterator[Moment]:
-    """The same moments, every person with a persistent id: persons without ids are tracked (unconfirmed ones are left
-    out), and world landmarks of MediaPipe are moved to where the person is.
+    """The same moments, in which every person has a persistent id: persons without ids are tracked (unconfirmed tracks
+    are left out), and world landmarks of MediaPipe are moved to the position of the person.
 
     Raises:
-        PoseFileError: some persons of a moment have ids, others none.
+        PoseFileError: only some persons of a moment have ids.
     """
     tracker = path = None
     for moment in moments:

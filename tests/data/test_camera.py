@@ -113,7 +113,7 @@ def test_a_camera_without_images_for_a_minute_is_an_error(monkeypatch):
 def test_what_cannot_be_opened_is_refused_without_the_password_of_the_address(tmp_path):
     with pytest.raises(ValueError, match="no such video file"):
         Camera(str(tmp_path / "missing.mp4"))
-    with pytest.raises(ValueError, match="a camera that answers, got none; check the number or address") as error:
+    with pytest.raises(ValueError, match="a camera or stream that can be opened, got none; check its") as error:
         Camera("rtsp://user:secret@door/1", open_capture=lambda _: closed())
     assert "rtsp://door/1" in str(error.value) and "secret" not in str(error.value)
     (tmp_path / "a.mp4").touch()

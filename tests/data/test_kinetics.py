@@ -97,7 +97,7 @@ def test_broken_clips_are_left_out_with_a_reason_each(kinetics_raw, tmp_path, cl
         for entry in json.loads((tmp_path / "k.clips.report.json").read_text())["left out"]
     }
     for name, word in (
-        ("1_", "lists of one length"),
+        ("1_", "lists of equal length"),
         ("2_", "from 0 to 299"),
         ("3_", "in the label file, got 7"),
         ("4_", "expected frames"),

@@ -7,8 +7,10 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
+from data.custom import prepare
 from data.custom.example import make
 from data.custom.labels import read_labels
+from data.poses.recording import Facts, PoseFileError, Recording
 from data.recipes import Recipe
 from feeders.clip_store import ClipStore
 from graph.skeleton_file import read_skeleton
@@ -271,8 +273,8 @@ def test_several_labels_and_weights_of_labels_become_targets(tmp_path):
         ("wave;wave", "'c0': expected different labels such as wave;clap or .*, got 'wave;wave'"),
         ("wave;", "expected different labels"),
         ("wave:0.5;clap", "expected different labels"),
-        ("wave:0.5;clap:0.2", "expected weights of labels whose sum is 1, got 0.7"),
-        ("wave:0.5;clap:0.5", "expected several labels of clips or weights of labels, got both"),
+        ("wave:0.5;clap:0.2", "expected label weights with sum 1, got 0.7"),
+        ("wave:0.5;clap:0.5", "expected either several labels or weighted labels, got both"),
     ],
 )
 def test_labels_that_cannot_be_targets_are_refused_with_the_clip(label, reason, tmp_path):
@@ -330,3 +332,22 @@ def test_tables_of_several_animals_and_unlikely_key_points(tmp_path, body, cli):
     assert report == {"one": round(1 / 30, 4), "two": round(1 / 30, 4)}
     prepared = Recipe(read_skeleton(body), store.manifest).read_raw(raw / "one.csv")[0]
     assert np.array_equal(prepared.frames, clips[0])
+
+
+def test_a_recording_without_an_image_size_has_that_of_the_training_videos(body):
+    points = np.array([[[[25, 50], [75, 150], [50, 100]]]], np.float32)
+    recording = Recording(points, None, ("1",), np.arange(1), Facts("SLEAP", joints=("nose", "hip", "tail")))
+    facts = {"recipe": "stgcn", "channels": 3, "missing": "zero"}
+    frames = Recipe(read_skeleton(body), facts | {"image_size": [100, 200]}).whole(recording)[0].frames
+    assert frames[0, 1].tolist() == [[-0.25, -0.25, 1], [0.25, 0.25, 1], [0, 0, 1]]
+    with pytest.raises(PoseFileError, match="got none; give --image-size"):
+        Recipe(read_skeleton(body), facts).whole(recording)
+
+
+def test_a_table_of_three_coordinates_has_a_fourth_channel_only_by_conversion(tmp_path, body):
+    header = ",".join(f"{joint}_{axis}" for joint in ("nose", "hip", "tail") for axis in "xyz")
+    rows = [",".join(map(str, range(9 * t, 9 * t + 9))) for t in range(4)]  # 4 x 9 numbers are also 3 x 12
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]))
+    recipe = Recipe(read_skeleton(body), {"recipe": "plain", "channels": 4, "num_person": 1})
+    (clip,) = prepare.read_clips(recipe, {"a": 0}, tmp_path / "a.csv")
+    assert clip.tracks[0, :, :, :3].ravel().tolist() == [*range(36)] and (clip.tracks[..., 3] == 1).all()

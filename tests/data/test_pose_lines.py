@@ -60,7 +60,7 @@ DAMAGED = {
     "text as coordinate": (frame(0.2, [["1", 2]] * 17), "keypoints: expected 2 coordinates"),
     "NaN": ('{"t": 0.2, "persons": [{"keypoints": [[NaN, 1]]}]}', "not valid JSON"),
     "a huge number": (frame(0.2, [[1e300, 2]] * 17), "keypoints: expected 2 coordinates"),
-    "an id that is a list": (frame(0.2, BODY, id=[1]), "id: expected a number or a text"),
+    "an id that is a list": (frame(0.2, BODY, id=[1]), "id: expected a number or text"),
     "an id twice": (frame(0.2, BODY, BODY, id=1), "id: expected one person per id"),
     "a person that is a number": ({"t": 0.2, "persons": [4]}, "keypoints: expected a list of 17 joints"),
 }

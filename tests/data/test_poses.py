@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.poses.convert import Body, to_body
 from data.poses.read import read
-from data.poses.recording import Detection, Detections, Facts
+from data.poses.recording import Detection, Detections, Facts, Recording
 from data.poses.tracking import track
+from graph.skeleton import find_skeleton
 
 T, SIZE = 12, (960, 540)
 
@@ -318,3 +320,10 @@ def test_mediapipe_json_with_both_kinds_of_landmarks_has_the_path_of_the_body(tm
     (tmp_path / "world.json").write_text(json.dumps(frames))
     ((_, world),) = read(tmp_path / "world.json")
     assert abs(world.points[0][:, [23, 24]].mean(1)).max() < 1e-6 and world.image is None
+
+
+def test_a_conversion_does_not_change_the_recording():
+    facts = Facts("hands", units="share")
+    recording = Recording(walk(21, 1) / np.float32(SIZE), None, ("1",), np.arange(T), facts)
+    first, second = (to_body(recording, Body(find_skeleton("graph.hand"), is_flat=True)).points for _ in range(2))
+    assert np.array_equal(first, second) and first.max() > 1

@@ -251,7 +251,7 @@ def test_2d_skeletons_keep_scores_and_are_not_rotated(tmp_path):
     store = write_store(
         tmp_path / "hand.clips", clips, [0, 1], persons, {"own": {"train": [0, 1]}}, skeleton="graph.hand"
     )
-    with pytest.raises(ValueError, match="pre_normalize, random_rot: expected .* got others for hand data"):
+    with pytest.raises(ValueError, match="pre_normalize, random_rot: expected .* got other values for hand data"):
         Feeder(str(store), "own")
     plain = Feeder(str(store), "own", pre_normalize="", window_size=8, modality="bone").batch([0, 1], 0)["data"]
     joints = Feeder(str(store), "own", pre_normalize="", window_size=8).batch([0, 1], 0)["data"]
