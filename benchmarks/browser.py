@@ -54,7 +54,7 @@ def build_parser() -> Parser:
     parser.option("serve", type=whole_number(1, 65535), metavar="PORT", help="show the page until Ctrl-C")
     parser.option("video", type=Path, metavar="FILE", help="video that replaces the camera of the browser")
     parser.option("estimator", choices=ESTIMATORS, default="full", help="pose estimator for the video (full)")
-    parser.option("seconds", type=whole_number(1, 3600), default=40, help="seconds of the video that are used (40)")
+    parser.option("seconds", type=whole_number(1, 3600), default=40, help="seconds to observe the page (40)")
     parser.option("out", type=Path, default=ROOT / "work_dir/browser", metavar="DIR", help="pictures of the page")
     return parser
 

@@ -78,9 +78,7 @@ def arguments(parser: Parser) -> None:
         metavar="FPS",
         help=f"frame rate of the clips; other recordings are resampled ({RATE:g} for a known body, else as recorded)",
     )
-    parser.option(
-        "up", choices=("y", "-y", "z"), help="axis that points up, for drawing (-y for a 2-D layout, else y)"
-    )
+    parser.option("up", choices=("y", "-y", "z"), help="axis that points up, for drawing (-y for a 2-D layout, else y)")
 
 
 def frame_rate(text: str) -> float:

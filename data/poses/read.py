@@ -183,9 +183,7 @@ def _recognize_text(path: Path, head: bytes) -> Reader:
         return sensor_files.read_ntu
     if lines and "," in lines[0]:
         return tables.read_csv
-    raise PoseFileError(
-        f"{path}: expected a pose file, got {head[:30]!r}; see docs/poses.md for the supported formats"
-    )
+    raise PoseFileError(f"{path}: expected a pose file, got {head[:30]!r}; see docs/poses.md for the supported formats")
 
 
 def read_json_form(path: Path, content: Any) -> Any:
