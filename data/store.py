@@ -96,7 +96,11 @@ def _work_folder(work: Path) -> Iterator[None]:
     """The folder of an unfinished store, locked; it is removed at the end if nothing is left in it."""
     try:
         with FolderLock(work):
-            yield
+            try:
+                yield
+            finally:
+                for path in work.glob("*.tmp"):  # of workers that were terminated while they wrote a shard
+                    path.unlink(missing_ok=True)
     finally:
         try:
             work.rmdir()

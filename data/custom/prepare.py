@@ -76,7 +76,8 @@ def arguments(parser: Parser) -> None:
         "frame-rate",
         type=frame_rate,
         metavar="FPS",
-        help=f"frame rate of the clips; other recordings are resampled ({RATE:g} for a known body, else as recorded)",
+        help="frame rate of the clips; recordings with other rates are resampled "
+        f"({RATE:g} for a known body, else as recorded)",
     )
     parser.option("up", choices=("y", "-y", "z"), help="axis that points up, for drawing (-y for a 2-D layout, else y)")
 

@@ -127,7 +127,7 @@ def test_what_is_missing_or_broken_is_named(store, tmp_path):
         (("train_data.npy", "", "train"), "train_label.pkl: cannot be read"),
         (("train_data_speed.npy", "", "train"), "train_data_speed.npy: expected joint, .* in the name of the file"),
         (("other.npy", "", "train"), "label_path: expected the path of the labels of .*other.npy, got none"),
-        (("ntu.clips", "xsub", "test", "labels.pkl"), "label_path: expected none .* got 'labels.pkl'"),
+        (("ntu.clips", "xsub", "test", "labels.pkl"), "label_path: expected none, because .* got 'labels.pkl'"),
     ]
     for (path, *rest), text in cases:
         with pytest.raises(ValueError, match=text):
@@ -247,7 +247,7 @@ PYSKL = [
     (pyskl_records() | {"split": {"train": [[1]]}}, "split: train: expected text"),
     (pyskl_records() | {"split": {5: ["c0"]}}, "split: expected a mapping of names to ids"),
     (pyskl_records() | {"split": {"val": ["c0"]}}, "split: expected train, got none of them; known: val"),
-    (pyskl_records() | {"split": {"train": ["x"]}}, "split: train: expected the frame_dir of annotations"),
+    (pyskl_records() | {"split": {"train": ["x"]}}, "split: train: expected the frame_dir of at least one annotation, got none"),
     (pyskl_records(frame_dir=...), "annotations: frame_dir: expected text"),
     (pyskl_records(frame_dir=["c1"]), "annotations: frame_dir: expected text"),
     (pyskl_records(label=...), "annotations: label: expected whole numbers from 0 to 99999, got None"),
