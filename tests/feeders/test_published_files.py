@@ -247,7 +247,7 @@ PYSKL = [
     (pyskl_records() | {"split": {"train": [[1]]}}, "split: train: expected text"),
     (pyskl_records() | {"split": {5: ["c0"]}}, "split: expected a mapping of names to ids"),
     (pyskl_records() | {"split": {"val": ["c0"]}}, "split: expected train, got none of them; known: val"),
-    (pyskl_records() | {"split": {"train": ["x"]}}, "split: train: expected the frame_dir of at least one annotation, got none"),
+    (pyskl_records() | {"split": {"train": ["x"]}}, "split: train: expected the frame_dir of at least one annotation"),
     (pyskl_records(frame_dir=...), "annotations: frame_dir: expected text"),
     (pyskl_records(frame_dir=["c1"]), "annotations: frame_dir: expected text"),
     (pyskl_records(label=...), "annotations: label: expected whole numbers from 0 to 99999, got None"),
