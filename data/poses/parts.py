@@ -22,7 +22,7 @@ def complete(
 
     target: frames per second of the clips; also assumed for a recording without a frame rate. layout, rate: override
     those of the recording. mirror: see `data.poses.convert.to_body`. missing: see `data.poses.convert.fill`; with
-    `mask`, the scores (1 if there are none) become 0 for all joints that were not seen.
+    `mask`, the scores of all joints that were not seen become 0. A recording without scores gets scores of 1 first.
 
     Raises:
         PoseFileError: there is no map from the layout of the recording to the body.
@@ -33,6 +33,8 @@ def complete(
     score = found.score
     if missing == "mask":
         score = np.where(seen, 1 if score is None else score, 0).astype(np.float32)
+    elif score is None:
+        score = np.ones(seen.shape, np.float32)  # `fill` sets those of missing joints to 0
     points = fill(found.points.copy(), score, rate, body.skeleton, body.is_flat, missing)
     return replace(found, points=points, score=score), seen, rate
 
@@ -49,6 +51,6 @@ def part_of(
         points, score = points[:, shown], None if score is None else score[:, shown]
     if target is not None:
         points = resample(points, rate, target)
-        score = None if score is None else resample(score, rate, target)
+        score = None if score is None else np.where(np.isnan(points).any(-1), 0, resample(score, rate, target))
     tracks = tuple(recording.tracks[m] for m in persons)
     return Recording(points, score, tracks, np.arange(points.shape[1]), recording.facts)

@@ -10,6 +10,7 @@ import torch
 
 from data.custom import prepare
 from data.poses.read import read
+from data.poses.recording import Facts, Recording
 from data.raw_files import clip_name, file_state, find_files
 from data.recipes import Recipe
 from feeders.clip_store import ClipStore
@@ -275,3 +276,14 @@ def test_a_fourth_channel_of_an_array_is_the_score_and_is_not_rotated(tmp_path, 
     arguments = {"data_path": str(tmp_path / "s.clips"), "split": "own", "window_size": 8}
     plain, turned = (Feeder(**arguments, random_rot=rotate).batch([0], 0)["data"] for rotate in (False, True))
     assert torch.equal(plain[:, 3], turned[:, 3]) and not torch.allclose(plain[:, :3], turned[:, :3])
+
+
+@pytest.mark.parametrize(("skeleton", "joints", "recipe"), [("coco", 17, "plain"), ("kinetics", 18, "agcn")])
+def test_a_joint_that_was_not_seen_has_the_score_0_in_poses_without_scores(skeleton, joints, recipe):
+    points = people(joints, 1, 2)[1][None].copy()
+    points[0, :, 3] = np.nan
+    layout = {17: "coco_17", 18: "openpose_18"}[joints]
+    recording = Recording(points, None, ("1",), np.arange(FRAMES), Facts("t", layout, image_size=(640, 480)))
+    facts = {"recipe": recipe, "channels": 3, "num_person": 1}
+    frames = Recipe(find_skeleton(f"graph.{skeleton}"), facts).whole(recording)[0].frames
+    assert not frames[0, :, 3].any() and (np.delete(frames[0], 3, 1)[..., 2] == 1).all()
