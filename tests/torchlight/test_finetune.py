@@ -179,7 +179,7 @@ def test_another_network_and_other_files_are_refused(tmp_path, experiment, train
     ("words", "message"),
     [
         (("--finetune", "a.pt", "--weights", "a.pt"), "finetune and weights: expected one of them, got both"),
-        (("--backbone-lr", "0.1"), "backbone_lr, finetune_body: expected none without finetune, got some"),
+        (("--backbone-lr", "0.1"), "backbone_lr, finetune_body: expected --finetune as well, got none"),
         (
             ("--finetune", "a.pt", "--backbone-lr", "0", "--freeze", "PA", "--freeze-epoch", "1"),
             "backbone_lr: expected above 0 with freeze",

@@ -30,7 +30,8 @@ def check_values(config: Config) -> list[str]:
         ),
         (
             config.warm_up_lr is not None and (not config.warm_up_epoch or config.lr_schedule != "cosine"),
-            "warm_up_lr: expected lr_schedule cosine and a warm_up_epoch above 0 as well, got others",
+            "warm_up_lr: expected lr_schedule cosine and a warm_up_epoch above 0, "
+            f"got {config.lr_schedule} and {config.warm_up_epoch}",
         ),
         (
             config.nesterov and not config.momentum and config.optimizer == "SGD",
@@ -65,7 +66,7 @@ def check_finetune(config: Config) -> list[str]:
     if config.finetune and config.weights and config.phase == "train":
         problems.append("finetune and weights: expected one of them, got both")
     if not config.finetune and (config.backbone_lr != 1 or config.finetune_body):
-        problems.append("backbone_lr, finetune_body: expected none without finetune, got some")
+        problems.append("backbone_lr, finetune_body: expected --finetune as well, got none")
     if config.freeze and config.backbone_lr == 0:
         hint = "give --freeze --freeze-epoch 0"
         problems.append(f"backbone_lr: expected above 0 with freeze, which would release the backbone, got 0; {hint}")
