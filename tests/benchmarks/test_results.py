@@ -107,7 +107,11 @@ def test_one_stream_becomes_one_row_whose_command_repeats_it_bit_for_bit_and_oth
     assert results.main([*first, *more]) == 0
     (row,) = table()
     threads, python, *command = shlex.split(row["command"])
-    assert python == "python" and threads.startswith("OMP_NUM_THREADS=") and row["stream"] == "joint"
+    assert (
+        (python, command[0]) == ("python", "main.py")
+        and threads.startswith("OMP_NUM_THREADS=")
+        and row["stream"] == "joint"
+    )
     again = [sys.executable, *command, "--work-dir", str(tmp_path / "again")]
     subprocess.run(again, cwd=ROOT, check=True, env=os.environ | dict([threads.split("=")]))
     folder = tmp_path / "runs/full/seed1/NW-UCLA/ctrgcn_tiny/joint"

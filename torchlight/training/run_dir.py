@@ -296,7 +296,7 @@ def tensorboard_tag(key: str) -> str:
 def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
     """The facts besides the configuration that results depend on."""
     return {
-        "command": shlex.join(sys.argv),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),  # without the folder of the program
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
