@@ -21,9 +21,11 @@ from graph.layouts import (
     to_axes,
     words_of,
 )
+from torchlight.system.text import quote
 
 MISSING = ("interpolate", "hold", "zero", "mask")  # how missing joints are handled
 MAX_GAP = 0.3  # seconds; missing joints are interpolated over gaps up to this length
+PER_METER = {"m": 1, "cm": 100, "mm": 1000}  # units of a file
 BODY_HEIGHT = 1.6  # meters from the head joint to the feet, for files without units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
 PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files without one
@@ -167,12 +169,12 @@ def _to_meters(points: np.ndarray, facts: Facts) -> np.ndarray:
     """3-D points in meters and Kinect axes."""
     points = to_axes(points, facts.axes, "kinect")
     facts.axes = "kinect"
-    if facts.units == "mm":
-        points = points / 1000
-    elif facts.units != "m":
-        height = body_height(points)
-        points = points * (BODY_HEIGHT / height)
-        facts.guessed.append(f"the file has no units: the body is scaled to {BODY_HEIGHT} m from head to feet")
+    if facts.units.lower() in PER_METER:
+        points = points / PER_METER[facts.units.lower()]
+    else:
+        points = points * (BODY_HEIGHT / body_height(points))
+        reason = "the file has no units" if facts.units in ("unknown", "px") else f"the units are {quote(facts.units)}"
+        facts.guessed.append(f"{reason}: the body is scaled to {BODY_HEIGHT} m from head to feet")
     facts.units = "m"
     return points
 

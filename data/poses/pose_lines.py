@@ -24,7 +24,7 @@ from torchlight.system.text import quote
 
 MAX_LINE, MAX_PERSONS = 4 * 2**20, 100
 AXES = ("image", "camera", "kinect", "smpl", "y_up", "world_z_up")
-UNITS = ("px", "share", "m", "mm", "unknown")
+UNITS = ("px", "share", "m", "cm", "mm", "unknown")
 HEADER = {"layout", "joints", "axes", "units", "image_size"}
 
 

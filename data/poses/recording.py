@@ -19,9 +19,9 @@ class Facts:
     """Facts about a recording besides its points.
 
     form: the format of the file. layout: name of a body layout, or None if only `joints` are known. axes: image,
-    camera, kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, mm or unknown. rate: frames per
-    second or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that are not in the
-    file, one sentence each. imputed: names of joints that no sensor measured.
+    camera, kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, cm, mm or unknown. rate: frames
+    per second or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that are not in
+    the file, one sentence each. imputed: names of joints that no sensor measured.
     """
 
     form: str

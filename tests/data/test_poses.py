@@ -322,6 +322,20 @@ def test_mediapipe_json_with_both_kinds_of_landmarks_has_the_path_of_the_body(tm
     assert abs(world.points[0][:, [23, 24]].mean(1)).max() < 1e-6 and world.image is None
 
 
+@pytest.mark.parametrize(("units", "scale"), [("m", 1), ("cm", 100), ("MM", 1000), ("fathoms", 7)])
+def test_coordinates_become_meters_and_unknown_units_are_named(units, scale):
+    points = np.pad(walk(25, 1), [*[(0, 0)] * 3, (0, 1)]) / np.float32(100)
+    recording = Recording(
+        scale * points, None, ("1",), np.arange(T), Facts("t", "kinect_v2_25", axes="kinect", units=units)
+    )
+    found = to_body(recording, Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False))
+    if units == "fathoms":
+        assert "the units are 'fathoms': the body is scaled to 1.6 m from head to feet" in found.facts.guessed
+    else:
+        np.testing.assert_allclose(found.points, points, rtol=1e-6)
+        assert not any("scaled" in guess for guess in found.facts.guessed)
+
+
 def test_a_conversion_does_not_change_the_recording():
     facts = Facts("hands", units="share")
     recording = Recording(walk(21, 1) / np.float32(SIZE), None, ("1",), np.arange(T), facts)
