@@ -12,7 +12,7 @@ from typing import Any
 from data.poses import array_files, hdf5_files, image_files, sensor_files, tables
 from data.poses.recording import Detections, PoseFileError, Recording
 from data.poses.tracking import track
-from feeders.clip_store import MANIFEST
+from feeders.clip_store import FRAMES, MANIFEST
 from torchlight.system.files import open_regular, read_json
 
 # exceptions that readers raise for a damaged file
@@ -139,7 +139,7 @@ def is_recording(folder: Path) -> bool:
 
 def is_clip_store(folder: Path) -> bool:
     """Whether a folder contains prepared clips rather than recordings."""
-    return (folder / MANIFEST).is_file()
+    return (folder / MANIFEST).is_file() and (folder / FRAMES).is_file()
 
 
 def _recognize_folder(path: Path) -> Reader:

@@ -50,7 +50,7 @@ class Settings:
         if self.persons not in get_args(Persons):
             raise ValueError(f"persons: expected {', '.join(get_args(Persons))}, got {quote(self.persons)}")
         size = self.image_size
-        pair = isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int for n in size)
+        pair = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int | np.integer) for n in size)
         if size is not None and not (pair and all(0 < n <= 100_000 for n in size)):
             raise ValueError(f"image_size: expected width and height in pixels, got {quote(size)}")
         if self.stride is not None and self.window is None:

@@ -90,7 +90,8 @@ def test_a_single_bad_file_is_an_error_of_one_line(predict, mixed):
 
 
 def test_prepared_clips_are_refused_with_the_phase_that_reads_them(predict, tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
+    for name in ("manifest.json", "frames.npy"):
+        (tmp_path / name).touch()
     only_error(predict("--source", tmp_path), "source: expected recordings, got prepared clips")
 
 
