@@ -3,11 +3,14 @@
     python -m benchmarks.traffic                                    # every network at 64 clips
     python -m benchmarks.traffic --only CTR-GCN --batch 16 256
     python -m benchmarks.traffic --only CTR-GCN --bandwidth 1.6 --launch 8     # another GPU and host
+    python -m benchmarks.traffic --only CTR-GCN --precision bfloat16 --kernels triton
 
-Forward pass, loss and backward pass in float32 are traced on tensors without data. The operands and results of every
-operation except views are counted; hits in the caches of the GPU are not modeled. Additional work of PyTorch on CUDA is
-counted as well: a kernel for the bias of a convolution, one kernel for each gradient of a convolution, and a second
-pass over the input of a batch norm, forward and backward. The optimizer and the making of the batch are not counted.
+Forward pass, loss and backward pass are traced on tensors without data. The operands and results of every operation
+except views are counted; hits in the caches of the GPU are not modeled. Additional work of PyTorch on CUDA is counted
+as well: a kernel for the bias of a convolution, one kernel for each gradient of a convolution, and a second pass over
+the input of a batch norm, forward and backward. The optimizer and the making of the batch are not counted. In bfloat16,
+all tensors are bfloat16: the conversions of the weights and operations that autocast computes in float32 are not
+modeled.
 
 The predicted times are a model, not a measurement. The time of the GPU is the sum over all kinds of operations, each
 with the larger of its times for memory and for arithmetic. The time of the host is the time of all launches. Without a
@@ -31,6 +34,7 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks.networks import SETTINGS, check_names
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
+from model import ctrgcn
 from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
 from torchlight.system.text import counted
@@ -39,6 +43,7 @@ META, CPU = torch.device("meta"), torch.device("cpu")
 KINDS = {  # kind: words in the name of an operation; the first kind that matches is used
     "convolutions": ("convolution",),
     "norms": ("norm",),
+    "triton": ("skeleton::",),  # the kernels of this project
     "products": ("bmm", "attention"),
     "linear": ("mm",),
     "pooling": ("pool",),
@@ -46,9 +51,13 @@ KINDS = {  # kind: words in the name of an operation; the first kind that matche
     "sums": ("sum", "mean", "amax", "amin", "max", "min"),
 }
 POINTWISE = "pointwise"
-SHARE = {"convolutions": 0.7, "products": 0.7, "linear": 0.7}  # of the bandwidth that kernels reach
+TARGETS = 8  # joints per program in model/kernels/products.py, which cannot be imported without Triton
+SHARE = {"convolutions": 0.7, "products": 0.7, "linear": 0.7, "triton": 0.7}  # of the bandwidth that kernels reach
 OTHER_SHARE = 0.8
-RATES = ("convolutions", "products", "linear")  # kinds whose arithmetic may take longer than their memory
+RATES = {  # TFLOP/s of the kinds whose arithmetic may take longer than their memory, on an H200
+    "float32": {"convolutions": 200.0, "products": 15.0, "linear": 45.0, "triton": 20.0},
+    "bfloat16": {"convolutions": 400.0, "products": 15.0, "linear": 400.0, "triton": 100.0},
+}
 FREE = ("detach", "empty", "new_empty", "_unsafe_view", "lift_fresh", "alias")  # nothing is read or written
 WRITES_ONLY = ("ones", "zeros", "zero_", "full", "fill_", "arange", "scalar_tensor", "rand", "bernoulli")
 
@@ -91,11 +100,24 @@ def is_free(function: Any, name: str) -> bool:
     return name.startswith(FREE) or any(alias is not None and not alias.is_write for alias in aliases)
 
 
+def cost_of_products(weight: Tensor, basis: Tensor, T: Tensor, grad: Tensor | None = None) -> Cost:
+    """The cost of `sum_of_products` in model/kernels/products.py, or of its gradients if the gradient is given."""
+    N, C, K, V, frames = T.shape
+    topologies, products = 2 * N * weight.numel() * V * V, 2 * T.numel() * V
+    if grad is None:
+        return Cost(1, size((weight, basis, T)) + size(T) // K, topologies + products)
+    partial = 4 * N * -(-V // TARGETS) * weight.numel()  # float32, written and read
+    bytes = 2 * size((weight, basis, T, grad)) + size((weight, basis)) + 2 * partial
+    return Cost(4, bytes, 3 * topologies + 2 * products)
+
+
 def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
     """The cost of one operation of PyTorch on CUDA."""
     name = function._schema.name.removeprefix("aten::")
     if is_free(function, name):
         return Cost()
+    if name.startswith("skeleton::sum_of_products"):
+        return cost_of_products(*args)
     kwargs = {key: value for key, value in kwargs.items() if key != "out"}  # written, not read
     count = flop_registry.get(function._overloadpacket)
     flops = count(*args, **kwargs, out_val=out) if count else 0
@@ -132,11 +154,18 @@ class Counter(TorchDispatchMode):
 
 
 def training_step(model: nn.Module, data: Tensor, label: Tensor) -> dict[str, Cost]:
-    """The costs of forward pass, loss and backward pass, {kind: Cost}."""
+    """The costs of forward pass, loss and backward pass in the precision of the model, {kind: Cost}."""
     model, data, label = model.to(META).train(), data.to(META), label.to(META)
     with Counter() as counter:
         F.cross_entropy(model(data), label).backward()
     return dict(counter.costs)
+
+
+def select_kernels(model: nn.Module, kernels: str) -> None:
+    """Set the option `kernels` of all modules that have it."""
+    for module in model.modules():
+        if hasattr(module, "kernels"):
+            module.kernels = kernels
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -149,7 +178,7 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 def predict(costs: dict[str, Cost], args: argparse.Namespace) -> tuple[float, float]:
     """Predicted seconds of the GPU, and of the host for the launches."""
-    rates = {kind: getattr(args, kind) for kind in RATES}  # TFLOP/s
+    rates = {kind: getattr(args, kind) or rate for kind, rate in RATES[args.precision].items()}
     seconds = 0.0
     for kind, cost in costs.items():
         memory = cost.bytes / (1e12 * args.bandwidth * SHARE.get(kind, OTHER_SHARE))
@@ -178,14 +207,18 @@ def build_parser() -> Parser:
     )
     parser.option("only", nargs="+", default=list(SETTINGS), metavar="NETWORK", help=f"of {', '.join(SETTINGS)}")
     parser.option("batch", nargs="+", type=whole_number(1, 10**6), default=[64], help="clips in a batch (64)")
-    for name, default, what in (
-        ("bandwidth", 4.3, "TB/s of the memory (4.3: H200)"),
-        ("launch", 6.0, "microseconds of the host per launch (6: an assumption)"),
-        ("convolutions", 200.0, "TFLOP/s of convolutions (200: TF32; 45 without)"),
-        ("products", 15.0, "TFLOP/s of batched matrix products with sizes such as 25 joints (15)"),
-        ("linear", 45.0, "TFLOP/s of linear layers (45)"),
+    parser.option("precision", choices=RATES, default="float32", help="data type (float32)")
+    parser.option("kernels", choices=ctrgcn.KERNELS, default="auto", help="kernels of CTR-GCN (auto)")
+    parser.option("bandwidth", type=float, default=4.3, help="TB/s of the memory (4.3: H200)")
+    parser.option("launch", type=float, default=6.0, help="microseconds of the host per launch (6: an assumption)")
+    for kind, what in (
+        ("convolutions", "convolutions; 200 is TF32, 45 would be without"),
+        ("products", "batched matrix products with sizes such as 25 joints"),
+        ("linear", "linear layers"),
+        ("triton", "Triton kernels; an assumption"),
     ):
-        parser.option(name, type=float, default=default, help=what)
+        rates = " or ".join(f"{rate[kind]:g} in {precision}" for precision, rate in RATES.items())
+        parser.option(kind, type=float, metavar="TFLOP/S", help=f"{what} ({rates})")
     return parser
 
 
@@ -198,16 +231,19 @@ def act(argv: list[str]) -> None:
     """Count and print the training steps of the selected networks."""
     args = build_parser().parse_args(argv)
     check_names(args.only)
-    for name in ("bandwidth", "launch", *RATES):
-        if not 0 < getattr(args, name) < float("inf"):
+    for name in ("bandwidth", "launch", *RATES["float32"]):
+        if getattr(args, name) is not None and not 0 < getattr(args, name) < float("inf"):
             raise ValueError(f"--{name}: expected a number above 0, got {getattr(args, name)}")
+    dtype = getattr(torch, args.precision)
     for name in args.only:
         setting = SETTINGS[name]
         for batch in args.batch:
             model = setting.build(CPU)
             sides = {"reference": reference(model)} if has_reference(model) else {}
+            select_kernels(model, args.kernels)
             for side, network in (sides | {"this project": model}).items():
-                costs = training_step(network, *setting.clips(batch, META))
+                data, label = setting.clips(batch, META)
+                costs = training_step(network.to(dtype), data.to(dtype), label)
                 where = f"{name}, {side}, {counted(batch, 'clip')} of {setting.frames} frames"
                 report(where, batch, costs, args)
 

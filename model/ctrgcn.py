@@ -67,7 +67,8 @@ class GraphConv(nn.Module):
         x_t, mean = ops.matrices_and_mean(x)
         T = ops.conv_subsets(x_t, [s.conv3 for s in self.convs])  # (N, C_out, K, V, T)
         M, xi = self.correlations(mean), [s.conv4 for s in self.convs]
-        Z = ops.refined_products(self.PA, self.alpha, xi, M, T, self.kernels)  # sum_k R_k T_k, (N, C_out, V, T)
+        kernels = self.kernels if self.training else "torch"
+        Z = ops.refined_products(self.PA, self.alpha, xi, M, T, kernels)  # sum_k R_k T_k, (N, C_out, V, T)
         return F.relu(self.down(x) + ops.transposed(self.bn(Z)), inplace=True)
 
     def correlations(self, x: Tensor) -> Tensor:

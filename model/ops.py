@@ -141,15 +141,12 @@ def refined_products(
 def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "auto") -> Tensor:
     """Z_c = sum_k R_kc^T T_kc with R_k = W_k B_k: W (K, C, R), B (N, K, R, V * V), T (N, C, K, V, T) -> (N, C, V, T).
 
-    Exported and compiled networks use the formula; others use an equivalent without a copy of the topologies. With
-    kernels `triton`, the topologies are never stored in memory if `takes_triton` is true.
+    With kernels `triton`, the topologies are never stored in memory if `takes_triton` is true. Otherwise, exported and
+    compiled networks use the formula, and others use an equivalent without a copy of the topologies.
 
     Raises:
         ValueError: the package triton is missing.
     """
-    if torch.compiler.is_compiling():
-        R = torch.stack([W_k @ B_k for W_k, B_k in zip(weight, basis.unbind(1), strict=True)], dim=2)
-        return R.unflatten(3, (T.shape[3], -1)).flatten(2, 3).transpose(2, 3) @ T.flatten(2, 3)
     if kernels == "triton" and takes_triton(T):
         try:
             from model.kernels import products
@@ -159,12 +156,15 @@ def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "au
                 "pip install -r requirements/triton.txt"
             ) from error
         return products.sum_of_products(weight, basis, T)
+    if torch.compiler.is_compiling():
+        R = torch.stack([W_k @ B_k for W_k, B_k in zip(weight, basis.unbind(1), strict=True)], dim=2)
+        return R.unflatten(3, (T.shape[3], -1)).flatten(2, 3).transpose(2, 3) @ T.flatten(2, 3)
     return _SumOfProducts.apply(weight, basis, T)
 
 
 def takes_triton(x: Tensor) -> bool:
-    """Whether the Triton kernels support this case: training on a GPU with at most 32 bits."""
-    return x.is_cuda and torch.is_grad_enabled() and x.dtype != torch.float64
+    """Whether the Triton kernels support a tensor: on a GPU, or without data, and at most 32 bits."""
+    return x.device.type in ("cuda", "meta") and x.dtype != torch.float64
 
 
 class _SumOfProducts(torch.autograd.Function):

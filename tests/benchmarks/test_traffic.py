@@ -1,6 +1,6 @@
 """Launches, bytes and operations of a step, counted without a GPU."""
 
-import argparse
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -80,6 +80,37 @@ def test_the_step_of_ctrgcn_moves_about_half_the_bytes_of_the_literal_equations(
     assert ours.bytes <= 73e9 and ours.launches <= 1430 and ours.flops <= 710e9
 
 
+def test_a_step_in_bfloat16_has_the_same_launches_and_moves_half_the_bytes():
+    setting = SETTINGS["CTR-GCN, NW-UCLA"]
+    single, half = (
+        traffic.total(
+            traffic.training_step(setting.build(torch.device("cpu")).to(dtype), data.to(dtype), label).values()
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+        for data, label in [setting.clips(16, traffic.META)]
+    )
+    assert half.launches - single.launches in (0, 1) and half.bytes == pytest.approx(single.bytes / 2, rel=0.02)
+    assert half.flops == single.flops
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_triton_kernels_read_their_inputs_and_write_their_results_without_topologies():
+    from model.kernels import products
+
+    R, K = 6, 2
+    weight, basis, maps = torch.zeros(K, C, R), torch.zeros(N, K, R, V * V), torch.zeros(N, C, K, V, T)
+    Z, inputs = torch.zeros(N, C, V, T), weight.numel() + basis.numel() + maps.numel()
+    topologies, sums = 2 * N * K * C * R * V * V, 2 * N * K * C * V * V * T
+    forward = count(products.sum_of_products, weight, basis, maps)
+    assert forward == {"triton": Cost(1, FLOAT * (inputs + Z.numel()), topologies + sums)}
+    backward = count(products.gradients, weight, basis, maps, Z)["triton"]
+    maps_gradient = weight.numel() + basis.numel() + Z.numel() + maps.numel()
+    partial = N * 1 * weight.numel()  # one tile of at most 8 joints
+    terms_gradient = inputs + Z.numel() + partial + partial + weight.numel() + basis.numel()
+    assert backward == Cost(4, FLOAT * (maps_gradient + terms_gradient), 3 * topologies + 2 * sums)
+    assert products.TARGETS == traffic.TARGETS
+
+
 def test_launches_do_not_depend_on_the_batch_and_bytes_grow_with_it():
     setting = SETTINGS["CTR-GCN, NW-UCLA"]
     one, two = (
@@ -92,7 +123,7 @@ def test_launches_do_not_depend_on_the_batch_and_bytes_grow_with_it():
 
 
 def test_the_slower_of_memory_and_arithmetic_counts_for_each_kind_and_the_host_for_each_launch():
-    args = argparse.Namespace(bandwidth=2.0, launch=5.0, convolutions=10.0, products=1.0, linear=1.0)
+    args = traffic.build_parser().parse_args("--bandwidth 2 --launch 5 --convolutions 10 --products 1".split())
     bound_by_memory = {"convolutions": Cost(3, int(1.4e12), int(1e12))}  # 1.4 TB at 70 % of 2 TB/s
     assert traffic.predict(bound_by_memory, args) == pytest.approx((1.0, 15e-6))
     both = bound_by_memory | {"products": Cost(1, 1, int(3e12)), "sums": Cost(1, int(1.6e12), 0)}
