@@ -122,7 +122,9 @@ class ClipStore:
         return FRAMES in self.manifest.get("sha256", {})
 
     def part(self, split: str, part: str) -> np.ndarray:
-        """Clip numbers of one part of a split, in the benchmark's published order."""
+        """Clip numbers of one part of a split, in the benchmark's published order; "" is the only split of a store."""
+        if not split and len(self.splits) == 1:
+            split = next(iter(self.splits))
         known = [f"{s}/{p}" for s, parts in self.splits.items() for p in parts]
         if f"{split}/{part}" not in known:
             raise ValueError(

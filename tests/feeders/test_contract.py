@@ -156,6 +156,11 @@ def test_a_store_without_the_part_is_refused(store):
         feeder_ntu.Feeder(str(store), "xview", "test")
 
 
+def test_the_only_split_of_a_store_needs_no_name(store):
+    named, unnamed = (feeder_ntu.Feeder(str(store), split, "test") for split in ("xsub", ""))
+    assert unnamed.name.tolist() == named.name.tolist()
+
+
 @pytest.mark.parametrize(
     "skeleton", [body.SKELETON for body in (ntu_rgb_d, ucla, kinetics, hand)], ids=lambda s: s.name
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.torchlight.small_run import LABEL, NAMES, make_scores, write_run, write_store
+from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
 from torchlight.fusion import fuse, score_files
 from torchlight.fusion.cli import keep_known, main
 from torchlight.fusion.intervals import bootstrap_interval, compare, sign_flip
@@ -219,6 +219,15 @@ def test_two_runs_are_compared_clip_by_clip(runs, capsys):
     assert f"McNemar's exact test, which treats clips as independent: p = {expected:.4g}" in out
     assert "clips, treated as independent because their names do not identify performances" in out
     assert "sign-flip" not in out
+    same = (STREAMS[0].argmax(1) == STREAMS[1].argmax(1)).sum()
+    assert f"same prediction: {same} of 60 clips ({100 * same / 60:.2f} %)" in out
+    table = out[out.index("classes with the largest differences between joint and bone") :].splitlines()[2:]
+    difference = np.bincount(LABEL, a, 7) - np.bincount(LABEL, b, 7)
+    assert len(table) == np.count_nonzero(difference)
+    first = CLASSES.index(table[0][: table[0].index("  ")].strip())
+    assert abs(difference[first]) == abs(difference).max()
+    recall = [100 * correct[first == LABEL].mean() for correct in (a, b)]
+    assert table[0].split()[-3:] == [str(sum(first == LABEL)), *(f"{x:.2f}" for x in recall)]
 
 
 def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(runs, tmp_path, capsys):

@@ -15,7 +15,7 @@ from torchlight.fusion.groups import Groups, find_groups
 from torchlight.fusion.held_out import choose_on_held_out
 from torchlight.fusion.intervals import compare
 from torchlight.fusion.score_files import GroundTruth, ScoreFile
-from torchlight.fusion.tables import figures, show, summarize
+from torchlight.fusion.tables import figures, show, show_classes, summarize
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, path, run
 from torchlight.system.files import atomic
@@ -304,7 +304,10 @@ def run_comparison(
     if groups.index is not None:
         log.info("sign-flip test over %s: p = %.4g", groups, result.p)
     log.info("McNemar's exact test, which treats clips as independent: p = %.4g", result.p_clips)
-    return {"runs": rows, "groups": str(groups), **vars(result)}
+    same = int((values[0].argmax(1) == values[1].argmax(1)).sum())
+    log.info("same prediction: %d of %d clips (%.2f %%)", same, result.n, 100 * same / result.n)
+    show_classes(rows, truth)
+    return {"runs": rows, "groups": str(groups), **vars(result), "same_prediction": same}
 
 
 def act(argv: list[str]) -> int:

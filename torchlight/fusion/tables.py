@@ -8,9 +8,12 @@ import numpy as np
 from torchlight.config.options import ConfigError
 from torchlight.fusion.groups import FEW, Groups
 from torchlight.fusion.intervals import bootstrap_interval
+from torchlight.fusion.score_files import GroundTruth
+from torchlight.system.text import printable
 from torchlight.training import metrics, scores
 
 log = logging.getLogger("torchlight")
+MOST_CLASSES = 10  # of a comparison; the JSON file contains all
 
 
 def figures(values: np.ndarray, label: np.ndarray, groups: Groups, seed: int) -> dict[str, Any]:
@@ -35,6 +38,21 @@ def show(rows: list[dict[str, Any]], origin: str, clips: int, groups: Groups) ->
         weight = "" if row["weight"] is None else f"{row['weight']:g}"
         cells = "".join(f"{row[key]:8.2f}" for key in more)
         log.info("%-*s  %6s  %6.2f  %6.2f - %6.2f%s", width, row["stream"], weight, row["top1"], low, high, cells)
+
+
+def show_classes(rows: list[dict[str, Any]], truth: GroundTruth) -> None:
+    """Log the recall of two runs in the classes in which their numbers of correct clips differ most."""
+    clips = np.bincount(truth.label, minlength=len(truth.class_names))
+    a, b = (np.array(row["recall"], float) for row in rows)  # NaN for a class without clips
+    difference = np.rint(np.nan_to_num(a - b) * clips / 100)
+    largest = np.argsort(-np.abs(difference), kind="stable")[:MOST_CLASSES]
+    names = {i: printable(truth.class_names[i]) for i in largest.tolist() if difference[i]}
+    if names:
+        width = max(map(len, ("class", *names.values())))
+        log.info("classes with the largest differences between %s and %s", *(row["stream"] for row in rows))
+        log.info("%-*s  clips        recall", width, "class")
+        for i, name in names.items():
+            log.info("%-*s  %5d  %6.2f  %6.2f", width, name, clips[i], a[i], b[i])
 
 
 def summarize(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
