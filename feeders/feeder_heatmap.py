@@ -23,7 +23,7 @@ LIMBS = {  # of COCO: limbs, and the numbers of those on the left and on the rig
     "default": (coco.LIMBS_DEFAULT, coco.LEFT_LIMBS_DEFAULT, coco.RIGHT_LIMBS_DEFAULT),
 }
 THRESHOLD = {"pyskl": 1e-3, "mmaction2": 1e-4}  # minimum score of a joint that is drawn
-SHORT = 64  # pixels of the shorter side before a random or central crop
+SHORT = 64  # pixels of the shorter side before the random crop of training
 Heatmap = Literal["joint", "limb"]
 
 
@@ -130,7 +130,7 @@ class Feeder(BatchFeeder):
             return heatmaps.flip(points, score, self.size, act, body.left, body.right)
         if self.pipeline == "pyskl":
             return heatmaps.resize(points, size, self.size, self.size)[0], score
-        points, size = heatmaps.resize_short(points, size, SHORT)
+        points, size = heatmaps.resize_short(points, size, self.size)
         return heatmaps.center_crop(points, size, self.size)[0], score
 
     def draw(self, points: Tensor, score: Tensor, modality: str) -> Tensor:

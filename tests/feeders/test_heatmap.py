@@ -163,6 +163,17 @@ def test_the_pipeline_of_mmaction2_gives_its_maps(record, poses):
     assert_maps(feeder.batch([0], 0)["data"][:, :, :2], record, "a/mm/joint", "joint")
 
 
+def test_maps_of_any_size_show_the_whole_box_with_the_pipeline_of_mmaction2(poses, record):
+    points = torch.from_numpy(record["a/keypoint"])[None].float().permute(0, 4, 2, 3, 1)  # (1, 2, T, V, M)
+    size = torch.from_numpy(record["a/img_shape"])[None].long()
+    placed = [
+        Feeder(poses, part="test", size=side, pipeline="mmaction2").place(points, points[:, 0], size, None)[0]
+        for side in (64, 32)
+    ]
+    seen = (points != 0).all(1, keepdim=True).expand_as(points)
+    assert torch.allclose(placed[0][seen], 2 * placed[1][seen], atol=1)  # up to a pixel of the central crop
+
+
 def test_training_batches_keep_the_contract_and_both_streams_show_the_same_poses(poses):
     feeder = Feeder(poses, window_size=4, size=16, repeat=3, also=["limb"])
     batch = feeder.batch([0, 1, 4], 2)

@@ -152,7 +152,7 @@ def test_a_mapping_with_delete_replaces_the_inherited_one(write):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("'RecognizerGCN'", "'Recognizer3D'", "model.type: expected RecognizerGCN, got 'Recognizer3D'"),
+        ("'RecognizerGCN'", "'Recognizer2D'", "model.type: expected RecognizerGCN, Recognizer3D, got 'Recognizer2D'"),
         ("_base_/default_runtime.py'", "_base_/schedules/sgd.py'", "sgd.py: cannot be read"),
         ("'../../_base_/default_runtime.py'", "'bad.py'", "_base_: expected other files, got one that inherits from"),
         ("'../../_base_/default_runtime.py'", "5", "_base_: expected names of files, got 5"),

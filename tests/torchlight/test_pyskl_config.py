@@ -257,7 +257,7 @@ def test_nothing_in_a_file_is_executed(write, tmp_path, main):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("RecognizerGCN", "Recognizer2D", "model.type: expected 'RecognizerGCN', got 'Recognizer2D'"),
+        ("RecognizerGCN", "Recognizer2D", "model.type: expected RecognizerGCN, Recognizer3D, got 'Recognizer2D'"),
         ("type='AAGCN'", "type='GCN_7_1_1'", "model.backbone.type: expected STGCN"),
         ("type='AAGCN'", "type='ProtoGCN', depth=3", "model.backbone.depth: expected nothing"),
         (

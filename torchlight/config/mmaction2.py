@@ -1,13 +1,16 @@
-"""Configuration files of mmaction2 1.x for networks of graphs, read as data and translated.
+"""Configuration files of mmaction2 1.x, read as data and translated: graph networks and PoseConv3D.
 
 They have the networks, transforms and recipes of PYSKL under other keys, and inherit from each other. Tests sample
-other frames than those of PYSKL, and 2-D poses are normalized in the precision of the data.
+other frames than those of PYSKL. 2-D poses of graph networks are normalized in the precision of the data, and heatmaps
+keep the aspect ratio of the box.
 """
 
 from pathlib import Path
 from typing import Any
 
 from torchlight.config.pyskl import GraphTranslation
+from torchlight.config.pyskl_base import Translation
+from torchlight.config.pyskl_posec3d import HeatmapTranslation
 from torchlight.config.python_literals import read_python
 from torchlight.system.text import quote
 
@@ -17,7 +20,8 @@ SCHEDULES = {  # their keys in PYSKL's `lr_config`
 }
 OWN_KEYS = {f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "evaluator", "cfg")}
 OWN_KEYS |= {"optim_wrapper", "param_scheduler", "default_hooks", "auto_scale_lr", "launcher"}
-OWN_KEYS |= {"default_scope", "env_cfg", "log_processor", "vis_backends", "visualizer", "resume", "load_from"}
+OWN_KEYS |= {"default_scope", "env_cfg", "log_processor", "vis_backends", "visualizer", "resume"}
+RESNET = {"depth": 50, "pretrained": None, "dilations": [1, 1, 1]}  # arguments of PoseConv3D with one possible value
 RUNTIME = "default_runtime.py"  # a base without effect here; people copy a configuration without it
 
 
@@ -64,17 +68,11 @@ def is_mmaction2(content: dict[str, Any]) -> bool:
     return "train_dataloader" in content or "test_dataloader" in content
 
 
-class MmactionTranslation(GraphTranslation):
-    """A configuration of mmaction2 1.x."""
-
-    samplers = {"UniformSampleFrames": "uniform_mmaction2"}
-    flat = "2d_mmaction2"
+class MmactionTranslation(Translation):
+    """A configuration of mmaction2 1.x: `options` is that of PYSKL for the content with PYSKL's keys."""
 
     def options(self) -> dict[str, Any]:
         """All options."""
-        if self.content["model"]["type"] != "RecognizerGCN":
-            self.problem("model.type", ["RecognizerGCN"], self.content["model"]["type"])
-            return {}
         self.content = self.as_pyskl()
         return super().options()
 
@@ -89,7 +87,9 @@ class MmactionTranslation(GraphTranslation):
         found |= {"optimizer_config": {"grad_clip": optimizer.get("clip_grad")}, "total_epochs": loop["max_epochs"]}
         found |= {"evaluation": {"interval": loop.get("val_interval", 1)}}
         found |= {"checkpoint_config": hooks.get("checkpoint", {}), "log_config": hooks.get("logger", {})}
-        return {key: value for key, value in content.items() if key not in OWN_KEYS} | found
+        if content.get("load_from"):
+            found["load_from"] = content["load_from"]
+        return {key: value for key, value in content.items() if key not in OWN_KEYS | {"load_from"}} | found
 
     def schedule(self, epochs: int) -> dict[str, Any]:
         """PYSKL's `lr_config` of the schedule."""
@@ -106,6 +106,38 @@ class MmactionTranslation(GraphTranslation):
             "policy": names["type"],
             "by_epoch": not per_step,
         }
+
+
+class MmactionGraphs(MmactionTranslation, GraphTranslation):
+    """A configuration of a network of graphs."""
+
+    samplers = {"UniformSampleFrames": "uniform_mmaction2"}
+    flat = "2d_mmaction2"
+
+
+class MmactionHeatmaps(MmactionTranslation, HeatmapTranslation):
+    """A configuration of PoseConv3D."""
+
+    def network(self, model: dict[str, Any]) -> dict[str, Any]:
+        head, backbone = dict(model["cls_head"]), dict(model["backbone"])
+        if "dropout_ratio" in head:
+            head["dropout"] = head.pop("dropout_ratio")
+        head = self.expect("model.cls_head", head, {"average_clips": "prob"})
+        return super().network(model | {"cls_head": head, "backbone": self.expect("model.backbone", backbone, RESNET)})
+
+    def pipeline(self, steps: list[dict[str, Any]], part: str) -> dict[str, Any]:
+        """Feeder arguments of one list of transforms; a central crop is that of the feeder's `pipeline: mmaction2`."""
+        crops = [step for step in steps if step["type"] == "CenterCrop"]
+        if part == "train" or not crops:
+            return super().pipeline(steps, part)
+        side, whole = crops[0]["crop_size"], []
+        for step in steps:
+            if step["type"] == "Resize":
+                rest = self.expect(f"{part} pipeline: Resize", step, {"scale": [-1, side], "keep_ratio": True})
+                whole.append(rest | {"scale": [side, side], "keep_ratio": False})
+            elif step["type"] != "CenterCrop":
+                whole.append(step)
+        return super().pipeline(whole, part) | {"pipeline": "mmaction2"}
 
 
 def without_modes(found: Any) -> Any:

@@ -52,7 +52,9 @@ class GraphTranslation(Translation):
         """All options."""
         self.note_rest()
         model = self.content["model"]
-        self.expect("model", model, {"type": "RecognizerGCN"})
+        if model["type"] != "RecognizerGCN":
+            self.problem("model.type", ["RecognizerGCN", "Recognizer3D"], model["type"])
+            return {}
         backbone = dict(model["backbone"])
         graph_cfg = dict(backbone.pop("graph_cfg"))
         self.layout = graph_cfg.pop("layout")

@@ -35,7 +35,7 @@ ORDER = {  # of the transforms
     "train": ("PoseCompact", "Resize", "RandomResizedCrop", "Resize", "Flip", "GeneratePoseTarget"),
     "test": ("PoseCompact", "Resize", "GeneratePoseTarget"),
 }
-PLAIN = ("PoseDecode", "Collect", "ToTensor")
+PLAIN = ("PoseDecode", "Collect", "ToTensor", "PackActionInputs")
 SHORT = [-1, 64]  # the shorter side before the random crop
 BOX = {"hw_ratio": 1.0, "allow_imgpad": True}
 TARGET = {"sigma": 0.6, "use_score": True, "scaling": 1}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torchlight.config.mmaction2 import MmactionTranslation, is_mmaction2, read_merged
+from torchlight.config.mmaction2 import MmactionGraphs, MmactionHeatmaps, is_mmaction2, read_merged
 from torchlight.config.options import ConfigError
 from torchlight.config.pyskl import GraphTranslation
 from torchlight.config.pyskl_base import Translation
@@ -31,6 +31,7 @@ def read_python_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
 
 def translation_of(content: dict[str, Any]) -> Translation:
     """The translation for the content of a file."""
+    graphs, heatmaps = GraphTranslation, HeatmapTranslation
     if is_mmaction2(content):
-        return MmactionTranslation(content)
-    return HeatmapTranslation(content) if is_heatmaps(content) else GraphTranslation(content)
+        graphs, heatmaps = MmactionGraphs, MmactionHeatmaps
+    return heatmaps(content) if is_heatmaps(content) else graphs(content)
