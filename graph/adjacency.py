@@ -84,14 +84,16 @@ def hop_distance(inward: Edges, num_node: int, max_hop: int) -> np.ndarray:
 
 def steps(neighbors: np.ndarray) -> np.ndarray:
     """Number of edges between two joints, infinite without a path, (V, V); neighbors: symmetric, not 0 at edges."""
-    edges = (neighbors != 0) | np.eye(len(neighbors), dtype=bool)
-    hop, near = np.full(neighbors.shape, np.inf), np.eye(len(neighbors), dtype=bool)
-    for d in range(len(neighbors)):
-        new = near & np.isinf(hop)
-        if not new.any():
-            break
-        hop[new] = d
-        near = near @ edges
+    around = [np.flatnonzero(row).tolist() for row in neighbors]
+    hop = np.full(neighbors.shape, np.inf)
+    for start in range(len(neighbors)):
+        distance = {start: 0}
+        for joint in (queue := [start]):  # breadth-first search; the queue grows
+            for other in around[joint]:
+                if other not in distance:
+                    distance[other] = distance[joint] + 1
+                    queue.append(other)
+        hop[start, list(distance)] = list(distance.values())
     return hop
 
 

@@ -165,6 +165,12 @@ def test_hierarchies_and_steps_are_the_published_ones_to_the_last_bit(new_record
     np.testing.assert_array_equal(steps, new_records[f"block_gcn/{name}/hops"])
 
 
+def test_steps_along_a_long_chain_are_counted():
+    chain = np.eye(1000, k=1) + np.eye(1000, k=-1)
+    place = np.arange(1000)
+    assert np.array_equal(adjacency.steps(chain), abs(place[:, None] - place))
+
+
 def test_steps_without_a_path_are_infinite():
     assert adjacency.steps(np.zeros((2, 2))).tolist() == [[0, np.inf], [np.inf, 0]]
 

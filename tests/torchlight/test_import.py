@@ -126,7 +126,8 @@ def test_a_checkpoint_of_own_classes_is_predicted_with_consent_only(config, mine
 @pytest.mark.parametrize(
     ("word", "content", "message"),
     [
-        ("gone.py", None, "does not exist"),
+        ("gone.py", None, "expected a .py file, got 'gone.py', which does not exist"),
+        ("gone.pt2", None, "expected a .pt2 file, got 'gone.pt2', which does not exist"),
         ("../x", None, "expected the name of a module"),
         ("broken_one.py", "1 / 0", "got ZeroDivisionError: division by zero"),
         ("numpy.py", "", "expected a name that no other module has"),

@@ -24,6 +24,8 @@ def admit(word: str) -> None:
         ValueError: there is no such module, another module has its name, or it cannot be imported.
     """
     path = Path(word)
+    if path.suffix.lower() in (".py", PROGRAM) and not path.is_file():
+        raise ValueError(f"--import: expected a {path.suffix} file, got {quote(word)}, which does not exist")
     if path.suffix.lower() == PROGRAM:
         PROGRAMS.add(path.resolve())
         return
@@ -31,8 +33,6 @@ def admit(word: str) -> None:
     name = path.stem if is_file else word
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"--import: expected the name of a module or the path of a .py file, got {quote(word)}")
-    if is_file and not path.is_file():
-        raise ValueError(f"--import: expected a .py file, got {quote(word)}, which does not exist")
     folder = str(path.resolve().parent) if is_file else os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)  # at the end, so that no module of this project is shadowed; workers inherit it
