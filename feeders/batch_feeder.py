@@ -127,7 +127,7 @@ class BatchFeeder(Dataset):
         """Clip i (M, T, V, C) as it is stored, and height and width of its image if known."""
         part, clip = self.clips, torch.tensor([i], device=self.device)
         frames = part.take(clip, torch.arange(int(part.length[i]), device=self.device)[None])[0]
-        image = None if part.image is None else tuple(part.image[i].tolist())
+        image = None if part.image is None or not part.image[i].all() else tuple(part.image[i].tolist())
         return frames.permute(3, 1, 2, 0).cpu().numpy(), image
 
     @property

@@ -21,7 +21,7 @@ class ClipPart:
     """Clips of one part. Row `first[i, m] + t * stride` of `frames` is frame t of person m of clip i, if present.
 
     frames: (R, V, C) floats. first, present: (N, M). name, label: (N,). length: (N,) frames. valid: (N,) frames that
-    are not all zero; None: counted on demand. image: (N, 2) height and width in pixels, or None. target:
+    are not zero; None: counted on demand. image: (N, 2) height and width in pixels, 0 for unknown, or None. target:
     (N, classes) labels or weights of labels, or None. group: (N,) names of subjects or recordings, or None. manifest:
     facts about the whole benchmark, by the keys of a clip store's manifest. is_finite: whether all coordinates are
     known to be finite.
@@ -207,11 +207,11 @@ def assemble(x: Tensor, owner: Tensor, slot: Tensor, N: int, M: int) -> Tensor:
 
 
 def count_valid(part: ClipPart, clip: Tensor) -> Tensor:
-    """Frames of clips (N,) that are not all zero (N,)."""
+    """Frames of clips (N,) whose float32 sum over channels, persons and joints is not 0 (N,), as `valid_frames`."""
     length = part.length[clip]
     time = torch.arange(part.longest(clip), device=clip.device).expand(len(clip), -1)
     x = part.take(clip, time.masked_fill(time >= length[:, None], -1))
-    return (x != 0).permute(0, 2, 1, 3, 4).flatten(2).any(2).sum(1)
+    return x.float().sum(1).sum(3).sum(2).count_nonzero(1)
 
 
 def is_finite(x: Tensor) -> bool:
@@ -308,7 +308,6 @@ def pack_clips(
         raise ValueError(f"expected finite coordinates below {LARGEST:g}, got other values")
     (M, V, C), length = shapes.pop(), np.array([clip.shape[1] for clip in clips])
     start = np.cumsum(M * length) - M * length
-    sizes = [image for image in images if image is not None]
     return ClipPart(
         Path("clips in memory"),
         np.concatenate([clip.reshape(-1, V, C) for clip in clips]).astype(np.float32, copy=False),
@@ -319,9 +318,15 @@ def pack_clips(
         torch.from_numpy(length),
         facts,
         valid=torch.from_numpy(np.array([valid_frames(clip) for clip in clips])),
-        image=torch.tensor(sizes) if sizes and len(sizes) == len(clips) else None,
+        image=image_sizes(images),
         is_finite=True,
     )
+
+
+def image_sizes(images: Sequence[Sequence[int] | None]) -> Tensor | None:
+    """Height and width of the image of each clip (N, 2), 0 for unknown; None if all are unknown."""
+    known = any(image is not None for image in images)
+    return torch.tensor([(0, 0) if image is None else tuple(image) for image in images]) if known else None
 
 
 def file_of(array: np.ndarray) -> dict | None:

@@ -67,7 +67,7 @@ def persons(frame: Any, keypoint: Any, origin: str, most: int = PERSONS) -> np.n
     count = np.bincount(rank)
     order = np.argsort(rank, kind="stable")
     if count.max() > MOST_DETECTIONS:
-        order = np.lexsort((-keypoint[:, :, 2].sum(1), rank))
+        order = np.lexsort((-keypoint[:, :, 2].astype(np.float16).sum(1), rank))
     person = np.arange(len(rank)) - np.repeat(np.cumsum(count) - count, count)
     out = np.zeros((min(int(count.max()), most), len(count), *keypoint.shape[1:]), np.float16)
     kept = person < len(out)

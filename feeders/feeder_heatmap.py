@@ -37,9 +37,10 @@ class Feeder(BatchFeeder):
     Testing makes `num_clips` samples of each clip as rows of one batch, followed by their mirror images with `mirror`:
     "clips" is the number of rows of a clip; label and index are still (N,).
 
-    pipeline: test as in `pyskl` or as in `mmaction2`, which samples other frames, keeps the aspect ratio of the box and
-    also draws joints with lower scores. limbs: the order of the limbs of COCO, `listed` as in the published limb
-    streams, or `default`. twice: [60, 120] uses the training clips of classes 60 to 119 twice in each epoch.
+    pipeline: as in `pyskl` or as in `mmaction2`, which also draws joints with lower scores, and in tests samples other
+    frames and, with `keep_ratio`, keeps the aspect ratio of the box. limbs: the order of the limbs of COCO, `listed` as
+    in the published limb streams, or `default`. twice: [60, 120] uses the training clips of classes 60 to 119 twice in
+    each epoch.
 
     Raises:
         ValueError: the data is not 2-D, the image sizes are unknown, or its body layout has no list of limbs.
@@ -52,6 +53,7 @@ class Feeder(BatchFeeder):
     num_clips: int = bounded(1, 1, 1000)
     mirror: bool = False
     pipeline: Literal["pyskl", "mmaction2"] = "pyskl"
+    keep_ratio: bool = True
     limbs: Literal["listed", "default"] = "listed"
     twice: Sequence[int] = ()
 
@@ -68,6 +70,7 @@ class Feeder(BatchFeeder):
             again = np.flatnonzero((self.label >= self.twice[0]) & (self.label < self.twice[1]))
             self.clips.select(np.concatenate([np.arange(len(self.label)), again]))
             self.name, self.label = self.clips.name, self.clips.label
+            self.target, self.group = self.clips.target, self.clips.group
 
     def _check_data(self) -> None:
         """Raise ValueError if no heatmaps can be drawn from the data."""
@@ -76,7 +79,7 @@ class Feeder(BatchFeeder):
                 f"data_path: expected 2-D poses (x, y, and a score for {' and '.join(body.name for body in FLAT)}), "
                 f"got {self.channels} channels of {self.skeleton.name}; 3-D joints must be projected to a picture first"
             )
-        if self.clips.image is None:
+        if self.clips.image is None or not self.clips.image.all():
             raise ValueError(
                 "data_path: expected poses in pixels with the size of the picture of every clip (img_shape), got none; "
                 "prediction takes it from --image-size WIDTH HEIGHT"
@@ -128,7 +131,7 @@ class Feeder(BatchFeeder):
             points, size = heatmaps.resize(points, size, self.size, self.size)
             act, body = random.uniform(1)[:, 0] < 0.5, self.skeleton
             return heatmaps.flip(points, score, self.size, act, body.left, body.right)
-        if self.pipeline == "pyskl":
+        if self.pipeline == "pyskl" or not self.keep_ratio:
             return heatmaps.resize(points, size, self.size, self.size)[0], score
         points, size = heatmaps.resize_short(points, size, self.size)
         return heatmaps.center_crop(points, size, self.size)[0], score

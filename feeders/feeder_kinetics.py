@@ -61,7 +61,10 @@ class Feeder(BatchFeeder):
         return out
 
     def frame_map(self, x: Tensor, random: RandomNumbers) -> Tensor | None:
-        """The frames to keep of padded clips (N, C, T, V, M) -> (N, T'), -1 for empty ones; None for all."""
+        """The frames to keep of padded clips (N, C, T, V, M) -> (N, T'), -1 for empty ones; None for all.
+
+        `random_shift` moves the frames in which there are joints, also for bones and motions.
+        """
         T, size = x.shape[2], self.window_size
         time = None
         if self.random_shift:

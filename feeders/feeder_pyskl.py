@@ -79,8 +79,10 @@ class Feeder(BatchFeeder):
         self.means = SCORE_MEANS.get(name, ("bone", "kbone", "motion")) if has_means else ()
         self.kbone_parents = uav.KBONE_PARENTS if name == "uav" else None
         self._check_recipe(is_flat)
-        images = self.clips.image
-        self.image = torch.tensor([DEFAULT_IMAGE] * len(self.clips)) if images is None else images
+        default = torch.tensor(DEFAULT_IMAGE).expand(len(self.clips), 2)
+        self.image = (
+            default if self.clips.image is None else torch.where(self.clips.image > 0, self.clips.image, default)
+        )
 
     @property
     def holds_poses_of_pictures(self) -> bool:

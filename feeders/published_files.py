@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from feeders.clip_part import ArrayPart, ClipPart, from_store
+from feeders.clip_part import ArrayPart, ClipPart, from_store, image_sizes
 from feeders.clip_store import LARGEST, MAX_CLASSES, MAX_LENGTH, MAX_NAME, MAX_SLOTS, ClipStore, is_text
 from feeders.detections import PERSONS, add_key_points
 from torchlight.system.arrays import NUMBERS, open_archive, open_array
@@ -239,7 +239,6 @@ def pack_records(path: Path, records: list[dict], key: str, limit: int) -> ClipP
             raise ValueError(f"{path}: annotations: {record[key]}: expected finite coordinates below {LARGEST:g}")
     slot = np.arange(M)
     first = start[:, None] + np.minimum(slot, persons[:, None] - 1) * length[:, None]
-    images = [record.get("img_shape") for record in records]
     return ClipPart(
         path,
         frames,
@@ -249,7 +248,7 @@ def pack_records(path: Path, records: list[dict], key: str, limit: int) -> ClipP
         check_labels([record.get("label") for record in records], f"{path}: annotations: label"),
         torch.from_numpy(length),
         {},
-        image=torch.tensor([tuple(image) for image in images]) if None not in images else None,
+        image=image_sizes([record.get("img_shape") for record in records]),
         is_finite=True,
     )
 

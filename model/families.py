@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from model import msg3d, network
+from model import dgstgcn, msg3d, network
 
 State = dict[str, Tensor]
 Args = dict[str, Any]
@@ -152,6 +153,18 @@ def constants(args: Args) -> State:
     return dict(msg3d.Model(**args).named_buffers())
 
 
+# DG-STGCN: entries of add_coeff after the last joint have no effect, and their number is an option of PYSKL.
+
+
+def with_published_length(state: State, args: Args) -> State:
+    V = args["num_point"]
+    length = max(V, dgstgcn.PUBLISHED_JOINTS)
+    return {
+        key: F.pad(value[:V], (0, length - V)) if key.endswith(".tcn.add_coeff") and len(value) != length else value
+        for key, value in state.items()
+    }
+
+
 # mmaction2 0.x: the networks of the original programs, with the statistics of the input shared by the persons.
 
 OLD_AGCN_NAMES = [
@@ -213,6 +226,7 @@ DGSTGCN = Family(
     r"backbone\.gcn\.0\.tcn\.add_coeff",
     "backbone.gcn.0.gcn.pre.0.weight",
     False,
+    to_ours=with_published_length,
 )
 STGCNPP = Family(
     "PYSKL ST-GCN++",

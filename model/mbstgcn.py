@@ -119,7 +119,7 @@ class Block(nn.Module):
         if variant == "st_gcn":
             self.mstcn = MultiBranchTemporalConv(out_channels, stride)
         self.residual = None
-        if in_channels == out_channels and stride == 1:
+        if i and in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
         elif i:
             conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))

@@ -176,11 +176,12 @@ class Model(network.Network):
     Times range from -1, the first frame of the whole clip, to 1, its last frame; default: evenly spaced. The joints of
     all persons are concatenated: J is M times the number of joints in all groups.
 
-    type_1_size, ...: frames and joints of a window, by default 8 frames, and for neighboring joints one group of all
-    persons, for distant joints one joint of each group of each person. groups: lists of joints of equal length, in the
-    order of the network input; default: those of `graph.partition` for the body of the graph. num_heads: a quarter of
-    this number is the number of groups of each convolution (over joints, over time), and an eighth is the number of
-    heads of each type of attention. depths, channels: number of blocks and width of each stage.
+    type_1_size, ...: frames and joints of a window, by default 8 frames, and for neighboring joints as many consecutive
+    joints as one group has in all persons, for distant joints one joint of each group of each person. groups: lists of
+    joints of equal length, in the order of the network input; default: those of `graph.partition` for the body of the
+    graph. num_heads: a quarter of this number is the number of groups of each convolution (over joints, over time), and
+    an eighth is the number of heads of each type of attention. depths, channels: number of blocks and width of each
+    stage.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 64, 25, 2)).shape

@@ -46,7 +46,7 @@ class Block(nn.Module):
             nn.Dropout(0 if first else dropout),
         )
         self.residual = None
-        if in_channels == out_channels and stride == 1:
+        if not first and in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
         elif not first:
             conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))

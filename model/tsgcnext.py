@@ -94,6 +94,7 @@ class Model(network.Network):
     """
 
     graph_safe = True
+    takes_first_channels = True
 
     def __init__(
         self,

@@ -123,6 +123,8 @@ def source(edition: Edition, args: Namespace) -> RawSource:
         "up": "y",
         "class_names": names,
     }
+    if edition.twice and args.recipe == "ctrgcn":
+        facts["repeats_person"] = True
     if args.recipe == "agcn":
         facts |= {"up": "z", "origin_joint": 1}  # the recipe moves this joint of the first person to the origin
     return RawSource(mine, partial(read_clip, args.recipe, edition.twice), partial(splits, edition, args.recipe), facts)

@@ -11,7 +11,9 @@ from data.ntu.benchmark import MISSING, NAME, missing_names
 from data.ntu.recipe_agcn_stgcn import rotation
 from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
+from graph.skeleton import find_skeleton
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,16 @@ def test_ntu120_shows_an_only_person_twice_and_ntu60_once(stores):
         assert store.persons[store.name.tolist().index("S001C001P001R001A001")].tolist() == persons
         # Two ids that become one actor are two persons to the original, the second of them empty.
         assert store.persons[store.name.tolist().index("S005C002P010R001A010")].tolist() == [0, -1]
+
+
+def test_an_only_person_is_shown_twice_in_predictions_also_with_other_class_names(ntu_raw, tmp_path, cli):
+    classes = tmp_path / "mine" / "classes.txt"
+    classes.parent.mkdir()
+    classes.write_text("\n".join(map(str, range(120))))
+    assert cli("ntu120", "--raw", ntu_raw, "--out", tmp_path / "n.clips", "--classes", classes) == 0
+    manifest = ClipStore(tmp_path / "n.clips").manifest
+    assert manifest["benchmark"] == "mine"
+    assert Recipe(find_skeleton("graph.ntu_rgb_d"), manifest).repeats_person
 
 
 def test_agcn_clips_repeat_to_the_reference_bit_by_bit(stores, reference):

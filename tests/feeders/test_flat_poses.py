@@ -87,6 +87,23 @@ def test_many_detections_of_a_frame_are_sorted_by_their_scores_and_two_are_kept(
     np.testing.assert_array_equal(persons(frame[1:], keypoint[1:], "here")[:, 1], keypoint[[1, 2]])
 
 
+def test_detections_are_sorted_by_scores_in_half_precision():
+    keypoint = np.zeros((11, 17, 3), np.float32)
+    keypoint[:, :, 2] = 0.9
+    keypoint[1, :, 2], keypoint[:, :, 0] = 0.9001, np.arange(11)[:, None]  # equal in float16
+    assert persons(np.zeros(11, int), keypoint, "here")[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_the_size_of_a_picture_is_assumed_only_for_clips_without_one(tmp_path):
+    point = {"keypoint": np.full((1, 3, 17, 2), 100, np.float16), "keypoint_score": np.ones((1, 3, 17), np.float16)}
+    args = dict(part="test", skeleton="graph.coco", pre_normalize="2d", window_size=3)
+    records = {"img_shape": (480, 640)}, {"img_shape": (1080, 1920)}, {"img_shape": None}
+    sizes = Feeder(write_pickle(tmp_path / "a.pkl", "val", *(point | record for record in records)), **args)
+    x = rows(sizes.batch([0, 1, 2], 0))[:, 0, 0, 0, 0]
+    np.testing.assert_allclose(x, [100 / 320 - 1, 100 / 960 - 1, 100 / 960 - 1], atol=1e-6)
+    assert sizes.raw_clip(0)[1] == (480, 640) and sizes.raw_clip(2)[1] is None
+
+
 def test_heatmaps_show_ten_persons_of_a_frame_and_graphs_take_two(tmp_path):
     keypoint = np.zeros((14, 17, 3), np.float16)
     keypoint[:, :, 0] = 20 + 20 * np.arange(14)[:, None]  # side by side

@@ -216,6 +216,15 @@ def test_classes_that_count_twice_are_twice_in_an_epoch_of_the_training_only(pos
     assert Feeder(poses, part="test", twice=[0, 3]).label.tolist() == [0, 1, 2]
 
 
+def test_classes_that_count_twice_keep_soft_labels_and_groups(poses, monkeypatch):
+    clips = feeder_heatmap.BatchFeeder(poses).clips
+    clips.target, clips.group = np.eye(3, dtype=np.float32)[clips.label], np.array(["s1", "s2"])
+    monkeypatch.setattr("feeders.batch_feeder.open_part", lambda *args, **options: clips)
+    feeder = Feeder(poses, window_size=4, size=16, twice=[2, 3])
+    assert feeder.group.tolist() == ["s1", "s2", "s2"] and feeder.target.argmax(1).tolist() == [1, 2, 2]
+    assert feeder.batch([2], 0)["label"].shape[0] == 1
+
+
 def test_absent_joints_of_poses_without_scores_are_not_drawn(record, pickle_file):
     row = {"frame_dir": "x", "label": 0, "keypoint": record["b/keypoint"], "img_shape": (480, 640)}
     feeder = Feeder(str(pickle_file([row], {"val": ["x"]})), part="test", window_size=3)
@@ -249,6 +258,13 @@ def test_data_and_arguments_that_give_no_heatmaps_are_refused_in_one_line(pickle
     with pytest.raises(ValueError, match=text) as error:
         Feeder(str(file), **{"part": "test"} | arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_clip_without_the_size_of_its_picture_is_refused(record, pickle_file):
+    row = {"frame_dir": "x", "label": 0, "keypoint": record["b/keypoint"], "img_shape": (480, 640)}
+    other = {key: value for key, value in (row | {"frame_dir": "y"}).items() if key != "img_shape"}
+    with pytest.raises(ValueError, match="size of the picture of every clip"):
+        Feeder(str(pickle_file([row, other], {"val": ["x", "y"]})), part="test")
 
 
 def test_stores_without_sizes_of_pictures_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feeders import clip_part, feeder_kinetics, feeder_ntu, feeder_pyskl, feeder_ucla
-from feeders.clip_store import ClipStore
+from feeders.clip_store import ClipStore, valid_frames
 from feeders.published_files import open_part
 from tests import fuzz
 from tests.feeders.synthetic import random_clips, rewrite_manifest, write_store
@@ -64,6 +64,16 @@ def test_an_npz_gives_what_the_store_gives(store, tmp_path, save):
     assert torch.equal(again["data"], a["data"])
     assert of_file.name.tolist() == ["test_0", "test_1", "test_2"]
     assert (of_file.clips.file is not None) == (save is np.savez)  # mapped unless compressed
+
+
+def test_frames_whose_coordinates_sum_to_zero_are_not_valid_as_in_a_store(tmp_path):
+    x = np.ones((1, 4, 150), np.float32)
+    x[0, 2] = 0
+    x[0, 2, :2] = 1, -1
+    both = {f"{kind}_{part}": value for part in ("train", "test") for kind, value in (("x", x), ("y", np.eye(1)))}
+    np.savez(tmp_path / "own.npz", **both)
+    feeder = feeder_ntu.Feeder(str(tmp_path / "own.npz"), part="test")
+    assert feeder.clips.valid.tolist() == [valid_frames(x.reshape(1, 4, 2, 25, 3)[0].transpose(1, 0, 2, 3))] == [3]
 
 
 def test_an_npy_gives_what_the_store_gives(kinetics_store, tmp_path):

@@ -101,6 +101,18 @@ def test_entries_of_unreleased_objectives_are_dropped_and_told_apart():
     )
 
 
+@pytest.mark.parametrize("length", [17, 19, 33])
+def test_coefficients_of_joints_that_do_not_exist_are_added_or_removed(length):
+    model = pkgutil.resolve_name("model.dgstgcn.Model")(60, 17, 2, "graph.coco.Graph")
+    state = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in model.state_dict().items()}
+    given = torch.arange(1.0, length + 1)
+    state |= {key: given for key in state if key.endswith("add_coeff")}
+    found = open_checkpoint(state)
+    model.load_state_dict(found.state)
+    coefficients = model.backbone["gcn"][0].tcn.add_coeff
+    assert torch.equal(coefficients[:17], given[:17]) and len(coefficients) == 25
+
+
 def test_two_names_of_one_tensor_are_refused():
     state = published_state("pyskl_aagcn")
     with pytest.raises(ValueError, match="expected distinct names of PYSKL AAGCN"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model import mbstgcn
+from model.stgcn import Model as STGCN
 from model.stgcn import TwoStream, motion
 from tests.model.golden import fill_model
 from tests.model.zoo import build
@@ -72,6 +73,11 @@ def test_the_noise_is_the_topology_plus_random_numbers_of_the_published_distribu
     noise = torch.cat([(model := network(variant)).noise_matrix - model.A for _ in range(20)])
     assert abs(float(noise.mean()) - mean) < 0.01 and abs(float(noise.std()) - 0.2) < 0.01
     assert "noise_matrix" in model.state_dict()
+
+
+def test_the_first_block_has_no_residual_even_if_the_data_has_its_width():
+    wide = (STGCN(*ARGS, in_channels=64), mbstgcn.Model(*ARGS, in_channels=64))
+    assert all(model.st_gcn_networks[0].residual is None for model in wide)
 
 
 def test_the_keys_are_those_of_the_fork():

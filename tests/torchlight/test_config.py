@@ -395,6 +395,16 @@ def test_a_network_that_does_not_fit_the_data_is_refused_in_one_line_before_trai
     assert code == 2 and err.count("\n") == 1 and message in err and not (tmp_path / "run").exists()
 
 
+def test_a_network_that_ignores_further_channels_fits_the_data(experiment, main):
+    args = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "base_channels": 8}
+    config = experiment(model="model.tsgcnext.Model", model_args=args | {"depths": [1, 1, 1]})
+    words = ("--config", config, "--feeder-args.window_size", "16", "--phase", "model_size", "--model-args.in_channels")
+    code, out, err = main(*words, "2")
+    assert code == 0 and "parameters" in out, err
+    code, _, err = main(*words, "4")
+    assert code == 2 and "model_args.in_channels: expected 3, because the data has 3 channels, got 4" in err
+
+
 def test_classes_counted_from_labels_may_be_fewer_than_the_networks(tmp_path, experiment, main, store):
     facts = json.loads((store / "manifest.json").read_text())
     own = tmp_path / "own.clips"

@@ -216,6 +216,23 @@ def test_stgcn_without_a_strategy_means_the_uniform_one_as_it_did(tmp_path):
     assert config.model_args["graph_args"] == {"labeling_mode": "uniform"}
 
 
+def test_tsgcnext_without_cutmix_mixes_every_batch(tmp_path):
+    assert load_config(FILES["tsgcnext_ntu"]).objective_args["mixup_prob"] == 0.5
+    for value in (0, 0.0):
+        assert load_config(changed("tsgcnext_ntu", tmp_path, cutmix=value)).objective_args["mixup_prob"] == 1
+
+
+def test_what_a_file_of_stgcn_leaves_out_has_the_values_of_its_program(tmp_path):
+    kept = {
+        key: value
+        for key, value in yaml.safe_load(FILES["stgcn_ntu"].read_text()).items()
+        if key not in ("base_lr", "batch_size", "num_epoch")
+    }
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(kept))
+    config = load_config(tmp_path / "short.yaml")
+    assert (config.base_lr, config.batch_size, config.num_epoch) == (0.01, 256, 80)
+
+
 def test_tsgcnext_brings_the_settings_that_its_files_never_said():
     old, ours = load_config(FILES["tsgcnext_ntu"]), load_config(FOLDER.parents[2] / "config/ntu/xsub/tsgcnext.yaml")
     assert old.model == "model.tsgcnext.Model" and old.model_args["depths"] == [4, 3, 2] and old.modality == "bone"

@@ -16,17 +16,19 @@ SIDES = "left_kp=left_kp, right_kp=right_kp"
 LIMB_SIDES = f"{SIDES}, left_limb=left_limb, right_limb=right_limb"
 
 
-def pipeline(part: str, target: str, sides: str, side: int) -> str:
-    """One of the three lists of transforms; side: pixels of the heatmaps in tests."""
+def pipeline(part: str, target: str, sides: str, side: int, crops: bool, first: str) -> str:
+    """One of the three lists of transforms; side: pixels of the heatmaps in tests; first: of the transforms."""
     sampler = {"train": "", "val": ", num_clips=1, test_mode=True", "test": ", num_clips=10, test_mode=True"}[part]
     size = f"dict(type='Resize', scale=(-1, {side})), dict(type='CenterCrop', crop_size={side}),"
+    if not crops:
+        size = f"dict(type='Resize', scale=({side}, {side}), keep_ratio=False),"
     if part == "train":
         size = f"""dict(type='Resize', scale=(-1, 64)),
     dict(type='RandomResizedCrop', area_range=(0.56, 1.0)),
     dict(type='Resize', scale=({side - 8}, {side - 8}), keep_ratio=False),
     dict(type='Flip', flip_ratio=0.5, {SIDES}),"""
     both = f", double=True, {sides}" if part == "test" else ""
-    return f"""{part}_pipeline = [
+    return f"""{part}_pipeline = [{first}
     dict(type='UniformSampleFrames', clip_len=48{sampler}), dict(type='PoseDecode'),
     dict(type='PoseCompact', hw_ratio=1., allow_imgpad=True),
     {size}
@@ -35,7 +37,17 @@ def pipeline(part: str, target: str, sides: str, side: int) -> str:
 """
 
 
-def config(num_class=60, blocks="(4, 6, 3)", data="ntu/ntu60_2d", split="xsub_val", target=JOINT, side=64, more=""):
+def config(
+    num_class=60,
+    blocks="(4, 6, 3)",
+    data="ntu/ntu60_2d",
+    split="xsub_val",
+    target=JOINT,
+    side=64,
+    crops=True,
+    first="",
+    more="",
+):
     """A file in the form of the published ones."""
     train = split.replace("val", "train").replace("test", "train")
     sides = LIMB_SIDES if target == LIMB else SIDES
@@ -56,7 +68,7 @@ right_kp = [2, 4, 6, 8, 10, 12, 14, 16]
 skeletons = {[list(limb) for limb in coco.LIMBS]}
 left_limb = {list(coco.LEFT_LIMBS)}
 right_limb = {list(coco.RIGHT_LIMBS)}
-{"".join(pipeline(part, target, sides, side) for part in ("train", "val", "test"))}
+{"".join(pipeline(part, target, sides, side, crops, first) for part in ("train", "val", "test"))}
 train_dataloader = dict(
     batch_size=16, num_workers=8, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='RepeatDataset', times=10, dataset=dict(
@@ -78,10 +90,13 @@ optim_wrapper = dict(
 
 START = "load_from = 'https://somewhere/k400.pth'\n"
 UCF = {"num_class": 101, "blocks": "(3, 4, 6)", "data": "ucf101/ucf101_hrnet", "split": "test1", "side": 56}
+K400 = {"num_class": 400, "blocks": "(3, 4, 6)", "data": "kinetics/k400_hrnet", "split": "val", "crops": False}
+K400["first"] = "\n    dict(type='DecompressPose', squeeze=True),"
 FILES = {  # entry of the zoo: the file that trained it
     "mmaction2_posec3d-slowonly_ntu60_xsub_hrnet2d_j": config(),
     "mmaction2_posec3d-slowonly_ntu60_xsub_hrnet2d_limb": config(target=LIMB),
     "mmaction2_posec3d-slowonly_finegym_val_hrnet2d_j": config(99, data="finegym/gym_hrnet", split="val"),
+    "mmaction2_posec3d-slowonly346_k400_val_hrnet2d_j": config(**K400),
     "mmaction2_posec3d-slowonly346_ucf101_split1_hrnet2d_j": config(**UCF, more=START),
 }
 
@@ -114,7 +129,7 @@ def test_a_file_means_the_published_training(write):
     assert (found.lr_schedule, found.lr_interval, found.num_epoch, found.clip_grad) == ("cosine", "step", 24, 40)
     assert found.model_args["drop_out"] == 0.5
     train = found.train_feeder_args
-    assert (train["repeat"], train["size"], train["window_size"]) == (10, 56, 48) and "pipeline" not in train
+    assert (train["repeat"], train["size"], train["window_size"], train["pipeline"]) == (10, 56, 48, "mmaction2")
 
 
 def test_the_weights_that_a_training_starts_from_are_named(write):

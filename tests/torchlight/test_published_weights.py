@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from model import contrastive
 from model.published import open_checkpoint
 from tests.feeders.synthetic import random_clips, write_store
 from tests.model.test_published import EXPECTED, KEYS, published_state
@@ -91,6 +92,16 @@ def test_a_published_file_gives_the_logits_of_its_converted_weights(tmp_path, te
     if name.startswith("firework8"):
         line = next(line for line in out.splitlines() if "only used in training" in line)
         assert all(".".join(key.split(".")[:2]) in line for key in found.dropped)
+
+
+def test_heads_of_an_objective_are_loaded_by_the_network_that_has_them(tmp_path):
+    state = as_written("firework8_protogcn")
+    args = open_checkpoint(state).model_args
+    torch.save(state, tmp_path / "j.pth")
+    model = contrastive.ProtoGCN(**args)
+    checkpoint.load_weights(model, tmp_path / "j.pth", ignore=["cls_head.csc_loss.memory"], model_args=args)
+    loaded, heads = model.state_dict(), open_checkpoint(state).dropped
+    assert heads and all(torch.equal(loaded[name], state[name]) for name in heads if name in loaded)
 
 
 def test_a_file_of_another_network_names_the_one_that_it_fits(tmp_path, test_phase):

@@ -179,9 +179,8 @@ def test_the_published_recipe_here_is_the_one_of_the_file(write):
         "nesterov",
     ):
         assert getattr(theirs, key) == getattr(ours, key), key
-    assert (
-        theirs.model_args == ours.model_args and theirs.train_feeder_args["repeat"] == ours.train_feeder_args["repeat"]
-    )
+    assert theirs.model_args == ours.model_args
+    assert theirs.train_feeder_args["repeat"] == ours.train_feeder_args["repeat"]
 
 
 def test_the_command_line_overrides_the_file_and_the_log_tells_what_is_assumed(write, tmp_path, store, main):
@@ -245,6 +244,19 @@ def test_what_is_no_literal_is_refused_with_its_line_and_not_run(write, text, li
 def test_values_that_grow_without_end_are_refused(write, text):
     with pytest.raises(ValueError, match="expected up to 100,000 values in 50 levels, got more"):
         read_python(write(text))
+
+
+def test_arguments_that_a_file_of_dgstgcn_leaves_out_have_the_defaults_of_pyskl(write):
+    with pytest.raises(ConfigError, match="model.backbone.gcn_ratio: expected 0.125, got 0.25"):
+        load_config(write(DGSTGCN.replace("gcn_ratio=0.125, ", "")))
+    args = load_config(write(DGSTGCN.replace(", num_filter=8, init_off=.04, init_std=.02", ""))).model_args
+    assert (args["num_filter"], args["init_off"], args["init_std"]) == (3, 0.04, 0.02)
+
+
+def test_the_graph_of_pyskl_is_named_where_it_differs(write):
+    notes = {name: read_python_config(write(FILES[name]))[1] for name in ("stgcn", "stgcn++")}
+    assert any("--model-args.graph graph.ntu_rgb_d_tips.Graph" in note for note in notes["stgcn"])
+    assert not any("graph.ntu_rgb_d_tips" in note for note in notes["stgcn++"])  # of the body coco
 
 
 def test_nothing_in_a_file_is_executed(write, tmp_path, main):

@@ -168,6 +168,14 @@ def test_a_model_whose_own_names_hold_the_word_module_keeps_them(tmp_path):
     }
 
 
+def test_weights_that_were_wrapped_twice_load(tmp_path):
+    state = {"fc.weight": torch.ones(2, 2), "fc.bias": torch.zeros(2)}
+    torch.save({f"module.module.{name}": value for name, value in state.items()}, tmp_path / "w.pt")
+    model = torch.nn.Sequential(OrderedDict(fc=torch.nn.Linear(2, 2)))
+    checkpoint.load_weights(model, tmp_path / "w.pt")
+    assert torch.equal(model.fc.weight, state["fc.weight"])
+
+
 @pytest.mark.parametrize("flags", [(), ("--ema", "true")])
 def test_exported_weights_are_flat_and_give_the_same_logits(tmp_path, experiment, trained, tested, main, flags):
     source = tmp_path / "last.pt"

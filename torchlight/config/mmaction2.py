@@ -126,11 +126,12 @@ class MmactionHeatmaps(MmactionTranslation, HeatmapTranslation):
         return super().network(model | {"cls_head": head, "backbone": self.expect("model.backbone", backbone, RESNET)})
 
     def pipeline(self, steps: list[dict[str, Any]], part: str) -> dict[str, Any]:
-        """Feeder arguments of one list of transforms; a central crop is that of the feeder's `pipeline: mmaction2`."""
-        crops = [step for step in steps if step["type"] == "CenterCrop"]
-        if part == "train" or not crops:
-            return super().pipeline(steps, part)
-        side, whole = crops[0]["crop_size"], []
+        """Feeder arguments of one list of transforms; in tests, a central crop keeps the aspect ratio of the box."""
+        crop = next((step for step in steps if step["type"] == "CenterCrop"), None)
+        if part == "train" or crop is None:
+            keeps = {} if part == "train" else {"keep_ratio": False}
+            return super().pipeline(steps, part) | {"pipeline": "mmaction2"} | keeps
+        side, whole = crop["crop_size"], []
         for step in steps:
             if step["type"] == "Resize":
                 rest = self.expect(f"{part} pipeline: Resize", step, {"scale": [-1, side], "keep_ratio": True})

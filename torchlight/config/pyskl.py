@@ -28,8 +28,12 @@ FIXED_ARGS = {"CTRGCN": {"relu_after_tcn": True}, "MSG3D": {"num_gcn_scales": 13
 STGCNPP = {"gcn_adaptive": "init", "gcn_with_res": True, "tcn_type": "mstcn"}
 BRANCHES = [(3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1"]
 DGSTGCN = {"gcn_ratio": 0.125, "gcn_ctr": "T", "gcn_ada": "T", "tcn_ms_cfg": BRANCHES}
+FORKS = ("GCN_Module", "GCN_Module_LLM_K400", "GCN_Module_LLM")  # with the switches of DG-STGCN and their defaults
 LAYOUTS = {"nturgb+d": ("graph.ntu_rgb_d", 25), "coco": ("graph.coco", 17), "openpose": ("graph.kinetics", 18)}
 LAYOUTS |= {"coco_new": ("graph.coco20", 20), "uav": ("graph.uav", 17)}
+HAND_TIPS = "in PYSKL's graph, the tips of the hands are connected to the hands; to train with it, give "
+HAND_TIPS += "--model-args.graph graph.ntu_rgb_d_tips.Graph"
+RANDOM = {"num_filter": 3, "init_off": 0.04, "init_std": 0.02}  # defaults of random topologies
 MODES = {"stgcn_spatial": "stgcn_spatial", "spatial": "spatial", "binary_adj": "binary"}
 STREAMS = {
     "j": "joint",
@@ -78,15 +82,18 @@ class GraphTranslation(Translation):
         mode = graph_cfg.pop("mode", None)
         if mode in MODES:
             args["graph_args"] = {"labeling_mode": MODES[mode]}
+            if self.layout == "nturgb+d":
+                self.notes.append(HAND_TIPS)
         elif mode == "random":
-            args |= {key: graph_cfg.pop(key) for key in ("num_filter", "init_off", "init_std") if key in graph_cfg}
+            args |= {key: graph_cfg.pop(key, default) for key, default in RANDOM.items()}
         else:
             self.problem("model.backbone.graph_cfg.mode", [*MODES, "random"], mode)
         model = NETWORKS.get("DGSTGCN" if self.is_descendant else kind, "")
         if not model:
             self.problem("model.backbone.type", [*NETWORKS, *DESCENDANTS], kind)
         elif kind == "DGSTGCN" or self.is_descendant:
-            backbone = self.expect("model.backbone", backbone, DGSTGCN)
+            default = {"gcn_ratio": 0.25} if kind == "DGSTGCN" or kind in FORKS else {}
+            backbone = self.expect("model.backbone", default | backbone, DGSTGCN)
         elif kind == "STGCN" and backbone.keys() & STGCNPP.keys():
             model = "model.stgcnpp.Model"
             missing = dict.fromkeys(STGCNPP)  # all three or none

@@ -133,7 +133,8 @@ def open_stream(
         raise ConfigError(
             [f"feeder: expected a class with from_clips (torchlight.contract.ClipFeeder), got {config.feeder}"]
         )
-    facts = check_facts(found if found is not None else facts_of_data(config, classes["feeder"]), path) | changes
+    facts = check_facts(found if found is not None else facts_of_data(config, classes["feeder"]), path)
+    facts = complete_facts(facts, config) | changes
     skeleton = skeleton_of(facts, config, path)
     if config.model_args.get("graph") == CUSTOM_GRAPH:  # the file of the skeleton may be on another machine
         graph_args = config.model_args.get("graph_args") or {}
@@ -234,6 +235,16 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
     except ConfigError:  # only the test part exists: the lengths of training clips are not known
         return {key: value for key, value in clip_facts(clips, clips).items() if key != "lengths"}
     return clip_facts(train, clips)
+
+
+def complete_facts(facts: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Facts with the recipe of the benchmark, if the data is a published file that does not contain it (`.npz`)."""
+    known = known_facts(str(config.test_feeder_args.get("data_path", "")))
+    if facts.get("recipe") is not None or known is None or known.get("recipe") is None:
+        return facts
+    if known["num_class"] != facts["num_class"]:
+        known.pop("class_names")
+    return known | {key: value for key, value in facts.items() if value is not None}
 
 
 def check_facts(facts: Any, path: Path) -> dict[str, Any]:

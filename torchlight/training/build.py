@@ -203,6 +203,9 @@ def check_fit(config: Config, feeder: Feeder) -> None:
         )  # the last class may have no clip
         if told is None or told == found or (argument == "num_person" and isinstance(feeder, DrawnFeeder)):
             continue
+        takes_first = argument == "in_channels" and getattr(import_class(config.model), "takes_first_channels", False)
+        if takes_first and told < found:
+            continue
         subset = argument == "num_class" and config.phase == "test" and told > found
         if not (subset and config.map_classes) and not (counted and told > found):
             hint = "; --map-classes true tests some of the classes, by their names" if subset else ""

@@ -182,9 +182,10 @@ def state_dict_of(content: Any, path: str | Path, key: str | None = None) -> dic
             raise ValueError(f"{path}: expected names of weights, got the key {quote(name)}")
         if not is_plain(value):
             raise ValueError(f"{path}: {name}: expected a dense tensor, got {value.layout} on {value.device.type}")
-    if all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): value for name, value in state.items()}
-    return dict(state)
+    state = dict(state)
+    while all(name.startswith("module.") for name in state):  # wrapped once or several times
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
 
 
 def is_state_dict(value: Any) -> bool:

@@ -45,11 +45,12 @@ def convert(
     if other:
         raise ValueError(f"{path}: model_args: {', '.join(other)}: expected the arguments of the weights; {fits}")
     log.info("%s: %s, converted", path, found.family)
-    if found.dropped:
-        log.info("%s: not loaded, only used in training: %s", path, ", ".join(grouped(found.dropped)))
+    heads = {name: state[name] for name in found.dropped if name in own}  # the network has the same objective
+    if dropped := [name for name in found.dropped if name not in own]:
+        log.info("%s: not loaded, only used in training: %s", path, ", ".join(grouped(dropped)))
     if found.unknown:
         log.warning("%s: not loaded, unknown: %s", path, ", ".join(found.unknown))
-    return found.state, fits
+    return found.state | heads, fits
 
 
 def identity(path: str) -> dict[str, Any] | None:

@@ -71,6 +71,22 @@ def test_raw_files_of_ntu_equal_the_test_phase(edition, recipe, name, ntu_raw, t
     check_equal(*found, ntu_raw.rglob("*.skeleton"))
 
 
+@pytest.mark.parametrize(("edition", "file"), [("ntu", "NTU60_CS.npz"), ("ntu120", "NTU120_CSub.npz")])
+def test_raw_files_of_ntu_equal_the_test_phase_on_published_files(edition, file, ntu_raw, tmp_path, cli):
+    folder = tmp_path / edition
+    folder.mkdir()
+    assert cli(edition, "--raw", ntu_raw, "--out", tmp_path / "n.clips", "--export", "npz", "--export-dir", folder) == 0
+    path, config = stream(tmp_path, folder / file, "", "ntu", NTU, 2, 25)
+    store = ClipStore(tmp_path / "n.clips")
+    names = store.name[store.part("xsub", "test")]
+    recognizer, raw = Recognizer(path, device="cpu"), {file.stem: file for file in ntu_raw.rglob("*.skeleton")}
+    assert recognizer.streams[0].recipe.repeats_person == (edition == "ntu120")
+    for name, scores in zip(names, scores_of_test(path, config).values(), strict=True):
+        if store.clip(store.name.tolist().index(name)).any():
+            found = recognizer.predict(raw[name])[0].scores
+            assert np.allclose(found, scores, rtol=1e-5, atol=1e-5 * abs(scores).max())
+
+
 @pytest.mark.parametrize("options", [(), ("--pose-matching", "--persons-in", "3")])
 @pytest.mark.parametrize("recipe", ["agcn", "stgcn"])
 def test_raw_files_of_kinetics_equal_the_test_phase(recipe, options, kinetics_raw, tmp_path, cli):
