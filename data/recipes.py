@@ -4,14 +4,14 @@ A benchmark is described by the facts in its clip store (manifest.json): body, r
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.clip import BadFile, coordinates
-from data.custom.own_files import read_own
+from data.custom.own_files import read_own, with_gaps
 from data.deeplabcut import prepare as deeplabcut
 from data.kinetics import poses as kinetics
 from data.ntu import recipe_ctrgcn
@@ -317,7 +317,11 @@ def _read_own(recipe: Recipe, path: Path) -> list[Prepared] | None:
     if recipe.layout is not None:
         return None
     data = read_own(path, recipe.skeleton, recipe.facts.get("channels"))
-    return None if data is None or not data.size else [Prepared(path.stem, recipe.slots(own_frames(recipe, data)))]
+    if data is None or not data.size:
+        return None
+    if np.isnan(data).any():
+        return [replace(recipe.whole(with_gaps(data, recipe.body))[0], name=path.stem)]
+    return [Prepared(path.stem, recipe.slots(own_frames(recipe, data)))]
 
 
 def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:

@@ -22,6 +22,13 @@ MOST_NAMED = 0.75  # minimum share of the joints of a layout whose names a file 
 BETWEEN = "kinect_v2_25"  # most layouts have a map to it
 STEP = re.compile(r"(\d+)=([^|!]+)(?:\|([^!]+))?(!?)")
 RULE = re.compile(r"(mean|seen|extend)\((.+)\)")
+TO_KINECT = {  # the rotation from each axis system to Kinect's
+    "kinect": np.eye(3),
+    "camera": np.diag([-1.0, -1.0, 1.0]),
+    "smpl": np.diag([-1.0, 1.0, -1.0]),
+    "y_up": np.eye(3),
+    "world_z_up": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+}
 
 
 @dataclass(frozen=True)
@@ -288,15 +295,8 @@ def to_axes(points: np.ndarray, source: str, target: str) -> np.ndarray:
     Raises:
         ValueError: an unknown system.
     """
-    to_kinect = {
-        "kinect": np.eye(3),
-        "camera": np.diag([-1.0, -1.0, 1.0]),
-        "smpl": np.diag([-1.0, 1.0, -1.0]),
-        "y_up": np.eye(3),
-        "world_z_up": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    }
     for name in (source, target):
-        if name not in to_kinect:
-            raise ValueError(f"axes: expected {', '.join(to_kinect)}, got {name!r}")
-    rotation = to_kinect[target].T @ to_kinect[source]
+        if name not in TO_KINECT:
+            raise ValueError(f"axes: expected {', '.join(TO_KINECT)}, got {name!r}")
+    rotation = TO_KINECT[target].T @ TO_KINECT[source]
     return (points @ rotation.T).astype(points.dtype)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from data.clip import BadFile
+from data.poses.convert import Body
+from data.poses.recording import Facts, Recording
 from data.raw_files import bad_file, number_array, open_raw_table, read_raw_json
 from graph.body import Skeleton
 from torchlight.system.arrays import open_archive, open_array
@@ -14,11 +16,12 @@ from torchlight.system.arrays import open_archive, open_array
 MAX_BYTES = 256 << 20  # of a .csv file and of the array in an .npz file
 MAX_JSON_BYTES = 32 << 20  # JSON takes twenty times its size in memory
 AXES = "xyz"
+STATED = {"layout", "axes", "units"}  # an .npz file with one of them may need a conversion
 
 
 def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:
     """Coordinates (persons, frames, joints, coordinates) of a file that contains exactly the joints of `skeleton` with
-    `channels` numbers each; None for a file of another format, layout or dimension, or with missing values.
+    `channels` numbers each, NaN for missing values; None for a file of another format, layout or dimension.
 
     Raises:
         BadFile: the file is damaged.
@@ -27,15 +30,27 @@ def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None
     data = None if reader is None else reader(path, skeleton, channels)
     if data is None or data.ndim not in (3, 4) or data.shape[-2:] != (skeleton.num_joint, channels):
         return None
-    if np.isnan(data).any():
-        return None
     return data if data.ndim == 4 else data[None]
+
+
+def with_gaps(data: np.ndarray, body: Body) -> Recording:
+    """Coordinates of `read_own` with missing values as a recording in the axes and units of the clips of `body`.
+
+    Raises:
+        PoseFileError: they contain no person.
+    """
+    dims = 2 if body.is_flat else 3
+    score = np.nan_to_num(data[..., dims]).astype(np.float32) if data.shape[-1] > dims else None
+    axes, units = ("image", "px") if body.is_flat else ("kinect", "m")
+    facts = Facts("coordinates of the skeleton", body.layout, axes=axes, units=units)
+    tracks = tuple(str(m + 1) for m in range(len(data)))
+    return Recording(data[..., :dims].astype(np.float32), score, tracks, np.arange(data.shape[1]), facts).check()
 
 
 def _read_npz(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:
     try:
         with open_archive(path) as archive:
-            if "keypoint" not in archive.names or "layout" in archive.names:
+            if "keypoint" not in archive.names or STATED & set(archive.names):
                 return None
             if (size := archive.header("keypoint", "iuf").nbytes) > MAX_BYTES:
                 raise BadFile(f"expected at most {MAX_BYTES} bytes in the array keypoint, got {size}")

@@ -27,7 +27,7 @@ from data.cli import Benchmark, main, whole_number
 from data.clip import BadFile, Clip, LeftOut, without_empty_tracks
 from data.custom import labels
 from data.custom.labels import TABLE, LabelTable, key_of, read_labels, say_tree
-from data.custom.own_files import MAX_JSON_BYTES, read_own
+from data.custom.own_files import MAX_JSON_BYTES, read_own, with_gaps
 from data.poses.convert import MAX_GAP, MISSING
 from data.poses.read import is_recording, read_each
 from data.poses.recording import PoseFileError, Recording
@@ -160,6 +160,11 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
             return _read_poses(recipe, label, path)
     if name not in label:
         raise BadFile(f"not in {TABLE}")
+    if np.isnan(data).any():
+        try:
+            return [_pose_clip(recipe, label, name, with_gaps(data, recipe.body))]
+        except PoseFileError as error:
+            raise bad_file(path, error) from error
     if not 0 < len(data) <= persons or not data.shape[1]:
         V, C = data.shape[2:]
         expected = f"(up to {persons} persons, frames, {V} joints, {C} coordinates)"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data.poses.recording import Facts, PoseFileError, Recording
-from data.poses.tables import mediapipe_facts
+from data.poses.tables import assume_axes, mediapipe_facts
 from torchlight.system.arrays import open_archive, open_array
 from torchlight.system.pickles import read_pickle
 
@@ -44,7 +44,8 @@ def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> R
 def read_npz(path: Path) -> Recording:
     """`keypoint` (M, T, V, C) or (T, V, C) with NaN where a joint was not seen; a fourth channel is the score.
 
-    Optional: `score`, `rate`, `image_size`, `layout`, `axes`, `units`.
+    Optional: `score`, `rate`, `image_size`, `layout`, `axes`, `units`. The default axes of 3-D points are those of the
+    layout, otherwise Kinect's.
     """
     with open_archive(path) as archive:
         names = archive.names
@@ -67,7 +68,9 @@ def read_npz(path: Path) -> Recording:
         points, score = points[..., :3].copy(), np.nan_to_num(points[..., 3])
     if points.ndim != 4 or points.shape[3] not in (2, 3) or (score is not None and score.shape != points.shape[:3]):
         raise PoseFileError(f"{path}: expected keypoint (M, T, V, 2 to 4) and score (M, T, V), got {points.shape}")
-    facts = Facts("npz", words.get("layout"), axes=words.get("axes", "image" if points.shape[3] == 2 else "kinect"))
+    facts = Facts("npz", words.get("layout"), axes=words.get("axes", "image"))
+    if points.shape[3] == 3 and "axes" not in words:
+        assume_axes(facts)
     facts.units, facts.rate, facts.image_size = words.get("units", "unknown"), rate, tuple(size) if size else None
     tracks = tuple(str(m + 1) for m in range(len(points)))
     return Recording(points, score, tracks, np.arange(points.shape[1]), facts)

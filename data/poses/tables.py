@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.poses.recording import Facts, PoseFileError, Recording, frame_range
+from graph.layouts import TO_KINECT, find_layout, layout_of_names
 from torchlight.system.files import read_text
 from torchlight.system.text import counted
 
@@ -139,10 +140,21 @@ def one_person(
     return Recording(placed[None], scores, ("1",), frames, mediapipe_facts(placed, Facts(form, joints=tuple(joints))))
 
 
+def assume_axes(facts: Facts) -> None:
+    """Set the axes of 3-D points if the file does not state them: those of the 3-D layout, otherwise Kinect's."""
+    layout = find_layout(facts.layout) if facts.layout else layout_of_names(facts.joints)
+    known = layout is not None and layout.dims == 3 and layout.axes in TO_KINECT
+    facts.axes = layout.axes if known else "kinect"
+    origin = f"those of {layout.name} ({facts.axes})" if known else "those of Kinect (y up)"
+    facts.guessed.append(f"the file does not state its axes: {origin} are assumed")
+
+
 def mediapipe_facts(points: np.ndarray, facts: Facts) -> Facts:
     """Units, axes and layout of one person's points (T, V, C), if they are MediaPipe's 33."""
     if points.shape[1] != 33:
-        facts.axes, facts.units = ("image", "px") if points.shape[2] == 2 else ("camera", "unknown")
+        if points.shape[2] == 3:
+            facts.units = "unknown"
+            assume_axes(facts)
         return facts
     facts.layout = "mediapipe_pose_33"
     hips = np.abs(points[:, 23] + points[:, 24]) / 2

@@ -16,6 +16,7 @@ from data.recipes import Recipe
 from feeders.clip_store import ClipStore
 from feeders.feeder_ntu import Feeder
 from graph.custom import Graph
+from graph.layouts import find_layout
 from graph.skeleton import find_skeleton, skeleton_name
 from tests.data import pose_files
 from tests.data.pose_files import FRAMES, people
@@ -197,6 +198,21 @@ def test_the_reader_of_clips_can_be_sent_to_worker_processes(tmp_path):
     recipe = Recipe(find_skeleton("graph.coco"), {"recipe": "plain", "num_person": 1, "channels": 3})
     read = pickle.loads(pickle.dumps(prepare.partial(prepare.read_clips, recipe, {"a": 0})))
     assert read(path)[0].tracks.shape == (1, FRAMES, 17, 3)
+
+
+@pytest.mark.parametrize("body", ["kinect_v2_25", "smpl_22"])
+def test_an_empty_cell_of_a_table_of_the_skeleton_changes_neither_axes_nor_units(body, tmp_path):
+    skeleton, points = find_skeleton(body), people(find_layout(body).num_joint, 1, 3)[1]
+    head = ",".join(f"{joint}_{axis}" for joint in skeleton.joints for axis in "xyz")
+    rows = [[f"{x:.4f}" for x in frame.ravel()] for frame in points]
+    rows[5][3:6] = ["", "", ""]
+    (tmp_path / "a.csv").write_text("\n".join([head, *map(",".join, rows)]))
+    recipe = Recipe(skeleton, {"recipe": "plain", "num_person": 1, "channels": 3})
+    (found,) = prepare.read_clips(recipe, {"a": 0}, tmp_path / "a.csv")
+    expected = points.copy()
+    expected[5, 1] = (points[4, 1] + points[6, 1]) / 2
+    np.testing.assert_allclose(found.tracks[0], expected, atol=1e-4)
+    assert np.array_equal(recipe.read_raw(tmp_path / "a.csv")[0].frames, found.tracks)
 
 
 GAPS = people(33, 1, 3)[1] + np.float32(5)  # (T, 33, 3), no coordinate is 0

@@ -12,6 +12,7 @@ from data.poses.convert import Body, to_body
 from data.poses.read import read
 from data.poses.recording import Detection, Detections, Facts, Recording
 from data.poses.tracking import track
+from graph.layouts import find_layout
 from graph.skeleton import find_skeleton
 
 T, SIZE = 12, (960, 540)
@@ -209,6 +210,27 @@ def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_t
     }
     assert np.isnan(found["flat.npy"].points[0, 3]).all() and found["dump.json"].facts.rate == 25
     np.testing.assert_allclose(found["flat.npy"].points[0, 4:], image[4:])
+
+
+def test_axes_that_the_file_does_not_state_are_those_of_its_layout_and_named(tmp_path):
+    points = np.random.default_rng(0).normal(size=(T, 33, 3))
+    np.savez(tmp_path / "layout.npz", keypoint=points, layout=np.array("mediapipe_pose_33"))
+    np.savez(tmp_path / "plain.npz", keypoint=points)
+    np.savez(tmp_path / "stated.npz", keypoint=points, layout=np.array("mediapipe_pose_33"), axes=np.array("y_up"))
+    heads = {name: find_layout(name).skeleton.joints for name in ("azure_kinect_32", "kinect_v2_25")} | {"own": "ab"}
+    for name, joints in heads.items():
+        head = [f"{joint}_{axis}" for joint in joints for axis in "xyz"]
+        rows(tmp_path / f"{name}.csv", [head], points.reshape(-1)[: 2 * len(head)].reshape(2, -1))
+    found = {path.stem: read(path)[0][1].facts for path in tmp_path.iterdir()}
+    assert {name: facts.axes for name, facts in found.items()} == {
+        "layout": "camera",
+        "plain": "kinect",
+        "stated": "y_up",
+        "azure_kinect_32": "camera",
+        "kinect_v2_25": "kinect",
+        "own": "kinect",
+    }
+    assert [name for name, facts in found.items() if "does not state its axes" not in str(facts.guessed)] == ["stated"]
 
 
 BVH = """HIERARCHY
