@@ -17,6 +17,9 @@ MAX_BYTES = 512 * 2**20
 ONE_ANIMAL = "one"  # name of the individual in files without names
 SINGLE = "single"  # the name in DeepLabCut for points that do not belong to an individual
 LIKELIHOOD = 0.6  # DeepLabCut's default cutoff; points with a lower likelihood count as not seen
+# Median absolute values of landmarks of MediaPipe
+AT_ORIGIN = 0.01  # hips of world landmarks, meters
+MAX_SHARE, MIN_LARGE = 2, 10  # shares of the image; pixels and millimeters
 DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
 
 
@@ -150,25 +153,45 @@ def assume_axes(facts: Facts) -> None:
 
 
 def mediapipe_facts(points: np.ndarray, facts: Facts) -> Facts:
-    """Units, axes and layout of one person's points (T, V, C), if they are MediaPipe's 33."""
+    """Units, axes and layout of one person's points (T, V, C), if they are MediaPipe's 33; single outliers, such as
+    joints outside the image, do not matter.
+
+    Raises:
+        PoseFileError: the range of the numbers fits none of the formats.
+    """
     if points.shape[1] != 33:
         if points.shape[2] == 3:
             facts.units = "unknown"
             assume_axes(facts)
         return facts
     facts.layout = "mediapipe_pose_33"
-    hips = np.abs(points[:, 23] + points[:, 24]) / 2
-    size = np.nanmax(np.abs(points[..., :2]), initial=0)
-    if points.shape[2] == 2 or (size <= 3 and np.nanmax(hips, initial=0) > 1e-2):
-        facts.axes, facts.units = "image", "share"
-        facts.guessed.append("image landmarks of MediaPipe, shares of width and height, from the range of the numbers")
-    elif size > 10:
-        facts.axes, facts.units = "world_z_up", "mm"
-        facts.guessed.append("FreeMoCap body, millimeters, z up, from the range of the numbers")
-    else:
+    hips = [_typical(points[:, 23, axis] + points[:, 24, axis]) / 2 for axis in range(2)]
+    sizes = [_typical(points[..., axis]) for axis in range(points.shape[2])]
+    if points.shape[2] == 3 and max(hips) <= AT_ORIGIN:
         facts.axes, facts.units = "camera", "m"
         facts.guessed.append("world landmarks of MediaPipe, meters, from hips at the origin")
+    elif max(sizes[:2]) <= MAX_SHARE:
+        facts.axes, facts.units = "image", "share"
+        facts.guessed.append("image landmarks of MediaPipe, shares of width and height, from the range of the numbers")
+    elif points.shape[2] == 3 and min(sizes) > MIN_LARGE:
+        facts.axes, facts.units = "world_z_up", "mm"
+        facts.guessed.append("FreeMoCap body, millimeters, z up, from the range of the numbers")
+    elif points.shape[2] == 2 or (min(sizes[:2]) > MIN_LARGE and sizes[2] <= MAX_SHARE):
+        facts.axes, facts.units = "image", "px"
+        facts.guessed.append("image landmarks of MediaPipe in pixels, from the range of the numbers")
+    else:
+        got = ", ".join(f"{size:.3g}" for size in sizes)
+        raise PoseFileError(
+            f"expected landmarks of MediaPipe or FreeMoCap, got coordinates of about {got}; use an .npz file with "
+            "keypoint, layout, axes and units"
+        )
     return facts
+
+
+def _typical(values: np.ndarray) -> float:
+    """The median of the absolute values without NaN; 0 if there are none."""
+    known = np.abs(values[~np.isnan(values)])
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def read_decoder(path: Path, rows: list[list[str]]) -> Recording:

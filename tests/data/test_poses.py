@@ -212,6 +212,28 @@ def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_t
     np.testing.assert_allclose(found["flat.npy"].points[0, 4:], image[4:])
 
 
+def test_landmarks_are_told_by_their_usual_range_not_by_single_joints(tmp_path):
+    image = np.concatenate([walk(33, 1)[0] / SIZE, np.full((T, 33, 1), 0.1)], 2)
+    outside, scale = image.copy(), np.array([*SIZE, 1])
+    outside[2, 31, 1] = 3.2  # an ankle below the image
+    world = image - (image[:, 23:24] + image[:, 24:25]) / 2
+    world[3, 23] += 0.1  # a frame with a wrong hip
+    mocap = 1000 * (image + 1)
+    for name, points in {
+        "outside": outside,
+        "world": world,
+        "pixels": image[..., :2] * SIZE,
+        "depth": image * scale,
+        "mocap": mocap,
+        "no": image + (5, 5, 0),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", points)
+    units = {"outside": "share", "world": "m", "pixels": "px", "depth": "px", "mocap": "mm"}
+    assert {name: read(tmp_path / f"{name}.npy")[0][1].facts.units for name in units} == units
+    with pytest.raises(ValueError, match="expected landmarks of MediaPipe or FreeMoCap, got coordinates of about 5"):
+        read(tmp_path / "no.npy")
+
+
 def test_axes_that_the_file_does_not_state_are_those_of_its_layout_and_named(tmp_path):
     points = np.random.default_rng(0).normal(size=(T, 33, 3))
     np.savez(tmp_path / "layout.npz", keypoint=points, layout=np.array("mediapipe_pose_33"))
