@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.poses.recording import Detection, Detections, Facts, PoseFileError, flat_points
+from graph.layouts import layout_of_names
 from torchlight.system.files import read_json, read_text
 
 NUMBER = re.compile(r"\d+", re.ASCII)
@@ -144,7 +145,15 @@ def read_mmpose(path: Path, content: Any) -> Detections:
             confidence = float(np.ravel(person.get("bbox_score", 1.0))[0])
             frames[number].append(Detection(points, score, track, confidence))
     facts.joints = tuple(names[str(i)] for i in range(len(names)) if str(i) in names)
-    layout_of(frames, facts)
+    solid = any(person.points.shape[1] == 3 for found in frames.values() for person in found)
+    if facts.joints:
+        named = layout_of_names(facts.joints)
+        facts.layout = named.name if named else None
+    elif not solid:  # 17 joints in 3-D may be those of COCO or of Human3.6M
+        layout_of(frames, facts)
+    if solid:
+        facts.axes, facts.units = "camera", "unknown"
+        facts.guessed.append("the file does not state its axes: those of the camera (y down) are assumed")
     return Detections(frames, facts)
 
 

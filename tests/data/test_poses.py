@@ -141,6 +141,33 @@ def test_body_25_and_body_25b_are_told_by_the_place_of_the_neck(tmp_path):
     assert recording.facts.layout == "openpose_body_25b"
 
 
+@pytest.mark.parametrize(
+    ("dims", "names", "layout"),
+    [
+        (2, find_layout("coco_17").skeleton.joints, "coco_17"),
+        (2, find_layout("coco_17").skeleton.joints[::-1], None),
+        (3, find_layout("h36m_17").skeleton.joints, "h36m_17"),
+        (3, (), None),
+    ],
+)
+def test_names_of_joints_in_an_mmpose_file_come_before_their_number_and_depth_is_kept(tmp_path, dims, names, layout):
+    points = np.concatenate([walk(17, 1)[0], np.ones((T, 17, 1))], 2)[..., :dims]
+    found = [{"frame_id": t, "instances": [{"keypoints": points[t].tolist()}]} for t in range(T)]
+    meta = {"keypoint_id2name": {str(i): name for i, name in enumerate(names)}}
+    ((_, recording),) = read(as_json("m", {"meta_info": meta, "instance_info": found})(tmp_path))
+    facts = recording.facts
+    assert (facts.layout, facts.joints) == (layout, tuple(names))
+    assert (facts.axes, facts.units) == (("image", "px") if dims == 2 else ("camera", "unknown"))
+    if names:
+        body = to_body(recording, Body(find_skeleton("graph.coco" if dims == 2 else "h36m_17"), dims == 2))
+        place = names.index("left hip")
+        assert dims == 3 or np.array_equal(body.points[0, :, 11], points[:, place])
+        assert dims == 2 or body.points[..., 2].all()
+    else:
+        with pytest.raises(ValueError, match="expected a layout with a map to .*; give --layout"):
+            to_body(recording, Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False))
+
+
 def rows(path: Path, head: list[list], body) -> Path:
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([*head, *body])
