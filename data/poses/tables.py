@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.poses.recording import Facts, PoseFileError, Recording, frame_range
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording, frame_range
 from graph.layouts import TO_KINECT, find_layout, layout_of_names
 from torchlight.system.files import read_text
 from torchlight.system.text import counted
@@ -20,6 +20,8 @@ LIKELIHOOD = 0.6  # DeepLabCut's default cutoff; points with a lower likelihood 
 # Median absolute values of landmarks of MediaPipe
 AT_ORIGIN = 0.01  # hips of world landmarks, meters
 MAX_SHARE, MIN_LARGE = 2, 10  # shares of the image; pixels and millimeters
+SCORES, FRAME = ("visibility", "score", "c", "likelihood"), ("frame", "frame_idx")  # names of columns
+COLUMN = re.compile(rf"(.+)[._]([xyz]|{'|'.join(SCORES)})")
 DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
 
 
@@ -92,45 +94,47 @@ def deeplabcut_recording(table: np.ndarray, columns: dict[tuple[str, str, str], 
     return Recording(placed.transpose(1, 0, 2, 3), scores, tuple(names), frames, facts)
 
 
-def read_sleap(path: Path, rows: list[list[str]]) -> Recording:
+def read_sleap(path: Path, rows: list[list[str]]) -> Detections:
     """SLEAP analysis CSV: track, frame_idx, instance.score, then NODE.x, NODE.y, NODE.score; a row per animal and
-    frame."""
+    frame. Several animals of a frame without a track have no id."""
     head, body = rows[0], rows[1:]
     joints = [name.removesuffix(".x") for name in head if name.endswith(".x")]
     table = numbers([row[1:] for row in body], path)
     place = {name: i - 1 for i, name in enumerate(head)}
-    tracks = [row[0] for row in body]
-    names = list(dict.fromkeys(tracks))
-    frame = table[:, place["frame_idx"]].astype(np.int64)
-    frames = frame_range(frame)
-    points = np.full((len(names), len(frames), len(joints), 2), np.nan, np.float32)
-    score = np.zeros(points.shape[:3], np.float32)
-    for row, track, number in zip(table, tracks, frame, strict=True):
-        m, t = names.index(track), number - frames[0]
-        for v, joint in enumerate(joints):
-            points[m, t, v] = row[place[f"{joint}.x"]], row[place[f"{joint}.y"]]
-            score[m, t, v] = np.nan_to_num(row[place[f"{joint}.score"]]) if f"{joint}.score" in place else 0
-    scored = bool(score.any())
-    return Recording(points, score if scored else None, tuple(names), frames, Facts("SLEAP", joints=tuple(joints)))
+    tracks = [row[0].strip() for row in body]
+    numbered = table[:, place["frame_idx"]].astype(np.int64).tolist()
+    unnamed = [number for track, number in zip(tracks, numbered, strict=True) if not track]
+    is_one = len(set(unnamed)) == len(unnamed)  # all rows without a track are those of one animal
+    frames: dict[int, list[Detection]] = {}
+    for row, track, number in zip(table, tracks, numbered, strict=True):
+        points = np.array([[row[place[f"{joint}.x"]], row[place[f"{joint}.y"]]] for joint in joints], np.float32)
+        score = [row[place[f"{joint}.score"]] if f"{joint}.score" in place else 0 for joint in joints]
+        scores = np.nan_to_num(np.array(score, np.float32))
+        confidence = float(np.nan_to_num(row[place["instance.score"]])) if "instance.score" in place else 1.0
+        found = Detection(points, scores if scores.any() else None, track if track or is_one else None, confidence)
+        frames.setdefault(number, []).append(found)
+    return Detections(frames, Facts("SLEAP", joints=tuple(joints)))
 
 
 def read_columns(path: Path, rows: list[list[str]]) -> Recording:
-    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and an optional `frame`: MediaPipe,
+    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and an optional `frame` or
+    `frame_idx`: MediaPipe,
     FreeMoCap, custom tables."""
     head = [name.strip() for name in rows[0]]
-    joints = [name[:-2] for name in head if name.endswith(("_x", ".x")) and name[:-2]]
+    place = {match.groups(): i for i, name in enumerate(head) if (match := COLUMN.fullmatch(name))}
+    joints = [joint for joint, word in place if word == "x"]
     if not joints:
         raise PoseFileError(f"{path}: expected columns such as nose_x and nose_y, got {', '.join(head[:6])}")
     table = numbers(rows[1:], path)
-    place = {name.replace(".", "_"): i for i, name in enumerate(head)}
-    dims = 3 if f"{joints[0]}_z" in place else 2
-    missing = [f"{j}_{axis}" for j in joints for axis in "xyz"[:dims] if f"{j}_{axis}" not in place]
+    dims = 3 if (joints[0], "z") in place else 2
+    missing = [f"{joint}_{axis}" for joint in joints for axis in "xyz"[:dims] if (joint, axis) not in place]
     if missing:
         raise PoseFileError(f"{path}: expected the columns {', '.join(missing[:6])}")
-    points = np.stack([table[:, [place[f"{joint}_{axis}"] for axis in "xyz"[:dims]]] for joint in joints], 1)
-    seen = next((w for w in ("visibility", "score", "c", "likelihood") if f"{joints[0]}_{w}" in place), None)
-    score = np.stack([table[:, place[f"{joint}_{seen}"]] for joint in joints], 1) if seen else None
-    index = table[:, place["frame"]] if "frame" in place else np.arange(len(table))
+    points = np.stack([table[:, [place[joint, axis] for axis in "xyz"[:dims]]] for joint in joints], 1)
+    seen = next((word for word in SCORES if (joints[0], word) in place), None)
+    score = np.stack([table[:, place[joint, seen]] for joint in joints], 1) if seen else None
+    numbered = next((i for i, name in enumerate(head) if name.lower() in FRAME), None)
+    index = np.arange(len(table)) if numbered is None else table[:, numbered]
     return one_person(points, score, index, [joint.removeprefix("body_") for joint in joints], "table of columns")
 
 
@@ -236,7 +240,7 @@ def read_trc(path: Path) -> Recording:
     return Recording(points[None], None, ("1",), frames, facts)
 
 
-def read_csv(path: Path) -> Recording:
+def read_csv(path: Path) -> Recording | Detections:
     """A CSV file in any of the formats above, recognized by its header.
 
     Raises:

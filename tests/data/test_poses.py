@@ -141,6 +141,22 @@ def test_body_25_and_body_25b_are_told_by_the_place_of_the_neck(tmp_path):
     assert recording.facts.layout == "openpose_body_25b"
 
 
+@pytest.mark.parametrize("scale", [3, 4])
+def test_openpose_coordinates_relative_to_the_image_are_shares(tmp_path, scale):
+    path = openpose(tmp_path, 17)
+    for file in path.iterdir():
+        content = json.loads(file.read_text())
+        for person in content["people"]:
+            flat = np.reshape(person["pose_keypoints_2d"], (17, 3))
+            flat[:, :2] = flat[:, :2] / SIZE if scale == 3 else 2 * flat[:, :2] / SIZE - 1
+            person["pose_keypoints_2d"] = flat.ravel().tolist()
+        file.write_text(json.dumps(content))
+    ((_, recording),) = read(path)
+    points = recording.points[np.argsort(recording.points[:, 0, 0, 0])]
+    assert recording.facts.units == "share" and "1 across the image" in recording.facts.guessed[0]
+    np.testing.assert_allclose(points * SIZE, walk(17), atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("dims", "names", "layout"),
     [
@@ -196,6 +212,24 @@ def columns(folder: Path) -> Path:
     points = walk(3, 1)[0]
     head = ["frame", *(f"{n}_{w}" for n in ("head", "wing", "tail") for w in "xy")]
     return rows(folder / "c.csv", [head], [[t, *points[t].ravel()] for t in range(T)])
+
+
+def test_animals_of_a_sleap_table_without_tracks_are_tracked(tmp_path):
+    path, points = sleap(tmp_path), walk(3)
+    head, *found = csv.reader(path.read_text().splitlines())
+    both = [[["", t, 0.9, *triples(p[t])] for p in points[:: 1 if t % 2 else -1]] for t in range(T)]
+    ((_, one),) = read(rows(path, [head], [["", *row[1:]] for row in found]))
+    ((_, two),) = read(rows(path, [head], sum(both, [])))
+    assert one.points.shape == (1, T, 3, 2) and not one.facts.guessed
+    np.testing.assert_allclose(two.points[np.argsort(two.points[:, 0, 0, 0])], points, atol=1e-3)
+
+
+def test_columns_may_have_dots_in_their_names_and_frame_numbers_in_any_spelling(tmp_path):
+    for head in ("R.Heel_x,Frame,R.Heel_y", "R.Heel.x,frame_idx,R.Heel.y"):
+        (tmp_path / "c.csv").write_text(f"{head}\n1,10,2\n3,12,4\n")
+        ((_, recording),) = read(tmp_path / "c.csv")
+        assert recording.facts.joints == ("R.Heel",) and recording.frames.tolist() == [10, 11, 12]
+        assert np.array_equal(recording.points[0, :, 0], [[1, 2], [np.nan] * 2, [3, 4]], equal_nan=True)
 
 
 @pytest.mark.parametrize("write", [deeplabcut, sleap, columns])
