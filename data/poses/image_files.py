@@ -15,6 +15,7 @@ NUMBER = re.compile(r"\d+", re.ASCII)
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 26: "halpe_26", 133: "coco_wholebody_133"}
 # Joint 1 is the neck if its median distance from the middle of the shoulders is at most this, in body heights.
 BODY_25B_NECK = 0.03
+TOLERANCE = 0.02  # joints may lie this far outside the image
 
 
 def last_number(name: str) -> int | None:
@@ -62,8 +63,23 @@ def read_openpose(path: Path) -> Detections:
             if flat:
                 points = flat_points(flat, 3, f"{file}: people")
                 frames[number].append(Detection(points[:, :2], points[:, 2], confidence=float(points[:, 2].mean())))
+    _from_shares(frames, facts)
     layout_of(frames, facts)
     return Detections(frames, facts)
+
+
+def _from_shares(frames: dict[int, list[Detection]], facts: Facts) -> None:
+    """Coordinates of OpenPose's --keypoint_scale 3 (0 to 1) and 4 (-1 to 1) as shares of the image, in place."""
+    persons = [person.points for found in frames.values() for person in found]
+    low = min((np.nanmin(points, initial=0) for points in persons), default=0)
+    high = max((np.nanmax(np.abs(points), initial=0) for points in persons), default=np.inf)
+    if high > 1 + TOLERANCE:
+        return
+    if low < -TOLERANCE:
+        for points in persons:
+            points[:] = (points + 1) / 2
+    facts.units, scale = "share", "-1 to 1" if low < -TOLERANCE else "0 to 1"
+    facts.guessed.append(f"coordinates from {scale} across the image, from the range of the numbers")
 
 
 def read_coco_results(path: Path, entries: list[Any]) -> Detections:
