@@ -13,6 +13,7 @@ from torchlight.system.files import read_json, read_text
 
 NUMBER = re.compile(r"\d+", re.ASCII)
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 26: "halpe_26", 133: "coco_wholebody_133"}
+HALPE_FULL = 136  # joints; the first 26 are those of halpe_26
 # Joint 1 is the neck if its median distance from the middle of the shoulders is at most this, in body heights.
 BODY_25B_NECK = 0.03
 TOLERANCE = 0.02  # joints may lie this far outside the image
@@ -29,7 +30,8 @@ def last_number(name: str) -> int | None:
 
 
 def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
-    """Set the layout in `facts` from the number of joints, and for 25 joints from the position of joint 1."""
+    """Set the layout in `facts` from the number of joints, and for 25 joints from the position of joint 1; leave out the
+    face and the hands of HALPE_FULL."""
     persons = [person for found in detections.values() for person in found]
     count = len(persons[0].points) if persons else 0
     facts.layout = LAYOUTS.get(count)
@@ -40,6 +42,13 @@ def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
         neck = not np.nanmedian(offset) > BODY_25B_NECK
         facts.layout = "openpose_body_25" if neck else "openpose_body_25b"
         facts.guessed.append(f"layout {facts.layout}, from the position of joint 1 relative to the shoulders")
+    elif count == HALPE_FULL:
+        for person in persons:
+            person.points, person.score = person.points[:26], None if person.score is None else person.score[:26]
+        facts.layout = "halpe_26"
+        facts.guessed.append(
+            f"layout halpe_26, the first 26 of {HALPE_FULL} joints; the face and the hands are not used"
+        )
     elif facts.layout:
         facts.guessed.append(f"layout {facts.layout}, from the number of joints")
 
@@ -177,33 +186,34 @@ def read_yolo_labels(path: Path) -> Detections:
     """A folder of YOLO-pose text files NAME_FRAME.txt, a person per row: class, box (4), x y [c] per joint,
     [confidence], [track]."""
     facts = Facts("YOLO-pose labels", units="share")
-    frames: dict[int, list[Detection]] = {}
+    rows: dict[int, list[tuple[Path, list[float]]]] = {}
     for file in sorted(path.glob("*.txt")):
-        number = last_number(file.name)
-        rows = []
-        for line in read_text(file).splitlines():
+        found = rows.setdefault(last_number(file.name) or 0, [])
+        for line in filter(str.strip, read_text(file).splitlines()):
             try:
-                rows.append([float(word) for word in line.split()])
+                found.append((file, [float(word) for word in line.split()]))
             except ValueError as error:
                 raise PoseFileError(f"{file}: expected numbers, got {line[:60]!r}") from error
-        frames[number or 0] = [_yolo_person(row, file, facts) for row in rows if row]
+    last = [row[-1] for found in rows.values() for _, row in found if (len(row) - 5) % 17 == 1]
+    has_ids = bool(last) and max(last) > 1 and all(number >= 1 and number.is_integer() for number in last)
+    if has_ids:
+        facts.guessed.append("the last number of a row is the track id, because all of them are whole numbers")
+    frames = {number: [_yolo_person(row, file, has_ids) for file, row in found] for number, found in rows.items()}
     layout_of(frames, facts)
     return Detections(frames, facts)
 
 
-def _yolo_person(row: list[float], file: Path, facts: Facts) -> Detection:
-    rest = len(row) - 5
-    for width in (3, 2):  # with or without a confidence per joint; 17 joints are by far the most common
-        for further in (0, 1, 2):
-            joints, left = divmod(rest - further, width)
-            if not left and joints == 17:
-                points = np.array(row[5 : 5 + 17 * width], np.float32).reshape(17, width)
-                confidence = row[-further] if further else 1.0
-                track = str(int(row[-1])) if further == 2 else None
-                xy, score = points[:, :2].copy(), points[:, 2] if width == 3 else None
-                xy[(xy == 0).all(1)] = np.nan
-                return Detection(xy, score, track, confidence)
-    raise PoseFileError(f"{file}: expected 17 key points in a row, got {len(row)} numbers")
+def _yolo_person(row: list[float], file: Path, has_ids: bool) -> Detection:
+    """One row. has_ids: whether a single number after the joints is the track id, not the confidence."""
+    width, further = divmod(len(row) - 5, 17)  # with or without a confidence per joint
+    if width not in (2, 3) or further > 2:
+        raise PoseFileError(f"{file}: expected 17 key points in a row, got {len(row)} numbers")
+    points = np.array(row[5 : 5 + 17 * width], np.float32).reshape(17, width)
+    is_tracked = further == 2 or (further == 1 and has_ids)
+    confidence = row[-further] if further - is_tracked else 1.0
+    xy, score = points[:, :2].copy(), points[:, 2] if width == 3 else None
+    xy[(xy == 0).all(1)] = np.nan
+    return Detection(xy, score, str(int(row[-1])) if is_tracked else None, confidence)
 
 
 def read_kinetics(path: Path, content: dict[str, Any]) -> Detections:
