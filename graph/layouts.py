@@ -179,17 +179,39 @@ def layouts_of_count(count: int) -> list[Layout]:
 
 
 def words_of(joint: str) -> frozenset[str]:
-    """The words of a joint's name in one spelling: sides spelled out, without numbers and separators.
+    """The words of a joint's name in one spelling: sides spelled out, without separators.
 
     >>> sorted(words_of("RShoulder")), sorted(words_of("SHOULDER_RIGHT")), sorted(words_of("right_shoulder"))
     (['right', 'shoulder'], ['right', 'shoulder'], ['right', 'shoulder'])
     """
+    return frozenset(_split(joint))
+
+
+def _words_of_joined(joint: str) -> frozenset[str]:
+    """Like `words_of`, also for names such as lefteye, leye and eyeleft; `rear` becomes right, ear."""
+    return _joined().get("".join(_split(joint)), words_of(joint))
+
+
+@cache
+def _joined() -> dict[str, frozenset[str]]:
+    """The words of the joints with sides of all layouts by their spellings without separators."""
+    found: dict[str, frozenset[str]] = {}
+    for layout in layouts().values():
+        for words in map(_split, layout.skeleton.joints):
+            sides = [word for word in words if word in ("left", "right")]
+            rest = "".join(word for word in words if word not in sides)
+            for side in [sides[0], sides[0][0]] if sides and rest else []:
+                found |= {side + rest: frozenset(words), rest + side: frozenset(words)}
+    return found
+
+
+def _split(joint: str) -> list[str]:
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", joint)
     text = re.sub(r"^([LR])(?=[A-Z][a-z])", r"\1 ", text).lower().replace("handtip", "hand tip")
     side = {"l": "left", "r": "right"}
     same = {"centre": "center", "middle": "mid", "naval": "navel"}
     words = [w for w in re.split(r"[^a-z0-9]+", text) if w not in ("", "of", "the", "joint", "body")]
-    return frozenset(same.get(w, side.get(w, w)) for w in words)
+    return [same.get(w, side.get(w, w)) for w in words]
 
 
 def nearest_layout(names: Sequence[str]) -> tuple[Layout, list[int]] | None:
@@ -198,7 +220,10 @@ def nearest_layout(names: Sequence[str]) -> tuple[Layout, list[int]] | None:
 
     None if for every layout the share is below MOST_NAMED, or a shoulder or a hip is missing.
     """
-    wanted = [words_of(name) for name in names]
+    return _nearest([words_of(name) for name in names]) or _nearest([_words_of_joined(name) for name in names])
+
+
+def _nearest(wanted: list[frozenset[str]]) -> tuple[Layout, list[int]] | None:
     found = []
     for layout in layouts().values():
         own = [words_of(joint) for joint in layout.skeleton.joints]
@@ -213,9 +238,9 @@ def nearest_layout(names: Sequence[str]) -> tuple[Layout, list[int]] | None:
 
 def layout_of_names(names: Sequence[str]) -> Layout | None:
     """The layout whose joints have these names in this order, in any usual spelling; None if there is none."""
-    wanted = [words_of(name) for name in names]
+    spellings = [[spell(name) for name in names] for spell in (words_of, _words_of_joined)]
     for layout in layouts_of_count(len(names)):
-        if [words_of(joint) for joint in layout.skeleton.joints] == wanted:
+        if [words_of(joint) for joint in layout.skeleton.joints] in spellings:
             return layout
     return None
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graph.coco import SKELETON as COCO
-from graph.layouts import find_layout, find_map, layout_of_names, layouts, layouts_of_count, to_axes
+from graph.layouts import find_layout, find_map, layout_of_names, layouts, layouts_of_count, nearest_layout, to_axes
 from graph.ntu_rgb_d import SKELETON as NTU
 from graph.ucla import SKELETON as UCLA
 from torchlight.system.yaml_files import read_yaml
@@ -86,6 +86,10 @@ def test_a_layout_is_found_by_name_alias_joint_count_and_joint_names():
     spelled = [name.replace(" ", "_").upper() for name in layouts()["coco_17"].skeleton.joints]
     assert layout_of_names(spelled) is layouts()["coco_17"]
     assert layout_of_names(["a", "b"]) is None
+    for spell in (str, str.upper, lambda name: name.replace("left", "l").replace("right", "r")):
+        joined = [spell(name).replace(" ", "") for name in layouts()["coco_17"].skeleton.joints]
+        assert layout_of_names(joined) is layouts()["coco_17"]
+        assert nearest_layout(joined[::-1]) == (layouts()["coco_17"], list(range(17))[::-1])
     with pytest.raises(ValueError, match="did you mean kinect_v2_25"):
         find_layout("kinect_v2_26")
     with pytest.raises(ValueError, match="layout: expected .* as source of a map to coco_17, got dhg_22"):
