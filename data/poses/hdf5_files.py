@@ -29,6 +29,7 @@ def read_hdf5(path: Path) -> Recording:
             tables = [name for name in file if isinstance(file[name], h5py.Group) and "table" in file[name]]
             if tables:
                 return read_deeplabcut_table(path, file[tables[0]]["table"])
+            is_fixed = any("pandas_type" in group.attrs for group in file.values())
             project = {"instances", "frames", "metadata"} <= set(file)
             names = ", ".join(list(file)[:6])
     except PoseFileError:
@@ -38,6 +39,11 @@ def read_hdf5(path: Path) -> Recording:
     if project:
         raise PoseFileError(
             f"{path}: expected a SLEAP analysis file, got a SLEAP project; export the analysis HDF5 from SLEAP"
+        )
+    if is_fixed:
+        raise PoseFileError(
+            f"{path}: expected a DeepLabCut table, got the fixed format of pandas; convert it with the packages pandas "
+            "and tables: pandas.read_hdf(path).to_hdf(out, key='df_with_missing', format='table')"
         )
     raise PoseFileError(f"{path}: expected a SLEAP analysis file or a DeepLabCut table, got the groups {names}")
 

@@ -141,6 +141,24 @@ def test_body_25_and_body_25b_are_told_by_the_place_of_the_neck(tmp_path):
     assert recording.facts.layout == "openpose_body_25b"
 
 
+@pytest.mark.parametrize(("numbers", "tracks"), [([7, 9], {"7", "9"}), ([0.8, 0.9], {"1", "2"})])
+def test_a_single_number_after_the_joints_of_a_yolo_row_is_an_id_if_it_is_whole(tmp_path, numbers, tracks):
+    path = yolo(tmp_path)
+    for file in path.iterdir():
+        found = [line.split()[:56] for line in file.read_text().splitlines()]
+        file.write_text("\n".join(" ".join([*row, str(n)]) for row, n in zip(found, numbers, strict=True)))
+    ((_, recording),) = read(path)
+    assert set(recording.tracks) == tracks
+
+
+def test_the_body_of_136_halpe_joints_is_used(tmp_path):
+    found = [{"image_id": f"{t}.jpg", "keypoints": triples(p), "idx": 1} for t, p in enumerate(walk(136, 1)[0])]
+    ((_, recording),) = read(as_json("alphapose", found)(tmp_path))
+    assert recording.facts.layout == "halpe_26" and "first 26 of 136 joints" in recording.facts.guessed[0]
+    np.testing.assert_allclose(recording.points[0], walk(136, 1)[0][:, :26])
+    assert recording.score.shape == (1, T, 26)
+
+
 @pytest.mark.parametrize("scale", [3, 4])
 def test_openpose_coordinates_relative_to_the_image_are_shares(tmp_path, scale):
     path = openpose(tmp_path, 17)
@@ -237,6 +255,14 @@ def test_tables_of_one_animal_are_read_with_the_names_of_their_points(tmp_path, 
     ((_, recording),) = read(write(tmp_path))
     assert recording.facts.joints == ("head", "wing", "tail") and recording.frames[0] in (0, 42150)
     np.testing.assert_allclose(recording.points[0], walk(3, 1)[0], atol=1e-3)
+
+
+def test_the_fixed_format_of_pandas_is_refused_with_the_remedy(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "fixed.h5", "w") as file:
+        file.create_group("df_with_missing").attrs["pandas_type"] = "frame"
+    with pytest.raises(ValueError, match="fixed.h5: expected a DeepLabCut table, .* packages pandas and tables: "):
+        read(tmp_path / "fixed.h5")
 
 
 def test_points_of_a_low_likelihood_are_not_seen(tmp_path):
