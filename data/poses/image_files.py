@@ -30,8 +30,10 @@ def last_number(name: str) -> int | None:
 
 
 def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
-    """Set the layout in `facts` from the number of joints, and for 25 joints from the position of joint 1; leave out the
-    face and the hands of HALPE_FULL."""
+    """Set the layout in `facts` from the number of joints, and for 25 joints from the position of joint 1.
+
+    Of HALPE_FULL joints, those of the body are kept.
+    """
     persons = [person for found in detections.values() for person in found]
     count = len(persons[0].points) if persons else 0
     facts.layout = LAYOUTS.get(count)
