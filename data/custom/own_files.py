@@ -16,7 +16,7 @@ from torchlight.system.arrays import open_archive, open_array
 MAX_BYTES = 256 << 20  # of a .csv file and of the array in an .npz file
 MAX_JSON_BYTES = 32 << 20  # JSON takes twenty times its size in memory
 AXES = "xyz"
-STATED = {"layout", "axes", "units"}  # an .npz file with one of them may need a conversion
+STATED = {"layout", "axes", "units", "frames"}  # an .npz file with one of them may need a conversion
 
 
 def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:

@@ -6,18 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from data.poses.recording import Facts, PoseFileError, Recording
-from data.poses.tables import assume_axes, mediapipe_facts
+from data.poses.image_files import layout_of
+from data.poses.recording import Detection, Facts, PoseFileError, Recording
+from data.poses.tables import assume_axes, at_frames, mediapipe_facts
 from torchlight.system.arrays import open_archive, open_array
 from torchlight.system.pickles import read_pickle
 
 NTU_JOINTS = 25
+JOBLIB = (
+    "a joblib file of {tool} could run code when it is opened; convert it in the environment that wrote it: {load}; "
+    "numpy.savez(out, keypoint=numpy.array(joints)[None, :, :25], frames=frames, layout='openpose_body_25', "
+    "axes='camera', units='m')"
+)
+VIBE = "d = joblib.load(path)[track]; joints, frames = d['joints3d'], d['frame_ids']"
+PHALP = (
+    "found = [(t, f['3d_joints'][list(f['tid']).index(track)]) for t, (_, f) in "
+    "enumerate(sorted(joblib.load(path).items())) if track in f['tid']]; frames, joints = zip(*found)"
+)
 
 
 def read_npy(path: Path) -> Recording:
     """MediaPipe (T, 33, 2 to 4), (T, 99), (T, 132); FreeMoCap (T, 553, 3); HumanML3D (T, 22, 3)."""
     array = open_array(path, "fiu")
     shape = array.shape
+    if expected := _expected_instead_of(shape):
+        raise PoseFileError(f"{path}: expected {expected}")
     if len(shape) == 2 and shape[1] in (66, 99, 132):
         array = array.reshape(shape[0], 33, -1)
     if array.ndim == 3 and array.shape[1:] == (22, 3):
@@ -35,6 +48,22 @@ def read_npy(path: Path) -> Recording:
     return _one(points, np.array(array[..., 3], np.float32) if array.shape[2] == 4 else None, None)
 
 
+def _expected_instead_of(shape: tuple[int, ...]) -> str:
+    """What is expected instead of an array of another kind, and that kind; "" for all other shapes."""
+    match shape:
+        case (_, 263):
+            return "joints of HumanML3D (T, 22, 3), got its features (T, 263); use the files in new_joints"
+        case (_, 22, 3, _):
+            return (
+                "one motion (T, 22, 3), got samples (N, 22, 3, T) of a motion generator; save x[i].transpose(2, 0, 1)"
+            )
+        case (_, _, _, _, _):
+            return "a recording, got prepared clips (N, C, T, V, M); save keypoint=x[i].transpose(3, 1, 2, 0) as .npz"
+        case (_, 543, _) | (_, 1629) | (_, 1662):
+            return "the body (T, 33, 3 or 4), got landmarks of MediaPipe Holistic in an unknown order"
+    return ""
+
+
 def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> Recording:
     facts = facts or mediapipe_facts(points, Facts("MediaPipe array"))
     score = None if score is None else np.nan_to_num(score)[None]
@@ -44,8 +73,8 @@ def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> R
 def read_npz(path: Path) -> Recording:
     """`keypoint` (M, T, V, C) or (T, V, C) with NaN where a joint was not seen; a fourth channel is the score.
 
-    Optional: `score`, `rate`, `image_size`, `layout`, `axes`, `units`. The default axes of 3-D points are those of the
-    layout, otherwise Kinect's.
+    Optional: `score`, `frames` (T,) with the number of each frame, `rate`, `image_size`, `layout`, `axes`, `units`. The
+    default axes of 3-D points are those of the layout, otherwise Kinect's.
     """
     with open_archive(path) as archive:
         names = archive.names
@@ -53,11 +82,14 @@ def read_npz(path: Path) -> Recording:
             raise PoseFileError(
                 f"{path}: expected joints, got SMPL parameters; compute the joints with the SMPL model first"
             )
+        if "x_train" in names:
+            raise PoseFileError(f"{path}: expected the array keypoint, got prepared clips of NTU RGB+D (x_train)")
         if "keypoint" not in names:
             raise PoseFileError(f"{path}: expected the array keypoint (M, T, V, C), got {', '.join(names[:8])}")
         points = np.array(archive.array("keypoint"), np.float32)
         score = np.array(archive.array("score"), np.float32) if "score" in names else None
         words = {key: str(archive.array(key, "U")) for key in ("layout", "axes", "units") if key in names}
+        numbers = archive.array("frames") if "frames" in names else None
         rate = float(archive.array("rate")) if "rate" in names else None
         size = archive.array("image_size").tolist() if "image_size" in names else None
     points, score = (
@@ -68,21 +100,37 @@ def read_npz(path: Path) -> Recording:
         points, score = points[..., :3].copy(), np.nan_to_num(points[..., 3])
     if points.ndim != 4 or points.shape[3] not in (2, 3) or (score is not None and score.shape != points.shape[:3]):
         raise PoseFileError(f"{path}: expected keypoint (M, T, V, 2 to 4) and score (M, T, V), got {points.shape}")
+    frames = np.arange(points.shape[1])
+    if numbers is not None:
+        if numbers.shape != frames.shape or numbers.dtype.kind not in "iu" or len(set(numbers.tolist())) < len(frames):
+            raise PoseFileError(f"{path}: frames: expected {len(frames)} different whole numbers, got {numbers.shape}")
+        if score is not None:
+            score = np.nan_to_num(at_frames(numbers, score.swapaxes(0, 1))[0]).swapaxes(0, 1)
+        points, frames = at_frames(numbers, points.swapaxes(0, 1))
+        points = points.swapaxes(0, 1)
     facts = Facts("npz", words.get("layout"), axes=words.get("axes", "image"))
     if points.shape[3] == 3 and "axes" not in words:
         assume_axes(facts)
     facts.units, facts.rate, facts.image_size = words.get("units", "unknown"), rate, tuple(size) if size else None
     tracks = tuple(str(m + 1) for m in range(len(points)))
-    return Recording(points, score, tracks, np.arange(points.shape[1]), facts)
+    return Recording(points, score, tracks, frames, facts)
 
 
 def read_pyskl(path: Path) -> list[tuple[str, Recording]]:
     """All clips of a PYSKL or mmaction2 pickle with their names; the file may also be a plain list of annotations.
 
     Raises:
-        PoseFileError: there are no annotations, or they contain no key points (the index of compressed annotations).
+        PoseFileError: there are no annotations, they contain no key points (the index of compressed annotations), or
+            the file is one of joblib; the message contains a conversion.
     """
-    content = read_pickle(path)
+    try:
+        content = read_pickle(path)
+    except ValueError as error:
+        if "joblib" not in str(error):  # joblib's own classes are refused by their names
+            raise
+        is_phalp = b"3d_joints" in path.read_bytes()
+        tool, load = ("PHALP", PHALP) if is_phalp else ("VIBE", VIBE)
+        raise PoseFileError(f"{path}: {JOBLIB.format(tool=tool, load=load)}") from error
     entries = content.get("annotations") if isinstance(content, dict) else content
     if isinstance(content, dict) and "keypoint" in content:
         entries = [content]
@@ -101,9 +149,12 @@ def _annotation(path: Path, number: int, entry: dict[str, Any]) -> Recording:
     if points.ndim != 4 or points.shape[3] not in (2, 3) or (score is not None and score.shape != points.shape[:3]):
         raise PoseFileError(f"{path}: annotation {number}: expected keypoint (M, T, V, 2 or 3), got {points.shape}")
     flat = points.shape[3] == 2
-    layout = "coco_17" if flat and points.shape[2] == 17 else "kinect_v2_25" if points.shape[2] == NTU_JOINTS else None
-    facts = Facts("PYSKL", layout, axes="image" if flat else "kinect", units="px" if flat else "m")
+    points[(points == 0).all(3)] = np.nan
+    facts = Facts("PYSKL", axes="image" if flat else "kinect", units="px" if flat else "m")
+    if points.shape[2] == NTU_JOINTS and flat:
+        layout_of({0: [Detection(x) for x in points.reshape(-1, NTU_JOINTS, 2) if not np.isnan(x).all()]}, facts)
+    elif points.shape[2] == NTU_JOINTS or (flat and points.shape[2] == 17):
+        facts.layout = "coco_17" if flat else "kinect_v2_25"
     size = entry.get("img_shape")
     facts.image_size = (int(size[1]), int(size[0])) if flat and size is not None else None
-    points[(points == 0).all(3)] = np.nan
     return Recording(points, score, tuple(str(m + 1) for m in range(len(points))), np.arange(points.shape[1]), facts)

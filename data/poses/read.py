@@ -19,12 +19,6 @@ from torchlight.system.files import open_regular, read_json
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 JSON_LIMIT = 512 * 2**20
-JOBLIB = (
-    "a joblib file of VIBE or PHALP could run code when it is opened; convert it in the environment that wrote it: "
-    "d = joblib.load(path)[track]; numpy.savez(out, keypoint=d['joints3d'][None, :, :25], "
-    "layout='openpose_body_25', axes='camera', "
-    "units='m')"
-)
 
 
 def read(path: str | Path) -> list[tuple[str, Recording]]:
@@ -102,8 +96,6 @@ def recognize(path: Path) -> Reader:
     if head.startswith(ZIP):
         return _recognize_zip(path)
     if head[:1] == PICKLE or head[:2] in (b"(d", b"}q", b"(l", b"]q"):
-        if b"joblib" in head:
-            raise PoseFileError(f"{path}: {JOBLIB}")
         return array_files.read_pyskl
     if path.suffix.lower() == ".c3d" and head[1:2] == b"P":
         return sensor_files.read_c3d
@@ -199,6 +191,10 @@ def read_json_form(path: Path, content: Any) -> Any:
             return image_files.read_kinetics(path, content)
         if "skeletons" in content:
             return sensor_files.read_skeletons(path, content)
+        if {"version", "bodies"} <= content.keys():
+            raise PoseFileError(
+                f"{path}: expected AlphaPose's list of persons, got its cmu format; run AlphaPose without --format cmu"
+            )
         if {"images", "annotations"} <= content.keys():
             raise PoseFileError(f"{path}: expected a recording, got COCO annotations of pictures")
         raise PoseFileError(
