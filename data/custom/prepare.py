@@ -155,16 +155,16 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
     name, persons = clip_name(path), recipe.facts["num_person"]
     is_folder = path.is_dir() and is_recording(path)
     data = None if is_folder or recipe.layout else read_own(path, recipe.skeleton, recipe.facts["channels"])
-    if data is None:
-        with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers; the clip is checked
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers; the clip is checked
+        if data is None:
             return _read_poses(recipe, label, path)
+        if np.isnan(data).any():
+            try:
+                return [_pose_clip(recipe, label, name, with_gaps(data, recipe.body))]
+            except PoseFileError as error:
+                raise BadFile(str(error)) from error
     if name not in label:
         raise BadFile(f"not in {TABLE}")
-    if np.isnan(data).any():
-        try:
-            return [_pose_clip(recipe, label, name, with_gaps(data, recipe.body))]
-        except PoseFileError as error:
-            raise bad_file(path, error) from error
     if not 0 < len(data) <= persons or not data.shape[1]:
         V, C = data.shape[2:]
         expected = f"(up to {persons} persons, frames, {V} joints, {C} coordinates)"

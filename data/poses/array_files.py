@@ -126,7 +126,7 @@ def read_pyskl(path: Path) -> list[tuple[str, Recording]]:
     try:
         content = read_pickle(path)
     except ValueError as error:
-        if "joblib" not in str(error):  # joblib's own classes are refused by their names
+        if "joblib" not in str(error).removeprefix(str(path)):  # joblib's own classes are refused by their names
             raise
         is_phalp = b"3d_joints" in path.read_bytes()
         tool, load = ("PHALP", PHALP) if is_phalp else ("VIBE", VIBE)
