@@ -11,10 +11,8 @@ from tqdm import tqdm
 from data.poses.body_path import GUESS, BodyPath, with_paths
 from data.poses.camera import Camera, Frame
 from data.poses.estimator import PoseEstimator
-from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording, check_seen
 from data.poses.tracking import Tracker, joint_sigmas, track
-
-SEEN_SHARE = 0.1  # minimum share of the frames of a video that show a person
 
 
 @dataclass
@@ -85,11 +83,10 @@ def read_video(
         bar = tqdm(estimate(camera, estimator), path.name, camera.length or None, disable=not sys.stderr.isatty())
         frames = {moment.number: moment.persons for moment in bar}
         facts = replace(estimator.facts, rate=camera.rate)
-    seen = sum(bool(found) for found in frames.values())
-    if seen < SEEN_SHARE * max(len(frames), 1) or not seen:
-        raise PoseFileError(
-            f"{path}: expected a person in at least {SEEN_SHARE:.0%} of the frames, got {seen} of {len(frames)}"
-        )
+    try:
+        check_seen(sum(bool(found) for found in frames.values()), len(frames))
+    except PoseFileError as error:
+        raise PoseFileError(f"{path}: {error}") from None
     recording = track(Detections(frames, facts))
     if is_world(facts):
         recording = with_paths(recording)

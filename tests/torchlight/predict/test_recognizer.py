@@ -184,6 +184,14 @@ def test_missing_joints_are_filled_and_reported(ucla):
     assert np.isfinite(gap.scores).all() and not np.array_equal(gap.scores, whole.scores)
 
 
+def test_a_recording_that_shows_a_person_in_few_frames_gets_no_label(ucla):
+    _, recognizer, file = ucla
+    x = np.full((200, 20, 3), np.nan, np.float32)
+    x[::90] = array_of(file)[:3]
+    with pytest.raises(ValueError, match="expected a person in at least 10% of the frames, got 3 of 200"):
+        recognizer.predict(x)
+
+
 def test_a_window_equals_the_prediction_of_its_frames(ucla):
     _, recognizer, file = ucla
     x = np.concatenate([array_of(file)] * 3)
