@@ -3,7 +3,9 @@
 import csv
 import json
 import pickle
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,6 +241,18 @@ def test_bvh_gives_positions_by_forward_kinematics(tmp_path):
     ((_, recording),) = read(tmp_path / "a.bvh")
     np.testing.assert_allclose(recording.points[0], [[[1, 2, 3], [1, 1, 3]], [[1, 2, 3], [2, 2, 3]]], atol=1e-6)
     assert recording.facts.rate == 20 and recording.facts.joints == ("hip", "knee")
+
+
+@pytest.mark.parametrize(("up", "axes", "guessed"), [("+Y", "y_up", 0), ("+Z", "world_z_up", 0), (None, "world_z_up", 1)])
+def test_the_vertical_axis_of_a_c3d_file_is_the_stated_one(tmp_path, monkeypatch, up, axes, guessed):
+    stated = {"POINT:UNITS": SimpleNamespace(string_value="mm  ")}
+    stated |= {} if up is None else {"POINT:Y_SCREEN": SimpleNamespace(string_value=f"{up}  ")}
+    marks = np.ones((1, 5), np.float32)
+    reader = SimpleNamespace(point_labels=["A"], read_frames=lambda: [(1, marks, None)], point_rate=60, get=stated.get)
+    monkeypatch.setitem(sys.modules, "c3d", SimpleNamespace(Reader=lambda _: reader))
+    (tmp_path / "a.c3d").write_bytes(b"\x02P")
+    ((_, recording),) = read(tmp_path / "a.c3d")
+    assert recording.facts.axes == axes and len(recording.facts.guessed) == guessed
 
 
 def test_trc_is_read_with_its_rate_units_and_gaps_whatever_its_header_counts(tmp_path):
