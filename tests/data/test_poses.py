@@ -213,6 +213,15 @@ def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_t
     np.testing.assert_allclose(found["flat.npy"].points[0, 4:], image[4:])
 
 
+@pytest.mark.parametrize("key", ["timestamp_usec", "frame_id"])
+def test_frames_that_azure_kinect_lost_are_gaps(tmp_path, key):
+    joints = np.random.default_rng(2).normal(size=(4, 3)).tolist()
+    number = {"timestamp_usec": lambda t: 500 + 33_333 * t + t % 2, "frame_id": int}[key]
+    frames = [{key: number(t), "bodies": [{"body_id": 1, "joint_positions": joints}]} for t in (0, 1, 2, 5, 6)]
+    ((_, recording),) = read(as_json("azure", {"joint_names": ["A", "B", "C", "D"], "frames": frames})(tmp_path))
+    assert recording.seen.tolist() == [[True, True, True, False, False, True, True]]
+
+
 BVH = """HIERARCHY
 ROOT hip
 {
@@ -243,7 +252,9 @@ def test_bvh_gives_positions_by_forward_kinematics(tmp_path):
     assert recording.facts.rate == 20 and recording.facts.joints == ("hip", "knee")
 
 
-@pytest.mark.parametrize(("up", "axes", "guessed"), [("+Y", "y_up", 0), ("+Z", "world_z_up", 0), (None, "world_z_up", 1)])
+@pytest.mark.parametrize(
+    ("up", "axes", "guessed"), [("+Y", "y_up", 0), ("+Z", "world_z_up", 0), (None, "world_z_up", 1)]
+)
 def test_the_vertical_axis_of_a_c3d_file_is_the_stated_one(tmp_path, monkeypatch, up, axes, guessed):
     stated = {"POINT:UNITS": SimpleNamespace(string_value="mm  ")}
     stated |= {} if up is None else {"POINT:Y_SCREEN": SimpleNamespace(string_value=f"{up}  ")}
