@@ -335,8 +335,12 @@ def resample(x: np.ndarray, rate: float, target: float) -> np.ndarray:
     T = x.shape[1]
     if abs(rate / target - 1) <= SAME_RATE or T < 2:
         return x
-    time = np.arange(int((T - 1) / rate * target + 1e-6) + 1) * (rate / target)
-    early = np.minimum(time.astype(int), T - 2)
-    share = (time - early).astype(x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
+    return between(x, np.arange(int((T - 1) / rate * target + 1e-6) + 1) * (rate / target))
+
+
+def between(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Frames (M, T, ...) at fractional indices by linear interpolation; NaN where one of the two frames is NaN."""
+    early = np.minimum(index.astype(int), x.shape[1] - 2)
+    share = (index - early).astype(x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
     before, after = x[:, early], x[:, early + 1]
     return np.where(share == 0, before, np.where(share == 1, after, before * (1 - share) + after * share))

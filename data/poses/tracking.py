@@ -107,17 +107,23 @@ class Tracker:
         return unseen > DEAD_SECONDS * self.rate or (not t.confirmed and late)
 
 
-def track(detections: Detections) -> Recording:
+def track(detections: Detections, times: Sequence[float] | None = None) -> Recording:
     """Track the persons of detections without ids; ids are numbers from 1 in the order of their first frame.
+
+    times: of each frame in seconds; default: the numbers of the frames at the frame rate of the detections.
 
     Raises:
         PoseFileError: no person is seen often enough.
     """
     persons = [person for found in detections.frames.values() for person in found]
     sigma = joint_sigmas(detections.facts, len(persons[0].points) if persons else 0)
-    tracker = Tracker(sigma, detections.facts.rate or ASSUMED_RATE)
-    numbers = sorted(detections.frames)
-    found = {number: tracker.follow(number, detections.frames[number], pause=1) for number in numbers}
+    rate, numbers = detections.facts.rate or ASSUMED_RATE, sorted(detections.frames)
+    tracker, pause = Tracker(sigma, rate), 1 if times is None else None
+    clock = numbers if times is None else [time * rate for time in times]
+    found = {
+        number: tracker.follow(time, detections.frames[number], pause)
+        for number, time in zip(numbers, clock, strict=True)
+    }
     short = len(numbers) < BORN_HITS
     kept = sorted({t.name for pairs in found.values() for t, _ in pairs if t.confirmed or short})
     if tracker.count and not kept:
