@@ -4,6 +4,7 @@ import csv
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 
 from data.poses.convert import Body, to_body
+from data.poses.parts import complete
 from data.poses.read import read
 from data.poses.recording import Detection, Detections, Facts, Recording
+from data.poses.sides import MIRRORED
 from data.poses.tracking import track
+from graph.layouts import find_layout
 from graph.skeleton import find_skeleton
 
 T, SIZE = 12, (960, 540)
@@ -359,6 +363,24 @@ def test_coordinates_become_meters_and_unknown_units_are_named(units, scale):
     else:
         np.testing.assert_allclose(found.points, points, rtol=1e-6)
         assert not any("scaled" in guess for guess in found.facts.guessed)
+
+
+@pytest.mark.parametrize(
+    "joints", [("nose", "left ear", "right ear"), ("left foot", "right foot", "left ankle", "right ankle")]
+)
+def test_mirrored_3_d_poses_are_noted(joints):
+    """A person who faces the sensor: the left side is on the right of the picture, which is -x."""
+    layout = find_layout("azure_kinect_32").skeleton.joints
+    points = np.full((1, 4, 32, 3), np.nan, np.float32)
+    for name in (*joints, "left shoulder", "right shoulder", "left hip", "right hip"):
+        x = 0.2 * (("right" in name) - ("left" in name))
+        points[:, :, layout.index(name)] = x, 0.6 * ("shoulder" in name), -0.1 * (name == "nose" or "foot" in name)
+    facts = Facts("test", "azure_kinect_32", axes="kinect", units="m")
+    notes = []
+    for x in (points, points * np.float32([-1, 1, 1])):
+        recording = Recording(x, None, ("1",), np.arange(4), replace(facts, guessed=[]))
+        notes.append(complete(recording, Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False), None)[0].facts.guessed)
+    assert MIRRORED not in notes[0] and MIRRORED in notes[1]
 
 
 def test_a_conversion_does_not_change_the_recording():
