@@ -318,6 +318,16 @@ def test_persons_keep_their_ids_while_the_order_of_the_list_changes_and_a_jump_s
     assert sorted(seen) == [6, 6, 12]
 
 
+def test_ids_of_a_file_win_and_only_persons_without_an_id_are_tracked():
+    points = walk(persons=3)
+    frames = {t: [Detection(points[m, t], track="2" if m == 0 and t else None) for m in (0, 1)] for t in range(T)}
+    frames[5].append(Detection(points[2, 5]))  # too brief
+    recording = track(Detections(frames, Facts("test", "coco_17")))
+    assert recording.tracks == ("1", "2") and recording.seen.sum(1).tolist() == [T, T - 1]
+    np.testing.assert_array_equal(recording.points[1, 1:], points[0, 1:])
+    assert recording.facts.guessed[0].startswith("persons without an id were tracked")
+
+
 def test_nearly_equal_poses_of_a_frame_are_one_person():
     points = walk(persons=1)[0]
     frames = {t: [Detection(points[t], np.full(17, 0.9)), Detection(points[t] + 1, np.full(17, 0.3))] for t in range(T)}
