@@ -102,9 +102,12 @@ class Tracker:
         return found
 
     def _expired(self, t: Track, time: float) -> bool:
+        """Whether a track ended: unseen for too long, or not confirmed in time. On slow computers the first detections
+        may take longer, if they are in consecutive updates."""
         unseen = time - t.time
-        late = time - t.first > BORN_SECONDS * self.rate and unseen > BORN_SECONDS * self.rate
-        return unseen > DEAD_SECONDS * self.rate or (not t.confirmed and late)
+        late = time - t.first > BORN_SECONDS * self.rate
+        missed = unseen > BORN_SECONDS * self.rate or (self.time is not None and t.time < self.time)
+        return unseen > DEAD_SECONDS * self.rate or (not t.confirmed and late and missed)
 
 
 def track(detections: Detections, times: Sequence[float] | None = None) -> Recording:

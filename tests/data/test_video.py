@@ -62,6 +62,14 @@ def test_a_person_who_stays_is_the_same_after_a_pause_whatever_the_last_two_pose
     assert tracker.confirmed == 1
 
 
+@pytest.mark.parametrize(("step", "seen", "born"), [(1, (0, 8, 15), 0), (1, (0, 3, 7), 1), (6, (0, 6, 12), 1)])
+def test_a_person_is_born_after_three_detections_in_a_short_time_or_in_succession(step, seen, born):
+    tracker = Tracker(joint_sigmas(COCO, 17))
+    for number in range(0, 18, step):
+        tracker.update(number / 30, [Detection(BODY)] if number in seen else [])
+    assert tracker.confirmed == born
+
+
 def test_the_path_of_a_walking_woman_is_restored_from_the_image(recorded):
     rows = np.flatnonzero(recorded.person == WOMAN)
     hips, path, scales = [], BodyPath(recorded.size), []
