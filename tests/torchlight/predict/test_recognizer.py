@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from data.custom import example
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
+from graph.skeleton import find_skeleton
 from tests.torchlight.predict.conftest import save_stream, scores_of_test
+from torchlight.config.options import Config
 from torchlight.predict import Recognizer, Settings
+from torchlight.predict.load import complete_facts
 from torchlight.training import checkpoint
 
 NTU, UCLA, KINETICS = "graph.ntu_rgb_d.Graph", "graph.ucla.Graph", "graph.kinetics.Graph"
@@ -136,6 +140,12 @@ def test_annotations_of_pyskl_equal_the_test_phase(tmp_path):
     assert found.keys() == expected.keys()
     for name, scores in expected.items():
         assert np.allclose(found[name], scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("folder", "rate"), [("ntu", 30), ("diving48", None)])
+def test_2_d_poses_of_ntu_have_the_rate_of_its_videos(folder, rate):
+    config = Config(test_feeder_args={"data_path": f"data/{folder}/{folder}_hrnet.pkl"})
+    assert Recipe(find_skeleton("graph.coco"), complete_facts({}, config)).rate == rate
 
 
 @pytest.fixture(scope="module")
