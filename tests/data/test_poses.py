@@ -393,6 +393,19 @@ def test_mirrored_3_d_poses_are_noted(joints):
     assert MIRRORED not in notes[0] and MIRRORED in notes[1]
 
 
+@pytest.mark.parametrize(
+    ("units", "scale", "size"),
+    [("px", (640, 1000), (1920, 1080)), ("px", (1000, 1900), (1080, 1920)), ("share", (1, 1), (1920, 1080))],
+)
+def test_the_assumed_image_size_fits_the_joints_and_is_noted(units, scale, size):
+    points = np.random.default_rng(4).uniform(0, 1, (1, T, 17, 2)) * scale
+    points[0, 0, 0] = scale
+    recording = Recording(points.astype(np.float32), None, ("1",), np.arange(T), Facts("t", "coco_17", units=units))
+    facts = to_body(recording, Body(find_skeleton("graph.coco"), is_flat=True)).facts
+    assert facts.image_size == size
+    assert f"the file has no image size: {size[0]} x {size[1]} is assumed" in facts.guessed
+
+
 def test_a_conversion_does_not_change_the_recording():
     facts = Facts("hands", units="share")
     recording = Recording(walk(21, 1) / np.float32(SIZE), None, ("1",), np.arange(T), facts)
