@@ -6,6 +6,7 @@ from typing import Any
 from data.cli import class_names
 from data.kinetics import poses as kinetics
 from data.ntu.benchmark import NTU120, PAD
+from data.recipes import RATES
 
 BODIES = {"ntu": ("graph.ntu_rgb_d", 2), "ntu120": ("graph.ntu_rgb_d", 2), "kinetics": ("graph.kinetics", 2)}
 BODIES |= {"NW-UCLA": ("graph.ucla", 1)}
@@ -20,7 +21,7 @@ def known_facts(data_path: str) -> dict[str, Any] | None:
     (skeleton, persons), names = BODIES[folder], class_names(folder)
     facts = {"skeleton": skeleton, "num_person": persons, "channels": 3, "class_names": names, "num_class": len(names)}
     if "hrnet" in path.stem or "2d" in path.stem:
-        return facts | {"skeleton": "graph.coco"}
+        return facts | {"skeleton": "graph.coco"} | ({"rate": RATES["ntu_rgb_d"]} if "ntu" in folder else {})
     recipe = path.stem if path.suffix == ".clips" else "ctrgcn" if path.suffix == ".npz" else None
     pad, window = PAD.get(recipe, ("zero", None)) if "ntu" in folder else ("zero", kinetics.WINDOW)
     title = NTU120.title if folder == "ntu120" else folder

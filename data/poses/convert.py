@@ -28,7 +28,8 @@ MAX_GAP = 0.3  # seconds; missing joints are interpolated over gaps up to this l
 PER_METER = {"m": 1, "cm": 100, "mm": 1000}  # units of a file
 BODY_HEIGHT = 1.6  # meters from the head joint to the feet, for files without units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
-PICTURES = ((1280, 720), (1920, 1080), (3840, 2160))  # common sizes, for files without one
+# common sizes, for files without one: the first that contains all joints
+PICTURES = ((1280, 720), (1920, 1080), (720, 1280), (1080, 1920), (3840, 2160), (2160, 3840))
 
 
 @dataclass(frozen=True)
@@ -203,15 +204,15 @@ def _project(points: np.ndarray, facts: Facts) -> np.ndarray:
 
 def _to_pixels(points: np.ndarray, facts: Facts) -> np.ndarray:
     """Image points in pixels; sets the size of the picture if it is not known."""
-    if facts.units == "share":
-        facts.image_size = facts.image_size or PICTURES[1]
-        points = points * np.array(facts.image_size, np.float32)
-        facts.units = "px"
-    if facts.image_size is None:
+    size = facts.image_size
+    if size is None:
         high = np.nanmax(points.reshape(-1, 2), 0)
         size = next((size for size in PICTURES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
-        facts.image_size = size
+        size = PICTURES[1] if facts.units == "share" else size
         facts.guessed.append(f"the file has no image size: {size[0]} x {size[1]} is assumed")
+    facts.image_size = size
+    if facts.units == "share":
+        points, facts.units = points * np.array(size, np.float32), "px"
     return points
 
 
@@ -335,8 +336,12 @@ def resample(x: np.ndarray, rate: float, target: float) -> np.ndarray:
     T = x.shape[1]
     if abs(rate / target - 1) <= SAME_RATE or T < 2:
         return x
-    time = np.arange(int((T - 1) / rate * target + 1e-6) + 1) * (rate / target)
-    early = np.minimum(time.astype(int), T - 2)
-    share = (time - early).astype(x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
+    return between(x, np.arange(int((T - 1) / rate * target + 1e-6) + 1) * (rate / target))
+
+
+def between(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Frames (M, T, ...) at fractional indices by linear interpolation; NaN where one of the two frames is NaN."""
+    early = np.minimum(index.astype(int), x.shape[1] - 2)
+    share = (index - early).astype(x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
     before, after = x[:, early], x[:, early + 1]
     return np.where(share == 0, before, np.where(share == 1, after, before * (1 - share) + after * share))

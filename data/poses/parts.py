@@ -7,6 +7,7 @@ import numpy as np
 
 from data.poses.convert import Body, fill, rate_of, resample, to_body
 from data.poses.recording import Recording
+from data.poses.sides import MIRRORED, is_mirrored
 
 
 def complete(
@@ -28,6 +29,8 @@ def complete(
         PoseFileError: there is no map from the layout of the recording to the body.
     """
     found = to_body(recording, body, layout, mirror)
+    if is_mirrored(recording, layout):
+        found.facts.guessed.append(MIRRORED)
     rate = rate_of(found.facts, rate, target)
     seen = ~np.isnan(found.points).any(-1)
     score = found.score

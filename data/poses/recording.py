@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 ASSUMED_RATE = 30.0  # frames per second of files without a frame rate
+SEEN_SHARE = 0.1  # minimum share of the frames of a recording that show a person
 MAX_FRAMES = 10_000_000  # between the first and the last frame number: four days at 30 frames per second
 
 
@@ -142,6 +143,12 @@ def frame_range(numbers: np.ndarray) -> np.ndarray:
     if last - first >= MAX_FRAMES:
         raise PoseFileError(f"expected frame numbers within {MAX_FRAMES} frames, got {first} to {last}")
     return np.arange(first, last + 1)
+
+
+def check_seen(seen: int, count: int) -> None:
+    """Raise PoseFileError if too few of the `count` frames of a recording show a person."""
+    if seen < SEEN_SHARE * count or not seen:
+        raise PoseFileError(f"expected a person in at least {SEEN_SHARE:.0%} of the frames, got {seen} of {count}")
 
 
 def flat_points(values: Sequence[float], width: int, origin: str, unseen_zero: bool = True) -> np.ndarray:

@@ -14,6 +14,7 @@ from torchlight.system.files import read_text
 
 MAX_BYTES = 512 * 2**20
 ASSUMED_IMAGE = (1920, 1080)  # width and height of a picture; only the ratio matters here
+C3D_AXES = {"+Y": "y_up", "+Z": "world_z_up"}  # by the parameter POINT:Y_SCREEN
 
 
 def read_ntu(path: Path) -> Detections:
@@ -45,19 +46,29 @@ def read_azure(path: Path, content: dict[str, Any]) -> Detections:
     names = tuple(str(name) for name in content.get("joint_names", ()))
     layout = {32: "azure_kinect_32", 26: "azure_kinect_26"}.get(len(names))
     facts = Facts("Azure Kinect", layout, names, axes="camera", units="mm")
-    frames, stamps = {}, []
-    for number, frame in enumerate(content["frames"]):
+    frames = {}
+    numbers, facts.rate = _azure_numbers(content["frames"])
+    for number, frame in zip(numbers, content["frames"], strict=True):
         frames[number] = []
-        stamps.append(frame.get("timestamp_usec", 0))
         for body in frame.get("bodies", []):
             points = np.array(body.get("joint_positions", []), np.float32)
             if points.ndim != 2 or points.shape != (len(names), 3):
                 raise PoseFileError(f"{path}: frame {number}: expected {len(names)} joints x, y, z, got {points.shape}")
             frames[number].append(Detection(points, track=str(body.get("body_id"))))
-    steps = np.diff(np.asarray(stamps, float))
-    if len(steps) and np.median(steps) > 0:
-        facts.rate = round(1e6 / float(np.median(steps)), 3)
     return Detections(frames, facts)
+
+
+def _azure_numbers(frames: list[dict[str, Any]]) -> tuple[list[int], float | None]:
+    """The number of each frame and the frames per second, by the time stamps; without usable time stamps, the ids of
+    the frames, or else their order."""
+    steps = np.diff(np.array([frame.get("timestamp_usec", 0) for frame in frames], float))
+    step = float(np.median(steps)) if len(steps) else 0.0
+    rate = round(1e6 / step, 3) if step > 0 else None
+    if rate is not None and (steps > step / 2).all():
+        return [0, *np.cumsum(np.rint(steps / step)).astype(int).tolist()], rate
+    ids = [frame.get("frame_id") for frame in frames]
+    counted = all(type(number) is int for number in ids) and sorted(set(ids)) == ids
+    return ids if counted else list(range(len(frames))), rate
 
 
 def read_mediapipe(path: Path, content: list[Any]) -> Recording:
@@ -192,11 +203,16 @@ def read_c3d(path: Path) -> Recording:
             labels = [label.strip() for label in reader.point_labels]
             frames = [(number, points[:, :5].copy()) for number, points, _ in reader.read_frames()]
             rate, units = float(reader.point_rate), reader.get("POINT:UNITS").string_value.strip() or "unknown"
+            up = reader.get("POINT:Y_SCREEN")  # the vertical axis of the screen
+            up = "" if up is None else up.string_value.strip().upper()
     except Exception as error:  # the package raises any exception for a damaged file
         raise PoseFileError(f"{path}: not a readable C3D file ({type(error).__name__}: {error})") from error
     values = np.stack([points for _, points in frames])  # (T, V, 5): x, y, z, residual, cameras
     points = np.where(values[..., 3:4] < 0, np.nan, values[..., :3]).astype(np.float32)
     numbers = np.array([number for number, _ in frames])
-    facts = Facts("C3D", joints=tuple(labels[: points.shape[1]]), axes="world_z_up", units=units, rate=rate)
-    facts.guessed.append("z is up")
+    facts = Facts(
+        "C3D", joints=tuple(labels[: points.shape[1]]), axes=C3D_AXES.get(up, "world_z_up"), units=units, rate=rate
+    )
+    if up not in C3D_AXES:
+        facts.guessed.append("z is up")
     return Recording(points[None], None, ("1",), numbers, facts)

@@ -102,35 +102,49 @@ class Tracker:
         return found
 
     def _expired(self, t: Track, time: float) -> bool:
+        """Whether a track ended: unseen for too long, or not confirmed in time. On slow computers the first detections
+        may take longer, if they are in consecutive updates."""
         unseen = time - t.time
-        late = time - t.first > BORN_SECONDS * self.rate and unseen > BORN_SECONDS * self.rate
-        return unseen > DEAD_SECONDS * self.rate or (not t.confirmed and late)
+        late = time - t.first > BORN_SECONDS * self.rate
+        missed = unseen > BORN_SECONDS * self.rate or (self.time is not None and t.time < self.time)
+        return unseen > DEAD_SECONDS * self.rate or (not t.confirmed and late and missed)
 
 
-def track(detections: Detections) -> Recording:
-    """Track the persons of detections without ids; ids are numbers from 1 in the order of their first frame.
+def track(detections: Detections, times: Sequence[float] | None = None) -> Recording:
+    """Track the persons without ids; they get unused numbers from 1 in the order of their first frame. All others keep
+    their ids.
+
+    times: of each frame in seconds; default: the numbers of the frames at the frame rate of the detections.
 
     Raises:
         PoseFileError: no person is seen often enough.
     """
     persons = [person for found in detections.frames.values() for person in found]
     sigma = joint_sigmas(detections.facts, len(persons[0].points) if persons else 0)
-    tracker = Tracker(sigma, detections.facts.rate or ASSUMED_RATE)
-    numbers = sorted(detections.frames)
-    found = {number: tracker.follow(number, detections.frames[number], pause=1) for number in numbers}
+    rate, numbers = detections.facts.rate or ASSUMED_RATE, sorted(detections.frames)
+    tracker, pause = Tracker(sigma, rate), 1 if times is None else None
+    clock = numbers if times is None else [time * rate for time in times]
+    found = {
+        number: tracker.follow(time, [person for person in detections.frames[number] if person.track is None], pause)
+        for number, time in zip(numbers, clock, strict=True)
+    }
+    ids = {person.track for person in persons} - {None}
     short = len(numbers) < BORN_HITS
     kept = sorted({t.name for pairs in found.values() for t, _ in pairs if t.confirmed or short})
-    if tracker.count and not kept:
+    if tracker.count and not kept and not ids:
         raise PoseFileError(
             f"expected persons in at least {BORN_HITS} consecutive frames, got single pictures or brief detections"
         )
-    new = {name: str(i) for i, name in enumerate(kept, start=1)}
+    unused = [name for name in map(str, range(1, len(kept) + len(ids) + 1)) if name not in ids]
+    new = dict(zip(kept, unused, strict=False))
     frames = {
-        number: [replace(person, track=new[t.name]) for t, person in pairs if t.name in new]
+        number: [person for person in detections.frames[number] if person.track is not None]
+        + [replace(person, track=new[t.name]) for t, person in pairs if t.name in new]
         for number, pairs in found.items()
     }
+    who = "persons without an id" if ids else "persons"
     detections.facts.guessed.append(
-        "persons were tracked by the similarity of their poses; the ids of people who cross each other may be swapped"
+        f"{who} were tracked by the similarity of their poses; the ids of people who cross each other may be swapped"
     )
     return Detections(frames, detections.facts).to_recording()
 

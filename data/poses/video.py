@@ -10,11 +10,10 @@ from tqdm import tqdm
 
 from data.poses.body_path import GUESS, BodyPath, with_paths
 from data.poses.camera import Camera, Frame
+from data.poses.convert import MAX_GAP, between
 from data.poses.estimator import PoseEstimator
-from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording
+from data.poses.recording import Detection, Detections, Facts, PoseFileError, Recording, check_seen, frame_range
 from data.poses.tracking import Tracker, joint_sigmas, track
-
-SEEN_SHARE = 0.1  # minimum share of the frames of a video that show a person
 
 
 @dataclass
@@ -83,15 +82,33 @@ def read_video(
     path = Path(path)
     with Camera(str(path)) as camera, PoseEstimator(models, persons, flat) as estimator:
         bar = tqdm(estimate(camera, estimator), path.name, camera.length or None, disable=not sys.stderr.isatty())
-        frames = {moment.number: moment.persons for moment in bar}
+        found = [(moment.time, moment.persons) for moment in bar]
         facts = replace(estimator.facts, rate=camera.rate)
-    seen = sum(bool(found) for found in frames.values())
-    if seen < SEEN_SHARE * max(len(frames), 1) or not seen:
-        raise PoseFileError(
-            f"{path}: expected a person in at least {SEEN_SHARE:.0%} of the frames, got {seen} of {len(frames)}"
-        )
-    recording = track(Detections(frames, facts))
+    times, frames = [time for time, _ in found], {number: persons for number, (_, persons) in enumerate(found)}
+    try:
+        check_seen(sum(map(bool, frames.values())), len(frames))
+    except PoseFileError as error:
+        raise PoseFileError(f"{path}: {error}") from None
+    recording = at_constant_rate(track(Detections(frames, facts), times), np.array(times))
     if is_world(facts):
         recording = with_paths(recording)
         facts.guessed.append(GUESS)
     return path.stem, recording.check()
+
+
+def at_constant_rate(recording: Recording, times: np.ndarray) -> Recording:
+    """A recording whose frames have these times in seconds (T,), at its constant rate: linear between two frames, NaN
+    between two frames that are more than MAX_GAP seconds apart. Deviations of less than a frame are ignored."""
+    rate = recording.facts.rate
+    assert rate is not None and len(times) == len(recording.frames), "a video without a rate"
+    if (np.abs(times * rate - np.arange(len(times))) < 1).all():
+        return recording
+    frames = frame_range(np.array([0, int(times[-1] * rate + 1e-6)]))
+    index = np.interp(frames / rate, times, np.arange(len(times)))
+    pause = np.diff(times)[np.minimum(index.astype(int), len(times) - 2)] > MAX_GAP
+    pause &= np.abs(frames / rate - times[np.rint(index).astype(int)]) > 0.5 / rate
+    values = {"points": recording.points, "score": recording.score, "image": recording.image}
+    values = {name: between(x, index) for name, x in values.items() if x is not None}
+    for name, x in values.items():
+        x[:, pause] = 0 if name == "score" else np.nan
+    return replace(recording, frames=frames, **values)

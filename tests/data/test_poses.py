@@ -3,15 +3,21 @@
 import csv
 import json
 import pickle
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from data.poses.convert import Body, to_body
+from data.poses.parts import complete
 from data.poses.read import read
 from data.poses.recording import Detection, Detections, Facts, Recording
+from data.poses.sides import MIRRORED
 from data.poses.tracking import track
+from graph.layouts import find_layout
 from graph.skeleton import find_skeleton
 
 T, SIZE = 12, (960, 540)
@@ -211,6 +217,15 @@ def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_t
     np.testing.assert_allclose(found["flat.npy"].points[0, 4:], image[4:])
 
 
+@pytest.mark.parametrize("key", ["timestamp_usec", "frame_id"])
+def test_frames_that_azure_kinect_lost_are_gaps(tmp_path, key):
+    joints = np.random.default_rng(2).normal(size=(4, 3)).tolist()
+    number = {"timestamp_usec": lambda t: 500 + 33_333 * t + t % 2, "frame_id": int}[key]
+    frames = [{key: number(t), "bodies": [{"body_id": 1, "joint_positions": joints}]} for t in (0, 1, 2, 5, 6)]
+    ((_, recording),) = read(as_json("azure", {"joint_names": ["A", "B", "C", "D"], "frames": frames})(tmp_path))
+    assert recording.seen.tolist() == [[True, True, True, False, False, True, True]]
+
+
 BVH = """HIERARCHY
 ROOT hip
 {
@@ -239,6 +254,20 @@ def test_bvh_gives_positions_by_forward_kinematics(tmp_path):
     ((_, recording),) = read(tmp_path / "a.bvh")
     np.testing.assert_allclose(recording.points[0], [[[1, 2, 3], [1, 1, 3]], [[1, 2, 3], [2, 2, 3]]], atol=1e-6)
     assert recording.facts.rate == 20 and recording.facts.joints == ("hip", "knee")
+
+
+@pytest.mark.parametrize(
+    ("up", "axes", "guessed"), [("+Y", "y_up", 0), ("+Z", "world_z_up", 0), (None, "world_z_up", 1)]
+)
+def test_the_vertical_axis_of_a_c3d_file_is_the_stated_one(tmp_path, monkeypatch, up, axes, guessed):
+    stated = {"POINT:UNITS": SimpleNamespace(string_value="mm  ")}
+    stated |= {} if up is None else {"POINT:Y_SCREEN": SimpleNamespace(string_value=f"{up}  ")}
+    marks = np.ones((1, 5), np.float32)
+    reader = SimpleNamespace(point_labels=["A"], read_frames=lambda: [(1, marks, None)], point_rate=60, get=stated.get)
+    monkeypatch.setitem(sys.modules, "c3d", SimpleNamespace(Reader=lambda _: reader))
+    (tmp_path / "a.c3d").write_bytes(b"\x02P")
+    ((_, recording),) = read(tmp_path / "a.c3d")
+    assert recording.facts.axes == axes and len(recording.facts.guessed) == guessed
 
 
 def test_trc_is_read_with_its_rate_units_and_gaps_whatever_its_header_counts(tmp_path):
@@ -296,6 +325,16 @@ def test_persons_keep_their_ids_while_the_order_of_the_list_changes_and_a_jump_s
     assert sorted(seen) == [6, 6, 12]
 
 
+def test_ids_of_a_file_win_and_only_persons_without_an_id_are_tracked():
+    points = walk(persons=3)
+    frames = {t: [Detection(points[m, t], track="2" if m == 0 and t else None) for m in (0, 1)] for t in range(T)}
+    frames[5].append(Detection(points[2, 5]))  # too brief
+    recording = track(Detections(frames, Facts("test", "coco_17")))
+    assert recording.tracks == ("1", "2") and recording.seen.sum(1).tolist() == [T, T - 1]
+    np.testing.assert_array_equal(recording.points[1, 1:], points[0, 1:])
+    assert recording.facts.guessed[0].startswith("persons without an id were tracked")
+
+
 def test_nearly_equal_poses_of_a_frame_are_one_person():
     points = walk(persons=1)[0]
     frames = {t: [Detection(points[t], np.full(17, 0.9)), Detection(points[t] + 1, np.full(17, 0.3))] for t in range(T)}
@@ -341,6 +380,37 @@ def test_coordinates_become_meters_and_unknown_units_are_named(units, scale):
     else:
         np.testing.assert_allclose(found.points, points, rtol=1e-6)
         assert not any("scaled" in guess for guess in found.facts.guessed)
+
+
+@pytest.mark.parametrize(
+    "joints", [("nose", "left ear", "right ear"), ("left foot", "right foot", "left ankle", "right ankle")]
+)
+def test_mirrored_3_d_poses_are_noted(joints):
+    """A person who faces the sensor: the left side is on the right of the picture, which is -x."""
+    layout = find_layout("azure_kinect_32").skeleton.joints
+    points = np.full((1, 4, 32, 3), np.nan, np.float32)
+    for name in (*joints, "left shoulder", "right shoulder", "left hip", "right hip"):
+        x = 0.2 * (("right" in name) - ("left" in name))
+        points[:, :, layout.index(name)] = x, 0.6 * ("shoulder" in name), -0.1 * (name == "nose" or "foot" in name)
+    facts = Facts("test", "azure_kinect_32", axes="kinect", units="m")
+    notes = []
+    for x in (points, points * np.float32([-1, 1, 1])):
+        recording = Recording(x, None, ("1",), np.arange(4), replace(facts, guessed=[]))
+        notes.append(complete(recording, Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False), None)[0].facts.guessed)
+    assert MIRRORED not in notes[0] and MIRRORED in notes[1]
+
+
+@pytest.mark.parametrize(
+    ("units", "scale", "size"),
+    [("px", (640, 1000), (1920, 1080)), ("px", (1000, 1900), (1080, 1920)), ("share", (1, 1), (1920, 1080))],
+)
+def test_the_assumed_image_size_fits_the_joints_and_is_noted(units, scale, size):
+    points = np.random.default_rng(4).uniform(0, 1, (1, T, 17, 2)) * scale
+    points[0, 0, 0] = scale
+    recording = Recording(points.astype(np.float32), None, ("1",), np.arange(T), Facts("t", "coco_17", units=units))
+    facts = to_body(recording, Body(find_skeleton("graph.coco"), is_flat=True)).facts
+    assert facts.image_size == size
+    assert f"the file has no image size: {size[0]} x {size[1]} is assumed" in facts.guessed
 
 
 def test_a_conversion_does_not_change_the_recording():

@@ -62,6 +62,14 @@ def test_a_person_who_stays_is_the_same_after_a_pause_whatever_the_last_two_pose
     assert tracker.confirmed == 1
 
 
+@pytest.mark.parametrize(("step", "seen", "born"), [(1, (0, 8, 15), 0), (1, (0, 3, 7), 1), (6, (0, 6, 12), 1)])
+def test_a_person_is_born_after_three_detections_in_a_short_time_or_in_succession(step, seen, born):
+    tracker = Tracker(joint_sigmas(COCO, 17))
+    for number in range(0, 18, step):
+        tracker.update(number / 30, [Detection(BODY)] if number in seen else [])
+    assert tracker.confirmed == born
+
+
 def test_the_path_of_a_walking_woman_is_restored_from_the_image(recorded):
     rows = np.flatnonzero(recorded.person == WOMAN)
     hips, path, scales = [], BodyPath(recorded.size), []
@@ -156,9 +164,9 @@ class Estimator:
         return self.recorded.detections(self.start + int(image[0, 0, 0]))
 
 
-def read(monkeypatch, tmp_path, recorded, numbers):
+def read(monkeypatch, tmp_path, recorded, numbers, times=None):
     def camera(source):
-        return Camera(source, open_capture=lambda _: Capture([number - numbers[0] for number in numbers]))
+        return Camera(source, open_capture=lambda _: Capture([n - numbers[0] for n in numbers], times=times))
 
     (tmp_path / "walk.mp4").touch()
     monkeypatch.setattr(video, "Camera", camera)
@@ -173,6 +181,17 @@ def test_a_video_becomes_a_recording_of_persons_who_move_through_space(monkeypat
     assert len(recording.facts.guessed) == 2  # tracking, focal length
     hips = recording.points[:, :, [23, 24]].mean(2)
     assert sorted((hips[:, 80, 0] - hips[:, 0, 0]).round().tolist()) == [-3, 1]  # the woman walks 3 m to the left
+
+
+def test_the_time_stamps_of_a_video_decide_and_not_the_number_of_its_images(monkeypatch, tmp_path, recorded):
+    _, every = read(monkeypatch, tmp_path, recorded, range(80, 160))
+    kept = [n for n in range(80, 160) if not (90 < n < 120 and n % 3) and not 130 < n < 145]  # slow, then a pause
+    _, some = read(monkeypatch, tmp_path, recorded, kept, [(n - 80) / 30 for n in kept])
+    assert some.points.shape == every.points.shape and some.facts.rate == 30
+    there = np.array(kept) - 80
+    np.testing.assert_allclose(some.image[:, there], every.image[:, there], rtol=1e-4)
+    np.testing.assert_allclose(some.image[:, 14], (every.image[:, 13] * 2 + every.image[:, 16]) / 3, rtol=1e-4)
+    assert some.seen.sum() == 2 * (80 - 14) and np.isnan(some.image).all((0, 2, 3)).sum() == 14
 
 
 def test_a_video_in_which_nearly_nobody_is_seen_is_refused(monkeypatch, tmp_path, recorded):

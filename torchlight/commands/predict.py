@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.poses.convert import find_body_map
 from data.poses.read import is_clip_store, is_recording
 from data.poses.recording import Recording
 from data.poses.video import read_video
-from torchlight.commands.predict_live import is_live, log_to_stderr, predict_live
+from torchlight.commands.predict_live import is_live, layout_map, log_to_stderr, predict_live, video_versions
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
 from torchlight.predict.segments import Segment, find_segments, spread
@@ -314,9 +313,7 @@ def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
     facts["sha256"] = [hashlib.sha256(stream.path.read_bytes()).hexdigest() for stream in streams]
     facts |= {"body": body.skeleton.name, "persons": config.persons, "window": config.window, "stride": config.stride}
     facts |= {"threshold": config.threshold, "calibrated": False, "alpha": recognizer.alpha.tolist()}
-    if config.layout:
-        facts["layout"] = {"source": config.layout, "imputed": find_body_map(config.layout, body).imputed}
-    return facts
+    return facts | video_versions() | layout_map(config.layout, recognizer)
 
 
 def compare(found: list[Labeled], truth: dict[str, list[Segment]], background: int | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.poses.camera import Camera
+from data.poses.convert import find_body_map
 from data.poses.estimator import PoseEstimator
 from data.poses.pose_lines import PoseLines
 from data.poses.recording import Facts
@@ -65,11 +66,27 @@ def predict_live(
         bones = find_layout(facts.layout).skeleton if facts.layout else None
         display = Overlay(sinks, facts, bones) if sinks else None
         out: IO[str] = stack.enter_context(atomic(Path(config.output), "w")) if config.output else sys.stdout
-        header |= {"window": stream.window, "stride": stream.stride, "off": hysteresis["off"]}
+        header |= {"window": stream.window, "stride": stream.stride, "off": hysteresis["off"]} | video_versions()
+        header |= layout_map(facts.layout, recognizer)
         dropped = (lambda: camera.dropped) if camera else (lambda: 0)
         run(noted(moments, facts), stream, out, header, display, dropped, stream.delay)
     if config.output:
         log.info("wrote %s", config.output)
+
+
+def video_versions() -> dict[str, str]:
+    """The versions of the packages for videos that are in use; OpenCV's versions decode videos to different pixels."""
+    names = {"opencv": "cv2", "mediapipe": "mediapipe", "rtmlib": "rtmlib"}
+    return {name: str(getattr(sys.modules[m], "__version__", "")) for name, m in names.items() if m in sys.modules}
+
+
+def layout_map(layout: str | None, recognizer: Recognizer) -> dict[str, Any]:
+    """`layout` for the first line of the output: the layout of the source, and the joints that it does not have; empty
+    if the layout is not known. Raises ValueError if poses in this layout do not fit the network."""
+    if layout is None:
+        return {}
+    imputed = find_body_map(layout, recognizer.streams[0].recipe.body).imputed
+    return {"layout": {"source": find_layout(layout).name, "imputed": imputed}}
 
 
 def open_source(

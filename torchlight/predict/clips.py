@@ -11,7 +11,7 @@ import numpy as np
 from data.poses.convert import rate_of, to_body
 from data.poses.parts import complete, part_of
 from data.poses.read import read
-from data.poses.recording import Facts, PoseFileError, Recording
+from data.poses.recording import Facts, PoseFileError, Recording, check_seen
 from data.recipes import Prepared, Recipe
 from torchlight.system.text import quote
 
@@ -145,7 +145,7 @@ def clips_of_recording(
     never padded with zeros, because networks then recognize the padding.
 
     Raises:
-        PoseFileError: the recording does not fit the network.
+        PoseFileError: the recording does not fit the network, or shows a person in too few frames.
     """
     if settings.image_size is not None and recording.facts.image_size is None:
         recording = replace(recording, facts=replace(recording.facts, image_size=settings.image_size))
@@ -153,7 +153,9 @@ def clips_of_recording(
         recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror, recipe.missing
     )
     window = settings.window
-    if window == 0:
+    if window is None:
+        check_seen(int(seen.any((0, 2)).sum()), seen.shape[1])
+    elif window == 0:
         window = typical_window(recipe)
     each = settings.persons == "each" or (settings.persons == "auto" and window is not None)
     clips, refused = [], []

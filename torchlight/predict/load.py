@@ -238,8 +238,11 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
 
 
 def complete_facts(facts: dict[str, Any], config: Config) -> dict[str, Any]:
-    """Facts with the recipe of the benchmark, if the data is a published file that does not contain it (`.npz`)."""
+    """Facts with those of the benchmark that its data does not contain: the frame rate of 2-D poses, and the recipe of
+    a published `.npz` file."""
     known = known_facts(str(config.test_feeder_args.get("data_path", "")))
+    if known is not None and "rate" in known:
+        facts = {"rate": known["rate"]} | facts
     if facts.get("recipe") is not None or known is None or known.get("recipe") is None:
         return facts
     if known["num_class"] != facts["num_class"]:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def predict(main, weights):
 @pytest.fixture
 def long(tmp_path):
     """A recording of 120 frames (4 seconds) of one person, in a layout that the file names."""
-    x = np.random.default_rng(0).normal(size=(120, 20, 3)).cumsum(0) / 30
+    x = np.random.default_rng(0).normal(size=(120, 20, 3)).cumsum(0) / 30 * (-1, 1, 1)  # not noted as mirrored
     np.savez(tmp_path / "long.npz", keypoint=x, layout="kinect_v1_20", axes="kinect", units="m", rate=30.0)
     return tmp_path / "long.npz"
 
@@ -319,9 +321,11 @@ def pose_lines(count, joints=20):
 
 def test_poses_on_standard_input_are_labeled_line_by_line(predict, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(pose_lines(90))))
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="5.0.0"))
     code, out, err = predict("--source", "-", "--window", 1, "--stride", 0.5)
     header, *rows = [json.loads(line) for line in out]  # nothing but JSON on standard output
-    assert code == 0 and header["window"] == 1 and header["body"] == "ucla"
+    assert code == 0 and header["window"] == 1 and header["body"] == "ucla" and header["opencv"] == "5.0.0"
+    assert header["layout"] == {"source": "kinect_v1_20", "imputed": []}
     assert {row["track"] for row in rows} == {"7"} and rows[0]["t"] == 0.5 and rows[-1]["top"]
     assert any("90 frames" in line for line in err)
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(pose_lines(90))))

@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from data.custom import example
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
+from graph.skeleton import find_skeleton
 from tests.torchlight.predict.conftest import save_stream, scores_of_test
+from torchlight.config.options import Config
 from torchlight.predict import Recognizer, Settings
+from torchlight.predict.load import complete_facts
 from torchlight.training import checkpoint
 
 NTU, UCLA, KINETICS = "graph.ntu_rgb_d.Graph", "graph.ucla.Graph", "graph.kinetics.Graph"
@@ -138,6 +142,12 @@ def test_annotations_of_pyskl_equal_the_test_phase(tmp_path):
         assert np.allclose(found[name], scores, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("folder", "rate"), [("ntu", 30), ("diving48", None)])
+def test_2_d_poses_of_ntu_have_the_rate_of_its_videos(folder, rate):
+    config = Config(test_feeder_args={"data_path": f"data/{folder}/{folder}_hrnet.pkl"})
+    assert Recipe(find_skeleton("graph.coco"), complete_facts({}, config)).rate == rate
+
+
 @pytest.fixture(scope="module")
 def ucla(tmp_path_factory, ucla_raw):
     """A recognizer of NW-UCLA, and a raw file."""
@@ -182,6 +192,14 @@ def test_missing_joints_are_filled_and_reported(ucla):
     (whole,), (gap,) = recognizer.predict(x), recognizer.predict(y)
     assert whole.observed == 1 and gap.observed == pytest.approx(1 - 2 / (len(x) * 20))
     assert np.isfinite(gap.scores).all() and not np.array_equal(gap.scores, whole.scores)
+
+
+def test_a_recording_that_shows_a_person_in_few_frames_gets_no_label(ucla):
+    _, recognizer, file = ucla
+    x = np.full((200, 20, 3), np.nan, np.float32)
+    x[::90] = array_of(file)[:3]
+    with pytest.raises(ValueError, match="expected a person in at least 10% of the frames, got 3 of 200"):
+        recognizer.predict(x)
 
 
 def test_a_window_equals_the_prediction_of_its_frames(ucla):
