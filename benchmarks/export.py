@@ -116,7 +116,8 @@ def network(name: str, rounds: int) -> dict[str, Any]:
             numbers = metadata["operators"]
             entry = {"difference": difference, "operators": sum(numbers.values()), "kinds": len(numbers)}
             found["files"].append({"kind": kind} | entry | {"bytes": path.stat().st_size, "bound": BOUNDS[precision]})
-            admit(str(Path(folder) / "n.pt2"))
+            if format == "torch":
+                admit(str(path))
             exported[kind] = open_exported(path)
             print(f"{name}, {kind}: {entry}", flush=True)
     for batch, size, kind in (("one clip", 1, "ONNX"), ("16 clips", 16, "ONNX, any batch")):

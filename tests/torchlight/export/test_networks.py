@@ -116,7 +116,8 @@ def test_float16_halves_the_file_and_keeps_float32_inputs_and_logits(name, forma
     model, clips, metadata = write(path, name, monkeypatch, format, precision="float16")
     weights = sum(value.numel() for value in model.state_dict().values())
     assert metadata["precision"] == "float16" and path.stat().st_size < 3 * weights + 1e5
-    admit(str(tmp_path / "n.pt2"))
+    if format == "torch":
+        admit(str(path))
     assert open_exported(path)(*clips).dtype == torch.float32
 
 
