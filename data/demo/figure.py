@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Joint: (parent, bone from the parent in meters), for a performer of 1.7 m who stands upright with the arms down. Axes:
-# x left, y up, -z front.
+# x left, y up, -z front; `pose` returns the axes of Kinect, in which x is to the right of a performer who faces it.
 BONES: dict[int, tuple[int, tuple[float, float, float]]] = {
     1: (0, (0, 0.28, 0)),
     20: (1, (0, 0.24, 0)),
@@ -72,7 +72,7 @@ def pose(angles: Angles, height: np.ndarray, bones: dict[int, np.ndarray]) -> np
         frame = np.eye(3) if parent == SPINE and joint in (L_HIP, R_HIP) else rotated[parent]
         joints[:, joint] = joints[:, parent] + frame @ bones[joint]
         rotated[joint] = frame @ rotations(angles.get(joint, still))
-    return joints
+    return joints * (-1, 1, 1)
 
 
 def _angles(x: np.ndarray, y: float | np.ndarray = 0.0, z: float | np.ndarray = 0.0) -> np.ndarray:

@@ -9,7 +9,10 @@ from PIL import Image
 from data import pictures, show
 from data.demo.figure import BONES
 from data.demo.make import make
+from data.poses.read import read
+from data.poses.sides import left_share
 from feeders.clip_store import ClipStore
+from graph.layouts import find_layout
 from tests.system.test_clip_view import clips_of, points_of
 
 CLASSES = "data/demo/classes.txt"
@@ -63,6 +66,13 @@ def test_bones_keep_their_length_and_actions_move_alike_in_place_but_not_in_time
 def test_two_persons_shake_hands_and_false_bodies_are_removed(store):
     assert (store.persons[store.label == 7] == [0, 1]).all()
     assert (store.persons[store.label != 7] == [0, -1]).all()
+
+
+def test_the_performers_are_not_mirrored(raw):
+    names = find_layout("kinect_v2_25").skeleton.joints
+    for file in sorted(raw.glob("*P001*.skeleton")):
+        ((_, recording),) = read(file)
+        assert left_share(recording.points, names) > 0.9, file
 
 
 def test_a_damaged_store_is_found_by_its_hash(store, tmp_path, cli, capsys):
