@@ -23,6 +23,7 @@ from benchmarks.distillation_page import COLUMNS, KEY, TABLE, Row
 from benchmarks.measure import in_turns, inference
 from benchmarks.networks import clip_shape
 from data.cli import whole_number
+from torchlight.commands.programs import train_and_test
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
@@ -34,7 +35,6 @@ from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
 from torchlight.system.paths import ROOT
 from torchlight.training.engine import for_inference
-from torchlight.training.programs import train_and_test
 from torchlight.training.run_dir import CONFIG, LAST, read_environment
 from torchlight.training.scores import SCORE_FILE, is_correct
 

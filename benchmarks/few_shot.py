@@ -23,12 +23,12 @@ from pathlib import Path
 
 from benchmarks import pages
 from data.cli import whole_number
+from torchlight.commands.programs import call
 from torchlight.config.load import load_config
 from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
 from torchlight.system.files import atomic
 from torchlight.system.text import markdown_table
-from torchlight.training.programs import call
 from torchlight.training.run_dir import CONFIG, LAST, read_environment, read_metrics
 
 RUNS, TABLE = Path("work_dir/few_shot"), pages.DOCS / "few_shot.csv"

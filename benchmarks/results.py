@@ -23,6 +23,7 @@ from benchmarks import pages, results_page
 from benchmarks.models_page import read_published
 from benchmarks.results_page import COLUMNS, HELD_OUT, Row
 from data.cli import whole_number
+from torchlight.commands.programs import call, train_and_test
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.system.command import Parser, RunError
@@ -31,7 +32,6 @@ from torchlight.system.files import read_json
 from torchlight.system.modalities import COORDINATES, MODALITIES
 from torchlight.system.paths import ROOT
 from torchlight.system.text import counted, nearest
-from torchlight.training.programs import call, train_and_test
 from torchlight.training.run_dir import CONFIG, METRICS, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 

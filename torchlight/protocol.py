@@ -16,24 +16,25 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from torchlight.commands.main import parse
+from torchlight.commands.programs import train_and_test
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.fusion.groups import parse_name
 from torchlight.fusion.intervals import sign_flip
-from torchlight.fusion.score_files import name_score_files, read_score_files, read_truth
+from torchlight.fusion.score_files import name_score_files, read_score_files, read_truth, truth_of
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, path, run
 from torchlight.system.consent import admit
 from torchlight.system.files import atomic
 from torchlight.system.text import printable, quote
 from torchlight.training.build import build_feeder, preflight
-from torchlight.training.programs import train_and_test
 from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, is_correct
 
@@ -71,7 +72,13 @@ def act(argv: list[str]) -> None:
     cut = argv.index("--") if "--" in argv else len(argv)
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
     check(args, more)
-    folds = make_folds(args.folds, *clips_of(read_recipe(args.config[0], more)))
+    configs = [read_recipe(file, more) for file in args.config]
+    clips = [clips_of(config) for config in configs]
+    if any(names != clips[0][0] for names, _ in clips):
+        raise ConfigError([f"config: expected recipes on the same clips, got {' and '.join(args.config)}"])
+    folds = make_folds(args.folds, *clips[0])
+    for fold in folds:
+        clips_of(replace(configs[0], hold_out=fold))
     names, counts = recipe_names(args.config), []
     for file, name in zip(args.config, names, strict=True):
         counts.append([[train_fold(args, file, name, fold, k + 1, more) for k in range(args.seeds)] for fold in folds])
@@ -115,8 +122,13 @@ def recipe_names(files: Sequence[str]) -> list[str]:
 
 
 def clips_of(config: Config) -> tuple[list[str], list[str] | None]:
-    """The names of the training clips of a recipe, and their groups if the data has groups."""
+    """The names of the training clips of a recipe, and their groups if the data has groups.
+
+    Raises:
+        ConfigError: the data cannot be read, its clips have several labels, or no clip is held out.
+    """
     feeder = build_feeder(config, preflight(config, ("feeder",))["feeder"], "train")
+    truth_of(feeder).single()
     groups = getattr(feeder, "group", None)
     return feeder.name.tolist(), None if groups is None else groups.tolist()
 

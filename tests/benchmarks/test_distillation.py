@@ -7,9 +7,10 @@ import yaml
 from benchmarks import distillation, distillation_page, pages, results
 from tests.torchlight import tiny
 from torchlight.commands import main as cli
+from torchlight.commands import programs
 from torchlight.config.load import load_config
 from torchlight.fusion.groups import Groups
-from torchlight.training import programs, teacher
+from torchlight.training import teacher
 
 
 @pytest.fixture

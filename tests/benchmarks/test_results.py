@@ -16,9 +16,9 @@ from benchmarks.results_page import COLUMNS
 from tests.torchlight import tiny
 from tests.torchlight.conftest import clean  # noqa: F401
 from torchlight.commands import main as cli
+from torchlight.commands import programs
 from torchlight.fusion import cli as fusion_cli
 from torchlight.system.paths import ROOT
-from torchlight.training import programs
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_one_stream_becomes_one_row_whose_command_repeats_it_bit_for_bit_and_oth
 def test_a_failed_training_ends_with_exit_code_1(flags, table, capfd):
     first, more = flags
     assert results.main([*first, *more, "--hold-out", "s01"]) == 1  # no name of the tiny clips contains s01
-    assert "error: main.py ended with code 2; the same command continues" in capfd.readouterr().err
+    assert "error: main.py ended with code 2\n" in capfd.readouterr().err
     assert table() == []
 
 

@@ -13,7 +13,7 @@ from feeders.clip_store import ClipStore
 from tests.torchlight.conftest import forget_terminal
 from torchlight import protocol
 from torchlight.commands import main as cli
-from torchlight.training import programs
+from torchlight.commands import programs
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "custom_skeleton.md").read_text()

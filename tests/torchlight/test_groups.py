@@ -43,6 +43,12 @@ def test_names_tell_the_performance_and_the_performer(names, by, index, words):
 def test_clips_whose_names_tell_nothing_are_independent_and_the_words_say_so():
     groups = find_groups([*NTU, "test_4"])
     assert groups.index is None and "because their names do not identify performances" in str(groups)
+    own = find_groups(["run", "walk", "jump"], None, np.array(["anna", "ben", "anna"]))
+    assert own.index.tolist() == [0, 1, 0] and str(own) == "2 groups" and own.few
+    assert (
+        find_groups(["run"], "performer", ["anna"]).kind == "group"
+        and find_groups(NTU, None, ["x"] * len(NTU)).kind != "group"
+    )
     assert find_groups(NTU, "clip").index is None and "treated as independent" in str(find_groups(NTU, "clip"))
     with pytest.raises(ValueError, match="groups: expected clip names such as .* got 'test_4'; give clip, or a CSV"):
         find_groups([*NTU, "test_4"], "performer")

@@ -10,8 +10,8 @@ from tests.feeders.synthetic import random_clips, rewrite_index, write_store
 from tests.torchlight import tiny
 from torchlight import protocol
 from torchlight.commands import main as cli
+from torchlight.commands import programs
 from torchlight.fusion.intervals import sign_flip
-from torchlight.training import programs
 
 NAMES = [f"a0{a}_s0{s}_e0{e}_v01" for s in (1, 2, 3) for a in range(1, 6) for e in range(2 if s < 3 else 1)]
 
@@ -99,11 +99,15 @@ def test_two_recipes_are_compared_on_the_same_folds_and_the_same_command_repeats
     assert protocol.main([*words, "--", "--num-epoch", "2"]) == 0
     out = capfd.readouterr().out
     assert out.count("$ python main.py") == 1 and "--save-score true" in out
+    assert protocol.main([*words, "--", "--num-epoch", "2", "--modality", "bone"]) == 1  # not the runs of joints
+    assert "belongs to another experiment" in capfd.readouterr().err
 
 
 def test_mistakes_on_the_command_line_run_nothing(recipe, capfd):
     file = recipe("slow.yaml")
     for words, message in (
+        (["--config", file, file.replace("slow", "none")], "none.yaml: cannot be read"),
+        (["--config", file, "--folds", "s01", "s77"], "hold_out: expected words of the names of training clips"),
         (["--config", file, file], "config: expected one recipe, or two different ones"),
         (
             ["--config", file, file.replace("slow.yaml", "./slow.yaml")],

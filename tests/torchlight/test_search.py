@@ -11,13 +11,13 @@ import yaml
 from tests.feeders.synthetic import random_clips, rewrite_index, write_store
 from tests.torchlight import tiny
 from torchlight.commands import main as cli
+from torchlight.commands import programs
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.search import __main__ as search
 from torchlight.search.space import Budget, Family, Size, Space, read_search, size_of
 from torchlight.system.command import RunError
 from torchlight.system.paths import ROOT
-from torchlight.training import programs
 
 NAMES = [f"a0{a}_s0{s}_e00_v01" for s in (1, 2, 3) for a in range(1, 6)]
 FAMILY = {"model": "model.ctrgcn.Model", "width": [8], "blocks": [[1, 2]], "choices": {"kernel_size": [3, 5]}}

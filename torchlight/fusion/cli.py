@@ -321,7 +321,7 @@ def act(argv: list[str]) -> int:
             log.info("%s:", printable(str(root)))
         found = choose_score_files(args, root)
         truth = score_files.find_truth(found, args.dataset, args.data, args.split).single()
-        groups = find_groups(truth.name.tolist(), args.groups)
+        groups = find_groups(truth.name.tolist(), args.groups, truth.group)
         tables.append((run_comparison if args.compare else run_fusion)(args, found, truth, groups))
     table = tables[0] if len(tables) == 1 else {"runs": tables, "seeds": summarize(tables)}
     if args.json:

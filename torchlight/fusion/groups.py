@@ -49,11 +49,12 @@ def parse_name(name: str) -> dict[str, str] | None:
     return next((match.groupdict() for naming in NAMINGS if (match := naming.fullmatch(name))), None)
 
 
-def find_groups(names: Sequence[str], by: str | None = None) -> Groups:
+def find_groups(names: Sequence[str], by: str | None = None, given: Sequence[str] | None = None) -> Groups:
     """The groups of clips.
 
     by: `performance`, `performer`, `clip`, or the path of a CSV file with columns `name` and `group`. None:
-    performances, or clips if the performances cannot be derived from the names.
+    performances, or clips if the performances cannot be derived from the names. given: the groups of the clips in their
+    data, which are used if the names do not contain the performances or performers.
 
     Raises:
         ValueError: the names or the file do not give the group of every clip.
@@ -67,6 +68,8 @@ def find_groups(names: Sequence[str], by: str | None = None) -> Groups:
         return Groups(None, "clips, treated as independent")
     parsed = [parse_name(str(name)) for name in names]
     if None in parsed:
+        if given is not None:
+            return Groups(number(list(given)), "group")
         if by is None:
             return Groups(None, "clips, treated as independent because their names do not identify performances")
         raise ValueError(

@@ -36,12 +36,13 @@ class ScoreFile:
 @dataclass(frozen=True)
 class GroundTruth:
     """The clips that are scored: name (n,), label (n,) and class names; target (n, num_class) of clips with several
-    labels, None for one label per clip."""
+    labels, None for one label per clip; group (n,): the groups in the data, None if it has none."""
 
     name: np.ndarray
     label: np.ndarray
     class_names: list[str]
     target: np.ndarray | None = None
+    group: np.ndarray | None = None
 
     def single(self) -> "GroundTruth":
         """Return self if each clip has one label.
@@ -202,7 +203,7 @@ def truth_of_data(data: str, split: str) -> GroundTruth:
     number = clips.manifest.get("num_class") or int(clips.label.max()) + 1
     names = clips.manifest.get("class_names") or [str(i) for i in range(number)]
     target = clips.target.numpy() if clips.manifest.get("targets") == "multi-label" else None
-    return GroundTruth(clips.name, clips.label, [str(name) for name in names], target)
+    return GroundTruth(clips.name, clips.label, [str(name) for name in names], target, clips.group)
 
 
 def split_of(dataset: str | None) -> str:
@@ -229,7 +230,8 @@ def truth_of(feeder: Feeder) -> GroundTruth:
         raise ConfigError([f"class_names: expected {feeder.num_class} names, got {len(names)}; prepare the data again"])
     if not len(feeder.label):
         raise ConfigError(["test_feeder_args: expected at least one test clip, got none"])
-    return GroundTruth(feeder.name, feeder.label, names, multi_label_targets(feeder))
+    group = getattr(feeder, "group", None)
+    return GroundTruth(feeder.name, feeder.label, names, multi_label_targets(feeder), group)
 
 
 def read_score_files(files: Sequence[ScoreFile], truth: GroundTruth) -> np.ndarray:

@@ -106,6 +106,8 @@ class Recognizer:
             ValueError: a source cannot be read, or does not fit the network; the message names the file.
         """
         sources = list(source) if isinstance(source, list | tuple) else [source]
+        if not sources:
+            return []
         settings = settings or Settings()
         per_stream = [
             [clip for one in sources for clip in self.clips(stream, one, settings)] for stream in self.streams
@@ -119,6 +121,8 @@ class Recognizer:
         name = "array"
         if isinstance(source, np.ndarray):
             source = recording_of_array(source, stream.recipe, settings)
+        if not isinstance(source, Recording):
+            raise ValueError(f"source: expected a path, a NumPy array or a Recording, got {type(source).__name__}")
         return clips_of_recording(name, source, stream.recipe, settings, stream.repeated_to)
 
     def stream(self, facts: Facts | None = None, settings: Settings | None = None, **options: Any) -> Stream:

@@ -61,9 +61,7 @@ def lower_rate(clip: np.ndarray, step: float, random: np.random.Generator, recip
 
 def observe(clip: np.ndarray, percent: float, random: np.random.Generator, recipe: Recipe) -> np.ndarray:
     """The first `percent` of the frames."""
-    seen = np.flatnonzero(clip.any((0, 2, 3)))  # without the frames that fill up a window
-    last = int(seen[-1]) + 1 if len(seen) else clip.shape[1]
-    return clip[:, : max(1, math.ceil(percent / 100 * last))]
+    return clip[:, : max(1, math.ceil(percent / 100 * clip.shape[1]))]
 
 
 def refill(clip: np.ndarray, lost: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -72,8 +70,8 @@ def refill(clip: np.ndarray, lost: np.ndarray, recipe: Recipe) -> np.ndarray:
     points = clip[..., :dims].astype(np.float32)
     points[lost] = np.nan
     score = np.where(lost, 0, clip[..., dims]) if clip.shape[-1] > dims else None
-    none_left = seen & np.isnan(points).all((2, 3))  # keep at least one joint of a frame
-    points[none_left] = clip[none_left][..., :dims]
+    none_left, center = seen & np.isnan(points).all((2, 3)), recipe.skeleton.center
+    points[none_left, center] = clip[none_left, center, :dims]  # keep one joint of a frame
     points[~seen] = np.nan
     rate = recipe.rate or ASSUMED_RATE
     points = fill(points, score, rate, recipe.skeleton, recipe.body.is_flat, recipe.missing)
@@ -106,12 +104,20 @@ class DegradedClips:
         """The changed clips, prepared as test clips."""
         raw, images = zip(*map(self.feeder.raw_clip, indices), strict=True)
         numbered = zip(raw, indices, strict=True)
-        changed = [self.change(clip, self.level, np.random.default_rng(i), self.recipe) for clip, i in numbered]
+        changed = [self.degrade(clip, np.random.default_rng(i)) for clip, i in numbered]
         facts = {**self.feeder.manifest, "skeleton": self.feeder.skeleton}
         made = type(self.feeder).from_clips(changed, facts, images, **self.arguments)
         batch = made.batch(list(range(len(indices))), epoch)
         chosen = torch.as_tensor(list(indices))
         return batch | {"label": torch.from_numpy(self.label)[chosen], "index": chosen}
+
+    def degrade(self, clip: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """A changed clip (M, T, V, C). The empty frames that fill up its window are not changed, and omitted if the
+        clip becomes shorter."""
+        seen = np.flatnonzero(clip.any((0, 2, 3)))
+        last = int(seen[-1]) + 1 if len(seen) else clip.shape[1]
+        changed = self.change(clip[:, :last], self.level, random, self.recipe)
+        return np.concatenate([changed, clip[:, last:]], 1) if changed.shape[1] == last else changed
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Labels for a running recording: a ring buffer of poses per person and a prediction every stride."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -109,8 +110,9 @@ class Stream:
         Raises:
             ValueError: the time is not later than before, or the poses do not fit the network.
         """
-        if self.last is not None and time <= self.last:
-            raise ValueError(f"time: expected more than {self.last:g} seconds, got {time:g}")
+        least = -math.inf if self.last is None else self.last
+        if not least < time < math.inf:
+            raise ValueError(f"time: expected a number of seconds above {least:g}, got {time:g}")
         self.last = time
         if isinstance(persons, np.ndarray):
             persons = persons_of_array(persons, self.streams[0].recipe.body.is_flat)

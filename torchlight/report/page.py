@@ -85,9 +85,9 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     page = Page(Path(out) if out else (folders[0] if len(folders) == 1 else shared) / "report.html")
     models = dict.fromkeys(str(run.config.model).removesuffix(".Model").rpartition(".")[2] for run in runs)
     title = f"{', '.join(models)} on {describe_data(runs[0].config)}"
-    names = ", ".join(to_html(run.name) for run in runs)
-    page.add(f"<h1>{to_html(title)}</h1>", f'<p class="muted">{names} &middot; {len(truth.label)} test clips</p>')
-    result = add_summary(page, runs, scored, truth)
+    names, tested = ", ".join(to_html(run.name) for run in runs), runs[0].config.tested
+    page.add(f"<h1>{to_html(title)}</h1>", f'<p class="muted">{names} &middot; {len(truth.label)} {tested} clips</p>')
+    result = add_summary(page, runs, scored, truth, tested)
     add_curves(page, runs)
     if result is not None and truth.target is not None:
         add_average_precision(page, result, truth.target, truth.class_names)
@@ -103,10 +103,10 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     return page.out
 
 
-def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTruth) -> np.ndarray | None:
+def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTruth, tested: str) -> np.ndarray | None:
     """Add the accuracies; returns the scores for the other sections: of the fusion, of the only run, or None."""
     result, weights, origin = combine(scored)
-    groups = find_groups(truth.name.tolist())
+    groups = find_groups(truth.name.tolist(), None, truth.group)
     if result is not None:
         page.add(
             '<div class="grid">',
@@ -116,7 +116,7 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
             ),
             "</div>",
         )
-    heads = ("weight", *figures_of(None, truth, groups), "last epoch", "best on test")
+    heads = ("weight", *figures_of(None, truth, groups), "last epoch", f"best on {tested}")
     page.add("<h2>Figures</h2>", '<div class="card"><table>')
     page.add("<tr><th>run</th>", *(f'<th class="n">{head}</th>' for head in heads), "</tr>")
     weight_of = {run.name: weight for run, weight in zip(scored, weights, strict=True)}
@@ -126,7 +126,7 @@ def add_summary(page: Page, runs: list[Run], scored: list[Run], truth: GroundTru
     page.add("</table></div>")
     intervals = f"Intervals: bootstrap over {groups}. " if truth.target is None else ""
     page.add(f'<p class="muted" style="margin-top:12px">{origin}{intervals}')
-    page.add("&ldquo;Best on test&rdquo; is the epoch selected on the test set, and not a fair estimate.</p>")
+    page.add(f"&ldquo;Best on {tested}&rdquo; is the epoch selected on the {tested} clips, not a fair estimate.</p>")
     for run in runs:
         for problem in run.problems:
             page.add_problem(run, problem)

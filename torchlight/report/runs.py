@@ -105,7 +105,8 @@ def describe_data(config: Config) -> str:
     arguments = config.test_feeder_args
     path = Path(str(arguments.get("data_path", config.feeder)))
     words = path.parent.name if path.suffix == ".clips" else path.name, arguments.get("split", "")
-    return " ".join(str(word) for word in words if word)
+    held_out = f", {' '.join(config.hold_out)} held out" if config.hold_out else ""
+    return " ".join(str(word) for word in words if word) + held_out
 
 
 def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], str]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from torchlight.commands.programs import train
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
@@ -34,7 +35,6 @@ from torchlight.system.packages import optional
 from torchlight.system.paths import locate
 from torchlight.system.text import counted
 from torchlight.training.build import build_model, preflight, stated_shape
-from torchlight.training.programs import train
 from torchlight.training.run_dir import read_metrics
 from torchlight.training.teacher import SHARED_ARGUMENTS
 

@@ -73,9 +73,23 @@ def test_a_lower_rate_keeps_every_nth_frame_and_the_length():
     np.testing.assert_allclose(found[:, 9:], clip[:, [8, 8]])
 
 
-def test_the_observed_part_does_not_count_padding():
-    clip = np.concatenate([walk(M=1), np.zeros((1, 60, 20, 3), np.float32)], 1)
-    assert change("observed", 20, clip).shape[1] == 8 and change("observed", 100, clip).shape[1] == 40
+@pytest.mark.parametrize("level", [30, 50, 70])
+def test_the_stated_share_of_the_joints_is_missing(level):
+    clip = np.random.default_rng(0).normal(size=(1, 200, 20, 3)).astype(np.float32)
+    changed = (change("stretches", level, clip) != clip).any(3).mean()
+    assert changed == pytest.approx(level / 100, abs=0.04)  # one joint of a frame is always kept
+
+
+@pytest.mark.parametrize("curve", robustness.CURVES)
+def test_frames_that_fill_up_a_window_are_not_degraded(curve):
+    level = robustness.CURVES[curve].levels[-1]
+    degraded = robustness.DegradedClips.__new__(robustness.DegradedClips)
+    degraded.change, degraded.level, degraded.recipe = robustness.CURVES[curve].change, level, BODY
+    clip, padding = walk(M=1), np.zeros((1, 60, 20, 3), np.float32)
+    whole = degraded.degrade(np.concatenate([clip, padding], 1), np.random.default_rng(0))
+    expected = change(curve, level, clip)
+    np.testing.assert_array_equal(whole[:, : expected.shape[1]], expected)
+    assert whole.shape[1] == (4 if curve == "observed" else 100) and not whole[:, 40:].any()
 
 
 def test_scores_of_flat_poses_become_zero_and_are_not_moved():
