@@ -4,7 +4,6 @@ import glob
 import hashlib
 import logging
 import platform
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -249,7 +248,7 @@ def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings
             output.write_predictions(path, header(recognizer, config), rows(found, config))
             log.info("wrote %s", path)
         else:
-            for one, file in zip(found, file_names(path, found), strict=True):
+            for one, file in zip(found, output.file_names(path, [one.source for one in found]), strict=True):
                 output.write_segments(file, one.segments, recognizer.class_names)
                 log.info("wrote %s", file)
     if config.save_picture and found:
@@ -265,16 +264,9 @@ def save_pictures(found: list[Labeled], recognizer: Recognizer, path: Path, sett
         return
     from data.pictures import animate  # matplotlib is slow to import
 
-    for one, recording, file in zip(found, shown, file_names(path, found), strict=True):
+    for one, recording, file in zip(found, shown, output.file_names(path, [one.source for one in found]), strict=True):
         animate(recording, skeleton.inward, lambda time, one=one: caption(one, time), file)
         log.info("wrote %s", file)
-
-
-def file_names(path: Path, found: list[Labeled]) -> Iterator[Path]:
-    """One file per recording: `path`, or `<path>-<recording>` for several."""
-    for one in found:
-        name = re.sub(r"[^\w.-]+", "_", Path(one.source.replace("#", "-")).name)
-        yield path if len(found) == 1 else path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix}")
 
 
 def caption(found: Labeled, time: float) -> str:

@@ -17,8 +17,10 @@ escaped.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -260,3 +262,19 @@ def curve_points(times: np.ndarray, p: np.ndarray, top: int) -> tuple[np.ndarray
     first = np.arange(0, len(times), max(-(-len(times) // MAX_BINS), 1))
     order = sorted((int(k) for k in chosen), key=lambda k: highest[:, k].argmax())
     return times[first], np.fmax.reduceat(p, first) if len(first) else p, order
+
+
+def file_names(path: Path, sources: Sequence[str]) -> Iterator[Path]:
+    """One file per recording: `path`, or `<path>-<recording>` for several. If the names of recordings are equal, they
+    are preceded by the folder or followed by a number.
+
+    sources: paths of files, followed by `#` and the name of the recording if a file contains several.
+    """
+    taken: set[str] = set()
+    for source in sources:
+        file, _, recording = source.partition("#")
+        name = "-".join(word for word in (Path(file).stem, recording) if word)
+        choices = chain((name, f"{Path(file).parent.name}-{name}"), (f"{name}-{i}" for i in count(2)))
+        chosen = next(word for choice in choices if (word := re.sub(r"[^\w.-]+", "_", choice)) not in taken)
+        taken.add(chosen)
+        yield path if len(sources) == 1 else path.with_name(f"{path.stem}-{chosen}{path.suffix}")

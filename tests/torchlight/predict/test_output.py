@@ -17,6 +17,7 @@ from torchlight.predict.output import (
     SEGMENT_FORMATS,
     Row,
     curve_points,
+    file_names,
     score_curve,
     write_predictions,
     write_segments,
@@ -239,3 +240,20 @@ def test_the_picture_shows_when_a_class_is_probable(tmp_path):
     for odd_times, odd in ((times, p), (times[:0], p[:0]), (times[:1], p[50:51]), (times, np.full_like(p, np.nan))):
         score_curve(tmp_path / "odd.png", odd_times, odd, NAMES)
         assert matplotlib.image.imread(tmp_path / "odd.png").size
+
+
+def test_every_recording_has_a_file_of_its_own():
+    sources = [
+        "a/take.csv",
+        "b/take.csv",
+        "b/take.v2.csv",
+        "b/take.json",
+        "p.pkl#clip.1",
+        "p.pkl#clip.2",
+        "w 1.npz",
+        "w_1.npz",
+    ]
+    found = [file.name for file in file_names(Path("out/s.csv"), sources)]
+    assert found[:4] == ["s-take.csv", "s-b-take.csv", "s-take.v2.csv", "s-take-2.csv"]
+    assert found[4:6] == ["s-p-clip.1.csv", "s-p-clip.2.csv"] and len(set(found)) == len(sources)
+    assert list(file_names(Path("s.csv"), ["a/take.csv"])) == [Path("s.csv")]
