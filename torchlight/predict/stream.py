@@ -108,11 +108,12 @@ class Stream:
         track, state ("warming up", "label", "nothing" or "lost"), label, p, top, window, observed and imputed.
 
         Raises:
-            ValueError: the time is not later than before, or the poses do not fit the network.
+            ValueError: the time is not finite or not later than before, or the poses do not fit the network.
         """
-        least = -math.inf if self.last is None else self.last
-        if not least < time < math.inf:
-            raise ValueError(f"time: expected a number of seconds above {least:g}, got {time:g}")
+        if not math.isfinite(time):
+            raise ValueError(f"time: expected a finite number of seconds, got {time}")
+        if self.last is not None and time <= self.last:
+            raise ValueError(f"time: expected more than {self.last:g} seconds, got {time:g}")
         self.last = time
         if isinstance(persons, np.ndarray):
             persons = persons_of_array(persons, self.streams[0].recipe.body.is_flat)

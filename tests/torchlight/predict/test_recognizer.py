@@ -306,6 +306,16 @@ def test_a_person_who_leaves_is_lost_and_memory_stays_constant(ucla):
     assert {"track": "1", "state": "lost"} in found and not live.buffers
     with pytest.raises(ValueError, match="time: expected more than"):
         live.push(0.0, nobody)
+    with pytest.raises(ValueError, match="time: expected a finite number of seconds, got nan"):
+        live.push(float("nan"), nobody)
+
+
+def test_sources_of_other_types_are_refused_and_no_source_gives_no_prediction(ucla):
+    _, recognizer, _ = ucla
+    for source in (torch.zeros(9, 20, 3), None, [[0.0]]):
+        with pytest.raises(ValueError, match="source: expected a path, a NumPy array or a Recording, got"):
+            recognizer.predict(source)
+    assert recognizer.predict([]) == []
 
 
 def test_a_checkpoint_that_names_foreign_classes_needs_a_configuration(ucla, tmp_path):
