@@ -102,13 +102,13 @@ def is_free(function: Any, name: str) -> bool:
 
 def cost_of_products(weight: Tensor, basis: Tensor, T: Tensor, grad: Tensor | None = None) -> Cost:
     """The cost of `sum_of_products` in model/kernels/products.py, or of its gradients if the gradient is given."""
-    N, C, K, V, frames = T.shape
+    N, _, K, V, _ = T.shape
     topologies, products = 2 * N * weight.numel() * V * V, 2 * T.numel() * V
     if grad is None:
         return Cost(1, size((weight, basis, T)) + size(T) // K, topologies + products)
     partial = 4 * N * -(-V // TARGETS) * weight.numel()  # float32, written and read
-    bytes = 2 * size((weight, basis, T, grad)) + size((weight, basis)) + 2 * partial
-    return Cost(4, bytes, 3 * topologies + 2 * products)
+    moved = 2 * size((weight, basis, T, grad)) + size((weight, basis)) + 2 * partial
+    return Cost(4, moved, 3 * topologies + 2 * products)
 
 
 def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:

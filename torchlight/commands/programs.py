@@ -46,10 +46,12 @@ def train(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | N
 def is_finished(folder: Path, words: Sequence[str]) -> bool:
     """Whether a folder contains all epochs of the training that these words of main.py describe."""
     lines = read_metrics(folder) if (folder / LAST).exists() else []
+    if not lines:
+        return False
     options = main.parse(list(words))
     options.pop("import", None)
     config = load_config(options.pop("config", None), options)
-    if not lines or lines[-1]["epoch"] != config.num_epoch:
+    if lines[-1]["epoch"] != config.num_epoch:
         return False
     try:
         check_same_experiment({"config": read_text(folder / CONFIG)}, config, folder / CONFIG)
