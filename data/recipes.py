@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.clip import BadFile, coordinates
-from data.custom.own_files import read_own, with_gaps
+from data.custom.own_files import as_recording, own_facts, own_frames, own_recording, read_own
 from data.deeplabcut import prepare as deeplabcut
 from data.kinetics import poses as kinetics
 from data.ntu import recipe_ctrgcn
@@ -21,7 +21,7 @@ from data.ntu.skeleton_file import read_recording
 from data.poses.convert import Body
 from data.poses.parts import complete, part_of
 from data.poses.read import form_of, read
-from data.poses.recording import PoseFileError, Recording
+from data.poses.recording import Facts, PoseFileError, Recording
 from data.raw_files import number_array, read_raw_json
 from graph.body import Skeleton
 from graph.layouts import find_layout
@@ -127,6 +127,7 @@ class Recipe:
         Raises:
             PoseFileError: the recording does not fit the body, or the recipe refuses it.
         """
+        recording = replace(recording, facts=self.with_size(recording.facts))
         found, seen, rate = complete(recording, self.body, self.rate, self.layout, missing=self.missing)
         everyone, shown = range(len(found.points)), seen[seen.any(-1)]
         prepared = self.prepare(part_of(found, everyone, 0, len(found.frames), self.rate, rate))
@@ -143,8 +144,18 @@ class Recipe:
             frames = PREPARE[self.kind](self, recording)
         except BadFile as error:
             raise PoseFileError(str(error)) from error
-        kept = self.kind != "custom" or self.facts.get("images")  # as in the clip store
-        return Prepared("", self.slots(frames), image_of(recording) if kept else None)
+        return Prepared("", self.slots(frames), self.image(recording.facts))
+
+    def image(self, facts: Facts) -> tuple[int, int] | None:
+        """Height and width of the image; None if it is not known, or if the clip store does not contain it."""
+        if facts.image_size is None or (self.kind == "custom" and not self.facts.get("images")):
+            return None
+        return facts.image_size[1], facts.image_size[0]
+
+    def with_size(self, facts: Facts, size: Sequence[int] | None = None) -> Facts:
+        """Facts with an image size: their own, otherwise `size`, otherwise that of the training clips, if known."""
+        size = facts.image_size or size or self.facts.get("image_size")
+        return replace(facts, image_size=None if size is None else (size[0], size[1]))
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
         """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""
@@ -169,12 +180,6 @@ class Recipe:
         except BadFile as error:
             raise PoseFileError(f"{path}: {error}") from error
         return found
-
-
-def image_of(recording: Recording) -> tuple[int, int] | None:
-    """Height and width of the picture, if known."""
-    size = recording.facts.image_size
-    return None if size is None else (size[1], size[0])
 
 
 # Recordings
@@ -216,31 +221,14 @@ def _kinetics_tracks(recipe: Recipe, data: np.ndarray) -> np.ndarray:
 
 
 def _from_deeplabcut(recipe: Recipe, recording: Recording) -> np.ndarray:
-    size = recording.facts.image_size or recipe.facts.get("image_size")  # most formats do not contain the size
+    size = recipe.with_size(recording.facts).image_size  # most formats do not contain the size
     if size is None:
-        raise BadFile("expected a recording with the size of its pictures, got none; give --image-size WIDTH HEIGHT")
+        raise BadFile("expected a recording with the size of its images, got none; give --image-size WIDTH HEIGHT")
     return deeplabcut.to_tracks(_scored(_main_persons(recording, recipe.facts.get("num_person") or 1), size))
 
 
 def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
-    return own_frames(recipe, _plain(recipe, recording))
-
-
-def own_frames(recipe: Recipe, data: np.ndarray) -> np.ndarray:
-    """Coordinates (M, T, V, C) as a recipe of data/custom prepares them; raises BadFile if they are not finite."""
-    data = coordinates(data)
-    if recipe.facts["recipe"] != "centered":
-        return data
-    dims = 2 if recipe.body.is_flat else 3  # a score is not moved
-    centered = center_on(data[..., :dims], recipe.skeleton.center)
-    return np.concatenate([centered, data[..., dims:]], -1)
-
-
-def center_on(data: np.ndarray, joint: int) -> np.ndarray:
-    """Move the origin to `joint` of the first person in the first frame with it; joints that are all zero stay zero."""
-    seen = data.any(axis=-1, keepdims=True)
-    first = np.flatnonzero(seen[0, :, joint, 0])
-    return np.where(seen, data - data[0, first[0], joint], np.float32(0)) if len(first) else data
+    return own_frames(_plain(recipe, recording), recipe.body, recipe.facts["recipe"])
 
 
 def _plain(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -309,19 +297,21 @@ def _read_plain(recipe: Recipe, path: Path) -> list[Prepared] | None:
         found = [(name, recording, _with_score(recipe, recording)) for name, recording in read(path)]
         if any(frames.shape[2:] != (V, recipe.facts.get("channels")) for _, _, frames in found):
             return None
-        return [Prepared(name, recipe.slots(frames), image_of(recording)) for name, recording, frames in found]
+        return [
+            Prepared(name, recipe.slots(frames), recipe.image(recording.facts)) for name, recording, frames in found
+        ]
     return None
 
 
 def _read_own(recipe: Recipe, path: Path) -> list[Prepared] | None:
-    if recipe.layout is not None:
-        return None
-    data = read_own(path, recipe.skeleton, recipe.facts.get("channels"))
+    data = None if recipe.layout else read_own(path, recipe.skeleton, recipe.facts.get("channels"))
     if data is None or not data.size:
         return None
+    facts = own_facts(path, recipe.body)
     if np.isnan(data).any():
-        return [replace(recipe.whole(with_gaps(data, recipe.body))[0], name=path.stem)]
-    return [Prepared(path.stem, recipe.slots(own_frames(recipe, data)))]
+        return [replace(recipe.whole(as_recording(data, facts))[0], name=path.stem)]
+    frames = own_frames(data, recipe.body, recipe.facts["recipe"])
+    return [Prepared(path.stem, recipe.slots(frames), recipe.image(recipe.with_size(facts)))]
 
 
 def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:
@@ -333,6 +323,18 @@ def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:
         return None
     image = deeplabcut.to_image(points, tuple(recipe.facts["image_size"]))
     return [Prepared(path.stem, recipe.slots(deeplabcut.to_tracks(image)))]
+
+
+def read_recordings(recipe: Recipe, path: Path, layout: str | None) -> list[tuple[str, Recording]]:
+    """The recordings in a file or folder, with the joints of custom clips as in training; `layout` overrides theirs.
+
+    Raises:
+        ValueError: the file cannot be read, is in an unknown format, or contains no person.
+    """
+    found, is_same = None, layout is None or find_layout(layout).name == recipe.body.layout
+    if recipe.kind == "custom" and not recipe.layout and is_same and path.is_file():
+        found = own_recording(path, recipe.body, recipe.facts["channels"])
+    return read(path) if found is None else [(path.stem, found)]
 
 
 READ_RAW: dict[str, Callable[[Recipe, Path], list[Prepared] | None]] = {

@@ -77,12 +77,12 @@ class Feeder(BatchFeeder):
         if self.channels not in (2, 3) or (self.channels == 3 and self.skeleton not in FLAT):
             raise ValueError(
                 f"data_path: expected 2-D poses (x, y, and a score for {' and '.join(body.name for body in FLAT)}), "
-                f"got {self.channels} channels of {self.skeleton.name}; 3-D joints must be projected to a picture first"
+                f"got {self.channels} channels of {self.skeleton.name}; project 3-D joints to an image first"
             )
         if self.clips.image is None or not self.clips.image.all():
             raise ValueError(
-                "data_path: expected poses in pixels with the size of the picture of every clip (img_shape), got none; "
-                "prediction takes it from --image-size WIDTH HEIGHT"
+                "data_path: expected poses in pixels and the image size of every clip (img_shape), got none; "
+                "data/custom/prepare.py and prediction accept --image-size WIDTH HEIGHT"
             )
         if "limb" in (self.modality, *self.also) and self.skeleton != coco.SKELETON:
             raise ValueError(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.clip import BadFile
+from data.clip import BadFile, coordinates
+from data.poses.array_files import stated_rate, stated_size
 from data.poses.convert import Body
-from data.poses.recording import Facts, Recording
+from data.poses.recording import Facts, PoseFileError, Recording
 from data.raw_files import bad_file, number_array, open_raw_table, read_raw_json
 from graph.body import Skeleton
 from torchlight.system.arrays import open_archive, open_array
@@ -33,18 +34,67 @@ def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None
     return data if data.ndim == 4 else data[None]
 
 
-def with_gaps(data: np.ndarray, body: Body) -> Recording:
-    """Coordinates of `read_own` with missing values as a recording in the axes and units of the clips of `body`.
+def own_facts(path: Path, body: Body) -> Facts:
+    """The axes and units of the clips of `body`, and the frame rate and image size that an .npz file states.
+
+    Raises:
+        BadFile: the file is damaged.
+    """
+    axes, units = ("image", "px") if body.is_flat else ("kinect", "m")
+    facts = Facts("coordinates of the skeleton", body.layout, axes=axes, units=units)
+    if path.suffix == ".npz":
+        try:
+            with open_archive(path) as archive:
+                facts.rate, facts.image_size = stated_rate(archive), stated_size(archive)
+        except ValueError as error:
+            raise bad_file(path, error) from error
+    return facts
+
+
+def as_recording(data: np.ndarray, facts: Facts) -> Recording:
+    """Coordinates of `read_own`, NaN for missing values, as a recording with the facts of `own_facts`.
 
     Raises:
         PoseFileError: they contain no person.
     """
-    dims = 2 if body.is_flat else 3
+    dims = 2 if facts.axes == "image" else 3
     score = np.nan_to_num(data[..., dims]).astype(np.float32) if data.shape[-1] > dims else None
-    axes, units = ("image", "px") if body.is_flat else ("kinect", "m")
-    facts = Facts("coordinates of the skeleton", body.layout, axes=axes, units=units)
     tracks = tuple(str(m + 1) for m in range(len(data)))
     return Recording(data[..., :dims].astype(np.float32), score, tracks, np.arange(data.shape[1]), facts).check()
+
+
+def own_recording(path: Path, body: Body, channels: int) -> Recording | None:
+    """The coordinates of `read_own` for a conversion to windows, persons or another frame rate.
+
+    A person with zeros only was not seen in that frame, as in padded arrays.
+
+    Raises:
+        PoseFileError: the file is damaged, or contains no person.
+    """
+    try:
+        data = read_own(path, body.skeleton, channels)
+        if data is None or not data.size:
+            return None
+        return as_recording(np.where(data.any((2, 3), keepdims=True), data, np.nan), own_facts(path, body))
+    except (BadFile, PoseFileError) as error:
+        raise PoseFileError(f"{path}: {error}") from error
+
+
+def own_frames(data: np.ndarray, body: Body, recipe: str) -> np.ndarray:
+    """Coordinates (M, T, V, C) as a recipe of data/custom prepares them; raises BadFile if they are not finite."""
+    data = coordinates(data)
+    if recipe != "centered":
+        return data
+    dims = 2 if body.is_flat else 3  # a score is not moved
+    centered = center_on(data[..., :dims], body.skeleton.center)
+    return np.concatenate([centered, data[..., dims:]], -1)
+
+
+def center_on(data: np.ndarray, joint: int) -> np.ndarray:
+    """Move the origin to `joint` of the first person in the first frame with it; joints that are all zero stay zero."""
+    seen = data.any(axis=-1, keepdims=True)
+    first = np.flatnonzero(seen[0, :, joint, 0])
+    return np.where(seen, data - data[0, first[0], joint], np.float32(0)) if len(first) else data
 
 
 def _read_npz(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None:

@@ -27,13 +27,14 @@ from data.cli import Benchmark, main, whole_number
 from data.clip import BadFile, Clip, LeftOut, without_empty_tracks
 from data.custom import labels
 from data.custom.labels import TABLE, LabelTable, key_of, read_labels, say_tree
-from data.custom.own_files import MAX_JSON_BYTES, read_own, with_gaps
+from data.custom.own_files import MAX_JSON_BYTES, as_recording, own_facts, own_frames, read_own
 from data.poses.convert import MAX_GAP, MISSING
 from data.poses.read import is_recording, read_each
 from data.poses.recording import PoseFileError, Recording
 from data.raw_files import SUFFIXES, bad_file, clip_name, find_files
-from data.recipes import CUSTOM, Recipe, own_frames
+from data.recipes import CUSTOM, Recipe
 from data.store import RawSource
+from feeders.clip_store import MAX_PIXELS
 from graph.body import Skeleton
 from graph.layouts import find_layout, layouts
 from graph.skeleton import find_skeleton, skeleton_name
@@ -79,6 +80,13 @@ def arguments(parser: Parser) -> None:
         help="frame rate of the clips; recordings with other rates are resampled "
         f"({RATE:g} for a known body, else as recorded)",
     )
+    parser.option(
+        "image-size",
+        type=whole_number(1, MAX_PIXELS),
+        nargs=2,
+        metavar=("W", "H"),
+        help="image size in pixels of 2-D poses in files that do not state it",
+    )
     parser.option("up", choices=("y", "-y", "z"), help="axis that points up, for drawing (-y for a 2-D layout, else y)")
 
 
@@ -110,7 +118,10 @@ def source(args: Namespace) -> RawSource:
     facts |= {"pad": "zero", "window": None, "joints": skeleton.joints, "missing": args.missing, **table.facts}
     facts |= {"score": True} if has_score(skeleton, args) else {}
     facts |= {} if args.layout is None else {"layout": find_layout(args.layout).name}
+    facts |= {} if args.image_size is None else {"image_size": args.image_size}
     recipe = Recipe(skeleton, facts)
+    if args.image_size is not None and not recipe.body.is_flat:
+        raise ValueError(f"--image-size: expected none for the 3-D body {skeleton.name}, got {args.image_size}")
     rate = args.frame_rate or (None if recipe.is_own else RATE)
     facts |= {} if rate is None else {"rate": rate}
     facts |= {"images": True} if recipe.body.is_flat and args.recipe == "plain" else {}
@@ -158,9 +169,10 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
     with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers; the clip is checked
         if data is None:
             return _read_poses(recipe, label, path)
+        facts = own_facts(path, recipe.body)
         if np.isnan(data).any():
             try:
-                return [_pose_clip(recipe, label, name, with_gaps(data, recipe.body))]
+                return [_pose_clip(recipe, label, name, as_recording(data, facts))]
             except PoseFileError as error:
                 raise BadFile(str(error)) from error
     if name not in label:
@@ -169,7 +181,8 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
         V, C = data.shape[2:]
         expected = f"(up to {persons} persons, frames, {V} joints, {C} coordinates)"
         raise BadFile(f"expected an array {expected}, got {data.shape}")
-    clip = _clip(name, label[name], own_frames(recipe, data), persons)
+    clip = _clip(name, label[name], own_frames(data, recipe.body, recipe.facts["recipe"]), persons)
+    clip.image = recipe.image(recipe.with_size(facts))
     seen = data.any(-1)  # joints of these files that were not seen are all zero
     clip.missing = 1 - float(seen[seen.any(-1)].mean()) if seen.any() else 1.0
     return [clip]

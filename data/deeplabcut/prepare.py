@@ -32,12 +32,12 @@ from data.poses.recording import ASSUMED_RATE
 from data.poses.tables import ONE_ANIMAL, SINGLE
 from data.raw_files import find_files, open_raw_table, text_name
 from data.store import RawSource
+from feeders.clip_store import MAX_PIXELS
 from graph.skeleton_file import read_skeleton, read_skeleton_file
 from torchlight.system.command import Parser
 from torchlight.system.text import nearest, quote
 
 MAX_BYTES = 256 << 20  # twice the size of 100,000 frames of 30 key points
-MAX_PIXELS = 100_000  # per side of an image
 MAX_COPIES = 1000
 MAX_ANIMALS = 100
 MISSING = ("zero", "interpolate", "hold")  # no mask: the likelihood is already a mask

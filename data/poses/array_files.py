@@ -9,8 +9,11 @@ import numpy as np
 from data.poses.image_files import layout_of
 from data.poses.recording import Detection, Facts, PoseFileError, Recording
 from data.poses.tables import assume_axes, at_frames, mediapipe_facts
-from torchlight.system.arrays import open_archive, open_array
+from feeders.clip_store import MAX_PIXELS
+from graph.layouts import find_layout
+from torchlight.system.arrays import Archive, open_archive, open_array
 from torchlight.system.pickles import read_pickle
+from torchlight.system.text import quote
 
 NTU_JOINTS = 25
 JOBLIB = (
@@ -71,7 +74,8 @@ def _one(points: np.ndarray, score: np.ndarray | None, facts: Facts | None) -> R
 
 
 def read_npz(path: Path) -> Recording:
-    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where a joint was not seen; a fourth channel is the score.
+    """`keypoint` (M, T, V, C) or (T, V, C) with NaN where a joint was not seen; a fourth channel is the score,
+    and so is the third one of a 2-D layout.
 
     Optional: `score`, `frames` (T,) with the number of each frame, `rate`, `image_size`, `layout`, `axes`, `units`. The
     default axes of 3-D points are those of the layout, otherwise Kinect's.
@@ -90,14 +94,13 @@ def read_npz(path: Path) -> Recording:
         score = np.array(archive.array("score"), np.float32) if "score" in names else None
         words = {key: str(archive.array(key, "U")) for key in ("layout", "axes", "units") if key in names}
         numbers = archive.array("frames") if "frames" in names else None
-        rate = float(archive.array("rate")) if "rate" in names else None
-        size = archive.array("image_size").tolist() if "image_size" in names else None
+        rate, size = stated_rate(archive), stated_size(archive)
     points, score = (
         points[None] if points.ndim == 3 else points,
         score[None] if score is not None and score.ndim == 2 else score,
     )
-    if points.ndim == 4 and points.shape[3] == 4 and score is None:
-        points, score = points[..., :3].copy(), np.nan_to_num(points[..., 3])
+    if points.ndim == 4 and points.shape[3] == (3 if _is_flat(path, words) else 4) and score is None:
+        points, score = points[..., :-1].copy(), np.nan_to_num(points[..., -1])
     if points.ndim != 4 or points.shape[3] not in (2, 3) or (score is not None and score.shape != points.shape[:3]):
         raise PoseFileError(f"{path}: expected keypoint (M, T, V, 2 to 4) and score (M, T, V), got {points.shape}")
     frames = np.arange(points.shape[1])
@@ -111,9 +114,39 @@ def read_npz(path: Path) -> Recording:
     facts = Facts("npz", words.get("layout"), axes=words.get("axes", "image"))
     if points.shape[3] == 3 and "axes" not in words:
         assume_axes(facts)
-    facts.units, facts.rate, facts.image_size = words.get("units", "unknown"), rate, tuple(size) if size else None
+    facts.units, facts.rate, facts.image_size = words.get("units", "unknown"), rate, size
     tracks = tuple(str(m + 1) for m in range(len(points)))
     return Recording(points, score, tracks, frames, facts)
+
+
+def _is_flat(path: Path, words: dict[str, str]) -> bool:
+    """Whether an .npz file states that its points are in an image: a 2-D layout, and no other axes."""
+    if "layout" not in words or words.get("axes", "image") != "image":
+        return False
+    try:
+        return find_layout(words["layout"]).dims == 2
+    except ValueError as error:
+        raise PoseFileError(f"{path}: {error}") from error
+
+
+def stated_rate(archive: Archive) -> float | None:
+    """`rate` in an .npz file, in frames per second; raises PoseFileError for other values."""
+    if "rate" not in archive.names:
+        return None
+    rate = archive.array("rate")
+    if rate.size != 1 or not 0 < rate.item() < np.inf:
+        raise PoseFileError(f"rate: expected frames per second, got {quote(rate.tolist())}")
+    return float(rate.item())
+
+
+def stated_size(archive: Archive) -> tuple[int, int] | None:
+    """`image_size` (width, height) in an .npz file, in pixels; raises PoseFileError for other values."""
+    if "image_size" not in archive.names:
+        return None
+    size = archive.array("image_size")
+    if size.shape != (2,) or not ((size >= 1) & (size <= MAX_PIXELS)).all():
+        raise PoseFileError(f"image_size: expected width and height in pixels, got {quote(size.tolist())}")
+    return int(size[0]), int(size[1])
 
 
 def read_pyskl(path: Path) -> list[tuple[str, Recording]]:

@@ -237,7 +237,7 @@ def test_absent_joints_of_poses_without_scores_are_not_drawn(record, pickle_file
 @pytest.mark.parametrize(
     ("change", "arguments", "text"),
     [
-        ({"img_shape": None}, {}, "expected poses in pixels with the size of the picture of every clip .* got none"),
+        ({"img_shape": None}, {}, "expected poses in pixels and the image size of every clip .* got none"),
         ({"keypoint": 25}, {}, "expected 2-D poses .* got 3 channels of ntu_rgb_d; 3-D joints must be projected"),
         ({"keypoint": 20}, {}, "expected 2-D poses .* got 3 channels of ucla; 3-D joints must be projected"),
         ({"keypoint": 18}, {"modality": "limb"}, "modality: expected joint for the skeleton kinetics, got limb"),
@@ -263,14 +263,14 @@ def test_data_and_arguments_that_give_no_heatmaps_are_refused_in_one_line(pickle
 def test_a_clip_without_the_size_of_its_picture_is_refused(record, pickle_file):
     row = {"frame_dir": "x", "label": 0, "keypoint": record["b/keypoint"], "img_shape": (480, 640)}
     other = {key: value for key, value in (row | {"frame_dir": "y"}).items() if key != "img_shape"}
-    with pytest.raises(ValueError, match="size of the picture of every clip"):
+    with pytest.raises(ValueError, match="the image size of every clip"):
         Feeder(str(pickle_file([row, other], {"val": ["x", "y"]})), part="test")
 
 
 def test_stores_without_sizes_of_pictures_are_refused(tmp_path):
     clips, persons = random_clips([9, 9], 17)
     store = write_store(tmp_path / "x.clips", clips, [0, 1], persons, {"a": {"train": [0], "test": [1]}})
-    with pytest.raises(ValueError, match="size of the picture of every clip"):
+    with pytest.raises(ValueError, match="the image size of every clip"):
         Feeder(str(store), "a", "test")
 
 

@@ -119,7 +119,7 @@ def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_num
         (
             {"size": None},
             {},
-            "expected poses in pixels with the size of the picture of every clip (img_shape), got none",
+            "expected poses in pixels and the image size of every clip (img_shape), got none",
         ),
         ({"joints": 18}, {"modality": "limb"}, "modality: expected joint for the skeleton kinetics, got limb"),
         ({}, {"modality": "bone"}, "modality: expected joint or limb, got 'bone'"),

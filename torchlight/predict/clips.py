@@ -10,9 +10,8 @@ import numpy as np
 
 from data.poses.convert import rate_of, to_body
 from data.poses.parts import complete, part_of
-from data.poses.read import read
 from data.poses.recording import Facts, PoseFileError, Recording, check_seen
-from data.recipes import Prepared, Recipe
+from data.recipes import Prepared, Recipe, read_recordings
 from torchlight.system.text import quote
 
 Persons = Literal["auto", "scene", "each"]
@@ -96,7 +95,7 @@ def clips_of_file(path: Path, recipe: Recipe, settings: Settings, pad: int | Non
             return [Clip(name_of(path, p.name), "", 0.0, p.frames.shape[1] / rate, p) for p in found]
     settings = replace(settings, layout=settings.layout or recipe.layout)
     clips = []
-    for name, recording in read(path):
+    for name, recording in read_recordings(recipe, path, settings.layout):
         try:
             clips += clips_of_recording(name_of(path, name), recording, recipe, settings, pad)
         except PoseFileError as error:
@@ -147,8 +146,7 @@ def clips_of_recording(
     Raises:
         PoseFileError: the recording does not fit the network, or shows a person in too few frames.
     """
-    if settings.image_size is not None and recording.facts.image_size is None:
-        recording = replace(recording, facts=replace(recording.facts, image_size=settings.image_size))
+    recording = replace(recording, facts=recipe.with_size(recording.facts, settings.image_size))
     found, seen, rate = complete(
         recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror, recipe.missing
     )
@@ -210,8 +208,8 @@ def shown_recording(source: str | Path | np.ndarray | Recording, recipe: Recipe,
     """The first recording of a source with the joints of the body, to draw it; raises PoseFileError."""
     if isinstance(source, str | Path):
         path, _, name = str(source).partition("#")
-        found = dict(read(path))
         settings = replace(settings, layout=settings.layout or recipe.layout)
+        found = dict(read_recordings(recipe, Path(path), settings.layout))
         source = found[name] if name in found else next(iter(found.values()))
     elif isinstance(source, np.ndarray):
         source = recording_of_array(source, recipe, settings)

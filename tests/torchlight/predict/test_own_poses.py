@@ -1,15 +1,20 @@
 """A network that was trained on a store of pose files predicts these files with the scores of the test phase."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data.poses.read import read
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
+from graph.skeleton import find_skeleton
 from tests.data import pose_files
 from tests.torchlight.predict.conftest import save_stream, scores_of_test
 from torchlight.config.options import ConfigError
 from torchlight.predict import Recognizer
+from torchlight.predict.clips import Settings, clips_of_file
 
 GRAPHS = {  # skeleton -> graph, its arguments, joints
     "kinect_v2_25": ("graph.ntu_rgb_d.Graph", {}, 25),
@@ -76,7 +81,7 @@ def test_pictures_of_unknown_size_are_not_kept_and_heatmaps_of_them_are_refused(
     raw = tmp_path / "raw"
     files = forms(raw)
     np.savez(raw / "own.npz", keypoint=np.ones((1, 5, 17, 3), np.float32))
-    with pytest.raises(ConfigError, match="expected poses in pixels with the size of the picture of every clip"):
+    with pytest.raises(ConfigError, match="expected poses in pixels and the image size of every clip"):
         check(tmp_path, cli, "coco_17", [*files, raw / "own.npz"], "--recipe", "plain", persons=2, feeder=HEATMAPS)
     store = ClipStore(tmp_path / "s.clips")
     assert "images" not in store.manifest and store.image is None
@@ -94,3 +99,75 @@ def test_files_that_were_read_in_another_layout_equal_the_test_phase(tmp_path, c
     for seed in range(3):  # 17 joints that are not those of COCO
         np.savez(raw / f"h{seed}.npz", keypoint=pose_files.people(17, seed, 3)[1], rate=60.0, units="m")
     check(tmp_path, cli, "kinect_v2_25", sorted(raw.glob("*.npz")), "--layout", "h36m_17")
+
+
+def write_own(path: Path, data: np.ndarray, joints: tuple[str, ...]) -> None:
+    """Coordinates (T, V, C) of one person in the format of the suffix."""
+    if path.suffix == ".npz":
+        np.savez(path, keypoint=data, rate=15.0)
+    elif path.suffix == ".npy":
+        np.save(path, data)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps({"skeletons": data.tolist()}))
+    else:
+        head = ",".join(f"{joint}_{axis}" for joint in joints for axis in "xyz"[: data.shape[-1]])
+        path.write_text("\n".join([head, *(",".join(map(str, row)) for row in data.reshape(len(data), -1))]))
+
+
+@pytest.mark.parametrize(("body", "channels"), [("coco_17", 2), ("coco_17", 3), ("kinect_v2_25", 3)])
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".json", ".csv"])
+def test_windows_of_coordinates_of_the_clips_are_parts_of_the_whole_clip(suffix, body, channels, tmp_path):
+    skeleton = find_skeleton(body)
+    data = np.random.default_rng(0).uniform(100, 900, (60, skeleton.num_joint, channels))  # pixels or millimeters
+    path = tmp_path / f"clip{suffix}"
+    write_own(path, data, skeleton.joints)
+    facts = {"recipe": "plain", "channels": channels, "num_person": 1, "rate": 15.0, "missing": "interpolate"}
+    recipe = Recipe(skeleton, facts)
+    (whole,) = clips_of_file(path, recipe, Settings(), None)
+    assert np.allclose(whole.prepared.frames[0], data)
+    for settings in (
+        Settings(rate=15),
+        Settings(persons="each"),
+        Settings(layout=body),
+        Settings(image_size=(999, 999)),
+    ):
+        (found,) = clips_of_file(path, recipe, settings, None)
+        assert np.array_equal(found.prepared.frames, whole.prepared.frames)
+    found = clips_of_file(path, recipe, Settings(window=2, stride=1), None)
+    assert [clip.begin for clip in found] == [0, 1, 2]
+    for clip, begin in zip(found, (0, 15, 30), strict=True):
+        assert np.array_equal(clip.prepared.frames, whole.prepared.frames[:, begin : begin + 30])
+
+
+def test_a_person_of_zeros_in_an_array_gets_no_prediction_of_its_own(tmp_path):
+    data = np.stack([np.ones((20, 17, 2)), np.zeros((20, 17, 2))])
+    np.savez(tmp_path / "clip.npz", keypoint=data)
+    recipe = Recipe(find_skeleton("graph.coco"), {"recipe": "plain", "channels": 2, "num_person": 2})
+    (clip,) = clips_of_file(tmp_path / "clip.npz", recipe, Settings(persons="each"), None)
+    assert clip.person == "1"
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_a_frame_rate_in_an_array_file_is_a_positive_number(value, tmp_path):
+    np.savez(tmp_path / "clip.npz", keypoint=np.ones((20, 17, 2)), rate=value)
+    with pytest.raises(ValueError, match="clip.npz: rate: expected frames per second, got"):
+        read(tmp_path / "clip.npz")
+
+
+def test_the_third_channel_of_an_array_in_a_layout_of_two_dimensions_is_the_score(tmp_path):
+    data = np.random.default_rng(0).uniform(0.1, 0.9, (20, 17, 3))
+    np.savez(tmp_path / "clip.npz", keypoint=data, layout="coco_17")
+    ((_, found),) = read(tmp_path / "clip.npz")
+    assert np.allclose(found.points[0], data[..., :2]) and np.allclose(found.score[0], data[..., 2])
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_heatmaps_of_arrays_use_the_image_size_in_the_file_or_the_stated_one(stated, tmp_path, cli):
+    (tmp_path / "raw").mkdir()
+    files = [tmp_path / "raw" / f"own{seed}.npz" for seed in range(3)]
+    for seed, file in enumerate(files):
+        points = np.concatenate([pose_files.people(17, seed)[:1], np.ones((1, pose_files.FRAMES, 17, 1))], -1)
+        np.savez(file, keypoint=points, **({"image_size": [1000, 800]} if stated else {}))
+    options = () if stated else ("--image-size", 1000, 800)
+    check(tmp_path, cli, "coco_17", files, "--recipe", "plain", *options, persons=2, feeder=HEATMAPS)
+    assert ClipStore(tmp_path / "s.clips").image.tolist() == [[800, 1000]] * 3
