@@ -238,8 +238,8 @@ def test_absent_joints_of_poses_without_scores_are_not_drawn(record, pickle_file
     ("change", "arguments", "text"),
     [
         ({"img_shape": None}, {}, "expected poses in pixels and the image size of every clip .* got none"),
-        ({"keypoint": 25}, {}, "expected 2-D poses .* got 3 channels of ntu_rgb_d; 3-D joints must be projected"),
-        ({"keypoint": 20}, {}, "expected 2-D poses .* got 3 channels of ucla; 3-D joints must be projected"),
+        ({"keypoint": 25}, {}, "expected 2-D poses .* got 3 channels of ntu_rgb_d; project 3-D joints"),
+        ({"keypoint": 20}, {}, "expected 2-D poses .* got 3 channels of ucla; project 3-D joints"),
         ({"keypoint": 18}, {"modality": "limb"}, "modality: expected joint for the skeleton kinetics, got limb"),
         ({}, {"modality": "bone"}, "modality: expected joint or limb, got 'bone'"),
         ({}, {"append_joints": True}, "append_joints, relative: expected neither with heatmaps, got at least one"),

@@ -59,6 +59,13 @@ def test_a_preset_without_a_weight_for_any_stream_is_refused():
         keep_known("agcn", found)
 
 
+def test_the_error_of_a_preset_names_one_with_weights_for_the_streams():
+    with pytest.raises(ValueError, match=r"got limb \(stream 2\); give --preset posec3d, or --alpha"):
+        fuse.preset_weights("ctrgcn", ["joint", "limb"])
+    with pytest.raises(ValueError, match="got limb .* leave them out or give --alpha"):
+        fuse.preset_weights("ctrgcn", ["bone", "limb"])
+
+
 def test_fusion_is_the_weighted_sum():
     weights = [0.6, 0.6, 0.4, 0.4]
     expected = sum(w * s for w, s in zip(weights, STREAMS, strict=True))

@@ -114,7 +114,7 @@ def test_persons_in_a_video_are_predicted_from_their_heatmaps_whatever_their_num
         (
             {"channels": 3, "joints": 25},
             {},
-            "got 3 channels of ntu_rgb_d; 3-D joints must be projected to a picture fi",
+            "got 3 channels of ntu_rgb_d; project 3-D joints to an image fi",
         ),
         (
             {"size": None},

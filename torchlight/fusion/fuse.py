@@ -73,9 +73,9 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
     ]
     if unknown:
         known = ", ".join(preset.by_modality)
-        raise ValueError(
-            f"preset {name}: expected streams of {known}, got {', '.join(unknown)}; leave them out or give --alpha"
-        )
+        fitting = [key for key, other in PRESETS.items() if set(modalities) <= (other.by_modality or {}).keys()]
+        advice = f"give --preset {' or '.join(fitting)}, or --alpha" if fitting else "leave them out or give --alpha"
+        raise ValueError(f"preset {name}: expected streams of {known}, got {', '.join(unknown)}; {advice}")
     return [preset.by_modality[m] for m in modalities]
 
 

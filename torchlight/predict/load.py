@@ -224,7 +224,7 @@ def facts_of_data(config: Config, feeder: type) -> dict[str, Any]:
     try:
         clips = build.build_feeder(config, feeder, "test")
     except ConfigError as error:
-        found = known_facts(str(config.test_feeder_args.get("data_path", "")))
+        found = known_facts(str(config.test_feeder_args.get("data_path", "")), getattr(feeder, "detected", 2))
         if found is None:
             reason = "; ".join(error.problems)
             raise ConfigError([f"{reason}; needed because the checkpoint has no facts about its clips"]) from error

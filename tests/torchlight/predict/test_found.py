@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from data.known_facts import known_facts
+from feeders.feeder_heatmap import Feeder as Heatmaps
+from feeders.feeder_pyskl import Feeder as Pyskl
 from feeders.feeder_ucla import Feeder
 from tests.data.conftest import cli  # noqa: F401
 from tests.torchlight.predict.conftest import save_stream
@@ -34,3 +37,8 @@ def test_a_checkpoint_without_facts_takes_the_window_from_training_clips_and_not
     recognizer = Recognizer(*checkpoint_without_facts(tmp_path, gone, there), device="cpu")
     with pytest.raises(ValueError, match="window: expected a number of seconds"):
         recognizer.predict(np.ones((40, 20, 3)).cumsum(0), Settings(window=0))
+
+
+def test_the_persons_of_a_published_network_of_kinetics_400_are_those_of_its_test():
+    counts = [known_facts("data/kinetics/k400_hrnet.pkl", kind.detected)["num_person"] for kind in (Heatmaps, Pyskl)]
+    assert counts == [10, 2] and known_facts("data/ntu/ntu60_hrnet.pkl", 10)["num_person"] == 2
