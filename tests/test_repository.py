@@ -84,5 +84,6 @@ def test_the_citation_has_the_name_version_and_license_of_the_project():
     title = (ROOT / "README.md").read_text().partition("\n")[0].removeprefix("# ")
     assert found["cff-version"] == "1.2.0" and found["type"] == "software" and found["message"]
     assert (found["title"], found["version"]) == (title, project["version"])
+    assert f"version = {{{project['version']}}}" in (ROOT / "README.md").read_text()
     assert found["authors"] == [{"name": f"The {project['name']} contributors"}]
     assert found["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text()[:300]

@@ -29,7 +29,7 @@ PER_METER = {"m": 1, "cm": 100, "mm": 1000}  # units of a file
 BODY_HEIGHT = 1.6  # meters from the head joint to the feet, for files without units
 SAME_RATE = 0.02  # relative difference of frame rates that is ignored
 # common sizes, for files without one: the first that contains all joints
-PICTURES = ((1280, 720), (1920, 1080), (720, 1280), (1080, 1920), (3840, 2160), (2160, 3840))
+IMAGE_SIZES = ((1280, 720), (1920, 1080), (720, 1280), (1080, 1920), (3840, 2160), (2160, 3840))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Body:
 def to_body(recording: Recording, body: Body, layout: str | None = None, mirror: bool = False) -> Recording:
     """The recording with the joints, axes and units of a body; joints that were not seen stay NaN.
 
-    layout: overrides the layout of the file. mirror: exchange left and right, for mirrored pictures.
+    layout: overrides the layout of the file. mirror: exchange left and right, for mirrored images.
 
     Raises:
         PoseFileError: there is no map from the layout of the file to the body.
@@ -181,7 +181,7 @@ def _to_meters(points: np.ndarray, facts: Facts) -> np.ndarray:
 
 
 def _without_depth(points: np.ndarray, facts: Facts) -> np.ndarray:
-    """Image points as 3-D points with z = 0, in Kinect axes: x to the left of the picture, y up."""
+    """Image points as 3-D points with z = 0, in Kinect axes: x to the left of the image, y up."""
     x, y = points[..., 0], points[..., 1]
     if facts.units == "share" and facts.image_size:
         x, y = x * facts.image_size[0], y * facts.image_size[1]
@@ -191,24 +191,24 @@ def _without_depth(points: np.ndarray, facts: Facts) -> np.ndarray:
 
 
 def _project(points: np.ndarray, facts: Facts) -> np.ndarray:
-    """3-D points as an upright picture without perspective: the body fills half of the height of 1920 x 1080."""
+    """3-D points as an upright image without perspective: the body fills half of the height of 1920 x 1080."""
     points = to_axes(points, facts.axes, "kinect")
-    size = PICTURES[1]
+    size = IMAGE_SIZES[1]
     scale = size[1] / 2 / body_height(points)
     middle = np.nanmedian(points.reshape(-1, 3), 0)
-    picture = np.stack([-(points[..., 0] - middle[0]), -(points[..., 1] - middle[1])], -1) * scale
+    image = np.stack([-(points[..., 0] - middle[0]), -(points[..., 1] - middle[1])], -1) * scale
     facts.axes, facts.units, facts.image_size = "image", "px", size
-    facts.guessed.append("3-D poses were projected to a picture without perspective")
-    return picture + np.array(size) / 2
+    facts.guessed.append("3-D poses were projected to an image without perspective")
+    return image + np.array(size) / 2
 
 
 def _to_pixels(points: np.ndarray, facts: Facts) -> np.ndarray:
-    """Image points in pixels; sets the size of the picture if it is not known."""
+    """Image points in pixels; sets the image size if it is not known."""
     size = facts.image_size
     if size is None:
         high = np.nanmax(points.reshape(-1, 2), 0)
-        size = next((size for size in PICTURES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
-        size = PICTURES[1] if facts.units == "share" else size
+        size = next((size for size in IMAGE_SIZES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
+        size = IMAGE_SIZES[1] if facts.units == "share" else size
         facts.guessed.append(f"the file has no image size: {size[0]} x {size[1]} is assumed")
     facts.image_size = size
     if facts.units == "share":
@@ -230,7 +230,7 @@ def body_height(points: np.ndarray) -> float:
 def _mirror(
     points: np.ndarray, score: np.ndarray | None, body: Body, facts: Facts
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """x -> -x (in a picture: width - x) and left <-> right."""
+    """x -> -x (in an image: width - x) and left <-> right."""
     order = np.arange(body.skeleton.num_joint)
     for left, right in zip(body.skeleton.left, body.skeleton.right, strict=True):
         order[[left, right]] = right, left

@@ -150,7 +150,7 @@ def read_ultralytics(path: Path, content: list[list[Any]]) -> Detections:
 
 def read_mmpose(path: Path, content: Any) -> Detections:
     """MMPose 1.x: {meta_info, instance_info} written by the demo, or the list of frames (or of the instances in one
-    picture) written by the inferencer."""
+    image) written by the inferencer."""
     facts = Facts("MMPose")
     entries = content["instance_info"] if isinstance(content, dict) else content
     names = content.get("meta_info", {}).get("keypoint_id2name", {}) if isinstance(content, dict) else {}

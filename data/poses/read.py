@@ -196,7 +196,7 @@ def read_json_form(path: Path, content: Any) -> Any:
                 f"{path}: expected AlphaPose's list of persons, got its cmu format; run AlphaPose without --format cmu"
             )
         if {"images", "annotations"} <= content.keys():
-            raise PoseFileError(f"{path}: expected a recording, got COCO annotations of pictures")
+            raise PoseFileError(f"{path}: expected a recording, got COCO annotations of images")
         raise PoseFileError(
             f"{path}: expected poses in a known format, got an object with {', '.join(list(content)[:6])}"
         )

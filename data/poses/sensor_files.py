@@ -13,7 +13,7 @@ from data.poses.tables import mediapipe_facts
 from torchlight.system.files import read_text
 
 MAX_BYTES = 512 * 2**20
-ASSUMED_IMAGE = (1920, 1080)  # width and height of a picture; only the ratio matters here
+ASSUMED_IMAGE = (1920, 1080)  # width and height of an image; only the ratio matters here
 C3D_AXES = {"+Y": "y_up", "+Z": "world_z_up"}  # by the parameter POINT:Y_SCREEN
 
 

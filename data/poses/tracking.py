@@ -133,7 +133,7 @@ def track(detections: Detections, times: Sequence[float] | None = None) -> Recor
     kept = sorted({t.name for pairs in found.values() for t, _ in pairs if t.confirmed or short})
     if tracker.count and not kept and not ids:
         raise PoseFileError(
-            f"expected persons in at least {BORN_HITS} consecutive frames, got single pictures or brief detections"
+            f"expected persons in at least {BORN_HITS} consecutive frames, got single images or brief detections"
         )
     unused = [name for name in map(str, range(1, len(kept) + len(ids) + 1)) if name not in ids]
     new = dict(zip(kept, unused, strict=False))
