@@ -34,3 +34,15 @@ def test_preparation_and_training_agree_on_the_data_root(elsewhere, monkeypatch)
     assert paths.data_root() == Path("data")
     monkeypatch.setenv(paths.DATA_ROOT, "big")
     assert paths.data_root() == Path("big")
+
+
+def test_a_data_root_that_does_not_exist_is_refused(elsewhere, monkeypatch):
+    paths.set_data_root(None)  # nothing is given: data/ may be missing
+    monkeypatch.setenv(paths.DATA_ROOT, "none")
+    with pytest.raises(ValueError, match="SKELETON_DATA: expected a folder that exists, got 'none'"):
+        paths.set_data_root(None)
+    assert paths.data_root() == Path("none")
+    with pytest.raises(ValueError, match="--data-root: expected a folder that exists, got 'typo'"):
+        paths.set_data_root("typo")
+    paths.set_data_root(elsewhere)
+    assert paths.data_root() == elsewhere

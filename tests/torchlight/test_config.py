@@ -138,6 +138,7 @@ def test_values_of_flags_are_never_evaluated():
         (("a.yaml",), "did you mean --config a.yaml?"),
         (("--config", "config/demo/ctrgcn.yml"), "did you mean config/demo/ctrgcn.yaml?"),
         (("--config", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
+        (("--data-root", "/nowhere"), "--data-root: expected a folder that exists, got '/nowhere'"),
     ],
 )
 def test_a_wrong_flag_ends_with_code_2_and_one_line(main, words, message):

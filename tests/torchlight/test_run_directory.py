@@ -264,9 +264,10 @@ def test_evaluation_and_saving_keep_their_intervals_and_happen_after_the_last_ep
     assert saved == ([3, 5] if interval == "save_interval" else [1, 2, 3, 4, 5])
 
 
-def test_the_log_has_one_aligned_line_for_each_epoch(trained):
+def test_the_log_has_one_aligned_line_for_each_epoch_and_names_the_data(trained, store):
     lines = [line.partition(" INFO ")[2] for line in (trained / "log.txt").read_text().splitlines()]
     epochs = [line for line in lines if line.startswith("epoch ")]
+    assert f"data: {store}" in lines
     assert len(epochs) == 3 and len({line.index("clips/s") for line in epochs}) == 1
 
 

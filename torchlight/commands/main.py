@@ -16,7 +16,7 @@ from torchlight.runtime.launch import launch
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, run
 from torchlight.system.consent import admit
-from torchlight.system.paths import DATA_ROOT
+from torchlight.system.paths import set_data_root
 from torchlight.system.text import nearest, quote, shorten
 from torchlight.system.yaml_files import parse_yaml
 from torchlight.zoo.download import local_file
@@ -172,9 +172,8 @@ def act(argv: list[str]) -> int:
     options = parse(argv)
     for word in options.pop("import", []):
         admit(word)
-    if options.get("data_root"):
-        os.environ[DATA_ROOT] = str(options["data_root"])  # also for worker processes and ranks
     config = load_config(options.pop("config", None), options)
+    set_data_root(config.data_root)
     if config.weights and config.phase in (*RUN, "export-weights"):
         config.weights = str(local_file(config.weights))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from torchlight.system.text import quote
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA_ROOT = "SKELETON_DATA"  # environment variable; `--data-root` sets it
 
@@ -11,6 +13,21 @@ def data_root() -> Path:
     """The folder of prepared data: `--data-root`, else the environment variable SKELETON_DATA, else `data` in the
     current folder."""
     return Path(os.environ.get(DATA_ROOT) or "data")
+
+
+def set_data_root(folder: str | Path | None) -> None:
+    """Use a folder (`--data-root`) as data root, also in other processes started from this one; None: keep the present
+    one.
+
+    Raises:
+        ValueError: this folder, or that of SKELETON_DATA, does not exist.
+    """
+    root = folder or os.environ.get(DATA_ROOT)
+    if root and not Path(root).is_dir():
+        origin = "--data-root" if folder else DATA_ROOT
+        raise ValueError(f"{origin}: expected a folder that exists, got {quote(str(root))}")
+    if folder:
+        os.environ[DATA_ROOT] = str(folder)
 
 
 def locate(path: str | Path) -> Path:

@@ -26,6 +26,7 @@ from torchlight.runtime import distributed
 from torchlight.runtime.seed import rng_state, seed_everything, set_rng_state
 from torchlight.system.command import RunError, is_out_of_memory
 from torchlight.system.files import sha256
+from torchlight.system.paths import locate
 from torchlight.system.text import quote
 from torchlight.training import build, checkpoint, engine, finetune, optim, published, teacher
 from torchlight.training.device import autocast, check_distinct, choose_device
@@ -101,11 +102,19 @@ def build_experiment(
     if config.finetune and config.phase == "train":
         start = finetune.begin(config, model, feeders["test"], run_dir.path)
         initial, notes = start.initial, start.notes
+    notes = [*data_notes(config, parts), *notes]
     experiment = Experiment(config, run_dir, device, feeders, model.to(device), objective, notes, initial, names, start)
     if config.teacher and config.phase == "train":
         objective.teacher = load_teachers(experiment, classes["feeder"])
     seed_everything(config.seed, distributed.rank())
     return experiment
+
+
+def data_notes(config: Config, parts: tuple[str, ...]) -> list[str]:
+    """Where the data of these parts was found."""
+    arguments = [config.train_feeder_args if part == "train" else config.test_feeder_args for part in parts]
+    places = [str(given["data_path"]) for given in arguments if given.get("data_path")]
+    return [f"data: {locate(place).absolute()}" for place in dict.fromkeys(places)]
 
 
 def find_work_dir(config: Config) -> Path:
