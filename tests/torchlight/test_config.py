@@ -460,6 +460,9 @@ def test_show_ends_with_code_2_for_a_configuration_that_cannot_start(main, exper
         ({"train_feeder_args": {"windows": 5}}, "train_feeder_args.windows: unknown argument"),
         ({"model_args": {"num_class": 5, "num_point": 19, "num_person": 1, "graph": "graph.ucla.Graph"}}, "num_point"),
         ({"objective_args": {"label_smoothing": 2.0}}, "label_smoothing"),
+        ({"weights": "none.pt"}, "none.pt: cannot be read"),
+        ({"finetune": "none.pt"}, "none.pt: cannot be read"),
+        ({"weights": "zoo:none"}, "weights: expected zoo:NAME, got 'zoo:none'"),
     ):
         code, out, err = main("--config", experiment(**change), "--phase", "show")
         assert code == 2 and message in err and "num_epoch" in out

@@ -2,17 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
+from torchlight.commands.show import show
 from torchlight.config.imports import import_object
-from torchlight.config.options import FIELDS, RUN, Config, ConfigError
+from torchlight.config.options import RUN, Config, ConfigError
 from torchlight.contract import Feeder, manifest_of, multi_label_targets
 from torchlight.report import class_tables
 from torchlight.runtime import distributed
@@ -31,7 +30,7 @@ from torchlight.training.loader import feeder_device, worker_count
 from torchlight.training.metrics import average_precision, class_recall, in_words, lowest
 from torchlight.training.model_size import model_size
 from torchlight.training.resume import take_optimizer
-from torchlight.training.run_dir import RunDirectory, default_work_dir
+from torchlight.training.run_dir import RunDirectory
 from torchlight.training.sampler import TrainBatches
 from torchlight.training.trainer import Trainer
 
@@ -312,25 +311,6 @@ def export(config: Config) -> None:
     from torchlight.commands.export import export as run_export  # the readers of poses are slow to import
 
     run_export(config)
-
-
-def show(config: Config) -> None:
-    """Log the resolved configuration, each value with its origin, and the default of work_dir.
-
-    Raises:
-        ConfigError: training could not start with this configuration for any data.
-    """
-    folder = None if config.work_dir else default_work_dir(config)
-    shown = replace(config, work_dir=str(folder)) if folder else config
-    for name in FIELDS:
-        value = yaml.safe_dump({name: getattr(shown, name)}, default_flow_style=True, width=1000).strip()[1:-1]
-        log.info("%-90s # %s", value, config.origins.get(name, "default"))
-    if config.model is None and config.feeder is None:  # no experiment, only the defaults
-        return
-    checked = replace(config, phase="train")
-    classes = build.preflight(checked, ("feeder", "model", "objective"))
-    build.build_model(checked, classes["model"])
-    build.build_objective(checked, classes["objective"])
 
 
 PHASES: dict[str, Callable[[Config], None]] = {
