@@ -5,7 +5,7 @@ import hashlib
 import logging
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def predict(config: Config) -> None:
     write(found, recognizer, config, settings)
     for reason in failures.values():
         log.error("error: %s", printable(reason))
-    if truth is not None:
-        compare(found, truth, background)
+    if truth is not None and found:
+        compare(found, truth, background, list(failures))
     if failures:
         raise RunError(f"{counted(len(failures), 'recording')} of {len(files)} could not be predicted, listed above")
 
@@ -308,25 +308,29 @@ def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
     return facts | video_versions() | layout_map(config.layout, recognizer)
 
 
-def compare(found: list[Labeled], truth: dict[str, list[Segment]], background: int | None) -> None:
-    """Log the comparison of the segments with the true ones; recordings are matched by file name.
+def compare(
+    found: list[Labeled], truth: dict[str, list[Segment]], background: int | None, failed: Sequence[Path] = ()
+) -> None:
+    """Log the comparison of the segments with the true ones; recordings are matched by file name. Those of `failed`
+    files are left out with a warning.
 
     Raises:
         ValueError: two recordings have the same name, or `truth` contains other recordings.
     """
-    paths = [Path(one.source) for one in found]
+    paths, count = [Path(one.source) for one in found], len(found) + len(failed)
     names = [
         path.stem if path.exists() else path.name.rpartition("#")[2] for path in paths
     ]  # of one file, or within it
     persons = {s.person for segments in truth.values() for s in segments} != {""}
-    if set(truth) == {""} and len(found) == 1:
+    if set(truth) == {""} and count == 1:
         truth = {names[0]: truth[""]}
     if "" in truth:
-        raise ValueError(
-            f"truth: expected the column recording, because {len(found)} recordings are compared, got none"
-        )
+        raise ValueError(f"truth: expected the column recording, because {count} recordings are compared, got none")
     if len(set(names)) < len(names):
         raise ValueError("truth: expected recordings with different file names, got two of one name")
+    if missing := [path.stem for path in failed if path.stem in truth and path.stem not in names]:
+        log.warning("truth: %s could not be predicted and is not compared", printable(", ".join(missing)))
+        truth = {name: segments for name, segments in truth.items() if name not in missing}
     predicted = {name: one.segments for name, one in zip(names, found, strict=True)}
     times = {name: one.times for name, one in zip(names, found, strict=True)}
     if persons:  # each person of a recording is compared on its own

@@ -257,6 +257,19 @@ def test_the_truth_of_several_recordings_names_them(predict, mixed, tmp_path):
         assert code == 2 and len(err) == 1 and message in err[0]
 
 
+def test_recordings_that_fail_are_not_compared(predict, mixed, tmp_path):
+    truth = tmp_path / "truth.csv"
+    first, second = sorted(path.stem for path in mixed.glob("a*.json"))
+    truth.write_text(f"start_s,end_s,label,recording\n0,0.1,carry,{first}\n0,0.1,carry,bad\n")
+    code, out, err = predict("--source", f"{mixed}/*.json", *whole("--truth", truth, "--shortest", 0))
+    assert code == 1 and len(err) == 1 and "truth: bad could not be predicted and is not compared" in out
+    assert figures(out)["recordings"] == "2" and figures(out)["true segments"] == "1"
+    for name in (first, second):
+        (mixed / f"{name}.json").write_text("{")
+    code, out, err = predict("--source", f"{mixed}/*.json", *whole("--truth", truth))
+    assert code == 1 and not figures(out) and "3 recordings of 3 could not be predicted" in err[0]
+
+
 def test_a_truth_with_persons_is_no_truth_of_a_scene(predict, long, tmp_path):
     (tmp_path / "truth.csv").write_text("start_s,end_s,label,person\n0,1,carry,1\n")
     found = predict("--source", long, *whole("--persons", "scene", "--truth", tmp_path / "truth.csv"))
