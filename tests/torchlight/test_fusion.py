@@ -415,6 +415,8 @@ def test_several_work_dirs_give_mean_and_spread_over_seeds(tmp_path, capsys):
     code, out, err = run(capsys, "--dataset", "tiny", "--work-dir", *roots, "--json", tmp_path / "t.json")
     assert (code, err) == (0, "") and f"{np.mean(tops):.2f} +- {np.std(tops, ddof=1):.2f}" in out
     assert json.loads((tmp_path / "t.json").read_text())["seeds"][0]["top1"] == pytest.approx(tops)
+    code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", roots[0], f"{roots[1]}/../seed0")
+    assert code == 2 and "work_dir: expected a different folder for each seed" in err
     folder = write_run(tmp_path / "seed0" / "tiny" / "net" / "bone", store, "bone")
     write_scores(folder / "epoch1_test_score.pkl", NAMES, STREAMS[3])
     code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", *roots)

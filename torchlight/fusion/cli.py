@@ -133,6 +133,8 @@ def check(args: argparse.Namespace) -> None:
         problems += [
             f"{name}: expected one --work-dir, got {len(args.work_dir)}" for name in blocked if getattr(args, name)
         ]
+    if len({os.path.realpath(root) for root in args.work_dir}) < len(args.work_dir):
+        problems.append(f"work_dir: expected a different folder for each seed, got {' '.join(map(str, args.work_dir))}")
     if args.split and not args.data:
         problems.append("split: expected --data as well, got none")
     if args.splits < 1:
