@@ -382,9 +382,21 @@ def test_published_score_files_need_no_configuration_beside_them(runs, tmp_path,
     code, out, err = run(capsys, "--scores", *files, "--data", tmp_path / "clips", "--split", "xview")
     assert (code, err) == (0, "") and f"{top1(STREAMS[0]):.2f}" in out
     code, _, err = run(capsys, "--scores", *files, "--data", tmp_path / "clips", "--split", "xsub")
-    assert code == 2 and "expected a split with a part, xview/train, xview/test" in err
+    assert code == 2 and "expected a split with a part, xview/train, xview/test" in err and "with --split" in err
     code, _, err = run(capsys, "--scores", *files, "--split", "xview")
     assert code == 2 and "split: expected --data as well" in err
+
+
+def test_the_split_of_given_data_is_that_of_the_run(runs, tmp_path, capsys):
+    index = tmp_path / "clips/index.npz"
+    parts = dict(np.load(index))
+    np.savez(index, **parts, **{"split/xsub/train": parts["split/xview/test"], "split/xsub/test": np.arange(2)})
+    joint = runs / "tiny/net/joint"
+    options = yaml.safe_load((joint / "config.yaml").read_text())
+    options["test_feeder_args"]["split"] = "xview"
+    (joint / "config.yaml").write_text(yaml.safe_dump(options))
+    code, out, err = run(capsys, "--joint-dir", joint, "--data", tmp_path / "clips")
+    assert (code, err) == (0, "") and f"{top1(STREAMS[0]):.2f}" in out
 
 
 def test_labels_come_from_whatever_data_of_the_dataset_is_prepared(tmp_path, monkeypatch, capsys):

@@ -84,7 +84,7 @@ def add_streams(parser: Parser) -> None:
     parser.option(
         "data", metavar="PATH", help="prepared data with the labels; default: those of the runs or the dataset"
     )
-    parser.option("split", metavar="NAME", help="split of --data; default: that of the dataset")
+    parser.option("split", metavar="NAME", help="split of --data; default: that of the run or the dataset")
     parser.option("scores", type=path, nargs="+", metavar="FILE", help="score files or run directories, any number")
     parser.switch("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights")
 

@@ -163,19 +163,20 @@ def find_truth(
     """Names and labels of the test part.
 
     They are read from `data` if it is given, else from the data of a config.yaml beside a score file, else from any
-    prepared data of the configurations in config/<dataset>/.
+    prepared data of the configurations in config/<dataset>/. The default of `split` is that of the same configurations.
 
     Raises:
         ValueError: none of these exists, or `data` has no such split.
     """
-    if data is not None:
-        return truth_of_data(data, split or split_of(dataset))
     candidates = [beside for file in files if (beside := file.path.parent / CONFIG).exists()]
     known = config_names(dataset) if dataset else []
     named = [name for name in known if any(name in file.path.parts for file in files)]
     candidates += [
         locate(f"config/{dataset}/{name}.yaml") for name in dict.fromkeys([*named, PREFERRED, *known]) if name in known
     ]
+    if data is not None:
+        known_split = load_config(candidates[0]).test_feeder_args.get("split", "") if candidates and not split else ""
+        return truth_of_data(data, split or str(known_split))
     if not candidates:
         searched = (
             f"config.yaml beside a score file or config/{dataset}/*.yaml" if dataset else "config.yaml or --dataset"
@@ -199,19 +200,15 @@ def find_truth(
 
 def truth_of_data(data: str, split: str) -> GroundTruth:
     """Names and labels of the test part of a store or published file; raises ValueError."""
-    clips = import_object("feeders.published_files.open_part")(data, split, "test")
+    try:
+        clips = import_object("feeders.published_files.open_part")(data, split, "test")
+    except ValueError as error:
+        hint = "; choose a split with --split" if "split" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
     number = clips.manifest.get("num_class") or int(clips.label.max()) + 1
     names = clips.manifest.get("class_names") or [str(i) for i in range(number)]
     target = clips.target.numpy() if clips.manifest.get("targets") == "multi-label" else None
     return GroundTruth(clips.name, clips.label, [str(name) for name in names], target, clips.group)
-
-
-def split_of(dataset: str | None) -> str:
-    """The test split in the configurations of a dataset; "" if there are no configurations."""
-    known = config_names(dataset) if dataset else []
-    return (
-        str(load_config(locate(f"config/{dataset}/{known[0]}.yaml")).test_feeder_args.get("split", "")) if known else ""
-    )
 
 
 def read_truth(config: Config) -> GroundTruth:
