@@ -79,6 +79,7 @@ def test_the_example_of_the_page_goes_through_every_phase_from_outside(config, m
         code, _, err = main("--config", config, *words, *admit)
         assert code == 0, (words, err)
     assert "train_doubled" in tiny.metrics(run)[0]
+    assert f"--work-dir {run} {' '.join(map(str, admit))}<" in (run / "report.html").read_text()  # to write the scores
     np.savez(mine / "clip.npz", keypoint=np.random.default_rng(0).normal(size=(1, 20, 20, 3)))
     code, out, err = main("--phase", "predict", "--weights", run / "last.pt", "--source", mine / "clip.npz", *admit)
     assert code == 0 and "%" in out, err

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from torchlight.config.imports import ROOTS
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import DrawnFeeder, Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
 from torchlight.system.clip_view import UNKNOWN_RATE, ClipView, to_viewer, without_empty
+from torchlight.system.consent import ADMITTED
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
 from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
@@ -128,8 +130,15 @@ def score_command(run: Run) -> str:
     weights = find_checkpoint(run.folder) or run.folder / LAST
     return (
         f"python main.py --config {run.folder / CONFIG} --phase test --weights {weights} "
-        f"--save-score true --work-dir {run.folder}"
+        f"--save-score true --work-dir {run.folder}{import_flag(run.config)}"
     )
+
+
+def import_flag(config: Config) -> str:
+    """` --import ...` with the modules outside this project that a run needs, or nothing."""
+    roots = [path.split(".")[0] for path in (config.model, config.feeder, config.objective) if path]
+    outside = [root for root in dict.fromkeys(roots) if root not in ROOTS and root not in ADMITTED]
+    return " ".join([" --import", *ADMITTED.values(), *outside]) if ADMITTED or outside else ""
 
 
 def find_checkpoint(folder: Path) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torchlight.system.text import quote
 
-ADMITTED: set[str] = set()  # top-level names of modules
+ADMITTED: dict[str, str] = {}  # top-level name of a module: the word after --import
 PROGRAM = ".pt2"
 PROGRAMS: set[Path] = set()  # files of torch.export
 
@@ -48,7 +48,7 @@ def admit(word: str) -> None:
     except Exception as error:  # a user's module can raise any exception
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ValueError(f"--import: {word}: expected a module that can be imported, got {reason}") from error
-    ADMITTED.add(name.split(".")[0])
+    ADMITTED[name.split(".")[0]] = word
 
 
 def is_admitted(path: str | Path) -> bool:
