@@ -142,7 +142,7 @@ def test_two_devices_on_the_command_line_are_two_processes(tmp_path, experiment)
     code = tiny.finish(start_two_devices(tmp_path, experiment(num_epoch=1)))
     output, error = ((tmp_path / name).read_text() for name in ("out.txt", "err.txt"))
     assert code == 0 and error == "", error
-    assert "batch size 8 = 4 per device x 2 device(s)" in output and output.count("epoch   1/1") == 1
+    assert "batch size 8 = 4 per process x 2 process(es)" in output and output.count("epoch   1/1") == 1
 
 
 def test_a_mistake_found_by_launched_processes_keeps_its_exit_code_and_its_one_message(tmp_path, experiment):
@@ -210,7 +210,7 @@ def test_two_nodes_that_are_requeued_leave_with_143_and_their_run_is_resumed_exa
     assert [node.exitcode for node in nodes] == [143, 143]
     output = "".join((tmp_path / f"node{node}.txt").read_text() for node in range(2))
     assert "Traceback" not in output and "continues from there" in output
-    assert "batch size 8 = 4 per device x 2 device(s)" in output
+    assert "batch size 8 = 4 per process x 2 process(es)" in output
     assert checkpoint.load(run / "last.pt")["epoch"] < 8
     straight = ("--config", config, "--work-dir", tmp_path / "straight")
     assert tiny.finish(*tiny.start_ranks(2, *argv), *tiny.start_ranks(2, *straight)) == 0

@@ -83,7 +83,7 @@ def test_two_tasks_train_one_run_and_leave_other_phases_to_the_first(tmp_path, e
     run, tasks = tmp_path / "run", []
     step = TASK | {"MASTER_PORT": str(tiny.free_port())}
     config = experiment(num_epoch=1, **tiny.PLAIN)
-    for phase, text in (("train", "batch size 8 = 4 per device x 2 device(s)"), ("show", "num_epoch")):
+    for phase, text in (("train", "batch size 8 = 4 per process x 2 process(es)"), ("show", "num_epoch")):
         outputs = [tmp_path / f"{phase}.{rank}" for rank in range(2)]
         tasks = [
             tiny.start(

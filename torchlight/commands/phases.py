@@ -141,7 +141,7 @@ def facts(experiment: Experiment) -> dict[str, Any]:
 
 def describe(experiment: Experiment, batches: TrainBatches) -> None:
     """Log the first lines of a training."""
-    config, devices, train = experiment.config, distributed.world_size(), experiment.feeders["train"]
+    config, processes, train = experiment.config, distributed.world_size(), experiment.feeders["train"]
     parameters = sum(p.numel() for p in experiment.model.parameters())
     log.info(
         "%s, %s parameters, %s stream, on %s",
@@ -158,11 +158,11 @@ def describe(experiment: Experiment, batches: TrainBatches) -> None:
             "the test clips are the training clips of %s, held out; the test part is not read",
             ", ".join(config.hold_out),
         )
-    share = config.batch_size // (devices * config.update_freq)
+    share = config.batch_size // (processes * config.update_freq)
     log.info(
-        "batch size %d = %d per device x %d device(s) x %d accumulation step(s); base_lr %g is for the global "
+        "batch size %d = %d per process x %d process(es) x %d accumulation step(s); base_lr %g is for the global "
         "batch size",
-        *(config.batch_size, share, devices, config.update_freq, config.base_lr),
+        *(config.batch_size, share, processes, config.update_freq, config.base_lr),
     )
     workers = worker_count(config, train, experiment.device)
     log.info(

@@ -29,7 +29,7 @@ class TrainBatches:
         parts = world_size * update_freq
         if batch_size % parts:
             raise ValueError(
-                f"batch_size: expected a multiple of {world_size} device(s) x {update_freq} accumulation step(s), "
+                f"batch_size: expected a multiple of {world_size} process(es) x {update_freq} accumulation step(s), "
                 f"got {batch_size}"
             )
         if length < batch_size:
