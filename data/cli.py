@@ -24,7 +24,7 @@ from torchlight.system.command import (
     explain_os_error,
     run,
 )
-from torchlight.system.paths import data_root
+from torchlight.system.paths import below_data_root
 from torchlight.system.text import counted, printable
 
 HERE = Path(__file__).resolve().parent
@@ -132,7 +132,7 @@ def _parser(benchmark: Benchmark, description: str) -> Parser:
 
 def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
     args = _parser(benchmark, description).parse_args(argv)
-    args.out = args.out or (args.data_root or data_root()) / benchmark.folder / f"{args.recipe}.clips"
+    args.out = below_data_root(args.out or f"data/{benchmark.folder}/{args.recipe}.clips", args.data_root)
     exporting = getattr(args, "export", None)
     flag = f"--{[*benchmark.raw_flags, 'raw'][0]}"
     if not (args.raw or args.check or exporting):

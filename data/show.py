@@ -18,6 +18,7 @@ from feeders.clip_store import ClipStore
 from graph.skeleton import find_skeleton
 from torchlight.system.clip_view import ClipView, render, to_viewer, without_empty, write_page
 from torchlight.system.command import Parser
+from torchlight.system.paths import locate, set_data_root
 from torchlight.system.text import nearest, printable, quote
 
 
@@ -49,6 +50,7 @@ def _act(argv: list[str]) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path, help="a clip store")
     parser.add_argument("name", nargs="+", help="name of a clip; several for .html")
+    parser.option("data-root", type=Path, metavar="DIR", help="folder of prepared data ($SKELETON_DATA, else data)")
     parser.option("out", type=Path, default=Path("clip.gif"), help=".gif, .png or .html (%(default)s)")
     parser.option("fps", type=whole_number(1, 50), default=15, help="frames per second of the .gif (%(default)s)")
     args = parser.parse_args(argv)
@@ -56,7 +58,8 @@ def _act(argv: list[str]) -> None:
         raise ValueError(f"--out: expected a file name ending with .gif, .png or .html, got {quote(str(args.out))}")
     if len(args.name) > 1 and args.out.suffix != ".html":
         raise ValueError(f"--out: expected a file name ending with .html for several clips, got {quote(str(args.out))}")
-    store = ClipStore(args.store)
+    set_data_root(args.data_root)
+    store = ClipStore(locate(args.store))
     clips = [find(store, name) for name in args.name]
     if args.out.suffix == ".html":
         write_page(args.out, args.name[0], render([view_of(store, clip) for clip in clips], play=True))

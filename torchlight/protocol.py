@@ -33,6 +33,7 @@ from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, path, run
 from torchlight.system.consent import admit
 from torchlight.system.files import atomic
+from torchlight.system.paths import set_data_root
 from torchlight.system.text import printable, quote
 from torchlight.training.build import build_feeder, preflight
 from torchlight.training.run_dir import CONFIG
@@ -62,6 +63,7 @@ def build_parser() -> Parser:
     parser.option(
         "work-dir", type=path, default=Path("work_dir/protocol"), metavar="DIR", help="folder of the runs (%(default)s)"
     )
+    parser.option("data-root", type=path, metavar="DIR", help="folder of prepared data ($SKELETON_DATA, else data)")
     parser.option("json", type=path, metavar="FILE", help="write the table as JSON; an existing file is replaced")
     return parser
 
@@ -72,6 +74,7 @@ def act(argv: list[str]) -> None:
     cut = argv.index("--") if "--" in argv else len(argv)
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
     check(args, more)
+    set_data_root(args.data_root)
     configs = [read_recipe(file, more) for file in args.config]
     clips = [clips_of(config) for config in configs]
     if any(names != clips[0][0] for names, _ in clips):
@@ -103,11 +106,13 @@ def check(args: argparse.Namespace, more: Sequence[str]) -> None:
 
 
 def read_recipe(file: str, more: Sequence[str]) -> Config:
-    """The configuration of main.py for a file and further flags."""
+    """The configuration of main.py for a file and further flags, whose data root is set."""
     options = parse(["--config", file, *more])
     for word in options.pop("import", []):
         admit(word)
-    return load_config(options.pop("config"), options)
+    config = load_config(options.pop("config"), options)
+    set_data_root(config.data_root)
+    return config
 
 
 def recipe_names(files: Sequence[str]) -> list[str]:

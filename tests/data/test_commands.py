@@ -18,6 +18,7 @@ from feeders.clip_store import ClipStore
 from tests.data import readers
 from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock
+from torchlight.system.paths import DATA_ROOT
 
 ROOT = Path(__file__).parents[2]
 PREPARE = ("-m", "tests.data.readers")
@@ -69,6 +70,18 @@ def test_show_is_stopped_while_it_draws_with_one_line(word, error, store, tmp_pa
     assert show.main([str(store), "0000", "--out", str(tmp_path / "x.gif")]) == (1 if error is MemoryError else 130)
     captured = capsys.readouterr().err
     assert word in captured and captured.count("\n") == 1
+
+
+def test_prepared_data_is_below_the_data_root(store, cli, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()  # not used, because another root is given
+    assert cli("NW-UCLA", "--check", "--out", "data/none.clips") == 2
+    assert f"{tmp_path / 'none.clips'}: " in capsys.readouterr().err
+    assert show.main([f"data/{store.name}", "x", "--data-root", str(store.parent)]) == 2
+    assert f"{store}: unknown clip 'x'" in capsys.readouterr().err
+    assert show.main([f"data/{store.name}", "x", "--data-root", "none"]) == 2
+    assert "--data-root: expected a folder that exists, got 'none'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

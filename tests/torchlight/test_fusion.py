@@ -17,6 +17,7 @@ from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write
 from torchlight.fusion import fuse, score_files
 from torchlight.fusion.cli import keep_known, main
 from torchlight.fusion.intervals import bootstrap_interval, compare, sign_flip
+from torchlight.system.paths import DATA_ROOT
 from torchlight.training.scores import SCORE_FILE, read_scores, write_scores
 
 STREAMS = np.stack([make_scores(seed, strength) for seed, strength in ((1, 1.6), (2, 1.4), (3, 1.2), (4, 0.8))])
@@ -412,7 +413,12 @@ def test_labels_come_from_whatever_data_of_the_dataset_is_prepared(tmp_path, mon
     write_scores(tmp_path / "joint.pkl", NAMES, STREAMS[0])
     code, out, err = run(capsys, "--dataset", "toy", "--scores", "joint.pkl")
     assert (code, err) == (0, "") and f"{top1(STREAMS[0]):.2f}" in out
-    store.rename(tmp_path / "gone")
+    monkeypatch.setenv(DATA_ROOT, "")
+    (tmp_path / "big/toy").mkdir(parents=True)
+    store.rename(tmp_path / "big/toy/ctrgcn.clips")
+    code, _, err = run(capsys, "--dataset", "toy", "--scores", "joint.pkl", "--data-root", "big")
+    assert (code, err) == (0, "")
+    monkeypatch.setenv(DATA_ROOT, "")
     code, _, err = run(capsys, "--dataset", "toy", "--scores", "joint.pkl")
     assert code == 2 and "give another with --data" in err
 

@@ -115,6 +115,8 @@ def test_mistakes_on_the_command_line_run_nothing(recipe, capfd):
         ),
         (["--config", file, "--seeds", "0"], "seeds: expected 1 or more, got 0"),
         (["--config", file, "--", "--seed", "3"], "--seed: expected nothing after --, because the protocol sets it"),
+        (["--config", file, "--data-root", "/none"], "--data-root: expected a folder that exists, got '/none'"),
+        (["--config", file, "--", "--data-root", "/none"], "--data-root: expected a folder that exists, got '/none'"),
         (["--config", file, "--", "--num-epochs", "3"], "--num-epochs: unknown flag; did you mean --num-epoch?"),
     ):
         assert protocol.main(words) == 2

@@ -227,4 +227,6 @@ def test_mistakes_on_the_command_line_and_a_missing_package_train_nothing(declar
     ):
         assert declare(tmp_path, **changes)() == 2
         assert message in capfd.readouterr().err
+    assert declare(tmp_path)("--data-root", "/none") == 2
+    assert "--data-root: expected a folder that exists, got '/none'" in capfd.readouterr().err
     assert not any(tmp_path.rglob("*.pt"))

@@ -19,6 +19,7 @@ from torchlight.fusion.tables import figures, show, show_classes, summarize
 from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, path, run
 from torchlight.system.files import atomic
+from torchlight.system.paths import set_data_root
 from torchlight.system.text import printable
 from torchlight.training import scores
 
@@ -84,6 +85,7 @@ def add_streams(parser: Parser) -> None:
     parser.option(
         "data", metavar="PATH", help="prepared data with the labels; default: those of the runs or the dataset"
     )
+    parser.option("data-root", type=path, metavar="DIR", help="folder of prepared data ($SKELETON_DATA, else data)")
     parser.option("split", metavar="NAME", help="split of --data; default: that of the run or the dataset")
     parser.option("scores", type=path, nargs="+", metavar="FILE", help="score files or run directories, any number")
     parser.switch("ema", help="read epoch1_test_ema_score.pkl, the scores of the averaged weights")
@@ -317,6 +319,7 @@ def act(argv: list[str]) -> int:
     set_up_logging()
     args = build_parser().parse_args(argv)
     check(args)
+    set_data_root(args.data_root)
     tables = []
     for root in args.work_dir:
         if len(args.work_dir) > 1:

@@ -32,7 +32,7 @@ from torchlight.system.command import Parser, path, run
 from torchlight.system.files import atomic, read_text
 from torchlight.system.lock import FolderLock
 from torchlight.system.packages import optional
-from torchlight.system.paths import locate
+from torchlight.system.paths import locate, set_data_root
 from torchlight.system.text import counted
 from torchlight.training.build import build_model, preflight, stated_shape
 from torchlight.training.run_dir import read_metrics
@@ -117,6 +117,7 @@ def build_parser() -> Parser:
     parser.option(
         "work-dir", type=path, metavar="DIR", help="folder of the search; default: work_dir/search/<name of the file>"
     )
+    parser.option("data-root", type=path, metavar="DIR", help="folder of prepared data ($SKELETON_DATA, else data)")
     return parser
 
 
@@ -127,6 +128,7 @@ def act(argv: list[str]) -> None:
     args, more = build_parser().parse_args(argv[:cut]), argv[cut + 1 :]
     if args.trials < 1 or args.seed < 0:
         raise ConfigError([f"trials, seed: expected 1 or more and 0 or more, got {args.trials} and {args.seed}"])
+    set_data_root(args.data_root)
     optuna = optional("optuna", INSTALL)
     common, declared = prepare(args, more)
     lock = FolderLock(common.folder)

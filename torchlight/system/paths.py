@@ -30,6 +30,12 @@ def set_data_root(folder: str | Path | None) -> None:
         os.environ[DATA_ROOT] = str(folder)
 
 
+def below_data_root(path: str | Path, root: Path | None = None) -> Path:
+    """`data/...` below the data root, or below `root`; another path is not changed."""
+    given = Path(path)
+    return (root or data_root()) / Path(*given.parts[1:]) if given.parts[:1] == ("data",) else given
+
+
 def locate(path: str | Path) -> Path:
     """Resolve a path from a configuration or the command line.
 
@@ -40,7 +46,7 @@ def locate(path: str | Path) -> Path:
     given = Path(path)
     if given.is_absolute():
         return given
-    inside = data_root() / Path(*given.parts[1:]) if given.parts[:1] == ("data",) else given
+    inside = below_data_root(given)
     if not os.path.lexists(inside) and os.path.lexists(ROOT / given):
         return ROOT / given
     return inside
