@@ -24,8 +24,10 @@ import numpy as np
 
 from torchlight.commands.main import parse
 from torchlight.commands.programs import train_and_test
+from torchlight.commands.show import check_experiment, check_weights
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
+from torchlight.fusion.cli import check_output
 from torchlight.fusion.groups import parse_name
 from torchlight.fusion.intervals import sign_flip
 from torchlight.fusion.score_files import name_score_files, read_score_files, read_truth, truth_of
@@ -35,7 +37,7 @@ from torchlight.system.consent import admit
 from torchlight.system.files import atomic
 from torchlight.system.paths import set_data_root
 from torchlight.system.text import printable, quote
-from torchlight.training.build import build_feeder, preflight
+from torchlight.training.build import build_feeder, check_fit, preflight
 from torchlight.training.run_dir import CONFIG
 from torchlight.training.scores import SCORE_FILE, is_correct
 
@@ -76,12 +78,11 @@ def act(argv: list[str]) -> None:
     check(args, more)
     set_data_root(args.data_root)
     configs = [read_recipe(file, more) for file in args.config]
-    clips = [clips_of(config) for config in configs]
-    if any(names != clips[0][0] for names, _ in clips):
-        raise ConfigError([f"config: expected recipes on the same clips, got {' and '.join(args.config)}"])
-    folds = make_folds(args.folds, *clips[0])
+    for config in configs:
+        check_recipe(config)
+    folds = make_folds(args.folds, *same_clips(configs))
     for fold in folds:
-        clips_of(replace(configs[0], hold_out=fold))
+        same_clips([replace(config, hold_out=fold) for config in configs])
     names, counts = recipe_names(args.config), []
     for file, name in zip(args.config, names, strict=True):
         counts.append([[train_fold(args, file, name, fold, k + 1, more) for k in range(args.seeds)] for fold in folds])
@@ -99,6 +100,7 @@ def check(args: argparse.Namespace, more: Sequence[str]) -> None:
         problems.append(f"config: expected one recipe, or two different ones, got {' '.join(args.config)}")
     if args.seeds < 1:
         problems.append(f"seeds: expected 1 or more, got {args.seeds}")
+    problems += check_output(args.json, overwrite=True) if args.json else []
     given = [word.partition("=")[0].replace("_", "-") for word in more]
     problems += [f"{flag}: expected nothing after --, because the protocol sets it" for flag in OWN if flag in given]
     if problems:
@@ -115,6 +117,15 @@ def read_recipe(file: str, more: Sequence[str]) -> Config:
     return config
 
 
+def check_recipe(config: Config) -> None:
+    """Raise ConfigError if training could not start with a recipe for any data."""
+    try:
+        check_weights(config)
+        check_experiment(config)
+    except ValueError as error:
+        raise ConfigError([f"{config.config}: {line}" for line in str(error).splitlines()]) from error
+
+
 def recipe_names(files: Sequence[str]) -> list[str]:
     """The shortest names of the files that differ, as names of folders.
 
@@ -126,14 +137,25 @@ def recipe_names(files: Sequence[str]) -> list[str]:
     return ["_".join(p[-depth:]).strip("/") for p in parts]
 
 
+def same_clips(configs: Sequence[Config]) -> tuple[list[str], list[str] | None]:
+    """The training clips of all recipes, and the groups of the first one; raises ConfigError if they differ."""
+    clips = [clips_of(config) for config in configs]
+    if any(names != clips[0][0] for names, _ in clips):
+        files = " and ".join(str(config.config) for config in configs)
+        raise ConfigError([f"config: expected recipes on the same clips, got {files}"])
+    return clips[0]
+
+
 def clips_of(config: Config) -> tuple[list[str], list[str] | None]:
     """The names of the training clips of a recipe, and their groups if the data has groups.
 
     Raises:
-        ConfigError: the data cannot be read, its clips have several labels, or no clip is held out.
+        ConfigError: the data cannot be read or does not fit the network, its clips have several labels, or no clip is
+            held out.
     """
     feeder = build_feeder(config, preflight(config, ("feeder",))["feeder"], "train")
     truth_of(feeder).single()
+    check_fit(config, feeder)
     groups = getattr(feeder, "group", None)
     return feeder.name.tolist(), None if groups is None else groups.tolist()
 

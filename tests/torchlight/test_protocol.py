@@ -105,9 +105,15 @@ def test_two_recipes_are_compared_on_the_same_folds_and_the_same_command_repeats
 
 def test_mistakes_on_the_command_line_run_nothing(recipe, capfd):
     file = recipe("slow.yaml")
+    odd = recipe("odd.yaml", objective_args={"label_smoothing": 2.0})
+    arguments = {"num_class": 4, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
+    small = recipe("small.yaml", model_args=arguments)
     for words, message in (
         (["--config", file, file.replace("slow", "none")], "none.yaml: cannot be read"),
         (["--config", file, "--folds", "s01", "s77"], "hold_out: expected words of the names of training clips"),
+        (["--config", file, small], "model_args.num_class: expected 5, because the data has 5 classes, got 4"),
+        (["--config", file, odd], f"{odd}: objective_args.label_smoothing"),
+        (["--config", file, "--json", "/none/t.json"], "/none/t.json: its folder does not exist"),
         (["--config", file, file], "config: expected one recipe, or two different ones"),
         (
             ["--config", file, file.replace("slow.yaml", "./slow.yaml")],

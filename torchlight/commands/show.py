@@ -26,8 +26,12 @@ def show(config: Config) -> None:
         value = yaml.safe_dump({name: getattr(shown, name)}, default_flow_style=True, width=1000).strip()[1:-1]
         log.info("%-90s # %s", value, config.origins.get(name, "default"))
     check_weights(config)
-    if config.model is None and config.feeder is None:  # no experiment, only the defaults
-        return
+    if config.model is not None or config.feeder is not None:  # else there is no experiment, only the defaults
+        check_experiment(config)
+
+
+def check_experiment(config: Config) -> None:
+    """Raise ConfigError if training could not start with this configuration for any data."""
     checked = replace(config, phase="train")
     classes = build.preflight(checked, ("feeder", "model", "objective"))
     build.build_model(checked, classes["model"])
