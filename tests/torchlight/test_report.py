@@ -27,6 +27,7 @@ from torchlight.report.runs import adjacency_shapes, learned_adjacency, open_tes
 from torchlight.report.safe_text import to_cell
 from torchlight.training.scores import write_scores
 
+CURVES = ("accuracy", "loss", "rate", "robustness")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -42,7 +43,10 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, store):
-    return write_run(tmp_path_factory.mktemp("runs") / "joint", store)
+    folder = write_run(tmp_path_factory.mktemp("runs") / "joint", store)
+    rows = "noise,0,% of the body,60,80.0,79.0\nnoise,1,% of the body,60,70.0,69.0\nrate,1,n-th frame,60,80.0,79.0\n"
+    (folder / "robustness.csv").write_text(f"curve,level,unit,clips,top1,macro\n{rows}")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +97,20 @@ def test_shown_clips_can_be_played(page):
     assert len(clips[0]["curves"]) == 5
 
 
+def test_the_robustness_of_a_run_is_shown(run, page):
+    assert read_runs([run])[0].robustness == {
+        ("noise", "% of the body"): [(0.0, 80.0), (1.0, 70.0)],
+        ("rate", "n-th frame"): [(1.0, 80.0)],
+    }
+    section = words(page).partition("Robustness")[2].partition("Classes")[0]
+    assert all(text in section for text in ("noise", "% of the body", "n-th frame", "top-1, percent"))
+
+
 def test_every_picture_lies_beside_the_page_as_png(page):
     names = {path.stem for path in page.parent.glob("report_*.png")}
     clips = {f"report_{word}_{k}" for word in ("correct", "wrong") for k in (1, 2, 3)}
     assert names == clips | {
-        f"report_{n}" for n in ("accuracy", "loss", "rate", "classes", "confusion", "adjacency_first", "adjacency_last")
+        f"report_{n}" for n in (*CURVES, "classes", "confusion", "adjacency_first", "adjacency_last")
     }
     assert page.read_text().count("<svg ") == len(names)
     assert all(matplotlib.image.imread(path).shape[0] > 100 for path in page.parent.glob("report_*.png"))
@@ -205,9 +218,10 @@ def test_damaged_records_leave_a_sentence_in_the_place_of_their_section(tmp_path
     (folder / "epoch1_test_score.pkl").unlink()
     (folder / "environment.json").write_text("[1]")
     (folder / "metrics.jsonl").write_text("[1]\n")
+    (folder / "robustness.csv").write_text("curve,level\nnoise,1\n")
     torch.save(torch.zeros(3), folder / "last.pt")
     text = words(write_report([folder]))
-    for name in ("environment.json: expected", "metrics.jsonl: line 1: expected", "last.pt: "):
+    for name in ("environment.json: expected", "metrics.jsonl: line 1: expected", "robustness.csv: exp", "last.pt"):
         assert name in text and name in caplog.text
     assert "Training" not in text and "Records" in text
 

@@ -226,7 +226,7 @@ def test_an_existing_run_is_refused_and_not_touched(tmp_path, experiment, traine
 def test_overwriting_replaces_the_run_and_nothing_else(tmp_path, experiment, trained, main):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    for name in ("notes.md", "pretrained.pt", "epoch_9.pt", "last.pt.123.tmp"):
+    for name in ("notes.md", "pretrained.pt", "epoch_9.pt", "last.pt.123.tmp", "robustness.csv"):
         (run / name).write_text("mine")
     code, _, _ = main("--config", experiment(num_epoch=1), "--work-dir", run, "--overwrite", "true")
     assert code == 0 and names(run) == (FILES - {"best_ema.pt"}) | TABLES | {"notes.md", "pretrained.pt"}

@@ -5,11 +5,12 @@ from functools import partial
 
 from torchlight.config.options import Config, ConfigError
 from torchlight.contract import DescribedFeeder, RawClipFeeder, multi_label_targets
-from torchlight.predict.robustness import CURVES, FILE, DegradedClips, figures, write
+from torchlight.predict.robustness import CURVES, DegradedClips, figures, write
 from torchlight.runtime import distributed
 from torchlight.system.text import nearest
 from torchlight.training.build import feeder_extras
 from torchlight.training.experiment import open_experiment, predict
+from torchlight.training.run_dir import ROBUSTNESS
 
 log = logging.getLogger("torchlight")
 
@@ -42,4 +43,4 @@ def measure(config: Config) -> None:
                 rows.append(figures(name, level, found.scores, found.label))
                 log.info("%8g  top-1 %6.2f %%, macro %6.2f %%", level, rows[-1]["top1"], rows[-1]["macro"])
         distributed.on_main(partial(write, experiment.run_dir.path, rows))
-        log.info("wrote %s and robustness.png", experiment.run_dir.path / FILE)
+        log.info("wrote %s and robustness.png", experiment.run_dir.path / ROBUSTNESS)

@@ -16,6 +16,7 @@ from data.recipes import Recipe
 from torchlight.contract import Batch, RawClipFeeder
 from torchlight.report.safe_text import write_csv
 from torchlight.training.metrics import accuracies
+from torchlight.training.run_dir import ROBUSTNESS
 
 
 def drop_stretches(clip: np.ndarray, percent: float, random: np.random.Generator, recipe: Recipe) -> np.ndarray:
@@ -139,7 +140,6 @@ CURVES = {
     "observed": Curve("first part of the clip", "% of the frames", (100, 80, 60, 40, 20, 10), observe),
 }
 COLUMNS = ("curve", "level", "unit", "clips", "top1", "macro")
-FILE = "robustness.csv"
 
 
 def figures(curve: str, level: float, scores: np.ndarray, label: np.ndarray) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def figures(curve: str, level: float, scores: np.ndarray, label: np.ndarray) -> 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write robustness.csv and robustness.png; raises OSError."""
-    write_csv(folder / FILE, COLUMNS, ([row[key] for key in COLUMNS] for row in rows))
+    write_csv(folder / ROBUSTNESS, COLUMNS, ([row[key] for key in COLUMNS] for row in rows))
     from torchlight.report import pictures  # matplotlib is slow to import
 
     lines = {

@@ -89,6 +89,7 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     page.add(f"<h1>{to_html(title)}</h1>", f'<p class="muted">{names} &middot; {len(truth.label)} {tested} clips</p>')
     result = add_summary(page, runs, scored, truth, tested)
     add_curves(page, runs)
+    add_robustness(page, runs)
     if result is not None and truth.target is not None:
         add_average_precision(page, result, truth.target, truth.class_names)
     elif result is not None:
@@ -204,6 +205,15 @@ def add_curves(page: Page, runs: list[Run]) -> None:
                 f'class="card">{page.picture(figure, f"{name}{number(i, runs)}", f"{name} over epochs")}</figure>'
             )
         page.add("</div>")
+
+
+def add_robustness(page: Page, runs: list[Run]) -> None:
+    """Add the accuracy on degraded test clips of the runs that measured it."""
+    for i, run in enumerate(runs, 1):
+        if run.robustness:
+            figure = pictures.panels(run.robustness, "top-1, percent")
+            drawn = page.picture(figure, f"robustness{number(i, runs)}", "accuracy on degraded clips")
+            page.add(f"<h2>Robustness{heading(run, runs)}</h2>", f'<figure class="card">{drawn}</figure>')
 
 
 def add_classes(page: Page, result: np.ndarray, truth: GroundTruth) -> None:

@@ -138,8 +138,8 @@ def panels(lines: Mapping[tuple[str, str], Sequence[tuple[float, float]]], ylabe
         grid = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
         for axes, ((title, xlabel), points) in zip(grid, lines.items(), strict=True):
             axes.plot(*zip(*points, strict=True), color=COLORS["blue"], marker="o")
-            axes.set_title(title, fontsize=9)
-            axes.set_xlabel(xlabel)
+            axes.set_title(shorten(title, 40), fontsize=9)
+            axes.set_xlabel(shorten(xlabel, 40))
             axes.grid(color=COLORS["line"], linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
         grid[0].set_ylabel(ylabel)

@@ -1,5 +1,7 @@
 """The content of a report: runs from their directories, their scores, clips to draw, learned adjacency matrices."""
 
+import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,17 +18,20 @@ from torchlight.contract import DrawnFeeder, Feeder, manifest_of
 from torchlight.fusion import fuse, score_files
 from torchlight.system.clip_view import UNKNOWN_RATE, ClipView, to_viewer, without_empty
 from torchlight.system.consent import ADMITTED
+from torchlight.system.files import read_text
 from torchlight.training import checkpoint
 from torchlight.training.build import build_feeder, build_model, preflight
-from torchlight.training.run_dir import BEST, CONFIG, LAST, read_environment, read_metrics
+from torchlight.training.run_dir import BEST, CONFIG, LAST, ROBUSTNESS, read_environment, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
 FRAMES = 8  # of a clip that are drawn
+MOST_CURVES = 10  # of a robustness.csv
 
 
 @dataclass
 class Run:
-    """The content of a run directory; `scores` (n, num_class) or None; `problems`: why parts of it are not shown."""
+    """The content of a run directory; `scores` (n, num_class) or None; `robustness`: see `read_robustness`; `problems`:
+    why parts of it are not shown."""
 
     folder: Path
     name: str
@@ -34,6 +39,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     scores: np.ndarray | None = None
+    robustness: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -55,12 +61,34 @@ def read_runs(folders: list[Path]) -> list[Run]:
     files = score_files.name_score_files([folder / SCORE_FILE for folder in folders])
     runs = [Run(folder, file.name, load_config(folder / CONFIG)) for folder, file in zip(folders, files, strict=True)]
     for run in runs:
-        for name, read in (("environment", read_environment), ("metrics", read_metrics)):
+        for read in (read_environment, read_metrics, read_robustness):
             try:
-                setattr(run, name, read(run.folder))
+                setattr(run, read.__name__.removeprefix("read_"), read(run.folder))
             except ValueError as error:
                 run.problems.append(str(error))
     return runs
+
+
+def read_robustness(folder: Path) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """{(curve, unit of its levels): [(level, top-1)]} in robustness.csv, empty if there is none.
+
+    Raises:
+        ValueError: it is not the table of `--phase robustness`.
+    """
+    file, lines = folder / ROBUSTNESS, {}
+    if not file.exists():
+        return lines
+    try:
+        for row in csv.DictReader(io.StringIO(read_text(file), newline="")):
+            point = float(row["level"]), float(row["top1"])
+            if not np.isfinite(point).all():
+                raise ValueError("expected finite numbers")
+            lines.setdefault((row["curve"], row["unit"]), []).append(point)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{file}: expected the table of --phase robustness, got another ({error})") from error
+    if len(lines) > MOST_CURVES:
+        raise ValueError(f"{file}: expected at most {MOST_CURVES} curves, got {len(lines)}")
+    return lines
 
 
 def folders_of_runs(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ steps/             the loss during the epochs for TensorBoard, numbered by optim
 last.pt, best.pt   checkpoints: the last epoch, and the best one on the test set (best_ema.pt: of the moving average)
 .lock              the id of the process that is using the directory
 epoch1_test_score.pkl, each_class_acc.csv, confusion_matrix.{csv,png}
+robustness.{csv,png}  of --phase robustness
 """
 
 import errno
@@ -44,6 +45,7 @@ from torchlight.system.text import quote
 log = logging.getLogger("torchlight")
 LAST, BEST, BEST_EMA = "last.pt", "best.pt", "best_ema.pt"
 CONFIG, METRICS, ENVIRONMENT, FINETUNE = "config.yaml", "metrics.jsonl", "environment.json", "finetune.csv"
+ROBUSTNESS = "robustness.csv"
 TRACES = (LAST, BEST, METRICS)
 LEFT_BY_A_RUN = (
     LAST,
@@ -60,6 +62,7 @@ LEFT_BY_A_RUN = (
     "epoch1_test_*",
     "each_class_acc.csv",
     "confusion_matrix.*",
+    "robustness.*",
     "report.html",
     "report_*.png",
 )
