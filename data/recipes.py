@@ -6,7 +6,7 @@ A benchmark is described by the facts in its clip store (manifest.json): body, r
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from data.ntu.benchmark import NTU120, recipe_tracks
 from data.ntu.skeleton_file import Recording as BodyRecording
 from data.ntu.skeleton_file import read_recording
 from data.poses.convert import Body
-from data.poses.parts import complete, part_of
-from data.poses.read import form_of, read
+from data.poses.parts import complete, main_persons, part_of, scored
+from data.poses.read import form_of, read_each
 from data.poses.recording import Facts, PoseFileError, Recording
 from data.raw_files import number_array, read_raw_json
 from graph.body import Skeleton
@@ -42,12 +42,20 @@ KINDS = {  # (body, recipe): which script prepared the clips
 @dataclass
 class Prepared:
     """A clip as in a clip store. frames: (M, T, V, C) float32, absent persons zero. image: (height, width). missing:
-    share of the joints that were not seen."""
+    share of the joints that were not seen. rate: frames per second, if it may differ from that of the recipe."""
 
     name: str
     frames: np.ndarray
     image: tuple[int, int] | None = None
     missing: float = 0.0
+    rate: float | None = None
+
+
+class Failed(NamedTuple):
+    """A recording of a file that cannot become a clip, and the reason."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,11 @@ class Recipe:
         return self.facts.get("missing", "interpolate")
 
     @property
+    def keeps_zeros(self) -> bool:
+        """Whether joints at 0 stay there; for other clips they count as missing and are filled."""
+        return self.kind == "custom"
+
+    @property
     def rate(self) -> float | None:
         """Frames per second of the training clips, if known."""
         return self.facts.get("rate") or RATES.get(self.skeleton.name)
@@ -130,9 +143,13 @@ class Recipe:
         recording = replace(recording, facts=self.with_size(recording.facts))
         found, seen, rate = complete(recording, self.body, self.rate, self.layout, missing=self.missing)
         everyone, shown = range(len(found.points)), seen[seen.any(-1)]
-        prepared = self.prepare(part_of(found, everyone, 0, len(found.frames), self.rate, rate))
+        prepared = self.prepare(part_of(found, everyone, 0, len(found.frames), self.target(found.facts), rate))
         prepared.missing = 1 - float(shown.mean()) if shown.size else 1.0
         return prepared, found
+
+    def target(self, facts: Facts, stated: float | None = None) -> float | None:
+        """The frame rate that a recording is converted to; None: its own. stated: its frame rate, given by the user."""
+        return self.rate if facts.resampled or stated else None
 
     def prepare(self, recording: Recording) -> Prepared:
         """A recording of this body, without missing joints (see `data.poses.parts.complete`), as a clip.
@@ -168,7 +185,7 @@ class Recipe:
         filled[: len(frames[:M])] = frames[:M]
         return filled
 
-    def read_raw(self, path: Path) -> list[Prepared] | None:
+    def read_raw(self, path: Path) -> list[Prepared | Failed] | None:
         """The clips of a raw file of the benchmark itself, prepared as for training; None for any other file.
 
         Raises:
@@ -192,21 +209,11 @@ def _from_ntu(recipe: Recipe, recording: Recording) -> np.ndarray:
     return recipe_tracks(recipe.facts["recipe"], BodyRecording(ids, poses.astype(np.float64)))
 
 
-def _scored(recording: Recording, size: Sequence[int]) -> np.ndarray:
-    """x, y as shares of the image size (width, height), and score: (M, T, V, 3) float64, 0 for missing joints."""
-    score = recording.score
-    if score is None:
-        score = (~np.isnan(recording.points).any(-1)).astype(np.float64)
-    data = np.concatenate([recording.points[..., :2] / np.array(size), score[..., None]], -1)
-    data[np.isnan(data).any(-1)] = 0
-    return data
-
-
 def _from_kinetics(recipe: Recipe, recording: Recording) -> np.ndarray:
     T = recording.points.shape[1]
     if T > kinetics.WINDOW:
         raise BadFile(f"expected at most {kinetics.WINDOW} frames for this recipe, got {T}; give --window SECONDS")
-    data = _scored(recording, recording.facts.image_size)
+    data = scored(recording, recording.facts.image_size)
     data = data[np.argsort(-data[..., 2].sum((1, 2)), kind="stable")][: recipe.facts.get("persons_in") or 5]
     return _kinetics_tracks(recipe, data.swapaxes(0, 1))
 
@@ -224,7 +231,9 @@ def _from_deeplabcut(recipe: Recipe, recording: Recording) -> np.ndarray:
     size = recipe.with_size(recording.facts).image_size  # most formats do not contain the size
     if size is None:
         raise BadFile("expected a recording with the size of its images, got none; give --image-size WIDTH HEIGHT")
-    return deeplabcut.to_tracks(_scored(_main_persons(recording, recipe.facts.get("num_person") or 1), size))
+    animals = scored(recording, size)
+    likely = np.argsort(-animals[..., 2].sum((1, 2)), kind="stable")[: recipe.facts.get("num_person") or 1]
+    return deeplabcut.to_tracks(animals[np.sort(likely)])
 
 
 def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -233,7 +242,7 @@ def _from_own(recipe: Recipe, recording: Recording) -> np.ndarray:
 
 def _plain(recipe: Recipe, recording: Recording) -> np.ndarray:
     """Coordinates unchanged, with the score as last channel where the clips have one."""
-    return _with_score(recipe, _main_persons(recording, recipe.facts.get("num_person") or 1))
+    return _with_score(recipe, main_persons(recording, recipe.facts.get("num_person") or 1))
 
 
 def _with_score(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -242,22 +251,6 @@ def _with_score(recipe: Recipe, recording: Recording) -> np.ndarray:
         score = (~np.isnan(recording.points).any(-1)).astype(np.float32) if score is None else score
         data = np.concatenate([data, score[..., None]], -1)
     return coordinates(data)
-
-
-def _main_persons(recording: Recording, count: int) -> Recording:
-    """The `count` persons who move the most: largest sum of the standard deviations of their coordinates over time."""
-    points = recording.points
-    if len(points) <= count:
-        return recording
-    seen = recording.seen
-    spread = [
-        points[m][seen[m]].reshape(-1, points.shape[-1]).std(0).sum() if seen[m].any() else 0
-        for m in range(len(points))
-    ]
-    kept = np.sort(np.argsort(-np.array(spread), kind="stable")[:count])
-    score = None if recording.score is None else recording.score[kept]
-    tracks = tuple(recording.tracks[m] for m in kept)
-    return Recording(points[kept], score, tracks, recording.frames, recording.facts)
 
 
 PREPARE: dict[str, Callable[[Recipe, Recording], np.ndarray]] = {
@@ -293,14 +286,22 @@ def _read_plain(recipe: Recipe, path: Path) -> list[Prepared] | None:
         if data.ndim != 3 or data.shape[1:] != (V, recipe.facts.get("channels")):
             return None
         return [Prepared(path.stem, recipe.slots(coordinates(data)[None]))]
-    if form == "pyskl":
-        found = [(name, recording, _with_score(recipe, recording)) for name, recording in read(path)]
-        if any(frames.shape[2:] != (V, recipe.facts.get("channels")) for _, _, frames in found):
-            return None
-        return [
-            Prepared(name, recipe.slots(frames), recipe.image(recording.facts)) for name, recording, frames in found
-        ]
-    return None
+    return _read_pyskl(recipe, path) if form == "pyskl" else None
+
+
+def _read_pyskl(recipe: Recipe, path: Path) -> list[Prepared | Failed] | None:
+    found: list[Prepared | Failed] = []
+    for name, recording in read_each(path):
+        try:
+            if isinstance(recording, PoseFileError):
+                raise recording
+            frames = _with_score(recipe, recording)
+            if frames.shape[2:] != (recipe.skeleton.num_joint, recipe.facts.get("channels")):
+                return None
+            found.append(Prepared(name, recipe.slots(frames), recipe.image(recording.facts)))
+        except ValueError as error:
+            found.append(Failed(name, str(error)))
+    return found
 
 
 def _read_own(recipe: Recipe, path: Path) -> list[Prepared] | None:
@@ -308,14 +309,14 @@ def _read_own(recipe: Recipe, path: Path) -> list[Prepared] | None:
     if data is None or not data.size:
         return None
     facts = own_facts(path, recipe.body)
-    if np.isnan(data).any():
-        return [replace(recipe.whole(as_recording(data, facts))[0], name=path.stem)]
+    if np.isnan(data).any() or len(data) > (recipe.facts.get("num_person") or len(data)):
+        return [replace(recipe.whole(as_recording(data, facts))[0], name=path.stem, rate=facts.rate)]
     frames = own_frames(data, recipe.body, recipe.facts["recipe"])
-    return [Prepared(path.stem, recipe.slots(frames), recipe.image(recipe.with_size(facts)))]
+    return [Prepared(path.stem, recipe.slots(frames), recipe.image(recipe.with_size(facts)), rate=facts.rate)]
 
 
 def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:
-    if path.suffix != ".csv" or not recipe.facts.get("image_size"):
+    if path.suffix.lower() != ".csv" or not recipe.facts.get("image_size"):
         return None
     try:
         points, _ = deeplabcut.read_animals(path, recipe.skeleton.joints, deeplabcut.reading(recipe.facts))
@@ -325,19 +326,22 @@ def _read_deeplabcut(recipe: Recipe, path: Path) -> list[Prepared] | None:
     return [Prepared(path.stem, recipe.slots(deeplabcut.to_tracks(image)))]
 
 
-def read_recordings(recipe: Recipe, path: Path, layout: str | None) -> list[tuple[str, Recording]]:
+def read_recordings(recipe: Recipe, path: Path, layout: str | None) -> list[tuple[str, Recording | PoseFileError]]:
     """The recordings in a file or folder, with the joints of custom clips as in training; `layout` overrides theirs.
+    For a recording that cannot be used, the result contains the error.
 
     Raises:
-        ValueError: the file cannot be read, is in an unknown format, or contains no person.
+        ValueError: the file cannot be read or is in an unknown format.
     """
     found, is_same = None, layout is None or find_layout(layout).name == recipe.body.layout
     if recipe.kind == "custom" and not recipe.layout and is_same and path.is_file():
         found = own_recording(path, recipe.body, recipe.facts["channels"])
-    return read(path) if found is None else [(path.stem, found)]
+    if found is not None:
+        return [(path.stem, found)]
+    return read_each(path, recipe.facts.get("min_likelihood", 0.0) if recipe.kind == "deeplabcut" else None)
 
 
-READ_RAW: dict[str, Callable[[Recipe, Path], list[Prepared] | None]] = {
+READ_RAW: dict[str, Callable[[Recipe, Path], Sequence[Prepared | Failed] | None]] = {
     "ntu": _read_ntu,
     "kinetics": _read_kinetics,
     "deeplabcut": _read_deeplabcut,

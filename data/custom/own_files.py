@@ -27,7 +27,7 @@ def read_own(path: Path, skeleton: Skeleton, channels: int) -> np.ndarray | None
     Raises:
         BadFile: the file is damaged.
     """
-    reader = READERS.get(path.suffix)
+    reader = READERS.get(path.suffix.lower())
     data = None if reader is None else reader(path, skeleton, channels)
     if data is None or data.ndim not in (3, 4) or data.shape[-2:] != (skeleton.num_joint, channels):
         return None
@@ -41,8 +41,8 @@ def own_facts(path: Path, body: Body) -> Facts:
         BadFile: the file is damaged.
     """
     axes, units = ("image", "px") if body.is_flat else ("kinect", "m")
-    facts = Facts("coordinates of the skeleton", body.layout, axes=axes, units=units)
-    if path.suffix == ".npz":
+    facts = Facts("coordinates of the skeleton", body.layout, axes=axes, units=units, resampled=False)
+    if path.suffix.lower() == ".npz":
         try:
             with open_archive(path) as archive:
                 facts.rate, facts.image_size = stated_rate(archive), stated_size(archive)
@@ -54,19 +54,20 @@ def own_facts(path: Path, body: Body) -> Facts:
 def as_recording(data: np.ndarray, facts: Facts) -> Recording:
     """Coordinates of `read_own`, NaN for missing values, as a recording with the facts of `own_facts`.
 
+    A person with zeros only was not seen in that frame, as in padded arrays.
+
     Raises:
         PoseFileError: they contain no person.
     """
     dims = 2 if facts.axes == "image" else 3
     score = np.nan_to_num(data[..., dims]).astype(np.float32) if data.shape[-1] > dims else None
+    data = np.where(data.any((2, 3), keepdims=True), data, np.nan)
     tracks = tuple(str(m + 1) for m in range(len(data)))
     return Recording(data[..., :dims].astype(np.float32), score, tracks, np.arange(data.shape[1]), facts).check()
 
 
 def own_recording(path: Path, body: Body, channels: int) -> Recording | None:
     """The coordinates of `read_own` for a conversion to windows, persons or another frame rate.
-
-    A person with zeros only was not seen in that frame, as in padded arrays.
 
     Raises:
         PoseFileError: the file is damaged, or contains no person.
@@ -75,7 +76,7 @@ def own_recording(path: Path, body: Body, channels: int) -> Recording | None:
         data = read_own(path, body.skeleton, channels)
         if data is None or not data.size:
             return None
-        return as_recording(np.where(data.any((2, 3), keepdims=True), data, np.nan), own_facts(path, body))
+        return as_recording(data, own_facts(path, body))
     except (BadFile, PoseFileError) as error:
         raise PoseFileError(f"{path}: {error}") from error
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.poses.recording import ASSUMED_RATE, Facts, PoseFileError, Recording
+from data.poses.recording import Facts, PoseFileError, Recording
 from graph.body import Skeleton
 from graph.layouts import (
     LayoutMap,
@@ -206,14 +206,21 @@ def _to_pixels(points: np.ndarray, facts: Facts) -> np.ndarray:
     """Image points in pixels; sets the image size if it is not known."""
     size = facts.image_size
     if size is None:
-        high = np.nanmax(points.reshape(-1, 2), 0)
-        size = next((size for size in IMAGE_SIZES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
-        size = IMAGE_SIZES[1] if facts.units == "share" else size
+        size = assumed_size(points, facts)
         facts.guessed.append(f"the file has no image size: {size[0]} x {size[1]} is assumed")
     facts.image_size = size
     if facts.units == "share":
         points, facts.units = points * np.array(size, np.float32), "px"
     return points
+
+
+def assumed_size(points: np.ndarray, facts: Facts) -> tuple[int, int]:
+    """Width and height of the image of points (..., 2) if they are not known: the first common size that contains all
+    points."""
+    if facts.units == "share":
+        return IMAGE_SIZES[1]
+    high = np.nanmax(points.reshape(-1, 2), 0)
+    return next((size for size in IMAGE_SIZES if (high <= size).all()), (int(high[0]) + 1, int(high[1]) + 1))
 
 
 def body_height(points: np.ndarray) -> float:
@@ -236,19 +243,8 @@ def _mirror(
         order[[left, right]] = right, left
     points = points[:, :, order].copy()
     flat_width = facts.image_size[0] if body.is_flat and facts.image_size else 0
-    points[..., 0] = flat_width - points[..., 0]
+    points[..., 0] = np.where(points.any(-1), flat_width - points[..., 0], 0)  # joints at 0 were not seen
     return points, None if score is None else score[:, :, order]
-
-
-def rate_of(facts: Facts, rate: float | None = None, assumed: float | None = None) -> float:
-    """Frames per second of a recording: `rate`, that of the file, or `assumed`, which is added to `facts.guessed`."""
-    found = rate or facts.rate
-    if found is None:
-        found = assumed or ASSUMED_RATE
-        text = f"the file has no frame rate: {found:g} frames per second are assumed"
-        if text not in facts.guessed:
-            facts.guessed.append(text)
-    return found
 
 
 def fill(

@@ -97,7 +97,7 @@ def read_coco_results(path: Path, entries: list[Any]) -> Detections:
     """A list of {image_id, keypoints, score} per person and frame: AlphaPose (with box, idx or a file name as
     image_id) or COCO results."""
     alpha = any("idx" in entry or "box" in entry or isinstance(entry.get("image_id"), str) for entry in entries)
-    facts = Facts("AlphaPose" if alpha else "COCO results")
+    facts = Facts("AlphaPose", start=0) if alpha else Facts("COCO results")
     frames: dict[int, list[Detection]] = {}
     for i, entry in enumerate(entries):
         origin = f"{path}: entry {i}"
@@ -187,7 +187,7 @@ def read_mmpose(path: Path, content: Any) -> Detections:
 def read_yolo_labels(path: Path) -> Detections:
     """A folder of YOLO-pose text files NAME_FRAME.txt, a person per row: class, box (4), x y [c] per joint,
     [confidence], [track]."""
-    facts = Facts("YOLO-pose labels", units="share")
+    facts = Facts("YOLO-pose labels", units="share", start=1)  # no file is written for frames without a person
     rows: dict[int, list[tuple[Path, list[float]]]] = {}
     for file in sorted(path.glob("*.txt")):
         found = rows.setdefault(last_number(file.name) or 0, [])

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.poses.convert import Body, fill, rate_of, resample, to_body
-from data.poses.recording import Recording
+from data.poses.convert import Body, fill, resample, to_body
+from data.poses.recording import Recording, rate_of
 from data.poses.sides import MIRRORED, is_mirrored
 
 
@@ -57,3 +57,29 @@ def part_of(
         score = None if score is None else np.where(np.isnan(points).any(-1), 0, resample(score, rate, target))
     tracks = tuple(recording.tracks[m] for m in persons)
     return Recording(points, score, tracks, np.arange(points.shape[1]), recording.facts)
+
+
+def scored(recording: Recording, size: Sequence[int]) -> np.ndarray:
+    """x, y as shares of the image size (width, height), and score: (M, T, V, 3) float64, 0 for missing joints."""
+    score = recording.score
+    if score is None:
+        score = (~np.isnan(recording.points).any(-1)).astype(np.float64)
+    data = np.concatenate([recording.points[..., :2] / np.array(size), score[..., None]], -1)
+    data[np.isnan(data).any(-1)] = 0
+    return data
+
+
+def main_persons(recording: Recording, count: int) -> Recording:
+    """The `count` persons who move the most: largest sum of the standard deviations of their coordinates over time."""
+    points = recording.points
+    if len(points) <= count:
+        return recording
+    seen = recording.seen
+    spread = [
+        points[m][seen[m]].reshape(-1, points.shape[-1]).std(0).sum() if seen[m].any() else 0
+        for m in range(len(points))
+    ]
+    kept = np.sort(np.argsort(-np.array(spread), kind="stable")[:count])
+    score = None if recording.score is None else recording.score[kept]
+    tracks = tuple(recording.tracks[m] for m in kept)
+    return Recording(points[kept], score, tracks, recording.frames, recording.facts)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.poses import array_files, hdf5_files, image_files, sensor_files, tables
 from data.poses.recording import Detections, PoseFileError, Recording
 from data.poses.tracking import track
@@ -21,24 +23,26 @@ HDF5, NUMPY, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"PK\x03\x04", b"
 JSON_LIMIT = 512 * 2**20
 
 
-def read(path: str | Path) -> list[tuple[str, Recording]]:
+def read(path: str | Path, cutoff: float | None = None) -> list[tuple[str, Recording]]:
     """[(name, recording)] of a pose file or a folder that is one recording; most files contain one.
 
-    Persons without ids are tracked; `facts.guessed` lists the assumptions.
+    Persons without ids are tracked; `facts.guessed` lists the assumptions. cutoff: see `read_each`.
 
     Raises:
         ValueError: the file cannot be read, is in an unknown format, or contains no person. The message names the file.
     """
     found = []
-    for name, recording in read_each(path):
+    for name, recording in read_each(path, cutoff):
         if isinstance(recording, PoseFileError):
             raise recording
         found.append((name, recording))
     return found
 
 
-def read_each(path: str | Path) -> list[tuple[str, Recording | PoseFileError]]:
+def read_each(path: str | Path, cutoff: float | None = None) -> list[tuple[str, Recording | PoseFileError]]:
     """Like `read`, but for a recording that cannot be used, the result contains the error.
+
+    cutoff: the lowest likelihood of points that were seen, instead of the default of the format (DeepLabCut: 0.6).
 
     Raises:
         ValueError: the file cannot be read or is in an unknown format.
@@ -49,12 +53,14 @@ def read_each(path: str | Path) -> list[tuple[str, Recording | PoseFileError]]:
         found = reader(path)
     except DAMAGE as error:
         raise _error(path, error) from error
-    return [_finished(path, *item) for item in (found if isinstance(found, list) else [(path.stem, found)])]
+    return [_finished(path, cutoff, *item) for item in (found if isinstance(found, list) else [(path.stem, found)])]
 
 
-def _finished(path: Path, name: str, found: Recording | Detections) -> tuple[str, Recording | PoseFileError]:
+def _finished(
+    path: Path, cutoff: float | None, name: str, found: Recording | Detections
+) -> tuple[str, Recording | PoseFileError]:
     try:
-        return name, finish(found)
+        return name, finish(found, cutoff)
     except DAMAGE as error:
         return name, _error(path, error)
 
@@ -67,10 +73,15 @@ def _error(path: Path, error: Exception) -> PoseFileError:
     return PoseFileError(origin + " ".join(reason.split()))
 
 
-def finish(found: Recording | Detections) -> Recording:
-    """A recording with identities, checked; persons without ids are tracked."""
+def finish(found: Recording | Detections, cutoff: float | None = None) -> Recording:
+    """A recording with identities, checked; persons without ids are tracked. cutoff: see `read_each`."""
     if isinstance(found, Detections):
         found = found.to_recording() if found.identified else track(found)
+    if found.facts.cutoff is not None and found.score is not None:
+        if cutoff is None:
+            cutoff = found.facts.cutoff
+            found.facts.guessed.append(f"points with a likelihood below {cutoff} count as not seen")
+        found.points[found.score < cutoff] = np.nan
     return found.check()
 
 
@@ -219,8 +230,6 @@ def read_json_form(path: Path, content: Any) -> Any:
 
 def read_pose_format(path: Path) -> Recording:
     """pose-format (.pose); needs the package pose-format."""
-    import numpy as np
-
     from data.poses.recording import Facts
 
     try:

@@ -22,7 +22,9 @@ class Facts:
     form: the format of the file. layout: name of a body layout, or None if only `joints` are known. axes: image,
     camera, kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, cm, mm or unknown. rate: frames
     per second or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that are not in
-    the file, one sentence each. imputed: names of joints that no sensor measured.
+    the file, one sentence each. imputed: names of joints that no sensor measured. start: number of the first frame of
+    the recording, in which nobody may be visible; None: the recording begins with the first person. cutoff: points with
+    a lower score count as not seen. resampled: whether the frame rate is converted to that of the training clips.
     """
 
     form: str
@@ -34,6 +36,21 @@ class Facts:
     image_size: tuple[int, int] | None = None
     guessed: list[str] = field(default_factory=list)
     imputed: tuple[str, ...] = ()
+    start: int | None = None
+    cutoff: float | None = None
+    resampled: bool = True
+
+
+def rate_of(facts: Facts, rate: float | None = None, assumed: float | None = None) -> float:
+    """Frames per second of a recording: `rate`, that of the file, or `assumed`, which is added to `facts.guessed`."""
+    stated = facts.rate is not None and 0 < facts.rate < np.inf  # some programs write 0
+    found = rate or (facts.rate if stated else None)
+    if found is None:
+        found = assumed or ASSUMED_RATE
+        text = f"the file has no frame rate: {found:g} frames per second are assumed"
+        if text not in facts.guessed:
+            facts.guessed.append(text)
+    return found
 
 
 @dataclass
@@ -66,6 +83,11 @@ class Recording:
     frames: np.ndarray
     facts: Facts
     image: np.ndarray | None = None
+
+    @property
+    def delay(self) -> int:
+        """Number of frames without a person before the first frame."""
+        return 0 if self.facts.start is None else max(int(self.frames[0]) - self.facts.start, 0)
 
     @property
     def seen(self) -> np.ndarray:

@@ -49,8 +49,18 @@ def numbers(rows: Sequence[Sequence[str]], path: Path) -> np.ndarray:
 
 
 def at_frames(index: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, ...) at their frame numbers (n,) -> (T, ...) with NaN for missing frames, and the numbers (T,)."""
+    """Rows (n, ...) at their frame numbers (n,) -> (T, ...) with NaN for missing frames, and the numbers (T,).
+
+    Raises:
+        PoseFileError: the numbers are not whole, or a number occurs twice.
+    """
+    if not np.isfinite(index).all() or (index != np.round(index)).any():
+        raise PoseFileError("expected whole frame numbers, got others")
     order = index.astype(np.int64)
+    found, counts = np.unique(order, return_counts=True)
+    if len(found) < len(order):
+        twice = int(counts.argmax())
+        raise PoseFileError(f"expected one row for each frame, got {counts[twice]} for frame {found[twice]}")
     frames = frame_range(order)
     out = np.full((len(frames), *values.shape[1:]), np.nan, np.float32)
     out[order - order.min()] = values
@@ -85,11 +95,9 @@ def deeplabcut_recording(table: np.ndarray, columns: dict[tuple[str, str, str], 
             if (person, joint, "x") in columns:
                 points[m, :, v] = table[:, [columns[person, joint, "x"], columns[person, joint, "y"]]]
                 score[m, :, v] = np.nan_to_num(table[:, columns[person, joint, "likelihood"]])
-    points = np.where(score[..., None] < LIKELIHOOD, np.nan, points)
     placed, frames = at_frames(index, points.transpose(1, 0, 2, 3))
     scores, _ = at_frames(index, score.transpose(1, 0, 2))
-    facts = Facts("DeepLabCut", joints=tuple(joints))
-    facts.guessed.append(f"points with a likelihood below {LIKELIHOOD} count as not seen")
+    facts = Facts("DeepLabCut", joints=tuple(joints), cutoff=LIKELIHOOD)
     scores = np.nan_to_num(scores).transpose(1, 0, 2)
     return Recording(placed.transpose(1, 0, 2, 3), scores, tuple(names), frames, facts)
 
@@ -113,13 +121,12 @@ def read_sleap(path: Path, rows: list[list[str]]) -> Detections:
         confidence = float(np.nan_to_num(row[place["instance.score"]])) if "instance.score" in place else 1.0
         found = Detection(points, scores if scores.any() else None, track if track or is_one else None, confidence)
         frames.setdefault(number, []).append(found)
-    return Detections(frames, Facts("SLEAP", joints=tuple(joints)))
+    return Detections(frames, Facts("SLEAP", joints=tuple(joints), start=0))
 
 
 def read_columns(path: Path, rows: list[list[str]]) -> Recording:
-    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and an optional `frame` or
-    `frame_idx`: MediaPipe,
-    FreeMoCap, custom tables."""
+    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and optionally `frame` or `frame_idx`,
+    from 0 or 1: MediaPipe, FreeMoCap, custom tables."""
     head = [name.strip() for name in rows[0]]
     place = {match.groups(): i for i, name in enumerate(head) if (match := COLUMN.fullmatch(name))}
     joints = [joint for joint, word in place if word == "x"]
@@ -135,7 +142,9 @@ def read_columns(path: Path, rows: list[list[str]]) -> Recording:
     score = np.stack([table[:, place[joint, seen]] for joint in joints], 1) if seen else None
     numbered = next((i for i, name in enumerate(head) if name.lower() in FRAME), None)
     index = np.arange(len(table)) if numbered is None else table[:, numbered]
-    return one_person(points, score, index, [joint.removeprefix("body_") for joint in joints], "table of columns")
+    found = one_person(points, score, index, [joint.removeprefix("body_") for joint in joints], "table of columns")
+    found.facts.start = int(found.frames[0] == 1)
+    return found
 
 
 def one_person(

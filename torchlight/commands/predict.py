@@ -20,6 +20,7 @@ from data.poses.video import read_video
 from torchlight.commands.predict_live import is_live, layout_map, log_to_stderr, predict_live, video_versions
 from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
+from torchlight.predict.clips import recording_name
 from torchlight.predict.segments import Segment, find_segments, spread
 from torchlight.predict.view import write_views
 from torchlight.system.command import RunError
@@ -67,15 +68,16 @@ def predict(config: Config) -> None:
     if live:
         predict_live(config, recognizer, settings, header(recognizer, config), background)
         return
-    found, failures = [], {}
+    found: list[Labeled] = []
+    failures: dict[str, str] = {}  # reasons by recording
     files = sources(config.source)
     for file in tqdm(files, "predict", disable=len(files) < 2 or not sys.stderr.isatty()):
         try:
-            found += labeled(recognizer, file, settings, config, background)
+            found += labeled(recognizer, file, settings, config, background, failures)
         except (ValueError, OSError) as error:
             if len(files) == 1:
                 raise
-            failures[file] = " ".join(str(error).split())
+            failures[str(file)] = " ".join(str(error).split())
     report(found, config)
     write(found, recognizer, config, settings)
     for reason in failures.values():
@@ -83,7 +85,8 @@ def predict(config: Config) -> None:
     if truth is not None and found:
         compare(found, truth, background, list(failures))
     if failures:
-        raise RunError(f"{counted(len(failures), 'recording')} of {len(files)} could not be predicted, listed above")
+        count = len(found) + len(failures)
+        raise RunError(f"{counted(len(failures), 'recording')} of {count} could not be predicted, listed above")
 
 
 def open_recognizer(config: Config) -> Recognizer:
@@ -140,9 +143,14 @@ def sources(source: str) -> list[Path]:
 
 
 def labeled(
-    recognizer: Recognizer, path: Path, settings: Settings, config: Config, background: int | None
+    recognizer: Recognizer,
+    path: Path,
+    settings: Settings,
+    config: Config,
+    background: int | None,
+    failures: dict[str, str],
 ) -> list[Labeled]:
-    """The predictions of a file, by recording."""
+    """The predictions of a file, by recording; the reasons for those without one are added to `failures`."""
     if path.suffix.lower() in VIDEO:
         flat = recognizer.streams[0].recipe.body.is_flat
         _, recording = read_video(path, config.pose_model, flat=flat)
@@ -150,7 +158,7 @@ def labeled(
         for prediction in predictions:
             prediction.source = str(path)
     else:
-        recording, predictions = None, recognizer.predict(path, settings)
+        recording, predictions = None, recognizer.predict(path, settings, failed=failures)
     groups: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         groups.setdefault(prediction.source, []).append(prediction)
@@ -212,6 +220,8 @@ def check_output(config: Config, settings: Settings, live: bool) -> None:
             output.check_suffix(config.output, [".jsonl"])
         if config.truth:
             raise ConfigError(["truth: expected a recording to compare, got a live source"])
+        if config.source == "-" and (config.show or config.save_picture):
+            raise ConfigError(["show, save_picture: expected a camera or a video, got poses, which have no images"])
         return
     if config.output:
         windows = settings.window is not None
@@ -309,18 +319,15 @@ def header(recognizer: Recognizer, config: Config) -> dict[str, Any]:
 
 
 def compare(
-    found: list[Labeled], truth: dict[str, list[Segment]], background: int | None, failed: Sequence[Path] = ()
+    found: list[Labeled], truth: dict[str, list[Segment]], background: int | None, failed: Sequence[str] = ()
 ) -> None:
-    """Log the comparison of the segments with the true ones; recordings are matched by file name. Those of `failed`
-    files are left out with a warning.
+    """Log the comparison of the segments with the true ones; recordings are matched by name. `failed` recordings are
+    left out with a warning.
 
     Raises:
         ValueError: two recordings have the same name, or `truth` contains other recordings.
     """
-    paths, count = [Path(one.source) for one in found], len(found) + len(failed)
-    names = [
-        path.stem if path.exists() else path.name.rpartition("#")[2] for path in paths
-    ]  # of one file, or within it
+    names, count = [recording_name(one.source) for one in found], len(found) + len(failed)
     persons = {s.person for segments in truth.values() for s in segments} != {""}
     if set(truth) == {""} and count == 1:
         truth = {names[0]: truth[""]}
@@ -328,7 +335,7 @@ def compare(
         raise ValueError(f"truth: expected the column recording, because {count} recordings are compared, got none")
     if len(set(names)) < len(names):
         raise ValueError("truth: expected recordings with different file names, got two of one name")
-    if missing := [path.stem for path in failed if path.stem in truth and path.stem not in names]:
+    if missing := [name for name in map(recording_name, failed) if name in truth and name not in names]:
         log.warning("truth: %s could not be predicted and is not compared", printable(", ".join(missing)))
         truth = {name: segments for name, segments in truth.items() if name not in missing}
     predicted = {name: one.segments for name, one in zip(names, found, strict=True)}

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from data.poses.convert import rate_of, to_body
+from data.poses.convert import to_body
 from data.poses.parts import complete, part_of
-from data.poses.recording import Facts, PoseFileError, Recording, check_seen
-from data.recipes import Prepared, Recipe, read_recordings
+from data.poses.recording import Facts, PoseFileError, Recording, check_seen, rate_of
+from data.recipes import Failed, Prepared, Recipe, read_recordings
 from torchlight.system.text import quote
 
 Persons = Literal["auto", "scene", "each"]
@@ -80,33 +80,63 @@ class Clip:
     notes: tuple[str, ...] = ()
 
 
-def clips_of_file(path: Path, recipe: Recipe, settings: Settings, pad: int | None) -> list[Clip]:
+def clips_of_file(
+    path: Path, recipe: Recipe, settings: Settings, pad: int | None, failed: dict[str, str] | None = None
+) -> list[Clip]:
     """The clips of a file or of a folder that is one recording; see `clips_of_recording`.
 
-    A raw file of the benchmark itself is prepared exactly as for training.
+    A raw file of the benchmark itself is prepared exactly as for training. failed: if other recordings of the file can
+    be used, the reason for each one that cannot is added to it, by its source, instead of an error.
 
     Raises:
-        PoseFileError: it cannot be read, or does not fit the network.
+        PoseFileError: the file or a recording cannot be read, or does not fit the network.
     """
-    if settings.is_plain and path.is_file():
-        found = recipe.read_raw(path)
-        if found is not None:
-            rate = recipe.rate or rate_of(Facts(""))
-            return [Clip(name_of(path, p.name), "", 0.0, p.frames.shape[1] / rate, p) for p in found]
+    raw = recipe.read_raw(path) if settings.is_plain and path.is_file() else None
     settings = replace(settings, layout=settings.layout or recipe.layout)
-    clips = []
-    for name, recording in read_recordings(recipe, path, settings.layout):
+    clips, errors = [], {}
+    for found in read_recordings(recipe, path, settings.layout) if raw is None else raw:
         try:
-            clips += clips_of_recording(name_of(path, name), recording, recipe, settings, pad)
+            clips += _clips_of(path, found, recipe, settings, pad)
         except PoseFileError as error:
-            text = str(error)
-            raise PoseFileError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+            source = name_of(path, found[0] if isinstance(found, tuple) else found.name)
+            errors[source] = f"{source}: {str(error).removeprefix(f'{path}: ')}"
+    if errors and (failed is None or not clips):
+        raise PoseFileError(next(iter(errors.values())))
+    if failed is not None:
+        failed |= errors
     return clips
+
+
+def _clips_of(
+    path: Path, found: Prepared | Failed | tuple[str, Recording], recipe: Recipe, settings: Settings, pad: int | None
+) -> list[Clip]:
+    """The clips of one recording of a file, prepared or not; raises PoseFileError."""
+    if isinstance(found, Prepared):
+        rate = found.rate or recipe.rate or rate_of(Facts(""))
+        return [Clip(name_of(path, found.name), "", 0.0, found.frames.shape[1] / rate, found)]
+    name, recording = found
+    if not isinstance(recording, Recording):
+        raise PoseFileError(str(recording))
+    return clips_of_recording(name_of(path, name), recording, recipe, settings, pad)
 
 
 def name_of(path: Path, name: str) -> str:
     """The source of a clip: the path, with the name of the recording if the file contains several."""
     return str(path) if name in ("", path.stem, path.name) else f"{path}#{name}"
+
+
+def split_source(source: str) -> tuple[Path, str]:
+    """The inverse of `name_of`, also if names contain `#`: the path, and the name of the recording or nothing."""
+    places = [i for i, character in enumerate(source) if character == "#"]
+    known = (place for place in (len(source), *places) if Path(source[:place]).exists())
+    place = next(known, places[0] if places else len(source))
+    return Path(source[:place]), source[place + 1 :]
+
+
+def recording_name(source: str) -> str:
+    """The name of a recording: that within its file, otherwise that of the file without suffix, or of the folder."""
+    path, name = split_source(source)
+    return name or (path.name if path.is_dir() else path.stem)
 
 
 def recording_of_array(data: np.ndarray, recipe: Recipe, settings: Settings) -> Recording:
@@ -127,8 +157,11 @@ def recording_of_array(data: np.ndarray, recipe: Recipe, settings: Settings) -> 
     score = None
     if points.shape[3] == (3 if body.is_flat else 4):
         points, score = points[..., :-1], points[..., -1]
-    points[(points == 0).all(-1)] = np.nan
     layout = settings.layout or body.layout
+    missing = (points == 0).all(-1, keepdims=True)
+    if recipe.keeps_zeros and layout == body.layout:
+        missing = missing.all(2, keepdims=True)
+    points = np.where(missing, np.float32(np.nan), points)
     facts = Facts("array", layout, axes="image" if body.is_flat else "kinect", units="px" if body.is_flat else "m")
     facts.joints = recipe.skeleton.joints if layout is None else ()
     tracks = tuple(str(m + 1) for m in range(len(points)))
@@ -150,7 +183,7 @@ def clips_of_recording(
     found, seen, rate = complete(
         recording, recipe.body, recipe.rate, settings.layout, settings.rate, settings.mirror, recipe.missing
     )
-    window = settings.window
+    window, target, delay = settings.window, recipe.target(found.facts, settings.rate), recording.delay / rate
     if window is None:
         check_seen(int(seen.any((0, 2)).sum()), seen.shape[1])
     elif window == 0:
@@ -164,7 +197,7 @@ def clips_of_recording(
             visible = seen[persons, begin:end].any(-1)
             if not visible.any() or (each and window is not None and visible.mean() < LEAST_SEEN):
                 continue
-            part = part_of(found, persons, begin, end, recipe.rate, rate)
+            part = part_of(found, persons, begin, end, target, rate)
             try:
                 prepared = recipe.prepare(part)
             except PoseFileError as error:
@@ -174,10 +207,9 @@ def clips_of_recording(
                 prepared.frames = prepared.frames[:, np.arange(pad) % prepared.frames.shape[1]]
             observed = float(seen[persons, begin:end][visible].mean())
             person = recording.tracks[persons[0]] if each else ""
-            notes = tuple(found.facts.guessed)
-            clips.append(
-                Clip(source, person, begin / rate, end / rate, prepared, observed, len(found.facts.imputed), notes)
-            )
+            times = delay + begin / rate, delay + end / rate
+            imputed, notes = len(found.facts.imputed), tuple(found.facts.guessed)
+            clips.append(Clip(source, person, *times, prepared, observed, imputed, notes))
     if not clips:
         raise refused[0] if refused else PoseFileError("expected a person in half of the frames of a window, got none")
     return clips
@@ -207,9 +239,9 @@ def windows(T: int, rate: float, window: float | None, stride: float | None) -> 
 def shown_recording(source: str | Path | np.ndarray | Recording, recipe: Recipe, settings: Settings) -> Recording:
     """The first recording of a source with the joints of the body, to draw it; raises PoseFileError."""
     if isinstance(source, str | Path):
-        path, _, name = str(source).partition("#")
+        path, name = split_source(str(source))
         settings = replace(settings, layout=settings.layout or recipe.layout)
-        found = dict(read_recordings(recipe, Path(path), settings.layout))
+        found = {key: one for key, one in read_recordings(recipe, path, settings.layout) if isinstance(one, Recording)}
         source = found[name] if name in found else next(iter(found.values()))
     elif isinstance(source, np.ndarray):
         source = recording_of_array(source, recipe, settings)

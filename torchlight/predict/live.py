@@ -15,10 +15,10 @@ import numpy as np
 
 from data.poses.recording import Detection
 from data.poses.video import Moment
+from torchlight.predict.prediction import SCENE
 
 KEPT = 10_000  # number of latest measurements for the percentiles
 COMPUTED = ("label", "nothing")  # states for which a network ran
-SCENE = ""  # the id in an update about all persons together
 STAGES = ("capture_to_pose", "pose_to_label", "end_to_end")
 
 
@@ -145,7 +145,8 @@ def step(
     if display is not None:
         seen = {person.track for person in moment.persons}
         labels |= {str(update["track"]): update for update in updates if "track" in update}
-        for gone in labels.keys() - seen - {SCENE}:
+        lost = {track for track, update in labels.items() if update.get("state") == "lost"}
+        for gone in (labels.keys() - seen - {SCENE}) | lost:
             del labels[gone]
         display.show(moment, labels)
 

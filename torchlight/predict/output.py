@@ -26,6 +26,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from torchlight.predict.clips import split_source
 from torchlight.predict.segments import Segment
 from torchlight.report.safe_text import shorten, write_csv
 from torchlight.system.files import atomic
@@ -151,7 +152,7 @@ class Row:
         window: start and end, seconds.
         track: the person.
         t, frame: time in seconds and number of the newest frame.
-        observed: share of the frames in which the person was visible. imputed: number of joints that were not measured.
+        observed: share of the joints that were seen. imputed: number of joints that were not measured.
     """
 
     source: str
@@ -272,9 +273,9 @@ def file_names(path: Path, sources: Sequence[str]) -> Iterator[Path]:
     """
     taken: set[str] = set()
     for source in sources:
-        file, _, recording = source.partition("#")
-        name = "-".join(word for word in (Path(file).stem, recording) if word)
-        choices = chain((name, f"{Path(file).parent.name}-{name}"), (f"{name}-{i}" for i in count(2)))
+        file, recording = split_source(source)
+        name = "-".join(word for word in (file.name if file.is_dir() else file.stem, recording) if word)
+        choices = chain((name, f"{file.parent.name}-{name}"), (f"{name}-{i}" for i in count(2)))
         chosen = next(word for choice in choices if (word := re.sub(r"[^\w.-]+", "_", choice)) not in taken)
         taken.add(chosen)
         yield path if len(sources) == 1 else path.with_name(f"{path.stem}-{chosen}{path.suffix}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SCENE = ""  # the person of a prediction for all persons together
+
 
 @dataclass
 class Prediction:

@@ -94,13 +94,17 @@ class Recognizer:
         return PRESETS[preset].space, np.array(preset_weights(preset, [s.config.modality for s in self.streams]))
 
     def predict(
-        self, source: Source | Sequence[Source], settings: Settings | None = None, features: bool = False
+        self,
+        source: Source | Sequence[Source],
+        settings: Settings | None = None,
+        features: bool = False,
+        failed: dict[str, str] | None = None,
     ) -> list[Prediction]:
         """Predictions for one or several sources: one for each clip and, with windows or `persons="each"`, for each
         person.
 
         source: a pose file, an array (T, V, C) or (M, T, V, C) with the joints of the network (see
-        `torchlight.predict.clips.recording_of_array`), or a Recording.
+        `torchlight.predict.clips.recording_of_array`), or a Recording. failed: see `clips_of_file`.
 
         Raises:
             ValueError: a source cannot be read, or does not fit the network; the message names the file.
@@ -110,14 +114,16 @@ class Recognizer:
             return []
         settings = settings or Settings()
         per_stream = [
-            [clip for one in sources for clip in self.clips(stream, one, settings)] for stream in self.streams
+            [clip for one in sources for clip in self.clips(stream, one, settings, failed)] for stream in self.streams
         ]
         return self.predict_clips(per_stream, features)
 
-    def clips(self, stream: TrainedStream, source: Source, settings: Settings) -> list[Clip]:
-        """The clips of a source, prepared for a stream."""
+    def clips(
+        self, stream: TrainedStream, source: Source, settings: Settings, failed: dict[str, str] | None = None
+    ) -> list[Clip]:
+        """The clips of a source, prepared for a stream; failed: see `clips_of_file`."""
         if isinstance(source, str | Path):
-            return clips_of_file(Path(source), stream.recipe, settings, stream.repeated_to)
+            return clips_of_file(Path(source), stream.recipe, settings, stream.repeated_to, failed)
         name = "array"
         if isinstance(source, np.ndarray):
             source = recording_of_array(source, stream.recipe, settings)

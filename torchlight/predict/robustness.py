@@ -13,6 +13,7 @@ import torch
 from data.poses.convert import fill
 from data.poses.recording import ASSUMED_RATE
 from data.recipes import Recipe
+from graph.skeleton import find_skeleton
 from torchlight.contract import Batch, RawClipFeeder
 from torchlight.report.safe_text import write_csv
 from torchlight.training.metrics import accuracies
@@ -96,7 +97,8 @@ class DegradedClips:
         for name in ("name", "label", "num_class", "class_names", "num_point", "num_person", "channels", "shape"):
             setattr(self, name, getattr(feeder, name))
         self.feeder, self.arguments, self.change, self.level = feeder, arguments, CURVES[curve].change, level
-        self.recipe = Recipe(feeder.skeleton, feeder.manifest)
+        skeleton = find_skeleton("graph.coco") if arguments.get("middle_joints") else feeder.skeleton  # of the data
+        self.recipe = Recipe(skeleton, feeder.manifest)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -106,7 +108,7 @@ class DegradedClips:
         raw, images = zip(*map(self.feeder.raw_clip, indices), strict=True)
         numbered = zip(raw, indices, strict=True)
         changed = [self.degrade(clip, np.random.default_rng(i)) for clip, i in numbered]
-        facts = {**self.feeder.manifest, "skeleton": self.feeder.skeleton}
+        facts = {**self.feeder.manifest, "skeleton": self.recipe.skeleton}
         made = type(self.feeder).from_clips(changed, facts, images, **self.arguments)
         batch = made.batch(list(range(len(indices))), epoch)
         chosen = torch.as_tensor(list(indices))

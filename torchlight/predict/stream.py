@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from data.poses.convert import MAX_GAP, to_joints
+from data.poses.convert import MAX_GAP, assumed_size, to_joints
 from data.poses.recording import Detection, Facts, PoseFileError, Recording
 from torchlight.predict.clips import LEAST_SEEN, Clip, Settings, clips_of_recording, typical_window
 from torchlight.predict.load import TrainedStream
-from torchlight.predict.prediction import Prediction
+from torchlight.predict.prediction import SCENE, Prediction
 from torchlight.predict.segments import Hysteresis
 
 FORGOTTEN = 1.0  # seconds after which a person who is not visible is lost
@@ -88,7 +88,10 @@ class Stream:
         self.is_scene = settings.persons == "scene"
         body = recipe.body
         flat = ("image", "px") if body.is_flat else ("kinect", "m")
+        self.keeps_zeros = recipe.keeps_zeros and facts is None and settings.layout in (None, body.layout)
         self.facts = facts or Facts("frames", body.layout, recipe.skeleton.joints if body.is_own else (), *flat)
+        self.finds_size = body.is_flat and not body.is_own and not (self.facts.image_size or settings.image_size)
+        self.high = np.zeros(2)  # largest coordinates of all windows, to assume an image size
         self.buffers: dict[str, Buffer] = {}
         self.states: dict[str, Hysteresis] = {}
         self.hysteresis = hysteresis or {}
@@ -116,7 +119,7 @@ class Stream:
             raise ValueError(f"time: expected more than {self.last:g} seconds, got {time:g}")
         self.last = time
         if isinstance(persons, np.ndarray):
-            persons = persons_of_array(persons, self.streams[0].recipe.body.is_flat)
+            persons = persons_of_array(persons, self.streams[0].recipe.body.is_flat, self.keeps_zeros)
         oldest = time - self.window - MAX_GAP
         if persons and not self.buffers:
             first = Recording(persons[0].points[None, None], None, ("",), np.zeros(1), replace(self.facts, guessed=[]))
@@ -141,6 +144,8 @@ class Stream:
         for track in lost:
             del self.buffers[track]
             self.states.pop(track, None)
+        if lost and not self.buffers and self.states.pop(SCENE, None) is not None:
+            lost.append(SCENE)
         return [{"track": track, "state": "lost"} for track in lost]
 
     def update(self, time: float) -> list[dict[str, Any]]:
@@ -170,6 +175,8 @@ class Stream:
         points = np.stack([p for p, _ in sampled])
         if (~np.isnan(points).all((0, 2, 3))).mean() < LEAST_SEEN:
             return []
+        if self.finds_size:
+            self.assume_size(points)
         facts = replace(self.facts, guessed=[])
         recording = Recording(points, scores, tuple(tracks), np.arange(len(times)), facts)
         settings = replace(self.settings, persons="scene" if self.is_scene else "each", window=len(times) / self.rate)
@@ -181,6 +188,14 @@ class Stream:
             clip.begin, clip.end = float(times[0]), float(time)
             self.facts.guessed += [note for note in clip.notes if note not in self.facts.guessed]
         return found
+
+    def assume_size(self, points: np.ndarray) -> None:
+        """Set an image size that contains the points of all windows: a smaller one would change their scale."""
+        self.high = np.fmax(self.high, np.nanmax(points[..., :2].reshape(-1, 2), 0))
+        size = assumed_size(self.high, self.facts)
+        if size != self.facts.image_size:
+            self.facts.image_size = size
+            self.facts.guessed.append(f"the poses have no image size: {size[0]} x {size[1]} is assumed")
 
     def result(self, time: float, prediction: Prediction) -> dict[str, Any]:
         """An update of one person, with its label after smoothing and hysteresis."""
@@ -200,8 +215,10 @@ class Stream:
         }
 
 
-def persons_of_array(frame: np.ndarray, is_flat: bool) -> list[Detection]:
+def persons_of_array(frame: np.ndarray, is_flat: bool, keeps_zeros: bool = False) -> list[Detection]:
     """Persons of a frame (V, C) or (M, V, C), named by their index; persons without any joint are omitted.
+
+    keeps_zeros: whether joints at 0 stay there instead of being missing.
 
     Raises:
         ValueError: another shape.
@@ -215,7 +232,8 @@ def persons_of_array(frame: np.ndarray, is_flat: bool) -> list[Detection]:
         points = points.copy()
         score = points[:, 2] if is_flat and points.shape[1] == 3 else None
         points = points[:, :2] if score is not None else points
-        points[(points == 0).all(1)] = np.nan
+        missing = (points == 0).all(1)
+        points[missing & (missing.all() or not keeps_zeros)] = np.nan
         if not np.isnan(points).all():
             found.append(Detection(points, score, str(number)))
     return found
