@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ class RawSource:
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
         facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` apply to every clip.
             Shards of an earlier run are only used if the facts are equal, so all settings that change the clips must be
-            included.
+            included, here or in `body`.
         columns: names of all clips, sorted -> further columns of the index: target, group.
+        body: the content of the skeleton file, if the clips depend on more of it than the joints in `facts`.
     """
 
     files: Sequence[Path]
@@ -58,6 +59,7 @@ class RawSource:
     splits: Callable[[np.ndarray, np.ndarray], dict[str, dict[str, np.ndarray]]]
     facts: dict
     columns: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda names: {}
+    body: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
@@ -140,7 +142,7 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
 def _make_shards(source: RawSource, work: Path, workers: int) -> list[Path]:
     chunks = [source.files[i : i + CHUNK] for i in range(0, len(source.files), CHUNK)]
-    job = partial(_make_shard, source.read, source.facts, work)
+    job = partial(_make_shard, source.read, source.facts | source.body, work)
     hidden = sys.stderr is None or not sys.stderr.isatty()
     shards = []
     with (

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
 from feeders.clip_part import draw_clips, keep_classes, pack_clips
-from feeders.clip_store import MAX_WINDOW, count_classes
+from feeders.clip_store import MAX_WINDOW, check_joints, count_classes
 from feeders.detections import PERSONS
 from feeders.device import send
 from feeders.modality import derive
@@ -103,6 +103,10 @@ class BatchFeeder(Dataset):
                 f"data_path: expected clips of {self.skeleton.num_joint} joints as in the skeleton "
                 f"{self.skeleton.name}, got {self.clips.num_point}; name the skeleton of the data"
             )
+        try:
+            check_joints(self.manifest, self.skeleton.joints)
+        except ValueError as error:
+            raise ValueError(f"skeleton: {self.skeleton.name}: {error}") from error
         self.skeleton = self.complete(self.skeleton)
         self.num_point = self.skeleton.num_joint
         self.bone_parents, self.kbone_parents = self.skeleton.bone_parents, None

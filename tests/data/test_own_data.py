@@ -12,7 +12,9 @@ from data.custom.example import make
 from data.custom.labels import read_labels
 from data.poses.recording import Facts, PoseFileError, Recording
 from data.recipes import Recipe
+from data.store import partial_folder
 from feeders.clip_store import ClipStore
+from feeders.feeder_ucla import Feeder
 from graph.skeleton_file import read_skeleton
 
 deeplabcut = importlib.import_module("data.deeplabcut.prepare")
@@ -67,6 +69,34 @@ def test_npz_json_and_csv_of_the_same_poses_give_the_same_clip(tmp_path, body, c
             assert np.array_equal(store.clip(i)[..., 0].transpose(1, 2, 0), expected)
     assert store.manifest["class_names"] == ["rest", "run"] and store.manifest["num_point"] == 3
     assert store.name[store.part("own", "test")].tolist() == ["three"] and store.label.tolist() == [1, 0, 1]
+
+
+def test_after_an_interruption_another_center_joint_in_the_skeleton_file_prepares_the_clips_again(tmp_path, cli):
+    raw, body, out = tmp_path / "raw", tmp_path / "body.yaml", tmp_path / "mine.clips"
+    raw.mkdir()
+    np.savez(raw / "one.npz", keypoint=POSES)
+    (raw / "two.json").write_text("{}")  # cannot be used
+    (raw / "labels.csv").write_text("name,label,split\none,run,train\ntwo,rest,train\n")
+    arguments = ("--raw", raw, "--skeleton", body, "--channels", 2, "--out", out)
+    body.write_text(BODY + "center: hip\n")
+    assert cli("custom", *arguments, "--strict") == 2 and list(partial_folder(out).glob("*.shard"))
+    body.write_text(BODY + "center: tail\n")
+    assert cli("custom", *arguments) == 0
+    assert not ClipStore(out).clip(0)[:, 0, 2].any()
+
+
+def test_a_skeleton_file_with_other_joints_than_the_data_is_refused(tmp_path, body, cli, capsys):
+    raw, out = tmp_path / "raw", tmp_path / "mine.clips"
+    raw.mkdir()
+    np.savez(raw / "one.npz", keypoint=POSES)
+    (raw / "labels.csv").write_text("name,label\none,run\n")
+    arguments = ("--skeleton", body, "--channels", 2, "--out", out, "--check")
+    assert cli("custom", "--raw", raw, "--test-share", 0, *arguments) == 0
+    body.write_text(BODY.replace("nose, hip, tail", "hip, nose, tail"))
+    message = "expected 'nose' as joint 0 of the body, as in the data, got 'hip'"
+    assert cli("custom", "--out", out, "--check") == 1 and message in capsys.readouterr().out
+    with pytest.raises(ValueError, match=message):
+        Feeder(str(out), split="own")
 
 
 def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, cli):
