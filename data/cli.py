@@ -4,13 +4,14 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from data.check import common_problems
+from data.export import check_recipe
 from data.raw_files import read_class_names
 from data.store import RawSource, partial_folder, prepare, report_path
 from feeders.clip_store import ClipStore
@@ -48,6 +49,7 @@ class Benchmark:
         check: store -> problems that are specific to this benchmark.
         export: {format: writer(store, folder)} of published file formats.
         raw_flags: other names of the option --raw.
+        splits, skeleton: of every store of this benchmark; empty if they depend on the data.
     """
 
     folder: str
@@ -57,6 +59,8 @@ class Benchmark:
     check: Callable[[ClipStore], list[str]] = lambda store: []
     export: dict[str, Callable[[ClipStore, Path], list[Path]]] = field(default_factory=dict)
     raw_flags: Sequence[str] = ()
+    splits: Collection[str] = ()
+    skeleton: str = ""
 
 
 def main(benchmark: Benchmark, description: str, argv: list[str] | None = None) -> int:
@@ -140,17 +144,33 @@ def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
     for folder in args.raw or ():
         if not folder.is_dir():
             raise ValueError(f"{flag} {folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
+    if args.raw and exporting:
+        check_recipe(exporting, args.recipe)
     if args.raw:
         store = _prepare(benchmark.source(args), args)
         _summarize(store)
     else:
         store = ClipStore(args.out)
+        _check_benchmark(benchmark, store)
     if exporting:
         folder = args.export_dir or args.out.parent
         folder.mkdir(parents=True, exist_ok=True)
         for path in benchmark.export[exporting](store, folder):
             say(f"wrote {path}")
     return _check(benchmark, store) if args.check else SUCCESS
+
+
+def _check_benchmark(benchmark: Benchmark, store: ClipStore) -> None:
+    """Raise ValueError if a store is of another benchmark."""
+    expected = (benchmark.skeleton, sorted(benchmark.splits))
+    found = (store.manifest.get("skeleton"), sorted(store.splits))
+    if benchmark.splits and found != expected:
+        one, other = (
+            f"the skeleton {skeleton} and the splits {', '.join(splits)}" for skeleton, splits in (expected, found)
+        )
+        raise ValueError(
+            f"{store.path}: expected a store of {benchmark.folder} with {one}, got {other}; use another --out"
+        )
 
 
 def _prepare(source: RawSource, args: argparse.Namespace) -> ClipStore:

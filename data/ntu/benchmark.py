@@ -23,6 +23,7 @@ from torchlight.system.text import counted, quote
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 SETUP, CAMERA, PERFORMER, REPLICATION, ACTION = range(1, 6)  # groups of NAME
+SKELETON = "graph.ntu_rgb_d"
 MISSING = HERE / "ntu" / "missing.txt"
 PAD = {"ctrgcn": ("zero", None), "agcn": ("repeat", WINDOW), "stgcn": ("zero", WINDOW)}
 
@@ -93,7 +94,10 @@ NTU120 = Edition(
 def benchmark(edition: Edition) -> Benchmark:
     """The command line of one edition."""
     export = {"npz": partial(write_npz, edition.npz), "npy": partial(write_npy, ".skeleton")}
-    return Benchmark(edition.folder, tuple(PAD), partial(source, edition), arguments, partial(check, edition), export)
+    read, compare = partial(source, edition), partial(check, edition)
+    return Benchmark(
+        edition.folder, tuple(PAD), read, arguments, compare, export, splits=edition.splits, skeleton=SKELETON
+    )
 
 
 def arguments(parser: Parser) -> None:
@@ -113,7 +117,7 @@ def source(edition: Edition, args: Namespace) -> RawSource:
     names = read_class_names(args.classes) if args.classes else class_names(edition.folder)
     pad, window = PAD[args.recipe]
     title = args.classes.resolve().parent.name if args.classes else edition.title
-    facts = {"benchmark": title, "recipe": args.recipe, "skeleton": "graph.ntu_rgb_d", "num_class": len(names)}
+    facts = {"benchmark": title, "recipe": args.recipe, "skeleton": SKELETON, "num_class": len(names)}
     facts |= {
         "num_point": 25,
         "num_person": 2,

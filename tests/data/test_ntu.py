@@ -228,3 +228,13 @@ def test_exported_npy_files_hold_the_reference_rows(stores, reference, tmp_path,
 def test_an_export_of_another_recipe_is_refused(stores, tmp_path, cli, capsys):
     assert cli("ntu", "--out", stores["ntu", "agcn"].path, "--export", "npz", "--export-dir", tmp_path) == 2
     assert "expected a store of recipe ctrgcn, got agcn" in capsys.readouterr().err
+    raw = ("--raw", tmp_path, "--out", tmp_path / "new.clips")  # refused before the files are read
+    assert cli("ntu", *raw, "--recipe", "agcn", "--export", "npz") == 2
+    assert "expected a store of recipe ctrgcn, got agcn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [("--check",), ("--export", "npz")])
+def test_a_store_of_another_benchmark_is_neither_checked_nor_exported(flags, stores, cli, capsys):
+    assert cli("ntu120", "--out", stores["ntu", "ctrgcn"].path, *flags) == 2
+    expected = "expected a store of ntu120 with the skeleton graph.ntu_rgb_d and the splits xset, xsub, got"
+    assert f"{expected} the skeleton graph.ntu_rgb_d and the splits xsub, xview;" in capsys.readouterr().err
