@@ -118,6 +118,12 @@ def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, 
     assert left_out == {"crowd.npz", "wide.npz", "objects.npz", "text.csv", "stray.json"}
 
 
+def test_groups_that_the_table_puts_into_both_parts_are_named(tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("name,label,split,group\na,x,train,g\nb,x,test,g\nc,x,test,h\nd,x,test,\n")
+    assert read_labels(tmp_path, [tmp_path / f"{name}.npz" for name in "abcd"], options()).group["d"] == "d"
+    assert "split: 1 group (g) in both the training and the test part" in capsys.readouterr().out
+
+
 def test_a_group_stays_on_one_side_and_the_seed_decides_which(tmp_path):
     make(tmp_path, subjects=8, takes=1)
     files = sorted(tmp_path.glob("*.npz"))
