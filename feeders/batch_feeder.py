@@ -37,12 +37,13 @@ class BatchFeeder(Dataset):
     `feeder[[3, 1]]` of a DataLoader (`__getitems__`) is one whole batch, so the loader needs an identity `collate_fn`.
 
     data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: additional modalities
-    of the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size:
-    frames of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the skeleton that is
-    named in the data. relative: the modalities whose joints are relative to the center joint; the center joint and the
-    root of the bones keep their coordinates. append_joints: append the channels of the augmented joints to those of the
-    modality. classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
-    clips_per_class: maximum number of clips of each class, drawn at random with the seed; 0: all.
+    of the same augmented clips, as `data_<modality>`. repeat: how often a training epoch contains each clip; the test
+    part contains it once. window_size: frames of a clip in a batch. skeleton: a module of graph/, a body layout or a
+    YAML file; "": the skeleton that is named in the data. relative: the modalities whose joints are relative to the
+    center joint; the center joint and the root of the bones keep their coordinates. append_joints: append the channels
+    of the augmented joints to those of the modality. classes: only the clips of these classes, which become the classes
+    0, 1, ... in this order. clips_per_class: maximum number of clips of each class, drawn at random with the seed; 0:
+    all.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `target` (N, num_class) float32 or None, `group`
     (N,) str or None, `num_class`, `class_names` (list or None), `num_point`,
@@ -161,7 +162,7 @@ class BatchFeeder(Dataset):
         return 2 if coordinates == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
 
     def __len__(self) -> int:
-        return self.repeat * len(self.clips)
+        return (self.repeat if self.train else 1) * len(self.clips)
 
     def set_epoch(self, epoch: int) -> None:
         """Use the random numbers of another epoch, also in worker processes that are already running."""
