@@ -11,7 +11,12 @@ BLOCK = 1 << 16  # frames that are checked at once
 
 
 def common_problems(store: ClipStore) -> list[str]:
-    """Damaged files, other joints, non-finite numbers, joints that never move, overlapping or empty parts, as lines."""
+    """Damaged files, other joints, non-finite numbers, joints that never move, overlapping or empty parts, as lines.
+
+    Raises:
+        ValueError: the manifest is incomplete, or a file cannot be read.
+    """
+    store.require("sha256", "clips", "num_class", "class_names")
     problems = _damage(store)
     return problems if problems else _body(store) + _frames(store) + _labels(store) + _splits(store)
 

@@ -21,8 +21,9 @@ def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Pat
     are followed by zeros. y_train, y_test: one-hot float64.
 
     Raises:
-        ValueError: the store has another recipe.
+        ValueError: the store has another recipe, or its manifest is incomplete.
     """
+    store.require("recipe", "pad", "num_class")
     check_recipe("npz", store.manifest["recipe"])
     T = int(store.length.max())
     written = []
@@ -48,8 +49,9 @@ def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
     The names end with `suffix`, the suffix of the raw files.
 
     Raises:
-        ValueError: the store has another recipe.
+        ValueError: the store has another recipe, or its manifest is incomplete.
     """
+    store.require("recipe", "pad", "window")
     check_recipe("npy", store.manifest["recipe"])
     T, written = store.manifest["window"], []
     for split, parts in store.splits.items():

@@ -27,10 +27,10 @@ from data.clip import BadFile, Clip, LeftOut, check_clip
 from data.raw_files import file_state
 from data.workers import worker_map
 from feeders.clip_store import FORMAT, MANIFEST, ClipStore, valid_frames, write_store
-from torchlight.system.files import atomic
+from torchlight.system.files import atomic, read_json
 from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock
-from torchlight.system.text import printable
+from torchlight.system.text import printable, quote
 
 CHUNK = 128  # raw files per shard; small, so that an interruption loses little work
 MAX_REASON = 300  # characters of a reason in the report
@@ -127,6 +127,18 @@ def partial_folder(out: Path) -> Path:
 def report_path(out: Path) -> Path:
     """The file that lists the raw files that could not be used."""
     return out.with_name(out.name + ".report.json")
+
+
+def left_out(out: Path) -> list[str]:
+    """The raw files of a store that could not be used, from its report; raises ValueError if the report is damaged."""
+    path = report_path(out)
+    content = read_json(path) if path.is_file() else {}
+    try:
+        return [str(entry["file"]) for entry in content.get("left out", [])]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(
+            f"{path}: expected a list of files that were left out, got {quote(content)}; remove this file"
+        ) from None
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

@@ -78,7 +78,10 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # key of the manifest:
     "joints": (lambda value: isinstance(value, list) and all(map(is_text, value)), "a list of names"),
     "counts": (lambda value: isinstance(value, dict), "a mapping"),
     "source": (lambda value: isinstance(value, dict), "a mapping"),
-    "sha256": (lambda value: isinstance(value, dict) and all(map(is_text, value.values())), "a mapping to text"),
+    "sha256": (
+        lambda value: isinstance(value, dict) and {FRAMES, INDEX} >= value.keys() and all(map(is_text, value.values())),
+        f"a mapping of {FRAMES} and {INDEX} to text",
+    ),
 }
 
 
@@ -143,6 +146,13 @@ class ClipStore:
                 row = int(self.start[i] + track * T)
                 data[..., m] = self.frames[row : row + T].transpose(2, 0, 1)
         return data
+
+    def require(self, *keys: str) -> None:
+        """Raise ValueError if the manifest lacks one of these entries, which only some programs need."""
+        missing = [key for key in keys if key not in self.manifest]
+        if missing:
+            expected = f"expected the keys {', '.join(keys)}" if len(keys) > 1 else f"expected the key {keys[0]}"
+            raise ValueError(f"{self.path / MANIFEST}: {expected}, got no {missing[0]}; prepare the data again")
 
     def _check(self) -> None:
         """Raise ValueError if index, frames and manifest contradict each other."""

@@ -1,7 +1,9 @@
 """Every program of data/ ends with its exit code and one line on stderr, whatever happens to it."""
 
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +59,24 @@ def test_the_demo_is_stopped_by_a_signal_with_one_line(stop, code, word, tmp_pat
         time.sleep(0.01)
     process.send_signal(stop)
     ends(process, code, word)
+
+
+@pytest.mark.parametrize(
+    "program, words, key",
+    [
+        *((readers.main, ("--check", "--out"), key) for key in ("sha256", "clips", "num_class", "class_names")),
+        *((show.main, ("0000",), key) for key in ("skeleton", "up", "class_names")),
+    ],
+)
+def test_an_incomplete_manifest_is_one_line(program, words, key, store, tmp_path, capsys):
+    copy = tmp_path / "copy.clips"
+    shutil.copytree(store, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest[key]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert program([*words, str(copy)] if program is readers.main else [str(copy), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {copy / 'manifest.json'}: expected the keys ") and f"got no {key};" in error
 
 
 @pytest.mark.parametrize("word, error", [("interrupted", KeyboardInterrupt), ("out of memory", MemoryError)])

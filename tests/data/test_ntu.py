@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data.clip import BadFile
-from data.ntu.benchmark import MISSING, NAME, missing_names
+from data.export import write_npy, write_npz
+from data.ntu.benchmark import MISSING, NAME, NTU60, check, missing_names
 from data.ntu.recipe_agcn_stgcn import rotation
 from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
@@ -238,3 +239,15 @@ def test_a_store_of_another_benchmark_is_neither_checked_nor_exported(flags, sto
     assert cli("ntu120", "--out", stores["ntu", "ctrgcn"].path, *flags) == 2
     expected = "expected a store of ntu120 with the skeleton graph.ntu_rgb_d and the splits xset, xsub, got"
     assert f"{expected} the skeleton graph.ntu_rgb_d and the splits xsub, xview;" in capsys.readouterr().err
+
+
+def test_an_incomplete_manifest_is_neither_exported_nor_compared(stores, tmp_path):
+    for key, act in (
+        ("pad", lambda store: write_npz({}, store, tmp_path)),
+        ("window", lambda store: write_npy(".skeleton", store, tmp_path)),
+        ("benchmark", lambda store: check(NTU60, store)),
+    ):
+        store = ClipStore(stores["ntu", "ctrgcn"].path)
+        del store.manifest[key]
+        with pytest.raises(ValueError, match=f"manifest.json: expected the keys? .*, got no {key}; prepare"):
+            act(store)
