@@ -171,6 +171,14 @@ def test_a_wrong_option_is_one_line(option, value, tmp_path, capsys):
     assert error.count("\n") == 1 and option in error and len(error) < 300
 
 
+def test_options_of_a_preparation_are_named_if_a_store_is_only_checked(store, capsys):
+    assert readers.main(["--out", str(store), "--check", "--strict", "--overwrite", "--recipe", "other"]) == 0
+    assert "no effect without --raw: --recipe, --strict, --overwrite\n" in capsys.readouterr().out
+    assert readers.main(["--out", str(store), "--check"]) == 0 and "no effect" not in capsys.readouterr().out
+    assert readers.main(["--check", "--export-dir", "x"]) == 2
+    assert "--export-dir: expected --export as well, got none" in capsys.readouterr().err
+
+
 def test_a_second_preparation_of_a_store_is_refused_and_the_first_one_is_not_disturbed(tmp_path):
     files = readers.write_raw(tmp_path / "raw", 40)
     out = tmp_path / "s.clips"

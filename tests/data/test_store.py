@@ -208,12 +208,12 @@ def test_a_full_disk_is_a_message_and_the_finished_parts_are_kept(tmp_path):
     for file in files:
         file.write_text("60")  # parts of 270 kB, a frames file of 550 kB
     out = tmp_path / "s.clips"
-    for limit, kept in ((50_000, 0), (400_000, 2)):
+    for limit, kept, words in ((50_000, 0, "; nothing is finished"), (400_000, 2, "; the same command continues")):
         shrink = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
         process = run_program(files[0].parent, out, preexec_fn=shrink)
         _, errors = process.communicate()
         assert process.returncode == 1 and "Traceback" not in errors
-        assert "free some space" in errors and "the same command continues" in errors and errors.count("\n") == 1
+        assert "free some space" in errors and words in errors and errors.count("\n") == 1
         assert not out.exists() and len(list(partial_folder(out).glob("*.shard"))) == kept
         assert not list(partial_folder(out).rglob("*.tmp"))
     assert run_program(files[0].parent, out).wait() == 0
