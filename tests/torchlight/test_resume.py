@@ -67,6 +67,8 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path,
     assert (
         code == 0 and "last.pt: not a whole file" in out and "resumed from" in out and "epoch_2.pt after epoch 2" in out
     )
+    lines = (run / "log.txt").read_text()  # also of what happens before the log is opened
+    assert lines.count("last.pt: not a whole file") == lines.count("resumed from") == 1
     assert tiny.same_run(trained, run)
 
 
