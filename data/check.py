@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from feeders.clip_store import ClipStore
+from feeders.clip_store import ClipStore, check_joints
+from graph.skeleton import find_skeleton
 from torchlight.system.files import sha256
 from torchlight.system.text import counted
 
@@ -10,9 +11,24 @@ BLOCK = 1 << 16  # frames that are checked at once
 
 
 def common_problems(store: ClipStore) -> list[str]:
-    """Damaged files, non-finite numbers, joints that never move, overlapping or empty parts; one line for each."""
+    """Damaged files, other joints, non-finite numbers, joints that never move, overlapping or empty parts, as lines.
+
+    Raises:
+        ValueError: the manifest is incomplete, or a file cannot be read.
+    """
+    store.require("sha256", "clips", "num_class", "class_names")
     problems = _damage(store)
-    return problems if problems else _frames(store) + _labels(store) + _splits(store)
+    return problems if problems else _body(store) + _frames(store) + _labels(store) + _splits(store)
+
+
+def _body(store: ClipStore) -> list[str]:
+    if not {"joints", "skeleton"} <= store.manifest.keys():
+        return []
+    try:
+        check_joints(store.manifest, find_skeleton(store.manifest["skeleton"]).joints)
+    except ValueError as error:
+        return [f"{store.manifest['skeleton']}: {error}"]
+    return []
 
 
 def _damage(store: ClipStore) -> list[str]:

@@ -4,13 +4,14 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from data.check import common_problems
+from data.export import check_recipe
 from data.raw_files import read_class_names
 from data.store import RawSource, partial_folder, prepare, report_path
 from feeders.clip_store import ClipStore
@@ -29,6 +30,7 @@ from torchlight.system.text import counted, printable
 
 HERE = Path(__file__).resolve().parent
 CONTINUES = "the same command continues where it stopped"
+WITHOUT_RAW = ("data_root", "out", "workers", "check", "export", "export_dir")  # options of a store that exists
 EPILOG = """\
 exit codes: 0 the store is written (raw files that cannot be used are left out and listed in <store>.report.json;
 --strict refuses them), 1 --check found a problem, or the disk is full, 2 user error, 130 interrupted, 143 terminated.
@@ -48,6 +50,7 @@ class Benchmark:
         check: store -> problems that are specific to this benchmark.
         export: {format: writer(store, folder)} of published file formats.
         raw_flags: other names of the option --raw.
+        splits, skeleton: of every store of this benchmark; empty if they depend on the data.
     """
 
     folder: str
@@ -57,6 +60,8 @@ class Benchmark:
     check: Callable[[ClipStore], list[str]] = lambda store: []
     export: dict[str, Callable[[ClipStore, Path], list[Path]]] = field(default_factory=dict)
     raw_flags: Sequence[str] = ()
+    splits: Collection[str] = ()
+    skeleton: str = ""
 
 
 def main(benchmark: Benchmark, description: str, argv: list[str] | None = None) -> int:
@@ -131,20 +136,30 @@ def _parser(benchmark: Benchmark, description: str) -> Parser:
 
 
 def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
-    args = _parser(benchmark, description).parse_args(argv)
+    parser = _parser(benchmark, description)
+    args = parser.parse_args(argv)
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
     args.out = below_data_root(args.out or f"data/{benchmark.folder}/{args.recipe}.clips", args.data_root)
     exporting = getattr(args, "export", None)
     flag = f"--{[*benchmark.raw_flags, 'raw'][0]}"
     if not (args.raw or args.check or exporting):
         raise ValueError(f"expected {flag} DIR to prepare a store, or --check or --export for one that exists")
+    if "export_dir" in given and not exporting:
+        raise ValueError("--export-dir: expected --export as well, got none; it has no effect without it")
     for folder in args.raw or ():
         if not folder.is_dir():
             raise ValueError(f"{flag} {folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
+    if args.raw and exporting:
+        check_recipe(exporting, args.recipe)
     if args.raw:
         store = _prepare(benchmark.source(args), args)
         _summarize(store)
     else:
         store = ClipStore(args.out)
+        _check_benchmark(benchmark, store)
+        used = WITHOUT_RAW if "out" in given else (*WITHOUT_RAW, "recipe")
+        if unused := [f"--{name.replace('_', '-')}" for name in given if name not in used]:
+            say(f"no effect without {flag}: {', '.join(unused)}")
     if exporting:
         folder = args.export_dir or args.out.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,8 +168,21 @@ def _act(benchmark: Benchmark, description: str, argv: list[str]) -> int:
     return _check(benchmark, store) if args.check else SUCCESS
 
 
+def _check_benchmark(benchmark: Benchmark, store: ClipStore) -> None:
+    """Raise ValueError if a store is of another benchmark."""
+    expected = (benchmark.skeleton, sorted(benchmark.splits))
+    found = (store.manifest.get("skeleton"), sorted(store.splits))
+    if benchmark.splits and found != expected:
+        one, other = (
+            f"the skeleton {skeleton} and the splits {', '.join(splits)}" for skeleton, splits in (expected, found)
+        )
+        raise ValueError(
+            f"{store.path}: expected a store of {benchmark.folder} with {one}, got {other}; use another --out"
+        )
+
+
 def _prepare(source: RawSource, args: argparse.Namespace) -> ClipStore:
-    """Call `prepare`; if it ends early, the message states that the finished work is kept."""
+    """Call `prepare`; if it ends early, the message states whether finished work is kept."""
     try:
         return prepare(source, args.out, args.workers, args.strict, args.overwrite)
     except KeyboardInterrupt:
@@ -164,7 +192,10 @@ def _prepare(source: RawSource, args: argparse.Namespace) -> ClipStore:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        kept = f"finished work is kept in {partial_folder(args.out)}; {CONTINUES}"
+        folder = partial_folder(args.out)
+        kept = (
+            f"finished work is kept in {folder}; {CONTINUES}" if any(folder.glob("*.shard")) else "nothing is finished"
+        )
         raise RunError(f"{explain_os_error(error)}; {kept}") from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from feeders.clip_store import ClipStore
 from torchlight.system.files import atomic
 
+RECIPES = {"npz": ("ctrgcn",), "npy": ("agcn", "stgcn")}  # that have files of this format
 PUBLISHED_PART = {"train": "train", "test": "val"}  # the names in 2s-AGCN and ST-GCN
 
 
@@ -20,9 +21,10 @@ def write_npz(files: dict[str, str], store: ClipStore, folder: Path) -> list[Pat
     are followed by zeros. y_train, y_test: one-hot float64.
 
     Raises:
-        ValueError: the store has another recipe.
+        ValueError: the store has another recipe, or its manifest is incomplete.
     """
-    _check_recipe(store, "npz", ("ctrgcn",))
+    store.require("recipe", "pad", "num_class")
+    check_recipe("npz", store.manifest["recipe"])
     T = int(store.length.max())
     written = []
     for split, name in files.items():
@@ -47,9 +49,10 @@ def write_npy(suffix: str, store: ClipStore, folder: Path) -> list[Path]:
     The names end with `suffix`, the suffix of the raw files.
 
     Raises:
-        ValueError: the store has another recipe.
+        ValueError: the store has another recipe, or its manifest is incomplete.
     """
-    _check_recipe(store, "npy", ("agcn", "stgcn"))
+    store.require("recipe", "pad", "window")
+    check_recipe("npy", store.manifest["recipe"])
     T, written = store.manifest["window"], []
     for split, parts in store.splits.items():
         # Kinetics has one split, and its files are not in a subfolder.
@@ -75,9 +78,10 @@ def padded(store: ClipStore, i: int, T: int) -> np.ndarray:
     return np.pad(clip, ((0, 0), (0, T - clip.shape[1]), (0, 0), (0, 0)))
 
 
-def _check_recipe(store: ClipStore, export: str, recipes: tuple[str, ...]) -> None:
-    if (recipe := store.manifest["recipe"]) not in recipes:
-        raise ValueError(f"--export {export}: expected a store of recipe {' or '.join(recipes)}, got {recipe}")
+def check_recipe(export: str, recipe: str) -> None:
+    """Raise ValueError if there are no published files of this format and recipe."""
+    if recipe not in RECIPES[export]:
+        raise ValueError(f"--export {export}: expected a store of recipe {' or '.join(RECIPES[export])}, got {recipe}")
 
 
 def _write_npy(sink, shape: tuple[int, ...], rows: Iterator[bytes]) -> None:

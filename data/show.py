@@ -60,6 +60,7 @@ def _act(argv: list[str]) -> None:
         raise ValueError(f"--out: expected a file name ending with .html for several clips, got {quote(str(args.out))}")
     set_data_root(args.data_root)
     store = ClipStore(locate(args.store))
+    store.require("skeleton", "up", "class_names")
     clips = [find(store, name) for name in args.name]
     if args.out.suffix == ".html":
         write_page(args.out, args.name[0], render([view_of(store, clip) for clip in clips], play=True))

@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from data.clip import BadFile, Clip, LeftOut, check_clip
 from data.raw_files import file_state
 from data.workers import worker_map
 from feeders.clip_store import FORMAT, MANIFEST, ClipStore, valid_frames, write_store
-from torchlight.system.files import atomic
+from torchlight.system.files import atomic, read_json
 from torchlight.system.lock import NAME as LOCK
 from torchlight.system.lock import FolderLock
-from torchlight.system.text import printable
+from torchlight.system.text import printable, quote
 
 CHUNK = 128  # raw files per shard; small, so that an interruption loses little work
 MAX_REASON = 300  # characters of a reason in the report
@@ -49,8 +49,9 @@ class RawSource:
         splits: (names, labels) of all clips, sorted by name -> {split: {part: clip numbers}}.
         facts: entries of the manifest; `num_class`, `num_point`, `channels` and `num_person` apply to every clip.
             Shards of an earlier run are only used if the facts are equal, so all settings that change the clips must be
-            included.
+            included, here or in `body`.
         columns: names of all clips, sorted -> further columns of the index: target, group.
+        body: the content of the skeleton file, if the clips depend on more of it than the joints in `facts`.
     """
 
     files: Sequence[Path]
@@ -58,6 +59,7 @@ class RawSource:
     splits: Callable[[np.ndarray, np.ndarray], dict[str, dict[str, np.ndarray]]]
     facts: dict
     columns: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda names: {}
+    body: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(source: RawSource, out: Path, workers: int = 1, strict: bool = False, overwrite: bool = False) -> ClipStore:
@@ -127,6 +129,18 @@ def report_path(out: Path) -> Path:
     return out.with_name(out.name + ".report.json")
 
 
+def left_out(out: Path) -> list[str]:
+    """The raw files of a store that could not be used, from its report; raises ValueError if the report is damaged."""
+    path = report_path(out)
+    content = read_json(path) if path.is_file() else {}
+    try:
+        return [str(entry["file"]) for entry in content.get("left out", [])]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(
+            f"{path}: expected a list of files that were left out, got {quote(content)}; remove this file"
+        ) from None
+
+
 def _refuse_existing(out: Path, overwrite: bool) -> None:
     if out.name in ("", ".."):
         raise ValueError(f"--out: expected the name of a new folder, got {str(out)!r}")
@@ -140,7 +154,7 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
 def _make_shards(source: RawSource, work: Path, workers: int) -> list[Path]:
     chunks = [source.files[i : i + CHUNK] for i in range(0, len(source.files), CHUNK)]
-    job = partial(_make_shard, source.read, source.facts, work)
+    job = partial(_make_shard, source.read, source.facts | source.body, work)
     hidden = sys.stderr is None or not sys.stderr.isatty()
     shards = []
     with (

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from feeders.arguments import MAX_REPEAT, bounded, check_arguments
 from feeders.clip_part import draw_clips, keep_classes, pack_clips
-from feeders.clip_store import MAX_WINDOW, count_classes
+from feeders.clip_store import MAX_WINDOW, check_joints, count_classes
 from feeders.detections import PERSONS
 from feeders.device import send
 from feeders.modality import derive
@@ -37,12 +37,13 @@ class BatchFeeder(Dataset):
     `feeder[[3, 1]]` of a DataLoader (`__getitems__`) is one whole batch, so the loader needs an identity `collate_fn`.
 
     data_path, split, part, label_path, hold_out: see `feeders.published_files.open_part`. also: additional modalities
-    of the same augmented clips, as `data_<modality>`. repeat: how often an epoch contains each clip. window_size:
-    frames of a clip in a batch. skeleton: a module of graph/, a body layout or a YAML file; "": the skeleton that is
-    named in the data. relative: the modalities whose joints are relative to the center joint; the center joint and the
-    root of the bones keep their coordinates. append_joints: append the channels of the augmented joints to those of the
-    modality. classes: only the clips of these classes, which become the classes 0, 1, ... in this order.
-    clips_per_class: maximum number of clips of each class, drawn at random with the seed; 0: all.
+    of the same augmented clips, as `data_<modality>`. repeat: how often a training epoch contains each clip; the test
+    part contains it once. window_size: frames of a clip in a batch. skeleton: a module of graph/, a body layout or a
+    YAML file; "": the skeleton that is named in the data. relative: the modalities whose joints are relative to the
+    center joint; the center joint and the root of the bones keep their coordinates. append_joints: append the channels
+    of the augmented joints to those of the modality. classes: only the clips of these classes, which become the classes
+    0, 1, ... in this order. clips_per_class: maximum number of clips of each class, drawn at random with the seed; 0:
+    all.
 
     Attributes: `name` (N,) str, `label` (N,) int64, `target` (N, num_class) float32 or None, `group`
     (N,) str or None, `num_class`, `class_names` (list or None), `num_point`,
@@ -103,6 +104,10 @@ class BatchFeeder(Dataset):
                 f"data_path: expected clips of {self.skeleton.num_joint} joints as in the skeleton "
                 f"{self.skeleton.name}, got {self.clips.num_point}; name the skeleton of the data"
             )
+        try:
+            check_joints(self.manifest, self.skeleton.joints)
+        except ValueError as error:
+            raise ValueError(f"skeleton: {self.skeleton.name}: {error}") from error
         self.skeleton = self.complete(self.skeleton)
         self.num_point = self.skeleton.num_joint
         self.bone_parents, self.kbone_parents = self.skeleton.bone_parents, None
@@ -157,7 +162,7 @@ class BatchFeeder(Dataset):
         return 2 if coordinates == 2 or "image_size" in self.manifest or is_flat(self.skeleton) else 3
 
     def __len__(self) -> int:
-        return self.repeat * len(self.clips)
+        return (self.repeat if self.train else 1) * len(self.clips)
 
     def set_epoch(self, epoch: int) -> None:
         """Use the random numbers of another epoch, also in worker processes that are already running."""

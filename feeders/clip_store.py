@@ -18,7 +18,8 @@ Nothing is padded and empty person slots take no space. Worker processes and ran
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,13 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # key of the manifest:
     "window": (lambda value: value is None or is_whole(1, MAX_WINDOW)(value), f"1 to {MAX_WINDOW} frames or null"),
     "up": (lambda value: value in ("x", "-x", "y", "-y", "z", "-z"), "x, y or z, with - if it points down"),
     "origin_joint": (is_whole(0, 10_000), "the number of a joint"),
+    "joints": (lambda value: isinstance(value, list) and all(map(is_text, value)), "a list of names"),
     "counts": (lambda value: isinstance(value, dict), "a mapping"),
     "source": (lambda value: isinstance(value, dict), "a mapping"),
-    "sha256": (lambda value: isinstance(value, dict) and all(map(is_text, value.values())), "a mapping to text"),
+    "sha256": (
+        lambda value: isinstance(value, dict) and {FRAMES, INDEX} >= value.keys() and all(map(is_text, value.values())),
+        f"a mapping of {FRAMES} and {INDEX} to text",
+    ),
 }
 
 
@@ -142,6 +147,13 @@ class ClipStore:
                 data[..., m] = self.frames[row : row + T].transpose(2, 0, 1)
         return data
 
+    def require(self, *keys: str) -> None:
+        """Raise ValueError if the manifest lacks one of these entries, which only some programs need."""
+        missing = [key for key in keys if key not in self.manifest]
+        if missing:
+            expected = f"expected the keys {', '.join(keys)}" if len(keys) > 1 else f"expected the key {keys[0]}"
+            raise ValueError(f"{self.path / MANIFEST}: {expected}, got no {missing[0]}; prepare the data again")
+
     def _check(self) -> None:
         """Raise ValueError if index, frames and manifest contradict each other."""
         path, (R, V, C), M = self.path / INDEX, self.frames.shape, self.persons.shape[1]
@@ -194,6 +206,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if names is not None and num_class is not None and len(names) != num_class:
         raise ValueError(f"{path}: class_names: expected {counted(num_class, 'name')}, got {len(names)}")
     return manifest
+
+
+def check_joints(manifest: Mapping[str, Any], joints: Sequence[str]) -> None:
+    """Raise ValueError if the joints of a body are not those of the clips, which the manifest may contain."""
+    stored = manifest.get("joints", joints)
+    for i, (expected, found) in enumerate(zip_longest(stored, joints)):
+        if expected != found:
+            raise ValueError(
+                f"expected {quote(expected)} as joint {i} of the body, as in the data, got {quote(found)}; "
+                "restore the skeleton, or prepare the data again"
+            )
 
 
 def count_classes(manifest: Mapping[str, Any]) -> int | None:

@@ -3,8 +3,10 @@
 Arrays are memory-mapped where the file allows it. All content is checked here; the feeders rely on it.
 """
 
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,8 +21,9 @@ from torchlight.system.arrays import NUMBERS, open_archive, open_array
 from torchlight.system.modalities import COORDINATES
 from torchlight.system.paths import locate
 from torchlight.system.pickles import read_pickle
-from torchlight.system.text import nearest, printable, quote
+from torchlight.system.text import counted, nearest, printable, quote
 
+log = logging.getLogger(__name__)
 NAME_WORD = re.compile(r"[A-Za-z]+\d+")  # a01 s03 e00 v01 of NW-UCLA, S001 C002 P003 R001 A012 of NTU
 SPLIT_OF_FILE = {"NTU60_CS": "xsub", "NTU60_CV": "xview", "NTU120_CSub": "xsub", "NTU120_CSet": "xset"}
 MAX_EXPANSION = 8  # maximum size ratio of the clips and their pickle; beyond it, clips must share one array
@@ -192,7 +195,8 @@ def read_pyskl(path: Path, split: str, part: str, detected: int) -> ClipPart:
 
 
 def select(path: Path, splits: dict, records: list[dict], key: str, split: str, part: str) -> list[dict]:
-    """The records of one part, in their order; raises ValueError if there is no such part or it is empty."""
+    """The records of one part, in their order; raises ValueError if there is no such part, or it is empty or has two
+    records with one name."""
     words = ("train",) if part == "train" else ("val", "test")
     names = [name for word in words for name in ((f"{split}_{word}", f"{word}{split}") if split else (word,))]
     chosen = [name for name in names if name in splits]
@@ -204,6 +208,13 @@ def select(path: Path, splits: dict, records: list[dict], key: str, split: str, 
     records = [record for record in records if record[key] in ids]
     if not records:
         raise ValueError(f"{path}: split: {chosen[0]}: expected the {key} of at least one annotation, got none")
+    name, count = Counter(record[key] for record in records).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{path}: annotations: {key}: expected each name once, got {quote(name)} {count} times")
+    if len(records) < len(ids):
+        lost = sorted(ids.difference(record[key] for record in records))
+        clips = f"{counted(len(lost), 'clip')} without an annotation"
+        log.warning("%s: split: %s: left out %s; the first is %s", path, chosen[0], clips, quote(lost[0]))
     return records
 
 

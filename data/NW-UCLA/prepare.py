@@ -80,7 +80,7 @@ def check(store: ClipStore) -> list[str]:
     return problems
 
 
-BENCHMARK = Benchmark("NW-UCLA", ("ctrgcn",), source, check=check)
+BENCHMARK = Benchmark("NW-UCLA", ("ctrgcn",), source, check=check, splits=("xview",), skeleton="graph.ucla")
 
 if __name__ == "__main__":
     sys.exit(main(BENCHMARK, __doc__))

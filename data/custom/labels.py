@@ -22,7 +22,7 @@ from graph.skeleton_file import read_skeleton_file
 from graph.spanning_tree import in_words
 from torchlight.system.command import Parser
 from torchlight.system.files import read_text
-from torchlight.system.text import nearest, printable, quote
+from torchlight.system.text import counted, nearest, printable, quote
 
 TABLE = "labels.csv"
 SPLIT, PARTS = "own", ("train", "test")
@@ -253,6 +253,13 @@ def _classes(path: Path, labels: list[str]) -> list[str]:
     return [str(label) for label in range(count)]
 
 
+def _warn_of_shared_groups(path: Path, rows: list[dict[str, str]]) -> None:
+    train, test = ({row["group"] for row in rows if row.get("group") and row["split"] == part} for part in PARTS)
+    if shared := sorted(train & test):
+        groups = counted(len(shared), "group")
+        say(f"warning: {path}: split: {groups} ({_some(shared)}) in both the training and the test part")
+
+
 def _parts(path: Path, rows: list[dict[str, str]], args: argparse.Namespace) -> dict[str, str]:
     given = {row["name"]: row["split"] for row in rows if row.get("split")}
     wrong = sorted(set(given.values()) - set(PARTS))
@@ -260,6 +267,7 @@ def _parts(path: Path, rows: list[dict[str, str]], args: argparse.Namespace) -> 
         got = quote(wrong[0]) if wrong else f"it in {len(given)} of {len(rows)} rows"
         raise ValueError(f"{path}: split: expected train or test in every row or in none, got {got}")
     if given:
+        _warn_of_shared_groups(path, rows)
         return given
     if not args.test_share:
         return {row["name"]: "train" for row in rows}

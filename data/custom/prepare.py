@@ -12,6 +12,7 @@ skeleton's center joint in the first frame), plain (coordinates unchanged).
 """
 
 import argparse
+import dataclasses
 import os
 import re
 import sys
@@ -127,7 +128,8 @@ def source(args: Namespace) -> RawSource:
     facts |= {"images": True} if recipe.body.is_flat and args.recipe == "plain" else {}
     facts["up"] = args.up or ("-y" if recipe.body.is_flat and not recipe.is_own else "y")
     read = partial(read_clips, recipe, table.label)
-    return RawSource(files, read, partial(split, table), facts, partial(columns, table))
+    body = {"body": dataclasses.asdict(skeleton)}
+    return RawSource(files, read, partial(split, table), facts, partial(columns, table), body)
 
 
 def has_score(skeleton: Skeleton, args: Namespace) -> bool:

@@ -124,7 +124,17 @@ def check(store: ClipStore) -> list[str]:
     ]
 
 
-BENCHMARK = Benchmark("kinetics", ("agcn", "stgcn"), source, arguments, check, {"npy": partial(write_npy, ".json")})
+EXPORT = {"npy": partial(write_npy, ".json")}
+BENCHMARK = Benchmark(
+    "kinetics",
+    ("agcn", "stgcn"),
+    source,
+    arguments,
+    check,
+    EXPORT,
+    splits=("kinetics",),
+    skeleton="graph.kinetics",
+)
 
 if __name__ == "__main__":
     sys.exit(main(BENCHMARK, __doc__))

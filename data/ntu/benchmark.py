@@ -15,14 +15,15 @@ from data.ntu.recipe_agcn_stgcn import WINDOW, best_two, first_two, normalize
 from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import Recording, read_recording
 from data.raw_files import find_files, read_class_names
-from data.store import RawSource, report_path
+from data.store import RawSource, left_out, report_path
 from feeders.clip_store import ClipStore
 from torchlight.system.command import Parser
-from torchlight.system.files import read_json, read_text
+from torchlight.system.files import read_text
 from torchlight.system.text import counted, quote
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 SETUP, CAMERA, PERFORMER, REPLICATION, ACTION = range(1, 6)  # groups of NAME
+SKELETON = "graph.ntu_rgb_d"
 MISSING = HERE / "ntu" / "missing.txt"
 PAD = {"ctrgcn": ("zero", None), "agcn": ("repeat", WINDOW), "stgcn": ("zero", WINDOW)}
 
@@ -93,7 +94,10 @@ NTU120 = Edition(
 def benchmark(edition: Edition) -> Benchmark:
     """The command line of one edition."""
     export = {"npz": partial(write_npz, edition.npz), "npy": partial(write_npy, ".skeleton")}
-    return Benchmark(edition.folder, tuple(PAD), partial(source, edition), arguments, partial(check, edition), export)
+    read, compare = partial(source, edition), partial(check, edition)
+    return Benchmark(
+        edition.folder, tuple(PAD), read, arguments, compare, export, splits=edition.splits, skeleton=SKELETON
+    )
 
 
 def arguments(parser: Parser) -> None:
@@ -113,7 +117,7 @@ def source(edition: Edition, args: Namespace) -> RawSource:
     names = read_class_names(args.classes) if args.classes else class_names(edition.folder)
     pad, window = PAD[args.recipe]
     title = args.classes.resolve().parent.name if args.classes else edition.title
-    facts = {"benchmark": title, "recipe": args.recipe, "skeleton": "graph.ntu_rgb_d", "num_class": len(names)}
+    facts = {"benchmark": title, "recipe": args.recipe, "skeleton": SKELETON, "num_class": len(names)}
     facts |= {
         "num_point": 25,
         "num_person": 2,
@@ -186,6 +190,7 @@ def missing_names(path: Path) -> frozenset[str]:
 
 def check(edition: Edition, store: ClipStore) -> list[str]:
     """Differences from the published counts, and missing recordings."""
+    store.require("benchmark")
     if store.manifest["benchmark"] != edition.title:
         say(f"this is a store of {store.manifest['benchmark']}; it is not compared with {edition.title}")
         return []
@@ -222,10 +227,8 @@ def _absent(store: ClipStore, skipped: frozenset[str]) -> list[str]:
             lost += [name for name in takes_of_action if name not in have and name not in skipped]
     if not lost:
         return []
-    report = report_path(store.path)
-    entries = read_json(report)["left out"] if report.is_file() else []
-    known = {entry["file"].removesuffix(".skeleton") for entry in entries}
+    known = {name.removesuffix(".skeleton") for name in left_out(store.path)}
     bad = sum(name in known for name in lost)
     some = f"{', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
-    unusable = f"{bad} of them could not be used (see {report}); download the others again"
+    unusable = f"{bad} of them could not be used (see {report_path(store.path)}); download the others again"
     return [f"missing {counted(len(lost), 'recording')} ({some}); {unusable}"]

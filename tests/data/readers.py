@@ -76,7 +76,8 @@ def arguments_source(args) -> RawSource:
 def main(argv: list[str] | None = None) -> int:
     from data.cli import Benchmark, main  # after the readers, which worker processes import
 
-    return main(Benchmark("tests", ("plain",), arguments_source), "Prepares text files.", argv)
+    benchmark = Benchmark("tests", ("plain", "other"), arguments_source, export={"npz": lambda store, folder: []})
+    return main(benchmark, "Prepares text files.", argv)
 
 
 if __name__ == "__main__":

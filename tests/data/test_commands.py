@@ -1,7 +1,9 @@
 """Every program of data/ ends with its exit code and one line on stderr, whatever happens to it."""
 
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +59,24 @@ def test_the_demo_is_stopped_by_a_signal_with_one_line(stop, code, word, tmp_pat
         time.sleep(0.01)
     process.send_signal(stop)
     ends(process, code, word)
+
+
+@pytest.mark.parametrize(
+    "program, words, key",
+    [
+        *((readers.main, ("--check", "--out"), key) for key in ("sha256", "clips", "num_class", "class_names")),
+        *((show.main, ("0000",), key) for key in ("skeleton", "up", "class_names")),
+    ],
+)
+def test_an_incomplete_manifest_is_one_line(program, words, key, store, tmp_path, capsys):
+    copy = tmp_path / "copy.clips"
+    shutil.copytree(store, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest[key]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert program([*words, str(copy)] if program is readers.main else [str(copy), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {copy / 'manifest.json'}: expected the keys ") and f"got no {key};" in error
 
 
 @pytest.mark.parametrize("word, error", [("interrupted", KeyboardInterrupt), ("out of memory", MemoryError)])
@@ -149,6 +169,14 @@ def test_a_wrong_option_is_one_line(option, value, tmp_path, capsys):
     assert demo.main(["--out", str(tmp_path), option, value]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and option in error and len(error) < 300
+
+
+def test_options_of_a_preparation_are_named_if_a_store_is_only_checked(store, capsys):
+    assert readers.main(["--out", str(store), "--check", "--strict", "--overwrite", "--recipe", "other"]) == 0
+    assert "no effect without --raw: --recipe, --strict, --overwrite\n" in capsys.readouterr().out
+    assert readers.main(["--out", str(store), "--check"]) == 0 and "no effect" not in capsys.readouterr().out
+    assert readers.main(["--check", "--export-dir", "x"]) == 2
+    assert "--export-dir: expected --export as well, got none" in capsys.readouterr().err
 
 
 def test_a_second_preparation_of_a_store_is_refused_and_the_first_one_is_not_disturbed(tmp_path):

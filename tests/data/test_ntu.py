@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data.clip import BadFile
-from data.ntu.benchmark import MISSING, NAME, missing_names
+from data.export import write_npy, write_npz
+from data.ntu.benchmark import MISSING, NAME, NTU60, check, missing_names
 from data.ntu.recipe_agcn_stgcn import rotation
 from data.ntu.recipe_ctrgcn import assemble
 from data.ntu.skeleton_file import read_recording
@@ -228,3 +229,25 @@ def test_exported_npy_files_hold_the_reference_rows(stores, reference, tmp_path,
 def test_an_export_of_another_recipe_is_refused(stores, tmp_path, cli, capsys):
     assert cli("ntu", "--out", stores["ntu", "agcn"].path, "--export", "npz", "--export-dir", tmp_path) == 2
     assert "expected a store of recipe ctrgcn, got agcn" in capsys.readouterr().err
+    raw = ("--raw", tmp_path, "--out", tmp_path / "new.clips")  # refused before the files are read
+    assert cli("ntu", *raw, "--recipe", "agcn", "--export", "npz") == 2
+    assert "expected a store of recipe ctrgcn, got agcn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [("--check",), ("--export", "npz")])
+def test_a_store_of_another_benchmark_is_neither_checked_nor_exported(flags, stores, cli, capsys):
+    assert cli("ntu120", "--out", stores["ntu", "ctrgcn"].path, *flags) == 2
+    expected = "expected a store of ntu120 with the skeleton graph.ntu_rgb_d and the splits xset, xsub, got"
+    assert f"{expected} the skeleton graph.ntu_rgb_d and the splits xsub, xview;" in capsys.readouterr().err
+
+
+def test_an_incomplete_manifest_is_neither_exported_nor_compared(stores, tmp_path):
+    for key, act in (
+        ("pad", lambda store: write_npz({}, store, tmp_path)),
+        ("window", lambda store: write_npy(".skeleton", store, tmp_path)),
+        ("benchmark", lambda store: check(NTU60, store)),
+    ):
+        store = ClipStore(stores["ntu", "ctrgcn"].path)
+        del store.manifest[key]
+        with pytest.raises(ValueError, match=f"manifest.json: expected the keys? .*, got no {key}; prepare"):
+            act(store)

@@ -12,7 +12,9 @@ from data.custom.example import make
 from data.custom.labels import read_labels
 from data.poses.recording import Facts, PoseFileError, Recording
 from data.recipes import Recipe
+from data.store import partial_folder
 from feeders.clip_store import ClipStore
+from feeders.feeder_ucla import Feeder
 from graph.skeleton_file import read_skeleton
 
 deeplabcut = importlib.import_module("data.deeplabcut.prepare")
@@ -69,6 +71,34 @@ def test_npz_json_and_csv_of_the_same_poses_give_the_same_clip(tmp_path, body, c
     assert store.name[store.part("own", "test")].tolist() == ["three"] and store.label.tolist() == [1, 0, 1]
 
 
+def test_after_an_interruption_another_center_joint_in_the_skeleton_file_prepares_the_clips_again(tmp_path, cli):
+    raw, body, out = tmp_path / "raw", tmp_path / "body.yaml", tmp_path / "mine.clips"
+    raw.mkdir()
+    np.savez(raw / "one.npz", keypoint=POSES)
+    (raw / "two.json").write_text("{}")  # cannot be used
+    (raw / "labels.csv").write_text("name,label,split\none,run,train\ntwo,rest,train\n")
+    arguments = ("--raw", raw, "--skeleton", body, "--channels", 2, "--out", out)
+    body.write_text(BODY + "center: hip\n")
+    assert cli("custom", *arguments, "--strict") == 2 and list(partial_folder(out).glob("*.shard"))
+    body.write_text(BODY + "center: tail\n")
+    assert cli("custom", *arguments) == 0
+    assert not ClipStore(out).clip(0)[:, 0, 2].any()
+
+
+def test_a_skeleton_file_with_other_joints_than_the_data_is_refused(tmp_path, body, cli, capsys):
+    raw, out = tmp_path / "raw", tmp_path / "mine.clips"
+    raw.mkdir()
+    np.savez(raw / "one.npz", keypoint=POSES)
+    (raw / "labels.csv").write_text("name,label\none,run\n")
+    arguments = ("--skeleton", body, "--channels", 2, "--out", out, "--check")
+    assert cli("custom", "--raw", raw, "--test-share", 0, *arguments) == 0
+    body.write_text(BODY.replace("nose, hip, tail", "hip, nose, tail"))
+    message = "expected 'nose' as joint 0 of the body, as in the data, got 'hip'"
+    assert cli("custom", "--out", out, "--check") == 1 and message in capsys.readouterr().out
+    with pytest.raises(ValueError, match=message):
+        Feeder(str(out), split="own")
+
+
 def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, cli):
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -86,6 +116,12 @@ def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, 
     assert ClipStore(tmp_path / "c.clips").name.tolist() == ["also", "good"]
     left_out = {entry["file"] for entry in json.loads((tmp_path / "c.clips.report.json").read_text())["left out"]}
     assert left_out == {"crowd.npz", "wide.npz", "objects.npz", "text.csv", "stray.json"}
+
+
+def test_groups_that_the_table_puts_into_both_parts_are_named(tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("name,label,split,group\na,x,train,g\nb,x,test,g\nc,x,test,h\nd,x,test,\n")
+    assert read_labels(tmp_path, [tmp_path / f"{name}.npz" for name in "abcd"], options()).group["d"] == "d"
+    assert "split: 1 group (g) in both the training and the test part" in capsys.readouterr().out
 
 
 def test_a_group_stays_on_one_side_and_the_seed_decides_which(tmp_path):

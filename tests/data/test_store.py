@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data.clip import BadFile
-from data.store import CHUNK, partial_folder, prepare, report_path
+from data.store import CHUNK, left_out, partial_folder, prepare, report_path
 from feeders.clip_store import ClipStore
 from tests.data import readers
 from torchlight.system.command import RunError
@@ -101,6 +101,18 @@ def test_bad_files_are_listed_with_their_reason_and_left_out(files, tmp_path):
     files[5].write_text("2")
     prepare(readers.source(files), out, overwrite=True)
     assert not report_path(out).exists()
+
+
+def test_the_files_that_were_left_out_are_read_from_the_report_and_a_damaged_one_is_refused(tmp_path):
+    out = tmp_path / "s.clips"
+    assert left_out(out) == []
+    for text, found in (('{"share of missing joints": {"a": 1}}', []), ('{"left out": [{"file": "a"}]}', ["a"])):
+        report_path(out).write_text(text)
+        assert left_out(out) == found
+    for text in ("[]", '{"left out": 5}', '{"left out": [5]}', '{"left out": [{}]}'):
+        report_path(out).write_text(text)
+        with pytest.raises(ValueError, match="s.clips.report.json: expected a list of files that were left out, got"):
+            left_out(out)
 
 
 def test_clips_that_break_the_agreed_shape_label_or_finiteness_are_bad_files(files, tmp_path):
@@ -196,12 +208,12 @@ def test_a_full_disk_is_a_message_and_the_finished_parts_are_kept(tmp_path):
     for file in files:
         file.write_text("60")  # parts of 270 kB, a frames file of 550 kB
     out = tmp_path / "s.clips"
-    for limit, kept in ((50_000, 0), (400_000, 2)):
+    for limit, kept, words in ((50_000, 0, "; nothing is finished"), (400_000, 2, "; the same command continues")):
         shrink = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
         process = run_program(files[0].parent, out, preexec_fn=shrink)
         _, errors = process.communicate()
         assert process.returncode == 1 and "Traceback" not in errors
-        assert "free some space" in errors and "the same command continues" in errors and errors.count("\n") == 1
+        assert "free some space" in errors and words in errors and errors.count("\n") == 1
         assert not out.exists() and len(list(partial_folder(out).glob("*.shard"))) == kept
         assert not list(partial_folder(out).rglob("*.tmp"))
     assert run_program(files[0].parent, out).wait() == 0

@@ -80,6 +80,11 @@ def test_numbers_of_numpy_and_whole_numbers_for_floats_are_accepted(store):
     assert feeder.window_size == 8 and type(feeder.window_size) is int and feeder.p_interval == (1.0,)
 
 
+def test_clips_are_repeated_in_the_training_part_only(store):
+    train, test = (feeder_ntu.Feeder(str(store), "xsub", part, repeat=2) for part in ("train", "test"))
+    assert len(train) == 2 * len(train.name) and len(test) == len(test.name)
+
+
 def test_values_are_converted_as_those_of_a_configuration(store):
     feeder = feeder_ntu.Feeder(str(store), "xsub", p_interval=np.float32(0.5), also="bone")
     assert feeder.p_interval == (0.5,) and feeder.also == ("bone",)

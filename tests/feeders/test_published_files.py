@@ -259,6 +259,7 @@ PYSKL = [
     (pyskl_records() | {"split": {"val": ["c0"]}}, "split: expected train, got none of them; known: val"),
     (pyskl_records() | {"split": {"train": ["x"]}}, "split: train: expected the frame_dir of at least one annotation"),
     (pyskl_records(frame_dir=...), "annotations: frame_dir: expected text"),
+    (pyskl_records(frame_dir="c0"), "annotations: frame_dir: expected each name once, got 'c0' 2 times"),
     (pyskl_records(frame_dir=["c1"]), "annotations: frame_dir: expected text"),
     (pyskl_records(label=...), "annotations: label: expected whole numbers from 0 to 99999, got None"),
     (pyskl_records(label=-1), "annotations: label: expected whole numbers from 0 to 99999, got -1"),
@@ -289,9 +290,17 @@ def test_wrong_annotations_are_refused(tmp_path, content, message):
     assert message in opened(tmp_path / "own.pkl", "", "train")
 
 
+def test_clips_of_a_split_without_an_annotation_are_left_out_with_a_warning(tmp_path, caplog):
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps(pyskl_records() | {"split": {"train": ["x9", "c2", "x1"]}}))
+    assert open_part(str(tmp_path / "own.pkl"), "", "train").name.tolist() == ["c2"]
+    assert "split: train: left out 2 clips without an annotation; the first is 'x1'" in caplog.text
+
+
 def test_one_array_in_many_annotations_takes_no_memory(tmp_path):
-    records = [{"frame_dir": "c", "label": 0, "keypoint": np.ones((1, 100, 25, 3))}] * 100
-    (tmp_path / "own.pkl").write_bytes(pickle.dumps({"split": {"train": ["c"]}, "annotations": records}))
+    array = np.ones((1, 100, 25, 3))
+    records = [{"frame_dir": f"c{i}", "label": 0, "keypoint": array} for i in range(100)]
+    names = [record["frame_dir"] for record in records]
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps({"split": {"train": names}, "annotations": records}))
     assert "annotations: expected at most" in opened(tmp_path / "own.pkl", "", "train")
 
 

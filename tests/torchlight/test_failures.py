@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +56,14 @@ def test_a_log_that_cannot_be_written_does_not_stop_a_run(tmp_path, experiment, 
     (tmp_path / "run" / "log.txt").symlink_to("/dev/full")
     code, _, err = main("--config", experiment(num_epoch=1, **tiny.PLAIN), "--work-dir", tmp_path / "run")
     assert code == 0 and err == ""
+
+
+@pytest.mark.parametrize("phase", ["show", "model_size"])
+def test_an_answer_that_cannot_be_printed_is_an_error(phase, tmp_path, experiment):
+    words = ("--config", experiment(), "--phase", phase)
+    assert tiny.finish(tiny.start(*words, output=Path("/dev/full"), error=tmp_path / "error.txt")) == 1
+    error = (tmp_path / "error.txt").read_text()
+    assert error.startswith("error: ") and "cannot be written (No space left on device)" in error
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, experiment, main):

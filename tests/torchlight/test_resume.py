@@ -1,6 +1,7 @@
 """A run that was interrupted ends like one that was not."""
 
 import copy
+import json
 import random
 import shutil
 import zipfile
@@ -66,6 +67,8 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path,
     assert (
         code == 0 and "last.pt: not a whole file" in out and "resumed from" in out and "epoch_2.pt after epoch 2" in out
     )
+    lines = (run / "log.txt").read_text()  # also of what happens before the log is opened
+    assert lines.count("last.pt: not a whole file") == lines.count("resumed from") == 1
     assert tiny.same_run(trained, run)
 
 
@@ -267,3 +270,33 @@ def test_torchrun_that_starts_a_broken_run_again_resumes_it(tmp_path, experiment
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     code, out, _ = main("--config", config, "--work-dir", tmp_path / "run", "--overwrite", "true")
     assert code == 0 and "nothing to do" in out
+
+
+def test_resuming_on_other_data_is_refused_and_a_checkpoint_without_facts_about_it_is_not(
+    tmp_path, experiment, trained, main
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    argv = ("--config", experiment(**tiny.RICH), "--work-dir", run, "--resume", "true")
+    content = checkpoint.load(run / "last.pt")
+    clips = content["clips"] | {"sha256": {"frames.npy": "4567"}, "recipe": "agcn"}  # the data has no recipe
+    clips["body"] = clips["body"] | {"center": 3, "name": "other", "new": 1}
+    checkpoint.save(run / "last.pt", content | {"clips": clips})
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    code, _, err = main(*argv)
+    assert code == 2 and "(sha256.frames.npy was '4567' and is '0123', body.center was 3 and is 2); give" in err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    del content["clips"]
+    checkpoint.save(run / "last.pt", content)
+    assert main(*argv)[0] == 0
+
+
+def test_the_environment_of_a_resumed_run_keeps_the_earlier_ones(tmp_path, experiment, trained, main):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    first = json.loads((run / "environment.json").read_text()) | {"torch": "2.5"}
+    (run / "environment.json").write_text(json.dumps(first))
+    for _ in range(2):  # the second time nothing is different
+        assert main("--config", experiment(**tiny.RICH), "--work-dir", run, "--resume", "true")[0] == 0
+        found = json.loads((run / "environment.json").read_text())
+        assert found["earlier"] == [first] and found["torch"] == torch.__version__

@@ -257,7 +257,7 @@ def report(config: Config) -> None:
 
 
 def size(config: Config) -> None:
-    """Log parameters, multiply-adds and activation memory of one clip. Data is not needed."""
+    """Print parameters, multiply-adds and activation memory of one clip. Data is not needed."""
     classes = build.preflight(config, ("feeder", "model"))
     model = build.build_model(config, classes["model"])
     try:
@@ -271,7 +271,7 @@ def size(config: Config) -> None:
         build.check_fit(config, feeder)
         shape = feeder.shape
     for key, value in model_size(model, shape).items():
-        log.info("%-42s %s", key, value)
+        print(f"{key:<42} {value}")
 
 
 def export_weights(config: Config) -> None:

@@ -1,6 +1,5 @@
 """`--phase show`: the resolved configuration, checked as far as possible without reading data."""
 
-import logging
 from dataclasses import replace
 
 import yaml
@@ -11,11 +10,9 @@ from torchlight.training import build
 from torchlight.training.run_dir import default_work_dir
 from torchlight.zoo.catalog import PREFIX, find
 
-log = logging.getLogger("torchlight")
-
 
 def show(config: Config) -> None:
-    """Log the resolved configuration, each value with its origin, and the default of work_dir.
+    """Print the resolved configuration, each value with its origin, and the default of work_dir.
 
     Raises:
         ValueError: training could not start with this configuration for any data, or its weights do not exist.
@@ -24,7 +21,7 @@ def show(config: Config) -> None:
     shown = replace(config, work_dir=str(folder)) if folder else config
     for name in FIELDS:
         value = yaml.safe_dump({name: getattr(shown, name)}, default_flow_style=True, width=1000).strip()[1:-1]
-        log.info("%-90s # %s", value, config.origins.get(name, "default"))
+        print(f"{value:<90} # {config.origins.get(name, 'default')}")
     check_weights(config)
     if config.model is not None or config.feeder is not None:  # else there is no experiment, only the defaults
         check_experiment(config)

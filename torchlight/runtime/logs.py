@@ -3,16 +3,30 @@
 import io
 import logging
 import sys
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
 from torchlight.runtime import distributed
 
 log = logging.getLogger("torchlight")
+MAX_EARLY = 1000  # records
+
+
+class EarlyRecords(logging.Handler):
+    """Keeps the records of a command until its log file is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: deque[logging.LogRecord] = deque(maxlen=MAX_EARLY)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 def set_up_logging(file: Path | None = None) -> None:
-    """Send the log of rank 0 to the terminal, and to `file` if it is given; other ranks log errors only.
+    """Send the log of rank 0 to the terminal, and to `file` if it is given; other ranks log errors only. The file also
+    receives the records since the last call without a file, with which each command begins.
 
     Raises:
         OSError: the file cannot be opened.
@@ -27,10 +41,17 @@ def set_up_logging(file: Path | None = None) -> None:
         terminal.setLevel(logging.INFO)
         terminal.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(terminal)
-    if file is not None and distributed.rank() == 0:
+    early = [handler for handler in log.handlers if isinstance(handler, EarlyRecords)]
+    if file is None:
+        log.addHandler(EarlyRecords())
+    elif distributed.rank() == 0:
         handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        for record in [record for kept in early for record in kept.records]:
+            handler.handle(record)
         log.addHandler(handler)
+    for kept in early:
+        log.removeHandler(kept)
 
 
 def close_logging() -> None:

@@ -30,6 +30,7 @@ FREE_TO_CHANGE = (
     "test_batch_size",
     *(f.name for f in fields(Records)),
 )
+DATA = ("sha256", "recipe", "class_names", "body")  # facts about the clips that a run keeps until its end
 ENTRIES = {"SGD": ("momentum_buffer",), "Adam": ("step", "exp_avg", "exp_avg_sq")}  # of a parameter in an optimizer
 
 
@@ -120,6 +121,32 @@ def check_same_experiment(content: dict[str, Any], config: Config, path: Path) -
             f"start a new run from its weights with --weights {path} and another --work-dir (--weights-optimizer true "
             "keeps the momentum)"
         )
+
+
+def check_same_data(found: Any, facts: Mapping[str, Any], path: Path) -> None:
+    """Compare the facts about the clips in a checkpoint with those of the data that continues the run; what one of them
+    does not contain is not compared.
+
+    Raises:
+        ValueError: the data or the body layout is not that of the checkpoint.
+    """
+    old, new = (flat(facts) if isinstance(facts, Mapping) else {} for facts in (found, facts))
+    changed = [key for key in old if key in new and None not in (old[key], new[key]) and old[key] != new[key]]
+    if changed:
+        lines = ", ".join(f"{key} was {quote(old[key])} and is {quote(new[key])}" for key in changed)
+        raise ValueError(
+            f"resume: {path} was trained on other data ({lines}); give the data it was started with, or start a new "
+            f"run from its weights with --weights {path} and another --work-dir"
+        )
+
+
+def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts in DATA, those of nested mappings as `body.parents`, without those that no result depends on."""
+    found: dict[str, Any] = {}
+    for key in DATA:
+        value = facts.get(key)
+        found |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, Mapping) else {key: value}
+    return {key: value for key, value in found.items() if key not in ("body.name", "body.maps")}
 
 
 def take_optimizer(optimizer: torch.optim.Optimizer, config: Config) -> None:

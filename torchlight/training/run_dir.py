@@ -1,7 +1,8 @@
 """The run directory: the files of a run, their readers, and the lock that keeps other processes out.
 
 config.yaml        the resolved experiment; loads again to an equal configuration
-environment.json   versions, device, git commit, hashes of the data, seed, command line
+environment.json   versions, device, git commit, hashes of the data, seed, command line; `earlier`: those of a resumed
+                   run before, the oldest first
 log.txt            what the terminal showed
 finetune.csv       for fine-tuning: whether each tensor of the network was kept, mapped or new
 metrics.jsonl      one JSON object per epoch
@@ -177,6 +178,7 @@ class RunDirectory:
         """
         training = config.phase == "train"
         kept = [line for line in read_metrics(self.path) if line["epoch"] <= first_epoch] if training else []
+        before = read_environment(self.path) if training and config.resume else {}
         with self.opening():
             self.path.mkdir(parents=True, exist_ok=True)
             set_up_logging(self.path / "log.txt")
@@ -191,7 +193,7 @@ class RunDirectory:
             with atomic(self.path / CONFIG, "w") as file:
                 file.write(config.to_yaml())
             with atomic(self.path / ENVIRONMENT, "w") as file:
-                json.dump(environment(config, facts), file, indent=1)
+                json.dump(after(before, environment(config, facts)), file, indent=1)
             with atomic(self.path / METRICS, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
             self.curves = open_curves(self.path, first_epoch + 1)
@@ -311,6 +313,19 @@ def environment(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
         "seed": config.seed,
         **facts,
     }
+
+
+def after(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The content of environment.json for a run that had the content `before` until it was resumed.
+
+    >>> after({"torch": "2.5"}, {"torch": "2.6"}), after({"torch": "2.6"}, {"torch": "2.6"})
+    ({'torch': '2.6', 'earlier': [{'torch': '2.5'}]}, {'torch': '2.6'})
+    """
+    latest = {key: value for key, value in before.items() if key != "earlier"}
+    earlier = before["earlier"] if isinstance(before.get("earlier"), list) else []
+    if latest and latest != now:
+        earlier = [*earlier, latest]
+    return now | ({"earlier": earlier} if earlier else {})
 
 
 def git_commit() -> str | None:

@@ -266,6 +266,7 @@ class Trainer:
         if newest is None:
             return False
         path, content = newest
+        resume.check_same_data(content.get("clips"), self.clip_facts, path)
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.model.load_state_dict(content["model_ema"])
