@@ -224,7 +224,9 @@ class BatchFeeder(Dataset):
     def derive(
         self, x: Tensor, modality: str, last: Tensor | None = None, score: tuple[bool, bool] = (False, False)
     ) -> Tensor:
-        """One modality, derived from the stored data; see `feeders.modality.derive`."""
+        """One modality, derived from the stored data; see `feeders.modality.derive`. A mask of missing joints is a
+        score."""
+        score = (True, True) if self.manifest.get("missing") == "mask" else score
         center = self.skeleton.center if modality in self.relative else None
         is_stored = modality == self.stored and center is None
         y = x if is_stored else derive(x, modality, self.bone_parents, last, score, center, self.kbone_parents)

@@ -39,7 +39,6 @@ class Feeder(BatchFeeder):
         check_interval(self.p_interval)
         if self.skeleton == coco.SKELETON:
             self.bone_parents = coco.BONE_PARENTS_TSGCNEXT
-        self.masked = (self.manifest.get("missing") == "mask",) * 2  # a mask is averaged in bones and motions
         if self.random_rot and (self.dims != 3 or self.skeleton == coco.SKELETON):
             raise ValueError("random_rot: expected clips with x, y and z, got clips without depth")
         empty = self.name[(self.clips.valid == 0).numpy()]
@@ -74,7 +73,7 @@ class Feeder(BatchFeeder):
             V = self.skeleton.num_joint
             chosen, ends = random.uniform(V) < self.drop_joints, random.uniform(2 * V).view(-1, 2, V)
             x = drop_stretches(x, chosen[owner], ends.amin(1)[owner], ends.amax(1)[owner])
-        derived = {word: self.derive(x, word, score=self.masked) for word in modalities}
+        derived = {word: self.derive(x, word) for word in modalities}
         out = {word: assemble(y, owner, slot, len(clip), self.num_person) for word, y in derived.items()}
         if self.joints is None:
             return out

@@ -137,10 +137,14 @@ def random_move(x: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tenso
 def min_max(x: Tensor) -> Tensor:
     """Scale each axis to -1 .. 1 by its extent in the whole clip (CTR-GCN on NW-UCLA): (N, C, T, V, M) -> same.
 
-    An axis without extent becomes 0 everywhere (the published code divides by zero).
+    An axis without extent becomes 0 everywhere (the published code divides by zero). Persons of zeros, who are absent,
+    do not count and stay 0, unless nobody is present.
     """
-    low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
-    return torch.where(high > low, (x - low) / (high - low) * 2 - 1, 0)
+    absent = (x == 0).all(3, keepdim=True).all(2, keepdim=True).all(1, keepdim=True)  # (N, 1, 1, 1, M)
+    absent &= ~absent.all(4, keepdim=True)
+    low = x.masked_fill(absent, math.inf).amin((2, 3, 4), keepdim=True)
+    high = x.masked_fill(absent, -math.inf).amax((2, 3, 4), keepdim=True)
+    return torch.where((high > low) & ~absent, (x - low) / (high - low) * 2 - 1, 0)
 
 
 def linspace_map(length: Tensor, window: int) -> Tensor:

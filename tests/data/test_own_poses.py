@@ -14,7 +14,10 @@ from data.poses.recording import Facts, Recording
 from data.raw_files import clip_name, file_state, find_files
 from data.recipes import Recipe
 from feeders.clip_store import ClipStore
+from feeders.feeder_kinetics import Feeder as Kinetics
 from feeders.feeder_ntu import Feeder
+from feeders.feeder_pyskl import Feeder as Pyskl
+from feeders.feeder_skateformer import Feeder as Skateformer
 from graph.custom import Graph
 from graph.layouts import find_layout
 from graph.skeleton import find_skeleton, skeleton_name
@@ -259,6 +262,17 @@ def test_missing_joints_are_filled_as_stated_the_same_in_prediction_and_counted(
     recipe = Recipe(find_skeleton(body), store.manifest)
     ((_, recording),) = read(tmp_path / "raw/a.npz")
     assert np.array_equal(recipe.whole(recording)[0].frames[0], found)
+
+
+@pytest.mark.parametrize("feeder", [Kinetics, Skateformer, Pyskl, Feeder], ids=lambda kind: kind.__module__)
+@pytest.mark.parametrize("modality", ["bone", "joint_motion"])
+def test_every_feeder_averages_the_mask_in_bones_and_motions(feeder, modality):
+    points = np.concatenate([people(25, 1, 3)[1], np.ones((FRAMES, 25, 1), np.float32)], -1)[None]
+    facts = {"skeleton": "graph.ntu_rgb_d", "num_class": 1, "num_person": 1, "channels": 4, "missing": "mask"}
+    facts |= {"pad": "repeat"}
+    sizes = {"window_size": FRAMES} | ({"pre_normalize": ""} if feeder is Pyskl else {})
+    mask = feeder.from_clips([points], facts, part="test", modality=modality, **sizes).batch([0], 0)["data"][0, 3]
+    assert (mask[:-1, :, 0] == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,11 @@ def test_nothing_is_dropped_in_testing(ucla_store):
     args = {"part": "test", "window_size": 64}
     dropping = Feeder(str(ucla_store), drop_axis=True, drop_joint=True, **args)
     assert torch.equal(dropping.batch([0, 1], 0)["data"], Feeder(str(ucla_store), **args).batch([0, 1], 0)["data"])
+
+
+def test_an_absent_person_stays_at_zero_and_does_not_change_the_scale_of_the_others():
+    x = torch.rand(2, 3, 8, 20, 2) + 1
+    x[0, ..., 1] = 0
+    found = min_max(x)
+    assert torch.equal(found[:1, ..., :1], min_max(x[:1, ..., :1])) and not found[0, ..., 1].any()
+    assert found[1].amax() == 1 and found[1].amin() == -1 and not min_max(torch.zeros(1, 3, 8, 20, 1)).any()
