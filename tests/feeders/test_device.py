@@ -69,7 +69,7 @@ def on_gpu(feeder: BatchFeeder, monkeypatch, indices, epoch: int) -> tuple[dict,
 
 def test_a_batch_made_on_a_gpu_equals_that_of_the_cpu_without_host_syncs(make, monkeypatch):
     feeder = make()
-    indices = range(len(feeder) - 1)
+    indices = range(max(len(feeder) - 1, 1))
     expected = feeder.batch(indices, 3)
     found, waits = on_gpu(feeder, monkeypatch, indices, 3)
     assert found.keys() == expected.keys() and found.get("clips") == expected.get("clips")
