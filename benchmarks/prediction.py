@@ -150,7 +150,7 @@ def through_layouts(data: Data) -> dict[str, Any]:
             rows.append(accuracy(data, clips, name, name))
             rows.append(accuracy(data, clips, f"{name}, without depth", name, without_depth))
     rows.append(accuracy(data, clips, f"{BODY}, hips at the origin in every frame", BODY, root_relative))
-    rows.append(accuracy(data, clips, f"{BODY}, the same with the path restored from a picture", BODY, restored_path))
+    rows.append(accuracy(data, clips, f"{BODY}, the same with the path restored from an image", BODY, restored_path))
     return {"clips": len(clips), "rows": rows, "impossible": impossible}
 
 

@@ -290,7 +290,7 @@ def _join(parts: list[Path], folder: Path, source: RawSource, found: dict[str, A
     frames = _read_frames(parts, home[order], first[order], index["rows"])
     found |= {"guessed": dict(guessed.most_common(MAX_GUESSES))} if guessed else {}
     facts = source.facts
-    if not index["image"].all():  # the size of a clip's picture is unknown, or the recipe has no pictures
+    if not index["image"].all():  # the image size of a clip is unknown, or the recipe keeps none
         del index["image"]
         facts = {key: value for key, value in facts.items() if key != "images"}
     write_store(folder, facts, index, splits, frames, found)

@@ -8,7 +8,7 @@ A store is a folder:
     frames.npy      (R, V, C) float32: the frames of every track of every clip, one after the other
     index.npz       per clip: name, label, start (first row), length (frames per track), persons (the track in each
                     person slot, -1: empty slot), valid (frames that are not all zero); optional: image, height and
-                    width of the picture if the coordinates of all clips are pixels of a picture of known size; target,
+                    width of the image if the coordinates of all clips are pixels of an image of known size; target,
                     (N, classes) float32, if clips have several or soft labels (`targets` in the manifest); group, the
                     name of the subject or recording that a clip belongs to; per split: `split/<name>/<part>`, clip
                     numbers in published order

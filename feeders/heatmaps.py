@@ -49,18 +49,18 @@ def compact(
 
 
 def resize(points: Tensor, size: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Scale pictures to one size without keeping their aspect ratio."""
+    """Scale images to one size without keeping their aspect ratio."""
     return scale(points, size, constant((height, width), size.device).expand_as(size))
 
 
 def resize_short(points: Tensor, size: Tensor, short: int) -> tuple[Tensor, Tensor]:
-    """Scale pictures so that the shorter side is `short`."""
+    """Scale images so that the shorter side is `short`."""
     factor = short / size.amin(1, keepdim=True).double()
     return scale(points, size, (size * factor + 0.5).long())
 
 
 def scale(points: Tensor, size: Tensor, to: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale pictures to the sizes `to` (N, 2); the factors are rounded to float32."""
+    """Scale images to the sizes `to` (N, 2); the factors are rounded to float32."""
     factor = (to.double() / size.double()).flip(1).float()
     return points * factor[:, :, None, None, None].to(points.dtype), to
 
@@ -94,7 +94,7 @@ def random_crop(points: Tensor, size: Tensor, u: Tensor, place: Tensor) -> tuple
 def flip(
     points: Tensor, score: Tensor, width: int, act: Tensor, left: tuple[int, ...], right: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Mirror pictures where `act` (N,) is true: the points that are not missing, and the left and right joints."""
+    """Mirror images where `act` (N,) is true: the points that are not missing, and the left and right joints."""
     x = points[:, 0]
     mirrored = torch.stack([torch.where(x != 0, width - x, x), points[:, 1]], 1)
     order = constant(swapped(points.shape[3], left, right), points.device)

@@ -87,7 +87,7 @@ def normalize_2d_in_place(x: Tensor, image: Tensor, present: Tensor) -> Tensor:
 
 
 def normalize_2d_fixed(x: Tensor, present: Tensor) -> Tensor:
-    """PoseNormalize of mmaction2 0.x for pictures of 1920 x 1080: x, y, score (N, 3, T, V, M) -> same.
+    """PoseNormalize of mmaction2 0.x for images of 1920 x 1080: x, y, score (N, 3, T, V, M) -> same.
 
     present: (N, M) persons; others stay zero.
     """

@@ -4,7 +4,7 @@
     python data/custom/example.py --deeplabcut --out data/deeplabcut/raw
 
 Writes body.yaml (joints, bones, mirror pairs), labels.csv (name, label, group), stick.yaml (a configuration) and for
-each clip an .npz file, or a DeepLabCut table with the pixels of a 720 x 540 picture; see docs/custom_skeleton.md.
+each clip an .npz file, or a DeepLabCut table with the pixels of a 720 x 540 image; see docs/custom_skeleton.md.
 """
 
 import argparse
@@ -65,7 +65,7 @@ base_lr: 0.05
 num_epoch: 20
 step: [15]
 """
-WIDTH, HEIGHT, SCALE = 720, 540, 130  # pixels of the picture, and of a meter in it
+WIDTH, HEIGHT, SCALE = 720, 540, 130  # pixels of the image, and of a meter in it
 ACTIONS = {"wave": 0, "clap": 1, "march": 2, "kick": 3}  # numbers of the actions in data/demo/figure.py
 
 
@@ -98,7 +98,7 @@ def make(out: Path, subjects: int = 8, takes: int = 3, seed: int = 0, deeplabcut
 
 
 def write_table(path: Path, poses: np.ndarray, rng: np.random.Generator) -> None:
-    """Write poses (T, V, 3) in meters as a DeepLabCut table: a picture from the front, in which 5 % of the key points
+    """Write poses (T, V, 3) in meters as a DeepLabCut table: an image from the front, in which 5 % of the key points
     have a low likelihood."""
     T, V, _ = poses.shape
     middle = poses.mean((0, 1))
