@@ -378,6 +378,12 @@ def test_an_unusable_teacher_is_refused_before_training(folder, capsys, changes,
     assert re.search(words, refusal(folder, capsys, "--teacher", entry(folder, **changes)))
 
 
+def test_a_teacher_of_another_stream_than_its_entry_names_is_refused(folder, capsys):
+    weights = f"{folder}/teacher/bone/last.pt"
+    words = f"teacher 1: {weights}: expected --modality bone as in the training, got joint"
+    assert words in refusal(folder, capsys, "--teacher", entry(folder, weights=weights))
+
+
 def test_an_untrained_teacher_is_refused(folder, capsys):
     content = torch.load(folder / "teacher/joint/last.pt", weights_only=True)
     content["model"]["fc.weight"].zero_()

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,8 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
     """The frozen networks of the option `teacher`, each tested on the test part of its modality.
 
     Raises:
-        ConfigError: a teacher cannot be built, does not fit the data, or is not better than chance.
+        ConfigError: a teacher cannot be built, does not fit the data (its shape, stream, classes, body or preparation),
+            or is not better than chance.
     """
     config, models, inputs = experiment.config, [], []
     weights, together = teacher.teacher_weights(config), 0
@@ -159,8 +160,12 @@ def load_teachers(experiment: Experiment, feeder: Callable) -> teacher.Teacher:
             build.check_fit(entry, clips)
             model = build.build_model(entry, import_object(entry.model))
             checkpoint.load_weights(model, entry.weights, entry.weights_key, model_args=entry.model_args)
+            content = published.identity(entry.weights) or checkpoint.load(entry.weights)
+            tested = replace(entry, phase="test", map_classes=False, hold_out=[])  # differences are errors
+            _, notes = check_identity(content, model, clips, tested)
         except ValueError as error:
             raise ConfigError([f"teacher {number}: {line}" for line in str(error).splitlines()]) from error
+        experiment.notes += [f"teacher {number}: {note}" for note in notes]
         model = engine.for_inference(model.to(experiment.device))
         prediction = predict(experiment, model, clips)
         top1 = top_k(prediction.scores, prediction.label, 1)
