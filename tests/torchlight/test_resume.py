@@ -56,6 +56,22 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path, experiment, tra
     assert (tmp_path / "run" / "each_class_acc.csv").read_bytes() == (trained / "each_class_acc.csv").read_bytes()
 
 
+@pytest.mark.parametrize(("epochs", "kept"), [(3, True), (4, False)])
+def test_a_resumed_run_that_trains_further_removes_the_scores_of_the_earlier_epoch(
+    tmp_path, experiment, trained, main, epochs, kept
+):
+    shutil.copytree(trained, tmp_path / "run")
+    tested = [tmp_path / "run" / name for name in ("epoch1_test_score.pkl", "robustness.csv")]
+    for file in tested:
+        file.write_text("of epoch 3")
+    command = ("--config", experiment(**tiny.RICH), "--work-dir", tmp_path / "run", "--resume", "true")
+    code, out, err = main(*command, "--num-epoch", epochs)
+    assert code == 0, err
+    assert [file.exists() for file in tested] == [kept, kept]
+    removed = "removed the test results of epoch 3: epoch1_test_score.pkl, robustness.csv"
+    assert (removed in out) == (not kept)
+
+
 def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path, experiment, trained, main):
     config, run = experiment(**tiny.RICH), tmp_path / "run"
     assert main("--config", config, "--work-dir", run, "--keep", 2)[0] == 0

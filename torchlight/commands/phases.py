@@ -108,6 +108,8 @@ def train(config: Config) -> None:
         if config.overwrite:
             distributed.on_main(run_dir.clear)
         distributed.on_main(partial(run_dir.open, config, facts(experiment), trainer.epoch))
+        if resumed and trainer.epoch < config.num_epoch:
+            distributed.on_main(partial(run_dir.forget_tests, trainer.epoch))
         if experiment.start and not resumed:
             distributed.on_main(partial(write_start, experiment))
         describe(experiment, batches)

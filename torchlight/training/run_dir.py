@@ -48,6 +48,7 @@ LAST, BEST, BEST_EMA = "last.pt", "best.pt", "best_ema.pt"
 CONFIG, METRICS, ENVIRONMENT, FINETUNE = "config.yaml", "metrics.jsonl", "environment.json", "finetune.csv"
 ROBUSTNESS = "robustness.csv"
 TRACES = (LAST, BEST, METRICS)
+TESTED = ("epoch1_test_*", "robustness.*")  # files of --phase test and --phase robustness, about one epoch
 LEFT_BY_A_RUN = (
     LAST,
     BEST,
@@ -60,10 +61,9 @@ LEFT_BY_A_RUN = (
     "log.txt",
     "events.out.*",
     "steps/events.out.*",
-    "epoch1_test_*",
+    *TESTED,
     "each_class_acc.csv",
     "confusion_matrix.*",
-    "robustness.*",
     "report.html",
     "report_*.png",
 )
@@ -167,6 +167,16 @@ class RunDirectory:
             for pattern in LEFT_BY_A_RUN:
                 for file in self.path.glob(pattern):
                     file.unlink()
+
+    def forget_tests(self, epoch: int) -> None:
+        """Remove the scores, features and curves of `epoch`, because this run trains further epochs."""
+        with self.writing():
+            files = sorted(file for pattern in TESTED for file in self.path.glob(pattern))
+            for file in files:
+                file.unlink()
+        if files:
+            names = ", ".join(file.name for file in files)
+            log.warning("resume: removed the test results of epoch %d: %s; test again after the run", epoch, names)
 
     def open(self, config: Config, facts: dict[str, Any], first_epoch: int = 0) -> None:
         """Create the folder and the log and, for training, the records of a new run or those of a resumed one up to
