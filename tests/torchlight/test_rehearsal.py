@@ -82,15 +82,11 @@ def test_a_rehearsal_changes_neither_network_nor_objective_nor_random_numbers(pa
 
 
 class Detached(Classification):
-    """A loss that depends on its own parameter only."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(()))
+    """A loss that does not depend on the network."""
 
     def forward(self, model, batch):
         loss, logits, terms = super().forward(model, batch)
-        return loss.detach() * self.weight, logits, terms
+        return loss.detach() * torch.ones((), requires_grad=True), logits, terms
 
 
 class Flat(Classification):
@@ -110,6 +106,25 @@ class Flat(Classification):
 def test_an_objective_that_trains_or_predicts_nothing_is_refused(parts, objective, reason):
     with pytest.raises(ValueError, match=f"the first training step failed, nothing was written: ValueError: {reason}"):
         experiment.rehearse(parts(Plain(5, 20, 1), objective()))
+
+
+class Scaled(Classification):
+    """A loss with a parameter, which no optimizer would train."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, model, batch):
+        loss, logits, terms = super().forward(model, batch)
+        return self.scale * loss, logits, terms
+
+
+def test_an_objective_with_parameters_is_refused_unless_they_are_frozen(parts):
+    objective = Scaled()
+    with pytest.raises(ValueError, match="objective: expected no parameters to train, .* got scale; make them part of"):
+        experiment.rehearse(parts(Plain(5, 20, 1), objective))
+    experiment.rehearse(parts(Plain(5, 20, 1), objective.requires_grad_(False)))
 
 
 def test_a_state_of_cuda_is_saved_only_by_a_process_that_uses_it(monkeypatch):

@@ -245,12 +245,17 @@ def rehearse(experiment: Experiment) -> None:
     communicate.
 
     Raises:
-        ConfigError: the batch cannot be built, or the objective gives no loss that reaches a parameter, or no logits.
+        ConfigError: the batch cannot be built, or the objective has parameters of its own, or gives no loss that
+            reaches a parameter, or no logits.
         RunError: a part of the experiment raised it.
     """
     config, model, feeder = experiment.config, experiment.model, experiment.feeders["train"]
     if config.freeze_epoch and all(any(w in name for w in config.freeze) for name, _ in model.named_parameters()):
         raise ConfigError([f"freeze: expected words that leave some parameters to train, got {quote(config.freeze)}"])
+    if own := [name for name, p in experiment.objective.named_parameters() if p.requires_grad]:
+        expected = "no parameters to train, because only those of the network are trained and saved"
+        hint = "make them part of the network, as model/contrastive.py does"
+        raise ConfigError([f"objective: expected {expected}, got {', '.join(own[:3])}; {hint}"])
     state, saved = rng_state(), {name: (value.detach().clone(), value.requires_grad) for name, value in tensors(model)}
     try:
         share = config.batch_size // (config.update_freq * distributed.world_size())
