@@ -2,6 +2,7 @@
 
 import csv
 import random
+import subprocess
 import sys
 
 import numpy as np
@@ -191,6 +192,38 @@ def test_an_interrupted_training_is_continued_first(optuna, declare, tmp_path, m
     assert f"student 1 of 2: {place.name}, " in capfd.readouterr().out and len(rows(tmp_path)) == 2
 
 
+def test_a_student_that_cannot_be_trained_is_left_out_and_several_in_a_row_end_the_search(
+    optuna, declare, tmp_path, monkeypatch, capfd
+):
+    broken, tried = ["kernel_size5"], []
+
+    def train(common, point, size):
+        tried.append(title := common.space.title(point))
+        if any(word in title for word in broken):
+            raise programs.ProgramError("main.py ended with code 1")
+        return search.Student(point, title, size, top1=50.0, seconds=1.0)
+
+    monkeypatch.setattr(search.Common, "train", train)
+    monkeypatch.setattr(search, "DRAWS", 20)
+    run = declare(tmp_path, first=[{"network": "net", "width": 8, "blocks": [1], "kernel_size": 5}])
+    assert run("--trials", "2") == 0
+    assert len(rows(tmp_path)) == 2 and all("kernel_size3" in row["student"] for row in rows(tmp_path))
+    assert "net_1x8_kernel_size5 is left out: main.py ended with code 1" in capfd.readouterr().out
+    broken.append("net")
+    tried.clear()
+    run = declare(tmp_path / "all", networks={"net": FAMILY | {"width": [8, 16]}})
+    assert run("--trials", "2") == 1 and len(set(tried)) == len(tried) == 3
+    assert "3 students in a row could not be trained" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, programs.ProgramError), (2, programs.ProgramError), (143, RunError)])
+def test_a_program_that_was_terminated_did_not_fail_by_itself(code, kind, monkeypatch):
+    monkeypatch.setattr(programs.subprocess, "run", lambda *words, **_: subprocess.CompletedProcess(words, code))
+    with pytest.raises(RunError, match=f"main.py ended with code {code}") as error:
+        programs.call(["main.py"])
+    assert error.type is kind
+
+
 def test_networks_over_the_budget_are_not_trained_and_a_space_without_further_ones_ends_the_search(
     optuna, declare, tmp_path, monkeypatch, capfd
 ):
@@ -222,6 +255,7 @@ def test_mistakes_on_the_command_line_and_a_missing_package_train_nothing(declar
         ({"flags": "--num-epoch 1"}, "flags: expected --hold-out, got none"),
         ({"flags": "--hold-out s02 --model-args.drop_out 1"}, "--model-args: expected nothing"),
         ({"recipe": "none.yaml"}, "none.yaml"),
+        ({"flags": "--hold-out s09"}, "hold_out: expected"),
         ({"networks": {"net": FAMILY | {"model": "model.ctrgcn.Modell"}}}, "did you mean Model"),
         ({"networks": {"net": bad}}, "net_1x8_kernel_size4: model_args: kernel_size: expected an odd"),
     ):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torchlight.commands import main
 from torchlight.config.load import load_config
-from torchlight.system.command import USER_ERROR, RunError
+from torchlight.system.command import FAILED, USER_ERROR, RunError
 from torchlight.system.files import read_text
 from torchlight.system.paths import ROOT
 from torchlight.training.resume import check_same_experiment
@@ -16,18 +16,24 @@ from torchlight.training.run_dir import CONFIG, LAST, read_metrics
 from torchlight.training.scores import SCORE_FILE
 
 
+class ProgramError(RunError):
+    """A program failed by itself: it was neither interrupted nor terminated, so the same command may fail again."""
+
+
 def call(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     """Run one of the project's programs.
 
     Raises:
-        RunError: it ended with an error, which it has printed.
+        ProgramError: it ended with an error, which it has printed.
+        RunError: it was interrupted or terminated.
     """
     print(f"\n$ python {shlex.join(arguments)}", flush=True)
     program, *words = arguments
     code = subprocess.run([sys.executable, str(ROOT / program), *words], env=environment, check=False).returncode
     if code:
         hint = "" if code == USER_ERROR else "; the same command continues"
-        raise RunError(f"{program} ended with code {code}{hint}")
+        kind = ProgramError if code in (FAILED, USER_ERROR) else RunError
+        raise kind(f"{program} ended with code {code}{hint}")
 
 
 def train(folder: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> None:

@@ -6,7 +6,7 @@
 Optuna chooses the networks. A command of main.py with --hold-out trains each of them for a few epochs, so the test
 part is never read. The folder of the search contains the log, the table of all students (students.csv), and the
 configuration of the best student for main.py (best.yaml). The same command continues a search; a larger --trials
-extends it.
+extends it. A student that cannot be trained is left out.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from typing import Any
 
 import yaml
 
-from torchlight.commands.programs import train
+from torchlight.commands.programs import ProgramError, train
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config, ConfigError
-from torchlight.protocol import read_recipe
+from torchlight.protocol import clips_of, read_recipe
 from torchlight.runtime.logs import close_logging, set_up_logging
 from torchlight.search.space import Point, Size, Space, read_search, size_of
-from torchlight.system.command import Parser, path, run
+from torchlight.system.command import Parser, RunError, path, run
 from torchlight.system.files import atomic, read_text
 from torchlight.system.lock import FolderLock
 from torchlight.system.packages import optional
@@ -42,6 +42,7 @@ log = logging.getLogger("torchlight")
 INSTALL = "pip install -r requirements/search.txt"
 OWN = ("--config", "--phase", "--work-dir", "--resume", "--overwrite", "--model", "--model-args")  # flags set here
 DRAWS = 200  # the search ends after so many draws in a row without a new network within the budget
+FAILURES = 3  # the search ends after so many students in a row that cannot be trained
 COLUMNS = ("student", "parameters", "multiply_adds", "held_out_top1", "train_seconds")
 DECLARED, TABLE, BEST, JOURNAL, STUDENT = "search.yaml", "students.csv", "best.yaml", "journal.log", "student.yaml"
 
@@ -147,7 +148,7 @@ def prepare(args: argparse.Namespace, more: Sequence[str]) -> tuple[Common, str]
     """The settings of all trainings, and the declaration of the search as text.
 
     Raises:
-        ConfigError: all mistakes in the file, the recipe or the flags.
+        ConfigError: all mistakes in the file, the recipe or the flags, or clips that cannot be used.
     """
     file = locate(args.config)
     declared, space = read_search(file)
@@ -165,6 +166,7 @@ def prepare(args: argparse.Namespace, more: Sequence[str]) -> tuple[Common, str]
     common = Common(folder, space, load_config(recipe), flags)
     for family in space.families:  # build one network of each family, to find most mistakes before the first training
         common.size(space.draw(lambda name, values, family=family: family if name == "network" else values[0]))
+    clips_of(short)
     return common, yaml.safe_dump(facts, sort_keys=False)
 
 
@@ -180,36 +182,55 @@ def check_same(file: Path, declared: str) -> None:
 
 
 def search(optuna: Any, common: Common, trials: int, seed: int) -> list[Student]:
-    """Train networks until there are `trials` students or no new network is found; returns them, the best first."""
-    study = open_study(optuna, common, seed)
+    """Train networks until there are `trials` students or no new network is found; returns them, the best first.
+
+    Raises:
+        RunError: a training was interrupted, or `FAILURES` students in a row, or all of them, could not be
+            trained.
+    """
+    study, states = open_study(optuna, common, seed), optuna.trial.TrialState
     students = {
         common.space.title(trial.params): common.read(trial.params, common.size(trial.params))
-        for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+        for trial in study.get_trials(states=[states.COMPLETE])
     }
     write_results(common, list(students.values()))
-    draws, sizes = 0, {}
+    draws, sizes, failed, in_a_row = 0, {}, set(), 0
     while len(students) < trials and draws < DRAWS:
         trial, draws = study.ask(), draws + 1
         point = common.space.draw(trial.suggest_categorical)
         title = common.space.title(point)
-        if title in students:  # failed, because Optuna ignores failed trials but learns from pruned ones
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        if title in students or title in failed:  # Optuna ignores failed trials but learns from pruned ones
+            study.tell(trial, state=states.FAIL)
             continue
-        if title not in sizes:
-            sizes[title] = common.size(point)
-        if excess := common.space.excess(size := sizes[title]):
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            log.debug("%s: over the budget, %s", title, excess)
+        try:
+            if title not in sizes:
+                sizes[title] = common.size(point)
+            if excess := common.space.excess(size := sizes[title]):
+                study.tell(trial, state=states.PRUNED)
+                log.debug("%s: over the budget, %s", title, excess)
+                continue
+            draws = 0
+            log.info(
+                "student %d of %d: %s, %s parameters, %.4f G multiply-adds",
+                *(len(students) + 1, trials, title, f"{size.parameters:,}", size.multiply_adds / 1e9),
+            )
+            student = common.train(point, size)
+        except (ConfigError, ProgramError) as error:  # after an interruption, the trial is repeated first
+            study.tell(trial, state=states.FAIL)
+            log.warning("%s is left out: %s", title, error)
+            failed.add(title)
+            in_a_row += isinstance(error, ProgramError)
+            if in_a_row == FAILURES:
+                raise RunError(
+                    f"{FAILURES} students in a row could not be trained; see their messages above"
+                ) from error
             continue
-        draws = 0
-        log.info(
-            "student %d of %d: %s, %s parameters, %.4f G multiply-adds",
-            *(len(students) + 1, trials, title, f"{size.parameters:,}", size.multiply_adds / 1e9),
-        )
-        students[title] = student = common.train(point, size)
+        students[title], in_a_row = student, 0
         study.tell(trial, student.top1)
         best = write_results(common, list(students.values()))
         log.info("%s: held-out top-1 %.2f %%; the best is %s, %.2f %%", title, student.top1, best.name, best.top1)
+    if not students and failed:
+        raise RunError("no student could be trained; see the messages above")
     if not students:
         raise ValueError(f"budget: expected one that some networks of the space meet, got none in {DRAWS} draws")
     if len(students) < trials:
