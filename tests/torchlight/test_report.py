@@ -16,6 +16,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.system.test_clip_view import clips_of, points_of
 from tests.torchlight.small_run import CLASSES, LABEL, NAMES, make_scores, write_run, write_store
@@ -270,6 +271,24 @@ def test_several_runs_are_shown_with_their_fusion(tmp_path, store):
     assert (
         f"{fused:.2f} %" in words(page) and "Training: joint" in words(page) and "Training: bone_motion" in words(page)
     )
+
+
+def test_a_run_with_held_out_clips_is_left_out_beside_one_that_was_tested(tmp_path, store, caplog):
+    folders = [write_run(tmp_path / "net" / name, store) for name in ("joint", "joint_without_s01")]
+    options = yaml.safe_load((folders[1] / "config.yaml").read_text()) | {"hold_out": ["s01"]}
+    (folders[1] / "config.yaml").write_text(yaml.safe_dump(options))
+    write_scores(folders[1] / "epoch1_test_score.pkl", NAMES[:9], make_scores(0)[:9])
+    text = words(write_report([tmp_path / "net"]))
+    assert "joint_without_s01 is left out, because it was tested on the held-out clips of s01" in text
+    assert "joint_without_s01: left out of the report" in caplog.text and "Fused with" not in text
+
+
+def test_a_fusion_of_logits_and_probabilities_is_one_of_probabilities(tmp_path, store):
+    folders = [write_run(tmp_path / m, store, m, seed) for seed, m in enumerate(("joint", "bone"))]
+    write_scores(folders[1] / "epoch1_test_score.pkl", NAMES, softmax(make_scores(1)))
+    fused = 100 * ((softmax(make_scores(0)) + softmax(make_scores(1))).argmax(1) == LABEL).mean()
+    text = words(write_report(folders))
+    assert f"{fused:.2f} %" in text and "Logits were converted to probabilities." in text
 
 
 def test_a_folder_without_a_run_and_scores_of_other_clips_are_errors_and_no_page_is_written(tmp_path, store):

@@ -21,6 +21,7 @@ from torchlight.report.runs import (
     combine,
     describe_data,
     learned_adjacency,
+    on_same_clips,
     open_test_feeder,
     poses,
     read_runs,
@@ -69,15 +70,15 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     """Write a page about one run, or about several runs and their fusion; returns its path.
 
     out: the file of the page; None: report.html. Its figures are also written to the same folder, as <page>_*.png. A
-    folder that is not a run is replaced by the runs in it. A damaged record is omitted with a note on the page and a
-    warning.
+    folder that is not a run is replaced by the runs in it. A damaged record, or a run whose `hold_out` is not that of
+    the first one, is omitted with a note on the page and a warning.
 
     Raises:
         ValueError: a folder contains no run, or the scores do not belong to the same test clips.
         OSError: a file cannot be written.
     """
     folders = [Path(folder) for folder in work_dirs]
-    runs = read_runs(folders)
+    runs, others = on_same_clips(read_runs(folders))
     feeder = open_test_feeder(runs[0].config)
     truth = truth_of(feeder)
     scored = read_scores(runs, truth)
@@ -87,6 +88,10 @@ def write_report(work_dirs: Sequence[Path], out: Path | None = None) -> Path:
     title = f"{', '.join(models)} on {describe_data(runs[0].config)}"
     names, tested = ", ".join(to_html(run.name) for run in runs), runs[0].config.tested
     page.add(f"<h1>{to_html(title)}</h1>", f'<p class="muted">{names} &middot; {len(truth.label)} {tested} clips</p>')
+    for run in others:
+        clips = f"{run.config.tested} clips of {' '.join(run.config.hold_out) or 'the benchmark'}"
+        log.warning("%s: left out of the report, because it was tested on the %s", *map(printable, (run.name, clips)))
+        page.add(f"<p><b>{to_html(run.name)}</b> is left out, because it was tested on the {to_html(clips)}.</p>")
     result = add_summary(page, runs, scored, truth, tested)
     add_curves(page, runs)
     add_robustness(page, runs)

@@ -69,6 +69,14 @@ def read_runs(folders: list[Path]) -> list[Run]:
     return runs
 
 
+def on_same_clips(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs that are tested on the clips of the first one, and the others, whose `hold_out` is another."""
+    first, same, others = set(runs[0].config.hold_out), [], []
+    for run in runs:
+        (same if set(run.config.hold_out) == first else others).append(run)
+    return same, others
+
+
 def read_robustness(folder: Path) -> dict[tuple[str, str], list[tuple[float, float]]]:
     """{(curve, unit of its levels): [(level, top-1)]} in robustness.csv, empty if there is none.
 
@@ -150,7 +158,10 @@ def combine(scored: list[Run]) -> tuple[np.ndarray | None, list[float | None], s
         origin = f"Fused with the weights of the preset {preset}. "
     except ValueError:
         weights, origin = [1.0] * len(scored), "Fused with equal weights. "
-    return fuse.fuse(np.stack([run.scores for run in scored]), weights), weights, origin
+    values = np.stack([run.scores for run in scored])
+    if len(set(fuse.are_probabilities(values))) > 1:  # some tests average several samples of a clip
+        values, origin = fuse.to_space(values, "softmax"), f"{origin}Logits were converted to probabilities. "
+    return fuse.fuse(values, weights), weights, origin
 
 
 def score_command(run: Run) -> str:
