@@ -73,6 +73,12 @@ def test_the_most_confused_pair_comes_first(page):
     assert f"true predicted clips {CLASSES[i]} {CLASSES[j]} {wrong[i, j]} of {matrix[i].sum()}" in words(page)
 
 
+def test_the_diagonal_of_the_confusion_matrix_counts_the_clips_of_top_1_also_if_scores_are_tied():
+    scores = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 1.0], [3.0, 3.0, 3.0]])
+    matrix = class_tables.confusion_matrix(scores, np.array([0, 1, 1, 0]))
+    assert matrix.tolist() == [[0, 2, 0], [1, 1, 0], [0, 0, 0]]
+
+
 def test_shown_clips_are_right_and_wrong_as_they_say(page):
     predicted = make_scores(0).argmax(1)
     number = {str(name): i for i, name in enumerate(NAMES)}

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from torchlight.report.safe_text import write_csv
+from torchlight.training.scores import predicted_class
 
 
 def confusion_matrix(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """(num_class, num_class) counts: rows are the true classes, columns the predicted ones."""
-    num_class = logits.shape[1]
-    return np.bincount(label * num_class + logits.argmax(1), minlength=num_class**2).reshape(num_class, num_class)
+    """(num_class, num_class) counts: rows are the true classes, columns the predicted ones; the diagonal contains the
+    clips of top-1."""
+    num_class, predicted = logits.shape[1], predicted_class(logits, label)
+    return np.bincount(label * num_class + predicted, minlength=num_class**2).reshape(num_class, num_class)
 
 
 def write_class_tables(folder: Path, matrix: np.ndarray, class_names: list[str]) -> None:

@@ -35,7 +35,7 @@ from torchlight.system.files import read_text
 from torchlight.system.text import counted, printable, quote
 from torchlight.training.metrics import TITLES, TOP5_CLASSES, accuracies, average_precision, mean_average_precision
 from torchlight.training.run_dir import CONFIG
-from torchlight.training.scores import SCORE_FILE, is_correct
+from torchlight.training.scores import SCORE_FILE, is_correct, predicted_class
 
 log = logging.getLogger("torchlight")
 CLIPS, PAIRS, TOP = 3, 12, 5  # numbers of clips, of pairs of classes, and of classes of a clip that are shown
@@ -264,8 +264,8 @@ def add_average_precision(page: Page, result: np.ndarray, target: np.ndarray, na
 def add_clips(page: Page, result: np.ndarray, truth: GroundTruth, feeder: Feeder) -> None:
     """Add skeletons of the clips with the highest confidence, correct and wrong ones, at most one per class."""
     probabilities = result if fuse.are_probabilities(result[None])[0] else fuse.softmax(result)
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    correct = is_correct(result, truth.label)
+    predicted, confidence = predicted_class(result, truth.label), probabilities.max(1)
+    correct = predicted == truth.label
     views, cards = [], []
     for word, chosen in (("correct", correct), ("wrong", ~correct)):
         order = [i for i in np.argsort(-confidence, kind="stable") if chosen[i]]

@@ -139,6 +139,14 @@ def is_correct(scores: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
     return (~(scores < scores[np.arange(len(label)), label][:, None])).sum(1) <= k
 
 
+def predicted_class(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The class with the highest score, by the rule of `is_correct`: of a tie with the label, the other class;
+    (n, num_class), (n,) -> (n,)."""
+    others = scores.astype(np.float64)
+    others[np.arange(len(label)), label] = -np.inf
+    return np.where(is_correct(scores, label), label, others.argmax(1))
+
+
 def top_k(scores: np.ndarray, label: np.ndarray, k: int) -> float:
     """Share of samples, in percent, whose label is among the k highest scores; (n, num_class), (n,)."""
     return 100.0 * float(is_correct(scores, label, k).mean())
