@@ -9,10 +9,8 @@ repeated, interrupted runs continue and finished runs are skipped.
 """
 
 import argparse
-import hashlib
 import json
 import logging
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -35,7 +33,7 @@ from torchlight.runtime.logs import set_up_logging
 from torchlight.system.command import Parser, path, run
 from torchlight.system.consent import admit
 from torchlight.system.files import atomic
-from torchlight.system.paths import set_data_root
+from torchlight.system.paths import folder_name, set_data_root
 from torchlight.system.text import printable, quote
 from torchlight.training.build import build_feeder, check_fit, preflight
 from torchlight.training.run_dir import CONFIG
@@ -206,18 +204,6 @@ def folds_of_performers(performers: Sequence[str], number: int | None) -> list[l
     for performer in sorted(clips, key=lambda word: (-clips[word], word)):
         min(folds, key=lambda fold: sum(clips[word] for word in fold)).append(performer)
     return sorted(sorted(fold) for fold in folds)
-
-
-def folder_name(fold: Sequence[str]) -> str:
-    """The name of the folder of a fold: its words, or their hash if they are long or contain other characters.
-
-    >>> folder_name(["s01", "s02"]), folder_name(["rat 1/left"])
-    ('s01_s02', 'fold_f9c45eb8')
-    """
-    name = "_".join(fold)
-    if re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII):
-        return name
-    return f"fold_{hashlib.sha256(json.dumps(list(fold)).encode()).hexdigest()[:8]}"
 
 
 def train_fold(

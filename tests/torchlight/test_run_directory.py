@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -251,6 +252,9 @@ def test_a_file_below_the_configurations_has_its_own_place():
     assert str(run_dir.default_work_dir(found)) == "work_dir/NW-UCLA/ctrgcn/bone"
     assert str(run_dir.default_work_dir(config.Config(config="/elsewhere/x.yaml"))) == "work_dir/x/joint"
     assert run_dir.default_work_dir(config.Config()) is None
+    held_out = [run_dir.default_work_dir(replace(found, hold_out=words)) for words in (["a", "b"], ["a_b"], ["a/b"])]
+    assert held_out[0].name == "bone_without_a_b" and len(set(held_out)) == 3
+    assert {path.parent for path in held_out} == {held_out[0].parent}
 
 
 @pytest.mark.parametrize(("interval", "epochs"), [("eval_interval", [3, 5]), ("save_interval", [1, 2, 3, 4, 5])])

@@ -1,6 +1,10 @@
 """The locations of this project and of the files named in configurations."""
 
+import hashlib
+import json
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from torchlight.system.text import quote
@@ -50,3 +54,17 @@ def locate(path: str | Path) -> Path:
     if not os.path.lexists(inside) and os.path.lexists(ROOT / given):
         return ROOT / given
     return inside
+
+
+def folder_name(words: Sequence[str]) -> str:
+    """A name of a folder for these words, different for different words: the words themselves, with _ doubled, or their
+    hash if they are long or contain other characters.
+
+    >>> folder_name(["s01", "s02"]), folder_name(["s01_s02"]), folder_name(["rat 1/left"])
+    ('s01_s02', 's01__s02', 'fold_f9c45eb8')
+    """
+    name = "_".join(word.replace("_", "__") for word in words)
+    plain = all(re.fullmatch(r"[a-z0-9]([\w.-]*[a-z0-9])?", word, re.ASCII | re.IGNORECASE) for word in words)
+    if plain and len(name) <= 100:
+        return name
+    return f"fold_{hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:8]}"

@@ -40,7 +40,7 @@ from torchlight.runtime.logs import close_logging, set_up_logging
 from torchlight.system.command import NO_SPACE, RunError
 from torchlight.system.files import atomic, parse_json, read_json, read_text
 from torchlight.system.lock import FolderInUse, FolderLock
-from torchlight.system.paths import ROOT, locate
+from torchlight.system.paths import ROOT, folder_name, locate
 from torchlight.system.text import quote
 
 log = logging.getLogger("torchlight")
@@ -79,7 +79,7 @@ def default_work_dir(config: Config) -> Path | None:
         return None
     path = locate(config.config).resolve()
     inside = path.relative_to(ROOT / "config") if path.is_relative_to(ROOT / "config") else Path(path.name)
-    without = ["without", *config.hold_out] if config.hold_out else []
+    without = ["without", folder_name(config.hold_out)] if config.hold_out else []
     tuned = ["finetuned"] if config.finetune else []
     return Path("work_dir") / inside.with_suffix("") / "_".join([config.modality, *tuned, *without])
 
