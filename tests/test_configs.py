@@ -19,6 +19,7 @@ from data.cli import class_names
 from data.ntu.benchmark import NTU60, NTU120
 from tests.feeders.synthetic import random_clips, write_store
 from tests.model.zoo import FEW, NETWORKS, narrow, shortest
+from torchlight.config.checks import idle_schedule
 from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
 from torchlight.config.options import Config
@@ -267,8 +268,10 @@ def test_a_base_has_no_base_and_serves_some_recipe():
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
-def test_a_run_lives_where_its_file_lies(file):
-    assert default_work_dir(load_config(file, {"modality": "bone"})) == Path("work_dir") / name_of(file) / "bone"
+def test_a_run_lives_where_its_file_lies_and_its_whole_schedule_has_an_effect(file):
+    config = load_config(file, {"modality": "bone"})
+    assert default_work_dir(config) == Path("work_dir") / name_of(file) / "bone"
+    assert not idle_schedule(config)
 
 
 @pytest.mark.parametrize("file", [f for f in RECIPES if "teacher" in f.read_text()], ids=name_of)

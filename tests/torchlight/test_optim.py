@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tests.torchlight.parts import Plain
-from torchlight.config.options import Optimization
+from torchlight.config.checks import idle_schedule
+from torchlight.config.options import Config, Optimization
 from torchlight.training import optim
 
 TABLES = json.loads((Path(__file__).parent / "golden" / "modern_engine_lr.json").read_text())
@@ -69,6 +70,20 @@ def test_the_step_recipes_of_the_field_warm_up_linearly_and_fall_at_their_milest
     for epoch in range(epochs):
         expected = 0.1 * (epoch + 1) / warm if epoch < warm else 0.1 * 0.1 ** len([m for m in milestones if m <= epoch])
         assert [optim.learning_rate(recipe, 7 * epoch + i, 7) for i in (0, 3, 6)] == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "named"),
+    [
+        ({"num_epoch": 65, "warm_up_epoch": 5, "step": [50, 70]}, []),
+        ({"num_epoch": 65, "warm_up_epoch": 5, "step": [5]}, []),
+        ({"num_epoch": 3, "warm_up_epoch": 5, "step": [50]}, ["all epochs are warm-up", "never decreases"]),
+        ({"num_epoch": 65, "warm_up_epoch": 5, "step": [3, 50]}, ["expected epochs after the warm-up"]),
+    ],
+)
+def test_parts_of_a_schedule_without_effect_are_named(schedule, named):
+    notes = idle_schedule(Config(**schedule))
+    assert len(notes) == len(named) and all(words in note for words, note in zip(named, notes, strict=True))
 
 
 def test_the_rate_of_hdgcn_warms_up_by_epochs_and_then_follows_a_cosine_by_steps():

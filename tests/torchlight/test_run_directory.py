@@ -275,6 +275,11 @@ def test_the_log_has_one_aligned_line_for_each_epoch_and_names_the_data(trained,
     assert len(epochs) == 3 and len({line.index("clips/s") for line in epochs}) == 1
 
 
+def test_a_training_warns_of_milestones_that_it_does_not_reach(tmp_path, experiment, main):
+    code, out, err = main("--config", experiment(step=[50]), "--num-epoch", 1, "--work-dir", tmp_path / "run")
+    assert code == 0 and "step: expected an epoch before num_epoch 1, got [50]" in out, err
+
+
 def test_an_epoch_that_was_mixed_as_a_whole_has_a_line_without_training_accuracy(tmp_path, experiment, main):
     settings = experiment(num_epoch=1, objective_args={"mixup_alpha": 0.8}, **tiny.PLAIN)
     code, out, _ = main("--config", settings, "--work-dir", tmp_path)

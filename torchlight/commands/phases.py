@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from torchlight.commands.show import show
+from torchlight.config.checks import idle_schedule
 from torchlight.config.imports import import_object
 from torchlight.config.options import RUN, Config, ConfigError
 from torchlight.contract import Feeder, manifest_of, multi_label_targets
@@ -166,6 +167,8 @@ def describe(experiment: Experiment, batches: TrainBatches) -> None:
         "batch size",
         *(config.batch_size, share, processes, config.update_freq, config.base_lr),
     )
+    for note in idle_schedule(config):
+        log.warning(note)
     workers = worker_count(config, train, experiment.device)
     log.info(
         "batches are made %s", f"by {workers} worker(s)" if workers else f"in this process, on {feeder_device(train)}"

@@ -73,6 +73,21 @@ def check_finetune(config: Config) -> list[str]:
     return problems
 
 
+def idle_schedule(config: Config) -> list[str]:
+    """Parts of the learning rate schedule that have no effect, or another one than their options say."""
+    epochs, warm, step = config.num_epoch, config.warm_up_epoch, config.step
+    notes = []
+    if warm >= epochs:
+        notes.append(f"warm_up_epoch: expected fewer than num_epoch {epochs}, got {warm}: all epochs are warm-up")
+    if step and min(step) >= epochs:
+        notes.append(
+            f"step: expected an epoch before num_epoch {epochs}, got {step}: the learning rate never decreases"
+        )
+    if step and min(step) < warm:
+        notes.append(f"step: expected epochs after the warm-up of {warm} epochs, got {step}")
+    return notes
+
+
 def check_range(name: str, value: Any) -> str | None:
     """The problem of a number that is outside the range of its option."""
     facts = FIELDS[name].metadata
