@@ -19,7 +19,16 @@ SIMILAR, SHARED = 10, 5  # most confused classes of a class; number of them that
 
 
 class ContrastiveObjective(nn.Module):
-    """Cross entropy plus the terms of `contrast`. Terms to log: ce and the unweighted terms of `contrast`."""
+    """Cross entropy plus the terms of `contrast`. Terms to log: ce and the unweighted terms of `contrast`.
+
+    label_smoothing: of the cross entropy; none in the publications.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
 
     def forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss, logits (N, num_class), further terms to log)."""
@@ -27,7 +36,8 @@ class ContrastiveObjective(nn.Module):
         logits, embeddings = model(*network_inputs(model, batch))
         with torch.autocast(logits.device.type, enabled=False):
             found = {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in embeddings.items()}
-            ce = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), label)
+            precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            ce = F.cross_entropy(precise, label, label_smoothing=self.label_smoothing)
             loss, terms = self.contrast(found, heads, label, logits.detach().argmax(1))
         return ce + loss, logits, {"ce": ce, **terms}
 
@@ -54,8 +64,8 @@ class ClassContrast(ContrastiveObjective):
     0.3
     """
 
-    def __init__(self, weight: float = 0.2):
-        super().__init__()
+    def __init__(self, weight: float = 0.2, label_smoothing: float = 0.0):
+        super().__init__(label_smoothing)
         check_weights(weight=weight)
         self.weight = weight
 
@@ -72,8 +82,8 @@ class AffinityContrast(ContrastiveObjective):
     added in the epochs after it.
     """
 
-    def __init__(self, inter: float = 0.1, intra: float = 0.1, start_epoch: int = 30):
-        super().__init__()
+    def __init__(self, inter: float = 0.1, intra: float = 0.1, start_epoch: int = 30, label_smoothing: float = 0.0):
+        super().__init__(label_smoothing)
         check_weights(inter=inter, intra=intra)
         if start_epoch < 1:
             raise ValueError(f"start_epoch: expected 1 or more, got {start_epoch}")

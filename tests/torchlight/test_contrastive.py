@@ -12,6 +12,7 @@ from model import contrastive as networks
 from tests.model.golden import Case, deviation, fill
 from tests.torchlight import tiny
 from torchlight import contrastive
+from torchlight.config.load import load_config
 from torchlight.objective import Classification
 
 RECORD = np.load(Path(__file__).parent / "golden" / "contrastive.npz")
@@ -155,6 +156,24 @@ def test_a_resumed_training_continues_the_state_of_the_losses_to_the_bit(name, e
     assert {f"train_{term}" for term in ("ce", *(["csc"] if name == "proto" else ["inter", "intra"]))} <= terms
     if name == "acl":
         assert lines[0]["train_inter"] == 0 < min(lines[1]["train_inter"], lines[0]["train_intra"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fine_tuning_keeps_the_objective_and_smooths_its_labels(name, experiment, main, tmp_path):
+    assert main("--config", experiment(**CASES[name], num_epoch=1), "--work-dir", tmp_path / "source")[0] == 0
+    files = ("--config", experiment(**CASES[name]), "config/finetune.yaml", "--finetune", tmp_path / "source/last.pt")
+    code, _, err = main(*files, "--num-epoch", 1, "--warm-up-epoch", 0, "--work-dir", tmp_path / "run")
+    assert code == 0, err
+    config = load_config(tmp_path / "run/config.yaml")
+    assert config.objective == CASES[name]["objective"] and config.objective_args["label_smoothing"] == 0.1
+
+
+def test_labels_are_smoothed_in_the_cross_entropy():
+    model = networks.ProtoGCN(**NETWORK, prototypes=7)
+    batch = {"data": torch.randn(4, 3, 8, 20, 1), "label": torch.arange(4)}
+    _, logits, terms = contrastive.ClassContrast(label_smoothing=0.1)(model.train(), batch)
+    expected = nn.functional.cross_entropy(logits, batch["label"], label_smoothing=0.1)
+    torch.testing.assert_close(terms["ce"], expected)
 
 
 def test_a_network_without_the_embeddings_of_a_loss_is_refused(main, experiment, tmp_path):
