@@ -296,11 +296,15 @@ def test_naming_the_network_again_on_the_command_line_brings_no_defaults(tmp_pat
 # What is refused
 
 
-@pytest.mark.parametrize(("graph_args", "center"), [({"labeling_mode": "spatial"}, 1), ({"CoM": 3}, 2)])
-def test_a_hierarchy_of_nw_ucla_without_a_center_has_that_of_its_published_graph(graph_args, center, tmp_path):
-    graph = {"model_args__graph": "graph.ucla_hierarchy.Graph", "model_args__graph_args": graph_args}
-    found = load_config(changed("hdgcn_ntu", tmp_path, **graph)).model_args
-    assert found["graph"] == "graph.ucla.Graph" and found["graph_args"]["center"] == center
+@pytest.mark.parametrize("order", [("graph", "graph_args"), ("graph_args", "graph")])
+def test_a_hierarchy_of_nw_ucla_without_a_center_has_that_of_its_published_graph(order):
+    for graph_args, center in (({"CoM": 3}, 2), ({"labeling_mode": "spatial"}, 1)):  # one file after the other
+        given = {"graph": "graph.ucla_hierarchy.Graph", "graph_args": graph_args}
+        options = {"model": "model.HDGCN.Model", "model_args": {key: given[key] for key in order}}
+        problems = []
+        found = legacy.translate([("f.yaml", options)], problems)[-1][1]["model_args"]
+        assert not problems and found["graph"] == "graph.ucla.Graph"
+        assert found["graph_args"] == {"labeling_mode": "hierarchy", "center": center}
 
 
 @pytest.mark.parametrize(

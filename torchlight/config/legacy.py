@@ -7,6 +7,7 @@ option whose effect is not supported here is refused with the reason. Facts abou
 only in the table.
 """
 
+import copy
 import functools
 import logging
 import re
@@ -310,8 +311,11 @@ def unflatten(flat: dict[Name, Any]) -> dict[str, Any]:
             if not isinstance(inner.get(key), dict):
                 inner[key] = {}
             inner = inner[key]
-        if value not in (None, {}) or not inner.get(name[-1]):  # an empty mapping does not replace other values
-            inner[name[-1]] = value
+        before = inner.get(name[-1])
+        if isinstance(value, dict) and isinstance(before, dict):
+            inner[name[-1]] = value | before  # its entries are defaults, wherever the file gives the other options
+        elif value not in (None, {}) or not before:
+            inner[name[-1]] = copy.deepcopy(value)  # it may be part of the table
     return out
 
 
