@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from tests.model.zoo import narrow
 from tests.torchlight import tiny
-from torchlight.training import checkpoint
+from torchlight.config.imports import import_object
+from torchlight.config.options import Config
+from torchlight.training import build, checkpoint, identity
 from torchlight.training.scores import read_scores
 
 NAMES = ["wave", "kick", "nod", "jump", "sit"]
@@ -73,6 +77,26 @@ def test_data_with_other_class_names_is_refused(trained, folder, main, tmp_path)
     store = renamed(folder, "others", [*NAMES[:4], "sitt"])
     code, _, err = run_test(main, trained, store, tmp_path, "--map-classes", "true")
     assert code == 2 and "got 'sitt'; did you mean sit?" in err
+
+
+@pytest.mark.parametrize("name", ["model.stgcn.TwoStream", "model.blockgcn.Model", "model.contrastive.ACLNet"])
+def test_the_classes_of_every_network_are_reordered_wherever_it_has_them(name, monkeypatch):
+    narrow(name.split(".")[1], monkeypatch)
+    args = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}
+    args |= {"channels": [16, 16]} if "ACLNet" in name else {}
+    config = Config(model=name, model_args=args)
+    model = import_object(name)(**args).eval()
+    for value in model.state_dict().values():
+        if value.shape[:1] == (5,) and value.is_floating_point():
+            value.normal_()  # biases are zero at the beginning
+    memory = model.state_dict().get("cls_head.inter_loss.memory")
+    before = None if memory is None else memory.clone()
+    order, clip = [3, 0, 4, 1, 2], torch.randn(2, 3, 16, 20, 1)
+    with torch.no_grad():
+        expected = model(clip)[:, order]
+        identity.reorder_classes(model, build.class_axes(config, model), order)
+        torch.testing.assert_close(model(clip), expected)
+    assert before is None or torch.equal(model.state_dict()["cls_head.inter_loss.memory"], before[:, order])
 
 
 def some_classes(folder, name, kept):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from model import contrastive
 from tests.torchlight import tiny
 from torchlight.commands import main as cli
 from torchlight.training import checkpoint, engine, scores
@@ -217,6 +218,15 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, tr
         and "unknown (first: " in err
         and "the file contains model: model.ctrgcn.Model, model_args: {" in err
     )
+
+
+def test_the_way_out_names_all_layers_whose_shape_has_the_number_of_classes():
+    args = {"num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8]}
+    one, other = (contrastive.ProtoGCN(k, **args).state_dict() for k in (5, 7))
+    shapes = [name for name in one if one[name].shape != other[name].shape]
+    text = checkpoint.explain(one, other, [], [], shapes, {"num_class": 5})
+    assert text.endswith("give --ignore-weights cls_head.fc_cls cls_head.csc_loss.memory")
+    assert "only the classifier" not in checkpoint.explain(one, other, [], [], shapes, {"num_class": 6})
 
 
 def test_weights_for_another_number_of_classes_name_the_way_out_and_it_works(tmp_path, experiment, trained, main):

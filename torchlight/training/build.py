@@ -160,6 +160,25 @@ def build_model(config: Config, model: Callable) -> nn.Module:
     return built
 
 
+def class_axes(config: Config, model: nn.Module) -> dict[str, list[int]]:
+    """The tensors of the network whose shape depends on the number of classes, with the axes of the classes. For a
+    network without `num_class`, those of the last layer, with the first axis."""
+    own, number = model.state_dict(), config.model_args.get("num_class")
+    last = list(own)[-1]
+    layer = last.rpartition(".")[0]
+    axes = {name: [0] for name in own if name == last or (layer and name.rpartition(".")[0] == layer)}
+    if not isinstance(number, int):
+        return axes
+    args = config.model_args | {"num_class": number + 1}
+    other = build_model(replace(config, model_args=args), import_class(config.model)).state_dict()
+    found = {}
+    for name, value in own.items():
+        shape = other[name].shape if name in other else ()
+        if shape != value.shape:
+            found[name] = [axis for axis, size in enumerate(shape) if value.shape[axis : axis + 1] != (size,)]
+    return found or axes
+
+
 @contextmanager
 def limited_parameters() -> Iterator[None]:
     """Context in which a network with too many parameters is refused during its construction.

@@ -234,7 +234,7 @@ def load_weights(
     if missing or unknown or shapes:
         raise ValueError(
             f"{path}: expected the weights of this network, got others: "
-            f"{'; '.join([explain(own, state, missing, unknown, shapes), *filter(None, [fits])])}"
+            f"{'; '.join([explain(own, state, missing, unknown, shapes, model_args), *filter(None, [fits])])}"
         )
     model.load_state_dict({name: state[name] for name in own})
 
@@ -273,8 +273,10 @@ def tops(own: dict) -> list[str]:
     return list(dict.fromkeys(name.split(".")[0] for name in own))
 
 
-def explain(own: dict, state: dict, missing: list[str], unknown: list[str], shapes: list[str]) -> str:
-    """How two state dicts differ, in one line; with the option that helps if only the classifier differs."""
+def explain(
+    own: dict, state: dict, missing: list[str], unknown: list[str], shapes: list[str], model_args: dict | None
+) -> str:
+    """How two state dicts differ, in one line; with the option that helps if only the number of classes differs."""
     parts = [
         f"{len(names)} {what} (first: {names[0]})"
         for names, what in ((missing, "entries missing"), (unknown, "unknown"))
@@ -283,7 +285,12 @@ def explain(own: dict, state: dict, missing: list[str], unknown: list[str], shap
     if shapes:
         first, found, expected = shapes[0], tuple(state[shapes[0]].shape), tuple(own[shapes[0]].shape)
         parts.append(f"{len(shapes)} of another shape (first: {first}: expected {expected}, got {found})")
-    classifier = list(own)[-1].rpartition(".")[0]
-    if shapes and not missing and not unknown and all(name.startswith(classifier) for name in shapes):
-        parts.append(f"only the classifier differs: for another class count give --ignore-weights {classifier}")
+    number = (model_args or {}).get("num_class")
+    pairs = [(a, b) for n in shapes for a, b in zip(own[n].shape, state[n].shape, strict=False) if a != b]
+    same_axes = all(own[n].dim() == state[n].dim() for n in shapes)
+    if shapes and not missing and not unknown and same_axes and {a for a, _ in pairs} == {number}:
+        layers = [name.rpartition(".")[0] for name in shapes]
+        whole = {layer for layer in layers if all(n in shapes for n in own if n.startswith(f"{layer}."))}
+        words = dict.fromkeys(layer if layer in whole else n for n, layer in zip(shapes, layers, strict=True))
+        parts.append(f"only the classifier differs: for another class count give --ignore-weights {' '.join(words)}")
     return "; ".join(parts)

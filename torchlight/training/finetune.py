@@ -188,14 +188,8 @@ def adapt(
 def classifier_of(config: Config, model: nn.Module) -> tuple[str, ...]:
     """Name prefixes of the classifier: all tensors whose shape depends on the number of classes, and the whole module
     if one is in a module named head. For a network without `num_class`, the last layer."""
-    own, number = model.state_dict(), config.model_args.get("num_class")
-    names = [list(own)[-1]]
-    if isinstance(number, int):
-        args = config.model_args | {"num_class": number + 1}
-        other = build.build_model(replace(config, model_args=args), import_object(config.model)).state_dict()
-        names = [name for name in own if name not in other or other[name].shape != own[name].shape] or names
     found = []
-    for name in names:
+    for name in build.class_axes(config, model):
         parts = name.split(".")
         head = next((i for i, part in enumerate(parts[:-1]) if part.endswith("head")), len(parts) - 2)
         found.append(".".join([*parts[: head + 1], ""]) if len(parts) > 1 else name)

@@ -9,6 +9,7 @@ from torch import nn
 from torchlight.config.options import Config
 from torchlight.contract import DescribedFeeder, Feeder, manifest_of
 from torchlight.system.text import nearest, quote
+from torchlight.training.build import class_axes
 from torchlight.training.checkpoint import stored_options
 
 log = logging.getLogger("torchlight")
@@ -75,26 +76,29 @@ def map_classes(
         problem = f"expected the classes in the order of the training, {found} {quote(trained[i])} as class {i}"
         return own, [], [f"{problem}; --map-classes true reorders them by name"]
     names = own + [name for name in trained if name not in own]
-    reorder_classes(model, [trained.index(name) for name in names])
+    reorder_classes(model, class_axes(config, model), [trained.index(name) for name in names])
     note = "the classes of the weights were reordered to those of the data"
     if len(own) < len(trained):
         note += f", which has {len(own)} of the {len(trained)} classes; accuracies are over all {len(trained)}"
     return names, [note], []
 
 
-def reorder_classes(model: nn.Module, order: list[int]) -> None:
-    """Permute the classifier (the last layer with parameters): its output i becomes the former output order[i].
+def reorder_classes(model: nn.Module, axes: dict[str, list[int]], order: list[int]) -> None:
+    """Permute the classes of a network: its output i becomes the former output order[i]. axes: the axes of the classes
+    in its tensors.
 
     Raises:
-        ValueError: the last layer has another number of outputs.
+        ValueError: an axis has another length.
     """
-    classifier = list(dict(model.named_parameters()))[-1].rpartition(".")[0]
-    found = [(name, p) for name, p in model.named_parameters() if name.rpartition(".")[0] == classifier]
-    if any(value.shape[:1] != (len(order),) for _, value in found):
-        raise ValueError(f"map_classes: expected {len(order)} outputs of the last layer {classifier}, got others")
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])  # a tensor with two names is in it once
     with torch.no_grad():
-        for _, value in found:
-            value.copy_(value[order].clone())
+        for name in axes.keys() & tensors.keys():
+            value = tensors[name]
+            for axis in axes[name]:
+                if value.shape[axis : axis + 1] != (len(order),):
+                    found = "x".join(map(str, value.shape))
+                    raise ValueError(f"map_classes: {name}: expected {len(order)} classes, got the shape {found}")
+                value.copy_(value.index_select(axis, torch.tensor(order)))
 
 
 def body_problems(body: Any, feeder: Feeder) -> list[str]:
