@@ -22,15 +22,17 @@ def folder(tmp_path_factory):
 
 
 def renamed(folder, name, names, order=None, **facts):
-    """A copy of the tiny store with class names, and labels in another order of the classes."""
+    """A copy of the tiny store with class names, performers in the names of the clips, and labels in another order of
+    the classes."""
     store = tiny.write_benchmark(folder / f"{name}.clips")
     manifest = json.loads((store / "manifest.json").read_text()) | {"class_names": names} | facts
     (store / "manifest.json").write_text(json.dumps(manifest))
+    with np.load(store / "index.npz") as index:
+        arrays = dict(index)
+    arrays["name"] = np.array([f"s{i % 4}_{i}" for i in range(len(arrays["name"]))])
     if order is not None:
-        with np.load(store / "index.npz") as index:
-            arrays = dict(index)
         arrays["label"] = np.array([order.index(label) for label in arrays["label"]])
-        np.savez(store / "index.npz", **arrays)
+    np.savez(store / "index.npz", **arrays)
     return store
 
 
@@ -162,6 +164,49 @@ def test_data_of_another_preparation_is_refused(trained, folder, main, tmp_path)
 def test_another_stream_is_refused(trained, folder, main, tmp_path):
     code, _, err = run_test(main, trained, folder / "trained.clips", tmp_path, "--modality", "bone")
     assert code == 2 and "expected --modality joint as in the training, got bone" in err
+
+
+def test_held_out_clips_that_the_training_contained_are_refused(trained, folder, main, tmp_path):
+    store = folder / "trained.clips"
+    code, _, err = run_test(main, trained, store, tmp_path, "--hold-out", "s1")
+    assert code == 2 and "last.pt: expected weights of a training without the clips of s1 (hold_out)" in err
+    config, weights = trained
+    content = checkpoint.load(weights)
+    content["config"] = content["config"].replace("hold_out: []", "hold_out: [s1, s2]")
+    checkpoint.save(tmp_path / "without.pt", content)
+    code, _, err = run_test(main, (config, tmp_path / "without.pt"), store, tmp_path, "--hold-out", "s1")
+    assert code == 0, err
+    del content["clips"]["sha256"]
+    content["config"] = content["config"].replace("[s1, s2]", "[]").replace(str(store), "elsewhere.clips")
+    checkpoint.save(tmp_path / "unknown.pt", content)
+    code, out, err = run_test(main, (config, tmp_path / "unknown.pt"), store, tmp_path, "--hold-out", "s1")
+    assert code == 0 and "expected weights of a training without the clips of s1" in out, err
+
+
+@pytest.mark.parametrize(
+    ("args", "trained", "given", "found"),
+    [
+        ({}, {}, {"graph_args": {"labeling_mode": "stgcn_spatial"}}, 1),  # a buffer that is not in the file
+        ({}, {}, {"graph_args": {"labeling_mode": "spatial"}, "kernel_size": 9}, 0),  # the defaults, spelled out
+        ({"name": "ctrgcn"}, {}, {"relu_after_tcn": True}, 1),
+        ({"name": "ctrgcn"}, {}, {"graph_args": {"labeling_mode": "stgcn_spatial"}}, 0),  # learned, in the file
+        ({"name": "ctrgcn"}, {"drop_out": 0.3, "kernels": "torch"}, {"channels": (8, 8)}, 0),
+        ({"name": "ctrgcn"}, {"of_another_version": 1}, {}, 0),
+    ],
+)
+def test_a_network_that_differs_from_that_of_the_training_is_found(args, trained, given, found):
+    name = f"model.{args.get('name', 'agcn')}.Model"
+    args = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8]}
+    config = Config(model=name, model_args=args | given)
+    model = build.build_model(config, import_object(name))
+    problems = identity.network_problems({"model": name, "model_args": args | trained}, model, config)
+    assert len(problems) == found and all(key in problem for problem in problems for key in given)
+
+
+def test_a_test_with_other_arguments_of_the_network_is_refused(trained, folder, main, tmp_path):
+    store = folder / "trained.clips"
+    code, _, err = run_test(main, trained, store, tmp_path, "--model-args.relu_after_tcn", "true")
+    assert code == 2 and "model_args: expected relu_after_tcn False as in the training, got True" in err
 
 
 def test_a_training_from_other_weights_warns_and_records_them(trained, folder, main, tmp_path):

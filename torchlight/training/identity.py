@@ -1,18 +1,26 @@
-"""Comparison of a checkpoint with the data that it is used for: classes, body layout, preparation and stream."""
+"""Comparison of a checkpoint with the data and the network that it is used for: classes, body layout, preparation,
+stream, held-out clips, and arguments of the network that no weight shows."""
 
 import logging
+import re
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from torchlight.config.options import Config
+from torchlight.config.imports import import_class
+from torchlight.config.options import Config, ConfigError
 from torchlight.contract import DescribedFeeder, Feeder, manifest_of
 from torchlight.system.text import nearest, quote
-from torchlight.training.build import class_axes
+from torchlight.training import published
+from torchlight.training.build import build_model, class_axes
 from torchlight.training.checkpoint import stored_options
 
 log = logging.getLogger("torchlight")
+# arguments of networks that are checked by shapes or by the data, and those that only matter in training
+WITHOUT_EFFECT = re.compile(r"num_class|num_point|num_person|in_channels|kernels|init_.*|.*drop.*")
 
 
 def check_identity(
@@ -27,7 +35,8 @@ def check_identity(
 
     Raises:
         ValueError: the test would not be valid: other classes or another order, another body layout, another
-            preparation of the data, or another stream. Training only logs a warning, because this may be intended.
+            preparation of the data, another stream, a network of this project with other arguments, or held-out clips
+            that the training contained. Training only logs a warning, because this may be intended.
     """
     facts = content.get("clips") if isinstance(content, dict) else None
     facts = facts if isinstance(facts, dict) else {}
@@ -42,13 +51,20 @@ def check_identity(
     modality = modality_of(content.get("config")) if facts else None
     if modality is not None and modality != config.modality:
         problems.append(f"expected --modality {modality} as in the training, got {config.modality}")
+    trained_on, tested_on = facts.get("sha256"), manifest.get("sha256")
+    known = bool(trained_on and tested_on)
+    trained = stored_options(content.get("config")) if facts else {}
+    differs = network_problems(trained, model, config)
+    (problems if config.model.startswith("model.") else notes).extend(differs)  # your own may not depend on it in tests
+    same_data = trained_on == tested_on if known else same_path(trained.get("test_feeder_args"), config)
+    if same_data or not known:
+        (problems if same_data else notes).extend(held_out_problems(trained.get("hold_out"), config))
     for problem in problems:
         if config.phase == "train":
             log.warning("initial weights: %s", problem)
         else:
             raise ValueError(f"{config.weights}: {problem}")
-    trained_on, tested_on = facts.get("sha256"), manifest.get("sha256")
-    if config.phase == "test" and trained_on and tested_on and trained_on != tested_on:
+    if config.phase == "test" and known and not same_data:
         notes.append("the data is not the data of the training: its SHA-256 differs")
     return names, notes
 
@@ -109,6 +125,77 @@ def body_problems(body: Any, feeder: Feeder) -> list[str]:
     if not trained or trained == own:
         return []
     return [f"expected the body {quote(body.get('name'))} of the training, got {quote(feeder.skeleton.name)}"]
+
+
+def same_path(trained: Any, config: Config) -> bool:
+    """Whether the test clips are from the file of the training. trained: its `test_feeder_args`."""
+    path = trained.get("data_path") if isinstance(trained, dict) else None
+    return path is not None and path == config.test_feeder_args.get("data_path")
+
+
+def held_out_problems(trained: Any, config: Config) -> list[str]:
+    """The problem, if the training contained clips that are held out now. trained: its `hold_out`."""
+    if not isinstance(trained, list):
+        return []
+    seen = [word for word in config.hold_out if word not in trained]
+    return [f"expected weights of a training without the clips of {', '.join(seen)} (hold_out)"] if seen else []
+
+
+def network_problems(trained: dict[str, Any], model: nn.Module, config: Config) -> list[str]:
+    """The problem, if the network of the training, with the same weights, is another one. trained: its options.
+
+    Arguments that differ are compared by the networks that they give, because they may only be spelled differently.
+    """
+    args = trained.get("model_args")
+    if trained.get("model") != config.model or not isinstance(args, dict):
+        return []
+    own = config.model_args
+    both = [published.defaults(model) | given for given in (own, args)]
+    one, other = ({key: value for key, value in given.items() if not WITHOUT_EFFECT.match(key)} for given in both)
+    differ = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    if not differ:
+        return []
+    model_args = {k: v for k, v in own.items() if k not in differ} | {k: v for k, v in args.items() if k in differ}
+    try:
+        source = build_model(replace(config, model_args=model_args), import_class(config.model))
+    except ConfigError:  # arguments of another version
+        return []
+    if same_network(model, source):
+        return []
+    values = ", ".join(f"{key} {quote(other.get(key))}" for key in differ)
+    found = ", ".join(quote(one.get(key)) for key in differ)
+    return [f"model_args: expected {values} as in the training, got {found}"]
+
+
+def same_network(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks are equal except for their weights."""
+    mine, theirs = dict(one.named_modules()), dict(other.named_modules())
+    return mine.keys() == theirs.keys() and all(
+        type(module) is type(theirs[name]) and same_value(constants(module), constants(theirs[name]))
+        for name, module in mine.items()
+    )
+
+
+def constants(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module and its buffers that a checkpoint does not contain."""
+    buffers = {name: x for name, x in module.named_buffers(recurse=False) if name in module._non_persistent_buffers_set}
+    return {name: x for name, x in vars(module).items() if name[0] != "_" and name != "training"} | buffers
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two attributes are equal; objects of other kinds than numbers, text, arrays and their containers only
+    have to be of the same type."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, str | int | float | None) and isinstance(other, str | int | float | None):
+        return one == other
+    return type(one) is type(other)
 
 
 def modality_of(text: Any) -> str | None:
