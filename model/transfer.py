@@ -67,15 +67,20 @@ def adapt(
 
     source: the network of the weights in `state`, with its initial weights. Tensors that cannot be mapped are omitted;
     if the bodies have nothing in common, all are omitted; if the joints are the same, tensors that match are omitted.
+    Input norms are omitted if the number of channels differs or, because `state` does not fit `source`, is unknown.
     """
     found = bodies.joint_shares(source_body, body)
     if found is None:
         return {}, "no map leads from one body to the other"
     own, before, same = model.state_dict(), source.state_dict(), source_body.joints == body.joints
     shares, mapped = torch.from_numpy(found[0]).float(), {}
+    norms, tables = norm_tables(source), joint_tables(source)
+    known = all(x.shape == before[k].shape for k, x in state.items() if k in before and k not in norms | tables)
     state = {key: x for key, x in state.items() if key in own and not (same and x.shape == own[key].shape)}
     for name, norm in norm_tables(model).items():
-        if name in state and (value := move_norm(state[name], norm, shares)) is not None:
+        if not known or name not in state or name not in norms or channels_of(norm) != channels_of(norms[name]):
+            continue
+        if (value := move_norm(state[name], norm, shares)) is not None:
             mapped[name] = value
     inside = model.joint_shares(shares, source) if hasattr(model, "joint_shares") else shares
     for name, (axes, from_graph) in joint_tables(model).items():
@@ -108,12 +113,17 @@ def move(value: Tensor, axis: int, size: int, shares: Tensor) -> Tensor | None:
     return torch.tensordot(value, matrix.to(value), dims=([axis], [1])).movedim(-1, axis)
 
 
+def channels_of(norm: DataNorm) -> int:
+    """The number of channels that an input norm has per joint."""
+    return norm.num_features // ((norm.expected["M"] if norm.per_person else 1) * norm.expected["V"])
+
+
 def move_norm(value: Tensor, norm: DataNorm, shares: Tensor) -> Tensor | None:
     """Map a tensor of an input norm, (M * V * C,) or (V * C,), to the joints and persons of `norm`; None if the sizes
     do not match. Additional persons are copies of the last one."""
     target, source = shares.shape
     persons = norm.expected["M"] if norm.per_person else 1
-    channels = norm.num_features // (persons * norm.expected["V"])
+    channels = channels_of(norm)
     if norm.expected["V"] != target or value.dim() != 1 or len(value) % (source * channels):
         return None
     table = value.view(-1, source, channels)  # (M, V, C)

@@ -52,6 +52,17 @@ def test_norms_of_the_input_keep_channels_apart_and_fill_further_persons():
     assert mapped["data_bn.running_mean"].view(20, 3)[2].tolist() == [60.0, 61.0, 62.0]  # joint 20 there
 
 
+@pytest.mark.parametrize(("body", "channels"), [("ntu_rgb_d", 2), ("ntu_rgb_d", 6), ("coco", 2)])
+def test_norms_of_the_input_of_another_number_of_channels_are_not_mapped(body, channels):
+    kinect, here = build("ctrgcn", channels=[8]), build("ctrgcn", body, in_channels=channels, channels=[8])
+    bodies = transfer.body_of(f"graph.{body}.Graph"), ntu_rgb_d.SKELETON
+    like_here = build("ctrgcn", in_channels=channels, channels=[8])  # the file does not state its number of channels
+    for source in (kinect, like_here):
+        mapped, _ = transfer.adapt(here, kinect.state_dict(), source, *bodies)
+        assert not any(name.startswith("data_bn") for name in mapped)
+        assert ("l1.gcn1.PA" in mapped) == (body == "coco")
+
+
 def test_axes_of_joints_are_repeated_or_followed_by_other_entries():
     shares = torch.from_numpy(joint_shares(ntu_rgb_d.SKELETON, ucla.SKELETON)[0]).float()
     value = torch.arange(75.0)

@@ -107,10 +107,11 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     tables = {*import_object("model.transfer.joint_tables")(model), *import_object("model.transfer.norm_tables")(model)}
     others = [name for name in tables if name in state and name in own and state[name].shape != own[name].shape]
     differs = origin.body is not None and body is not None and origin.body.joints != body.joints
+    classifier = classifier_of(config, model)
     mapped, how = {}, "the body of the file is unknown"
     if differs or (others and origin.body is not None and body is not None):
-        mapped, how = adapt(config, model, state, origin, body)
-    classifier = classifier_of(config, model)
+        backbone = {name: value for name, value in state.items() if not name.startswith(classifier)}
+        mapped, how = adapt(config, model, backbone, origin, body)
     rows, values = [], {}
     for name, value in own.items():
         what, why, found = NEW, "", state.get(name)
