@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graph import ntu_rgb_d_tips
 from graph import shares as bodies
 from graph.body import Skeleton
 from graph.skeleton import build_graph, find_skeleton
 from model.network import DataNorm
+from model.published import Published
 
 CUSTOM_GRAPH = "graph.custom.Graph"
 Axes = tuple[int, ...]
@@ -38,6 +40,15 @@ def arguments_for(body: Skeleton, model_args: Mapping[str, Any]) -> dict[str, An
     """Arguments of a network, adapted to another body layout."""
     graph_args = dict(model_args.get("graph_args") or {}) | {"skeleton": body}
     return dict(model_args) | {"num_point": body.num_joint, "graph": CUSTOM_GRAPH, "graph_args": graph_args}
+
+
+def published_arguments(found: Published, body: Skeleton) -> dict[str, Any]:
+    """Arguments of the network of a published file whose body layout is known."""
+    if found.family.startswith("PYSKL") and body.joints == ntu_rgb_d_tips.SKELETON.joints:
+        return found.model_args | {"graph": "graph.ntu_rgb_d_tips.Graph"}  # PYSKL's
+    graph = found.model_args["graph"]
+    same = graph != CUSTOM_GRAPH and body_of(graph).joints == body.joints
+    return found.model_args if same else arguments_for(body, found.model_args)
 
 
 def joint_tables(model: nn.Module) -> dict[str, tuple[Axes, bool]]:

@@ -10,11 +10,15 @@ import yaml
 
 from graph.skeleton import find_skeleton
 from model import ctrgcn, stgcnpp
+from model.published import to_published
 from tests.feeders.synthetic import write_store
 from tests.torchlight import tiny
+from torchlight.config.imports import import_object
 from torchlight.config.load import load_config
+from torchlight.config.options import Config
 from torchlight.training import build, checkpoint, finetune
 from torchlight.training.run_dir import default_work_dir
+from torchlight.zoo import catalog
 
 STILL = {"base_lr": 0.0, "num_epoch": 1, "step": []}  # nothing is learned
 
@@ -156,6 +160,59 @@ def test_a_published_hand_network_is_tuned_on_own_hands_with_the_recipe_by_one_c
     assert "mapped" not in {row.what for row in rows(tmp_path / "run").values()}
     saved = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert (saved["lr_schedule"], saved["train_feeder_args"]["repeat"], saved["num_epoch"]) == ("cosine", 4, 2)
+
+
+class Nothing:
+    """A feeder that describes nothing; the body of the data is that of the network."""
+
+
+def load_file(path, name, **model_args):
+    """A network and the result of `finetune.load`."""
+    config = Config(model=f"model.{name}.Model", model_args={"num_class": 3, "num_person": 2, **model_args})
+    model = build.build_model(config, import_object(config.model))
+    return model, finetune.load(config, model, Nothing(), str(path))
+
+
+def write_published(path, name, **args):
+    """The weights of a network under PYSKL's names; returns the network."""
+    args = {"num_class": 5, "num_person": 2, **args}
+    model = import_object(f"model.{name}.Model")(**args)
+    torch.save(to_published(model.state_dict(), f"model.{name}.Model", args), path)
+    return model
+
+
+def test_a_body_that_is_guessed_from_the_number_of_joints_is_used_only_if_the_number_differs(tmp_path):
+    ucla = {"num_point": 20, "graph": "graph.ucla.Graph", "channels": [8]}
+    write_published(tmp_path / "own.pth", "stgcnpp", **ucla)  # PYSKL's bodies of 20 joints are COCO's
+    _, start = load_file(tmp_path / "own.pth", "stgcnpp", **ucla)
+    assert {row.name for row in start.rows if row.what != "kept"} == {"cls_head.fc_cls.weight", "cls_head.fc_cls.bias"}
+    assert "taken for that of the data; if it is graph.coco20, give --finetune-body graph.coco20" in start.notes[1]
+    _, start = load_file(tmp_path / "own.pth", "stgcnpp", num_point=17, graph="graph.coco.Graph", channels=[8])
+    assert "is taken for graph.coco20 because of its 20 joints; name another with --finetune-body" in start.notes[1]
+
+
+def test_the_body_of_an_entry_of_the_zoo_is_that_of_the_entry():
+    path = catalog.entries()["skeletonagent_uav-human_csv1_2d_j"].file
+    args = {"num_class": 155, "num_point": 17, "num_person": 2, "graph": "graph.uav.Graph", "channels": [8]}
+    state = import_object("model.dgstgcn.Model")(**args).state_dict()
+    origin = finetune.find_origin({}, state, str(path), Config(model="model.dgstgcn.Model"), None)
+    assert origin.body == find_skeleton("graph.uav") and origin.model_args["graph_args"] == {"skeleton": origin.body}
+
+
+def test_learned_changes_of_published_weights_are_separated_from_the_graph_that_they_were_trained_with(tmp_path):
+    scales = {"graph_args": {"labeling_mode": "binary"}, "num_gcn_scales": 2, "num_g3d_scales": 1}
+    tips = {"num_point": 25, "graph": "graph.ntu_rgb_d_tips.Graph"}  # PYSKL's
+    source = write_published(tmp_path / "msg3d.pth", "msg3d", **tips, **scales)
+    model, start = load_file(tmp_path / "msg3d.pth", "msg3d", **tips, **scales)
+    one, other = (network.sgcn1[0].A + network.sgcn1[0].A_res for network in (source, model))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    partition = {"graph_args": {"labeling_mode": "stgcn_spatial"}}
+    write_published(tmp_path / "stgcn.pth", "stgcn", **tips, **partition)
+    ucla = {"num_point": 20, "graph": "graph.ucla.Graph", **partition}
+    model, start = load_file(tmp_path / "stgcn.pth", "stgcn", **ucla)
+    untrained = import_object("model.stgcn.Model")(num_class=3, num_person=2, **ucla)
+    assert next(row for row in start.rows if row.name == "A").what == "mapped"
+    torch.testing.assert_close(model.A, untrained.A, rtol=0, atol=1e-6)
 
 
 def test_another_network_and_other_files_are_refused(tmp_path, experiment, trained, store, main):

@@ -62,11 +62,13 @@ class Start:
 
 class Origin(NamedTuple):
     """The network of the weights in a file: its class, its body layout (None: unknown) and, if the class is that of the
-    configuration, its arguments."""
+    configuration, its arguments. guess: the name of a body layout that the file may have, because of its number of
+    joints."""
 
     model: str | None
     body: Any
     model_args: dict[str, Any]
+    guess: str = ""
 
 
 def begin(config: Config, model: nn.Module, feeder: Feeder, folder: Path) -> Start:
@@ -101,12 +103,14 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     key = "model_ema" if config.ema and not config.weights_key else config.weights_key
     raw = checkpoint.state_dict_of(content, path, key)
     own, body = model.state_dict(), body_of(config, feeder)
+    origin = find_origin(content, raw, path, config, body)
+    differs = origin.body is not None and body is not None and origin.body.joints != body.joints
     known = {name: value for name, value in config.model_args.items() if name not in published.BY_SHAPE}
+    graph = origin.model_args if differs else config.model_args
+    known |= {name: graph[name] for name in ("graph", "graph_args") if name in graph}
     state, fits = (raw, "") if raw.keys() == own.keys() else published.convert(model, raw, path, known)
-    origin = find_origin(content, raw, path, config)
     tables = {*import_object("model.transfer.joint_tables")(model), *import_object("model.transfer.norm_tables")(model)}
     others = [name for name in tables if name in state and name in own and state[name].shape != own[name].shape]
-    differs = origin.body is not None and body is not None and origin.body.joints != body.joints
     classifier = classifier_of(config, model)
     mapped, how = {}, "the body of the file is unknown"
     if differs or (others and origin.body is not None and body is not None):
@@ -137,8 +141,9 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     return Start(rows, {"file": path, "sha256": sha256(path), **{w: counts[w] for w in (KEPT, MAPPED, NEW)}}, notes)
 
 
-def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Config) -> Origin:
-    """The network that weights were trained for; raises ValueError for facts that contradict themselves."""
+def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Config, body: Any) -> Origin:
+    """The network that weights were trained for; raises ValueError for facts that contradict themselves. body: the body
+    layout of the data. A layout that is only guessed from the number of joints is used if this number differs."""
     identified = published.identity(path) or content
     facts = identified.get("clips") if isinstance(identified, dict) else None
     facts = facts if isinstance(facts, dict) else {}
@@ -146,21 +151,30 @@ def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Conf
     options = parse_yaml(text, f"{path}: config") if isinstance(text, str) else None
     options = options if isinstance(options, dict) else {}
     trained, trained_args = options.get("model"), options.get("model_args")
-    if trained is None and (found := import_object("model.published.open_checkpoint")(raw)) is not None:
-        trained, trained_args = found.model, found.model_args
     trained_args = dict(trained_args) if isinstance(trained_args, dict) else {}
+    found = import_object("model.published.open_checkpoint")(raw) if trained is None else None
     graph = trained_args.get("graph")
-    skeleton_of = import_object("model.transfer.skeleton_of")
-    body = None
+    skeleton_of, layout_of = (import_object(f"model.transfer.{name}") for name in ("skeleton_of", "body_of"))
+    origin, guess = None, ""
     if config.finetune_body:
-        body = skeleton_of(import_object("graph.skeleton.skeleton_name")(config.finetune_body))
+        origin = skeleton_of(import_object("graph.skeleton.skeleton_name")(config.finetune_body))
     elif isinstance(facts.get("body"), dict) and "parents" in facts["body"]:
-        body = skeleton_of(facts["body"])
+        origin = skeleton_of(facts["body"])
     elif isinstance(facts.get("skeleton"), str):
-        body = skeleton_of(facts["skeleton"])
+        origin = skeleton_of(facts["skeleton"])
     elif isinstance(graph, str) and graph != CUSTOM_GRAPH:
-        body = import_object("model.transfer.body_of")(graph)
-    return Origin(trained, body, trained_args if trained == config.model else {})
+        origin = layout_of(graph)
+    elif found is not None and found.model_args["graph"] != CUSTOM_GRAPH:
+        guessed = layout_of(found.model_args["graph"])
+        if body is None or guessed.joints != body.joints:
+            guess = found.model_args["graph"].removesuffix(".Graph")
+        if found.model_args["num_point"] != (body.num_joint if body else config.model_args.get("num_point")):
+            origin = guessed
+    if found is not None:
+        trained, trained_args = found.model, found.model_args
+        if origin is not None:
+            trained_args = import_object("model.transfer.published_arguments")(found, origin)
+    return Origin(trained, origin, trained_args if trained == config.model else {}, guess)
 
 
 def body_of(config: Config, feeder: Feeder) -> Any:
@@ -226,12 +240,18 @@ def differences(
 ) -> list[str]:
     """Notes about facts that the file does not state or that differ from the options."""
     notes = []
-    if origin.body is None and others:
+    if origin.body is not None and origin.guess:
+        notes.append(
+            f"the body of {path} is taken for {origin.guess} because of its {origin.body.num_joint} joints; "
+            "name another with --finetune-body"
+        )
+    elif origin.body is None and others:
         notes.append(
             f"the body of {path} is unknown and {len(others)} tables of joints are new; name it with --finetune-body"
         )
     elif origin.body is None and tables:
-        notes.append(f"the body of {path} is unknown and taken for that of the data")
+        hint = f"; if it is {origin.guess}, give --finetune-body {origin.guess}" if origin.guess else ""
+        notes.append(f"the body of {path} is unknown and taken for that of the data{hint}")
     identified = published.identity(path) or content
     modality = identity.modality_of(identified.get("config")) if isinstance(identified, dict) else None
     if modality is not None and modality != config.modality:

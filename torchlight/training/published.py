@@ -1,6 +1,7 @@
 """Checkpoints of other toolboxes for the network of a configuration, with the conversions of `model.published`, and
 facts about those in the zoo."""
 
+import dataclasses
 import inspect
 import logging
 import pkgutil
@@ -64,7 +65,7 @@ def identity(path: str) -> dict[str, Any] | None:
         modality = options.get("modality", modality)
         graph = options.get("model_args", {}).get("graph", graph)
     skeleton = pkgutil.resolve_name("graph.skeleton.find_skeleton")(graph.removesuffix(".Graph"))
-    facts: dict[str, Any] = {"body": {"name": skeleton.name, "joints": list(skeleton.joints)}, "recipe": RECIPE}
+    facts: dict[str, Any] = {"body": dataclasses.asdict(skeleton), "recipe": RECIPE}
     if folder := catalog.classes(entry):
         facts["class_names"] = pkgutil.resolve_name("data.cli.class_names")(folder)
     return {"clips": facts, "config": f"modality: {modality}"}
