@@ -14,7 +14,7 @@ from feeders.random_numbers import RandomNumbers
 from feeders.transforms import blend, crop_center, crop_random, drop_stretches, random_rotation, resize_map
 from graph import coco, ntu_rgb_d
 
-COMMON_JOINTS = {body.SKELETON.name: body.COMMON_JOINTS for body in (ntu_rgb_d, coco)}
+COMMON_JOINTS = {body.SKELETON.joints: body.COMMON_JOINTS for body in (ntu_rgb_d, coco)}
 LARGEST_ANGLE = 0.3  # radians
 
 
@@ -49,9 +49,11 @@ class Feeder(BatchFeeder):
             )
         self.joints = None
         if self.unify:
-            if self.skeleton.name not in COMMON_JOINTS:
-                raise ValueError(f"unify: expected the skeleton {' or '.join(COMMON_JOINTS)}, got {self.skeleton.name}")
-            self.joints = tuple(COMMON_JOINTS[self.skeleton.name])
+            if self.skeleton.joints not in COMMON_JOINTS:
+                raise ValueError(
+                    f"unify: expected the joints of graph.ntu_rgb_d or graph.coco, got those of {self.skeleton.name}"
+                )
+            self.joints = tuple(COMMON_JOINTS[self.skeleton.joints])
             self.num_point = len(self.joints)
 
     def streams(self, clip: Tensor, random: RandomNumbers, modalities: Sequence[str]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from feeders.pyskl_transforms import (
 from feeders.random_numbers import RandomNumbers, normal
 from feeders.sampling import uniform_test, uniform_train
 from feeders.transforms import choose_frames, pad_map
-from graph import coco, coco20, uav
+from graph import coco, coco20, hand, kinetics, ntu_rgb_d, uav, ucla
 from graph.body import Skeleton
 
 SCORE_MEANS = {  # body layouts of 2-D poses: streams with mean scores; other scores are subtracted
@@ -34,6 +34,7 @@ SCORE_MEANS = {  # body layouts of 2-D poses: streams with mean scores; other sc
     "uav": (),
 }
 KINECT = ("ntu_rgb_d", "ucla")  # skeletons whose spine and shoulders have the joint numbers that `align` uses
+BODIES = {body.SKELETON.name: body.SKELETON for body in (coco, coco20, hand, kinetics, ntu_rgb_d, uav, ucla)}
 DEFAULT_IMAGE = (1080, 1920)  # height and width in pixels
 
 
@@ -74,7 +75,7 @@ class Feeder(BatchFeeder):
         super().__post_init__()
         self.num_person = num_person  # of a batch, not of the data
         check_interval(self.p_interval)
-        name, is_flat = self.skeleton.name, self.holds_poses_of_pictures
+        name, is_flat = self.builtin, self.holds_poses_of_pictures
         has_means = is_flat and self.channels == 3 and not self.subtract_scores
         self.means = SCORE_MEANS.get(name, ("bone", "kbone", "motion")) if has_means else ()
         self.kbone_parents = uav.KBONE_PARENTS if name == "uav" else None
@@ -85,9 +86,15 @@ class Feeder(BatchFeeder):
         )
 
     @property
+    def builtin(self) -> str:
+        """The name of the skeleton if it is that of a module in graph/; "" for another one, even of the same name."""
+        own = BODIES.get(self.skeleton.name)
+        return self.skeleton.name if own is not None and own.joints == self.skeleton.joints else ""
+
+    @property
     def holds_poses_of_pictures(self) -> bool:
         """Whether the recipe treats the channels as x, y and optionally a score."""
-        return self.skeleton.name in SCORE_MEANS or self.pre_normalize.startswith("2d")
+        return self.builtin in SCORE_MEANS or self.pre_normalize.startswith("2d")
 
     @property
     def dims(self) -> int:
@@ -107,8 +114,9 @@ class Feeder(BatchFeeder):
                 f"data of {self.channels} channels",
             ),
             (
-                is_3d and self.align_spine and skeleton not in KINECT,
-                f"align_spine: expected false for skeletons other than {', '.join(KINECT)}, got true for {skeleton}",
+                is_3d and self.align_spine and self.builtin not in KINECT,
+                f"align_spine: expected false for skeletons other than graph.{' and graph.'.join(KINECT)}, "
+                f"got true for {skeleton}",
             ),
             (
                 self.sampling == "uniform_mmaction2" and set(self.p_interval) != {1},

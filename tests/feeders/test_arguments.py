@@ -118,4 +118,4 @@ def test_data_that_does_not_fit_the_recipe_is_refused(tmp_path):
     store = write_store(tmp_path / "line.clips", clips, [0, 1], persons, {"xsub": {"train": [0, 1]}})
     refuse(feeder_ucla.Feeder, store, "data_path: expected clips with x, y and z, got 1 channels")
     refuse(feeder_kinetics.Feeder, store, "random_move: expected clips with x and y, got 1", random_move=True)
-    refuse(feeder_ntu.Feeder, store, "unify: expected the skeleton .* got ucla", unify=True)
+    refuse(feeder_ntu.Feeder, store, "unify: expected the joints of .* got those of ucla", unify=True)

@@ -271,3 +271,22 @@ def test_middle_joints_are_added_to_coco_only(record, pickle_file):
     path = pickle_file(annotations(record, "ab"), {"xsub_train": ["a"], "xsub_val": ["b"]})
     with pytest.raises(ValueError, match="middle_joints: expected clips of the skeleton coco, got ntu_rgb_d"):
         Feeder(str(path), "xsub", "test", middle_joints=True)
+
+
+@pytest.mark.parametrize("name", ["hand", "ucla"])
+def test_a_skeleton_of_your_own_is_not_a_built_in_body_because_of_its_name(tmp_path, name):
+    V = {"hand": 21, "ucla": 20}[name]
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(f"joints: {[f'j{i}' for i in range(V)]}\nbones: {[[i, i - 1] for i in range(1, V)]}\n")
+    clips, persons = random_clips([20], V)
+    split = {"own": {"test": np.arange(1)}}
+    store = write_store(tmp_path / "own.clips", clips, [0], persons, split, skeleton=str(path))
+    arguments = {"data_path": str(store), "split": "own", "part": "test", "window_size": 20}
+    feeder = Feeder(**arguments, modality="bone", pre_normalize="")
+    z = torch.from_numpy(clips[0][0, :, :, 2])
+    torch.testing.assert_close(feeder.batch([0], 0)["data"][0, 2, :, 1:, 0], z[:, 1:] - z[:, :-1])  # no score
+    if name == "ucla":
+        with pytest.raises(
+            ValueError, match="align_spine: expected false for skeletons other than graph.ntu_rgb_d and"
+        ):
+            Feeder(**arguments)
