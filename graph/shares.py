@@ -58,12 +58,13 @@ def to_target(source: Skeleton, target: Skeleton) -> LayoutMap | None:
 
 
 def layout_of(body: Skeleton) -> Layout | None:
-    """The layout with the name and the number of joints of a body."""
+    """The layout with the name and the joints of a body, in any spelling of the joints."""
     try:
         layout = find_layout(body.name)
     except ValueError:
         return None
-    return layout if layout.num_joint == body.num_joint else None
+    same = [words_of(joint) for joint in layout.skeleton.joints] == [words_of(joint) for joint in body.joints]
+    return layout if same else None
 
 
 def rows_of(found: LayoutMap) -> np.ndarray:

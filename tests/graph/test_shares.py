@@ -34,6 +34,14 @@ def test_the_same_joints_stay_whatever_the_bones_are():
     assert origin == "the same joints" and np.array_equal(rows, np.eye(25))
 
 
+def test_a_body_of_your_own_with_the_name_of_a_layout_has_the_shares_of_its_own_joints():
+    joints = coco.SKELETON.joints[::-1]
+    rows, origin = shares.joint_shares(coco.SKELETON, custom("coco", joints))
+    assert origin == "joints of the same name" and np.array_equal(rows, np.eye(17)[::-1])
+    spelled = custom("coco", [joint.replace(" ", "_").upper() for joint in coco.SKELETON.joints])
+    assert shares.joint_shares(ntu_rgb_d.SKELETON, spelled)[1] == "the map from kinect_v2_25 to coco_17"
+
+
 def test_a_map_in_the_opposite_direction_gives_each_joint_those_that_are_made_of_it():
     rows, origin = shares.joint_shares(ntu_rgb_d.SKELETON, POSE)
     assert origin == "the reverse of the map from mediapipe_pose_33 to kinect_v2_25"
