@@ -1,6 +1,7 @@
 """A checkpoint knows what it was trained for; a test of something else is refused instead of giving a wrong figure."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.model.zoo import narrow
 from tests.torchlight import tiny
 from torchlight.config.imports import import_object
 from torchlight.config.options import Config
+from torchlight.fusion.cli import main as fuse
 from torchlight.training import build, checkpoint, identity
 from torchlight.training.scores import read_scores
 
@@ -121,11 +123,33 @@ def test_data_with_some_of_the_classes_is_tested_over_all_classes_on_request(tra
     assert code == 0 and "has 2 of the 5 classes; accuracies are over all 5" in out, err
     assert "has 2 of the 5 classes" in (tmp_path / "t/log.txt").read_text()
     found = read_scores(tmp_path / "t/epoch1_test_score.pkl")
+    shutil.copy(trained[1].parent / "config.yaml", tmp_path / "t")
+    assert fuse([f"--joint-dir={tmp_path / 't'}", f"--data={store}"]) == 0  # the scores of five classes
     assert run_test(main, trained, folder / "trained.clips", tmp_path, "--save-score", "true")[0] == 0
     straight = read_scores(tmp_path / "t/epoch1_test_score.pkl")
     assert 0 < len(found) < len(straight)
     for name, row in found.items():
         np.testing.assert_array_equal(row, straight[name][[3, 1, 0, 2, 4]])
+
+
+def test_a_network_has_more_classes_than_the_labels_of_data_that_do_not_state_their_number(
+    experiment, main, tmp_path, no_class_tables
+):
+    store = tiny.write_benchmark(tmp_path / "counted.clips")
+    manifest = json.loads((store / "manifest.json").read_text())
+    del manifest["num_class"]
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    arguments = {"data_path": str(store), "window_size": 8}
+    network = tiny.options(store)["model_args"] | {"num_class": 7}
+    changes = {"model_args": network, "objective_args": {"class_weight": "balanced"}, "num_epoch": 1}
+    config = experiment(train_feeder_args=arguments, test_feeder_args=arguments, **changes)
+    run = tmp_path / "run"
+    code, _, err = main("--config", config, "--work-dir", run)
+    assert code == 0, err
+    assert checkpoint.load(run / "last.pt")["clips"]["num_class"] == 7
+    test = ("--config", config, "--phase", "test", "--weights", run / "last.pt", "--work-dir", run)
+    assert main(*test, "--save-score", "true")[0] == 0 and fuse([f"--joint-dir={run}"]) == 0
+    assert fuse([f"--joint-dir={run}", f"--data={store}"]) == 0
 
 
 def test_the_tables_of_some_classes_have_the_names_of_all(trained, folder, main, tmp_path):

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +176,10 @@ def find_truth(
     ]
     if data is not None:
         known_split = load_config(candidates[0]).test_feeder_args.get("split", "") if candidates and not split else ""
-        return truth_of_data(data, split or str(known_split))
+        truth = truth_of_data(data, split or str(known_split))
+        for beside in (file.path.parent / CONFIG for file in files):
+            truth = with_classes(truth, load_config(beside)) if beside.is_file() else truth
+        return truth
     if not candidates:
         searched = (
             f"config.yaml beside a score file or config/{dataset}/*.yaml" if dataset else "config.yaml or --dataset"
@@ -214,6 +217,16 @@ def truth_of_data(data: str, split: str) -> GroundTruth:
 def read_truth(config: Config) -> GroundTruth:
     """Names and labels of the test part of an experiment, from its own feeder; raises ConfigError."""
     return truth_of(build_feeder(config, preflight(config, ("feeder",))["feeder"], "test"))
+
+
+def with_classes(truth: GroundTruth, config: Config) -> GroundTruth:
+    """The same clips with all classes of a network that has more than their data: classes without a test clip, or the
+    other classes of the training after a test with `map_classes`."""
+    number, names = config.model_args.get("num_class"), truth.class_names
+    if truth.target is not None or not isinstance(number, int) or number <= len(names):
+        return truth
+    named = names != [str(i) for i in range(len(names))]
+    return replace(truth, class_names=names + [f"class {i}" if named else str(i) for i in range(len(names), number)])
 
 
 def truth_of(feeder: Feeder) -> GroundTruth:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ def check_kind(key: str, path: str, target: Callable) -> None:
 
 
 def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
-    """The feeder of the `train` or `test` part.
+    """The feeder of the `train` or `test` part. If its data does not state the number of classes, it is the number of
+    the network, because the last classes may have no clip in this part.
 
     Raises:
         ConfigError: its arguments or its data are wrong, or it is not a feeder.
@@ -114,6 +115,11 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
             [f"feeder: expected the attributes of torchlight.contract.Feeder, got none of {', '.join(missing)}"]
         )
     check_size(config, built, part)
+    told = config.model_args.get("num_class")
+    counted = built.class_names is None and not manifest_of(built).get("num_class")
+    if counted and isinstance(told, int) and told > built.num_class:
+        with suppress(AttributeError):  # a property of your own feeder
+            built.num_class = told
     return built
 
 
