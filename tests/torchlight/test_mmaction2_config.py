@@ -158,6 +158,17 @@ def test_a_mapping_with_delete_replaces_the_inherited_one(write):
         ("'../../_base_/default_runtime.py'", "5", "_base_: expected names of files, got 5"),
         ("T_max=16", "T_max=8", "param_scheduler.T_max: expected 16, got 8"),
         ("'CosineAnnealingLR'", "'LinearLR'", "param_scheduler: one schedule: expected CosineAnnealingLR"),
+        (
+            "optim_wrapper = dict(",
+            "optim_wrapper = dict(accumulative_counts=4, ",
+            "accumulative_counts: expected nothing",
+        ),
+        ("optim_wrapper = dict(", "optim_wrapper = dict(type='AmpOptimWrapper', ", "type: expected 'OptimWrapper'"),
+        (
+            "optim_wrapper = dict(",
+            "optim_wrapper = dict(clip_grad=dict(max_norm=40, norm_type=1), ",
+            "optim_wrapper.clip_grad.norm_type: expected 2, got 1",
+        ),
         ("eta_min=0", "eta_min=0, last_epoch=3", "param_scheduler.last_epoch: expected nothing"),
         (
             "dict(type='PreNormalize3D')",

@@ -202,6 +202,11 @@ def test_limbs_without_a_list_are_drawn_in_the_default_order(write):
         ("num_stages=3", "num_stages=3, non_local=1", "model.backbone.non_local: expected nothing"),
         ("type='I3DHead'", "type='SlowFastHead'", "model.cls_head.type: expected 'I3DHead'"),
         ("'prob'", "'score'", "model.test_cfg.average_clips: expected 'prob', got 'score'"),
+        (
+            "clip_len=48)",
+            "clip_len=48, num_clips=2)",
+            "UniformSampleFrames.num_clips: expected 1, got 2",
+        ),
         ("hw_ratio=1.", "hw_ratio=2.", "train pipeline: PoseCompact.hw_ratio: expected 1.0, got 2.0"),
         ("scale=(-1, 64)", "scale=(-1, 56)", "train pipeline: Resize.scale: expected (-1, 64), (64, 64), got [-1, 56]"),
         ("(56, 56), keep_ratio=False", "(56, 48), keep_ratio=False", "train pipeline: Resize: expected a square"),

@@ -71,6 +71,8 @@ def is_mmaction2(content: dict[str, Any]) -> bool:
 class MmactionTranslation(Translation):
     """A configuration of mmaction2 1.x: `options` is that of PYSKL for the content with PYSKL's keys."""
 
+    clip_place = "optim_wrapper.clip_grad"
+
     def options(self) -> dict[str, Any]:
         """All options."""
         self.content = self.as_pyskl()
@@ -81,7 +83,8 @@ class MmactionTranslation(Translation):
         content, loop = self.content, self.content["train_cfg"]
         data = {part: without_modes(content[f"{part}_dataloader"]["dataset"]) for part in ("train", "test")}
         data["videos_per_gpu"] = content["train_dataloader"]["batch_size"]
-        optimizer = content["optim_wrapper"]
+        optimizer = self.expect("optim_wrapper", content["optim_wrapper"], {"type": "OptimWrapper"})
+        self.leftover("optim_wrapper", optimizer, ("optimizer", "clip_grad"))
         hooks = content.get("default_hooks", {})
         found = {"data": data, "optimizer": optimizer["optimizer"], "lr_config": self.schedule(loop["max_epochs"])}
         found |= {"optimizer_config": {"grad_clip": optimizer.get("clip_grad")}, "total_epochs": loop["max_epochs"]}

@@ -59,6 +59,7 @@ class GraphTranslation(Translation):
         if model["type"] != "RecognizerGCN":
             self.problem("model.type", ["RecognizerGCN", "Recognizer3D"], model["type"])
             return {}
+        self.frame(model)
         backbone = dict(model["backbone"])
         graph_cfg = dict(backbone.pop("graph_cfg"))
         self.layout = graph_cfg.pop("layout")
@@ -155,8 +156,9 @@ class GraphTranslation(Translation):
                 args |= {"sample_first": True} if "sampling" in args else {}
             elif kind in self.samplers:
                 args |= {"sampling": self.samplers[kind], "window_size": rest.pop("clip_len")}
-                clips = rest.pop("num_clips", 1)
-                args |= {"num_clips": clips} if part == "test" else {}
+                if part == "test":
+                    args["num_clips"] = rest.pop("num_clips", 1)
+                rest = self.expect(f"{part} pipeline: {kind}", rest, {"num_clips": 1})
             elif kind == "PadTo":
                 rest = self.expect("PadTo", rest, {"mode": "zero"})
                 args |= {"sampling": "pad", "window_size": rest.pop("length")}

@@ -16,7 +16,12 @@ WITHOUT_EFFECT = {"log_level", "work_dir"}
 
 
 class Translation:
-    """One configuration; collects problems and notes. A subclass has `options`, all that the file means."""
+    """One configuration; collects problems and notes. A subclass has `options`, all that the file means.
+
+    clip_place: the key of the clipping of gradients in messages.
+    """
+
+    clip_place = "optimizer_config.grad_clip"
 
     def __init__(self, content: dict[str, Any]):
         self.content = content
@@ -51,6 +56,13 @@ class Translation:
                     f"{place}.{key}: expected nothing, because it has no equivalent, got {quote(value)}"
                 )
 
+    def frame(self, model: dict[str, Any]) -> None:
+        """The entries of `model` beside its networks: scores of several samples are averaged as probabilities."""
+        test = self.expect("model.test_cfg", model.get("test_cfg") or {}, {"average_clips": "prob"})
+        self.leftover("model.test_cfg", test, ("max_testing_views",))  # less memory
+        rest = {key: value for key, value in model.items() if value}
+        self.leftover("model", rest, ("type", "backbone", "cls_head", "test_cfg"))
+
     def part(self, name: str) -> tuple[dict[str, Any], int]:
         """The entries of the part `train` or `test` of the data, and how often an epoch has its clips."""
         part = self.content["data"][name]
@@ -65,8 +77,9 @@ class Translation:
         options = {"batch_size": batch, "optimizer": optimizer.pop("type"), "base_lr": optimizer.pop("lr")}
         options |= {"momentum": optimizer.pop("momentum", 0), "weight_decay": optimizer.pop("weight_decay", 0)}
         options["nesterov"] = optimizer.pop("nesterov", False)
-        clip = self.content.get("optimizer_config", {}).get("grad_clip")
-        options["clip_grad"] = clip["max_norm"] if clip else 0
+        hook = self.expect("optimizer_config", self.content.get("optimizer_config") or {}, {"type": "OptimizerHook"})
+        clip = self.expect(self.clip_place, hook.pop("grad_clip", None) or {}, {"norm_type": 2})
+        options["clip_grad"] = clip.pop("max_norm", 0)
         policy, by_epoch = schedule.pop("policy"), schedule.pop("by_epoch", True)
         options["lr_interval"] = "epoch" if by_epoch else "step"
         if policy == "CosineAnnealing":
@@ -76,6 +89,8 @@ class Translation:
             options["lr_decay_rate"] = schedule.pop("gamma", 0.1)
         else:
             self.problem("lr_config.policy", ("CosineAnnealing", "step"), policy)
+        self.leftover("optimizer_config", hook)
+        self.leftover(self.clip_place, clip)
         self.leftover("optimizer", optimizer)
         self.leftover("lr_config", schedule)
         intervals = {

@@ -69,7 +69,7 @@ class HeatmapTranslation(Translation):
         if kind not in NAMES:
             self.problem("model.backbone.type", NAMES, kind)
             return {}
-        self.expect("model.test_cfg", model.get("test_cfg", {}), {"average_clips": "prob"})
+        self.frame(model)
         self.expect("model.cls_head", head, {"type": "I3DHead"})
         args = {"num_class": head["num_classes"], "num_point": 17, "num_person": 2, "graph": COCO + "Graph"}
         args |= {"network": NAMES[kind], "drop_out": head.get("dropout", 0.5)}
@@ -122,8 +122,9 @@ class HeatmapTranslation(Translation):
             kind, place = step["type"], f"{part} pipeline: {step['type']}"
             if kind in ("UniformSampleFrames", "UniformSample"):
                 args["window_size"] = rest.pop("clip_len")
-                clips = rest.pop("num_clips", 1)
-                args |= {"num_clips": clips} if part == "test" else {}
+                if part == "test":
+                    args["num_clips"] = rest.pop("num_clips", 1)
+                rest = self.expect(place, rest, {"num_clips": 1})
             elif kind == "DecompressPose":
                 rest = self.expect(place, rest, {"squeeze": True, "max_person": MOST_PERSONS})
             elif kind == "PoseCompact":
