@@ -141,7 +141,8 @@ class Model(network.EmbeddedNetwork):
 
     joint_channels: number of channels, at the end, that contain the joints for the topology features (`append_joints`
     of the feeder); 0: the topology features are computed from all channels. topology: `per_clip`, or `published` as in
-    the header.
+    the header. The topology features are normalized over the clips of a training pass, so give two clips or more: those
+    of a single clip vanish, and for one person such a pass is an error.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d_tips.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
@@ -184,6 +185,9 @@ class Model(network.EmbeddedNetwork):
 
     def features(self, data: Tensor) -> Tensor:
         """Output of the last block: (N, C, T, V, M) -> (N, 256, ceil(T / 4), V, M)."""
+        if self.training and len(data) * self.num_person == 1:
+            hint = "their topology features are normalized over the clips; raise batch_size or lower update_freq"
+            raise ValueError(f"data: expected 2 or more clips in a training pass, got 1; {hint}")
         x = self.data_bn(data, self.embed)
         phi = self.topo(data[:, -self.joint_channels :])  # all channels if joint_channels is 0
         if self.topology == "published":

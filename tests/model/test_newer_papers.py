@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from model import blockgcn, hypergcn
 from model.hdgcn import EdgeConv, edge_convs
 from tests.model.golden import Case, deviation, fill_model
-from tests.model.zoo import build
+from tests.model.zoo import build, narrow
 from torchlight.objective import Classification
 
 GRAPHS = Path(__file__).parents[1] / "graph" / "golden" / "graphs_gcn.npz"
@@ -210,3 +210,11 @@ def test_positive_cosines_of_virtual_joints_are_penalized_and_negative_ones_are_
 def test_hypergcn_refuses_impossible_arguments(changed, message):
     with pytest.raises(ValueError, match=message):
         build("hypergcn", **changed)
+
+
+def test_a_training_pass_of_blockgcn_has_more_than_one_clip_of_one_person(monkeypatch):
+    narrow("blockgcn", monkeypatch)
+    model, clip = build("blockgcn", num_person=1), torch.randn(1, 3, 13, 25, 1)
+    with pytest.raises(ValueError, match="expected 2 or more clips in a training pass, got 1; .* raise batch_size"):
+        model(clip)
+    assert model(clip.repeat(2, 1, 1, 1, 1)).shape == (2, 5) and model.eval()(clip).shape == (1, 5)
