@@ -215,6 +215,19 @@ def test_learned_changes_of_published_weights_are_separated_from_the_graph_that_
     torch.testing.assert_close(model.A, untrained.A, rtol=0, atol=1e-6)
 
 
+def test_the_joints_that_ntu_and_coco_share_are_kept_from_one_to_the_other(tmp_path, monkeypatch):
+    args = {"num_point": 13, "num_person": 2, "depths": [1, 1], "base_channels": 16}
+    source = import_object("model.tsgcnext.Model")(num_class=5, graph="graph.ntu_rgb_d.Graph", unify="ntu", **args)
+    torch.save(source.state_dict(), tmp_path / "ts.pt")
+    config = Config(model="model.tsgcnext.Model", finetune_body="graph.ntu_rgb_d")
+    config.model_args = {"num_class": 3, "graph": "graph.coco.Graph", "unify": "coco", **args}
+    model = build.build_model(config, import_object(config.model))
+    monkeypatch.setattr(finetune, "body_of", lambda *_: find_skeleton("graph.coco"))
+    start = finetune.load(config, model, Nothing(), str(tmp_path / "ts.pt"))
+    assert {row.name for row in start.rows if row.what != "kept"} == {"fc.weight", "fc.bias"}
+    assert torch.equal(model.l2.PA, source.l2.PA) and "the 13 joints of the network are taken for" in start.notes[1]
+
+
 def test_another_network_and_other_files_are_refused(tmp_path, experiment, trained, store, main):
     args = {"num_class": 5, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8]}
     config = experiment(model="model.stgcnpp.Model", model_args=args)

@@ -104,7 +104,10 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     raw = checkpoint.state_dict_of(content, path, key)
     own, body = model.state_dict(), body_of(config, feeder)
     origin = find_origin(content, raw, path, config, body)
-    differs = origin.body is not None and body is not None and origin.body.joints != body.joints
+    both = origin.body is not None and body is not None
+    V = config.model_args.get("num_point")
+    chosen = both and isinstance(V, int) and V not in (origin.body.num_joint, body.num_joint)  # the joints of `unify`
+    differs = both and not chosen and origin.body.joints != body.joints
     known = {name: value for name, value in config.model_args.items() if name not in published.BY_SHAPE}
     graph = origin.model_args if differs else config.model_args
     known |= {name: graph[name] for name in ("graph", "graph_args") if name in graph}
@@ -112,8 +115,8 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     tables = {*import_object("model.transfer.joint_tables")(model), *import_object("model.transfer.norm_tables")(model)}
     others = [name for name in tables if name in state and name in own and state[name].shape != own[name].shape]
     classifier = classifier_of(config, model)
-    mapped, how = {}, "the body of the file is unknown"
-    if differs or (others and origin.body is not None and body is not None):
+    mapped, how = {}, "the network has some of the joints" if chosen else "the body of the file is unknown"
+    if differs or (others and both and not chosen):
         backbone = {name: value for name, value in state.items() if not name.startswith(classifier)}
         mapped, how = adapt(config, model, backbone, origin, body)
     rows, values = [], {}
@@ -136,7 +139,12 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     check_share([row for row in rows if row.name not in tables], own, config, path, fits)
     model.load_state_dict(own | values)
     unused = [name for name in state if name not in own]
-    notes = tell(rows, path, how, unused) + differences(content, path, config, origin, tables, others)
+    same = (
+        [f"the {V} joints of the network are taken for those of the file"]
+        if chosen and origin.body.joints != body.joints
+        else []
+    )
+    notes = tell(rows, path, how, unused) + same + differences(content, path, config, origin, tables, others)
     counts = Counter(row.what for row in rows)
     return Start(rows, {"file": path, "sha256": sha256(path), **{w: counts[w] for w in (KEPT, MAPPED, NEW)}}, notes)
 
