@@ -139,12 +139,10 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     check_share([row for row in rows if row.name not in tables], own, config, path, fits)
     model.load_state_dict(own | values)
     unused = [name for name in state if name not in own]
-    same = (
-        [f"the {V} joints of the network are taken for those of the file"]
-        if chosen and origin.body.joints != body.joints
-        else []
-    )
-    notes = tell(rows, path, how, unused) + same + differences(content, path, config, origin, tables, others)
+    notes = tell(rows, path, how, unused)
+    if chosen and origin.body.joints != body.joints:
+        notes.append(f"the {V} joints of the network are taken for those of the file")
+    notes += differences(content, path, config, origin, tables, others)
     counts = Counter(row.what for row in rows)
     return Start(rows, {"file": path, "sha256": sha256(path), **{w: counts[w] for w in (KEPT, MAPPED, NEW)}}, notes)
 
