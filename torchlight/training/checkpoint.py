@@ -210,7 +210,9 @@ def load_weights(
         ValueError: entries are missing, unknown or of another shape; the message names them.
     """
     content = load(path)
-    name_average(content, path, key)
+    if key is None and Path(path).name == BEST_EMA and isinstance(content, dict) and "model_ema" in content:
+        hint = "for their moving average give --ema true (a teacher: weights_key: model_ema)"
+        log.warning("%s: loaded the weights without averaging (model); %s", path, hint)
     state, fits = published.convert(model, state_dict_of(content, path, key), str(path), model_args)
     fits = fits or trained_network(content)
     own = model.state_dict()
@@ -237,18 +239,6 @@ def load_weights(
             f"{'; '.join([explain(own, state, missing, unknown, shapes, model_args), *filter(None, [fits])])}"
         )
     model.load_state_dict({name: state[name] for name in own})
-
-
-def name_average(content: Any, path: str | Path, key: str | None) -> None:
-    """Log which weights are loaded from a file with a moving average; a warning if it was saved for the average."""
-    if not isinstance(content, dict) or "model_ema" not in content:
-        return
-    if key == "model_ema":
-        log.info("%s: loaded the moving average of the weights (model_ema)", path)
-    elif key in (None, "model"):
-        level = logging.WARNING if key is None and Path(path).name == BEST_EMA else logging.INFO
-        hint = "for their moving average give --ema true (a teacher: weights_key: model_ema)"
-        log.log(level, "%s: loaded the weights without averaging (model); %s", path, hint)
 
 
 def trained_network(content: Any) -> str:
