@@ -204,7 +204,7 @@ def test_held_out_clips_that_the_training_contained_are_refused(trained, folder,
     content["config"] = content["config"].replace("[s1, s2]", "[]").replace(str(store), "elsewhere.clips")
     checkpoint.save(tmp_path / "unknown.pt", content)
     code, out, err = run_test(main, (config, tmp_path / "unknown.pt"), store, tmp_path, "--hold-out", "s1")
-    assert code == 0 and "expected weights of a training without the clips of s1" in out, err
+    assert code == 0 and "the clips of s1 may have been training clips of" in out, err
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,16 @@ def check_identity(
         problems.append(f"expected --modality {modality} as in the training, got {config.modality}")
     trained_on, tested_on = facts.get("sha256"), manifest.get("sha256")
     known = bool(trained_on and tested_on)
-    trained = stored_options(content.get("config")) if facts else {}
+    trained = stored_options(content.get("config")) if isinstance(content, dict) else {}
     differs = network_problems(trained, model, config)
     (problems if config.model.startswith("model.") else notes).extend(differs)  # your own may not depend on it in tests
     same_data = trained_on == tested_on if known else same_path(trained.get("test_feeder_args"), config)
-    if same_data or not known:
-        (problems if same_data else notes).extend(held_out_problems(trained.get("hold_out"), config))
+    without = trained.get("hold_out")
+    seen = [word for word in config.hold_out if word not in without] if isinstance(without, list) else []
+    if seen and same_data:
+        problems.append(f"expected weights of a training without the clips of {', '.join(seen)} (hold_out)")
+    elif seen and not known:
+        notes.append(f"the clips of {', '.join(seen)} may have been training clips of {config.weights}")
     for problem in problems:
         if config.phase == "train":
             log.warning("initial weights: %s", problem)
@@ -131,14 +135,6 @@ def same_path(trained: Any, config: Config) -> bool:
     """Whether the test clips are from the file of the training. trained: its `test_feeder_args`."""
     path = trained.get("data_path") if isinstance(trained, dict) else None
     return path is not None and path == config.test_feeder_args.get("data_path")
-
-
-def held_out_problems(trained: Any, config: Config) -> list[str]:
-    """The problem, if the training contained clips that are held out now. trained: its `hold_out`."""
-    if not isinstance(trained, list):
-        return []
-    seen = [word for word in config.hold_out if word not in trained]
-    return [f"expected weights of a training without the clips of {', '.join(seen)} (hold_out)"] if seen else []
 
 
 def network_problems(trained: dict[str, Any], model: nn.Module, config: Config) -> list[str]:
