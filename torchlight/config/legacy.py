@@ -119,7 +119,6 @@ class Translator:
         self.problems = problems
         self.last = last
         self.feeder, self.model = {}, {}
-        self.batch: dict[str, Any] = {}  # batch_size and update_freq of old files, in their meaning
         self.switches = dict.fromkeys(table()["stream"]["switches"], False)
         self.left_out: set[str] = set()
         self.renamed: list[str] = []
@@ -152,8 +151,6 @@ class Translator:
         self.freeze(origin, flat, out)
         if origin != COMMAND_LINE and isinstance(out.get(("batch_size",)), int):
             self.divide_batch(origin, out)
-        if "processes" in self.model:
-            self.multiply_batch(out)
         return [*layers, (origin, unflatten(out))]
 
     def reword(self, origin: str, name: Name, value: Any, rule: Any) -> dict[Name, Any]:
@@ -228,7 +225,7 @@ class Translator:
             )
 
     def divide_batch(self, origin: str, out: dict[Name, Any]) -> None:
-        """Convert the old clips of a pass to update_freq."""
+        """Convert batch_size to clips per optimizer step; old files give the clips of a pass or of a process."""
         batch, share = out[("batch_size",)], out.pop((table()["share"],), None)
         if share is not None and (not isinstance(share, int) or share < 1 or batch % share):
             self.problems.append(
@@ -237,22 +234,16 @@ class Translator:
         elif share:
             out[("update_freq",)] = batch // share
             self.renamed.append(f"{table()['share']} {share} is update_freq {batch // share}")
-
-    def multiply_batch(self, out: dict[Name, Any]) -> None:
-        """Convert batch_size from clips per pass and process to clips per optimizer step. A later file or the command
-        line may change either factor, so that the original command has its meaning."""
-        given = {key: out[(key,)] for key in ("batch_size", "update_freq") if (key,) in out}
-        self.batch |= given
-        batch, passes = (
-            self.batch.get("batch_size"),
-            self.batch.get("update_freq", self.model["defaults"]["update_freq"]),
-        )
-        processes = self.model["processes"]
-        if given and isinstance(batch, int) and isinstance(passes, int):
-            out[("batch_size",)] = total = batch * passes * processes
-            self.renamed.append(
-                f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {total}"
+        if "processes" in self.model:
+            processes, passes = (
+                self.model["processes"],
+                out.get(("update_freq",), self.model["defaults"]["update_freq"]),
             )
+            if isinstance(passes, int):
+                out[("batch_size",)] = total = batch * passes * processes
+                self.renamed.append(
+                    f"batch_size {batch} x update_freq {passes} x {processes} processes is batch_size {total}"
+                )
 
 
 def entry(key: str, options: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
