@@ -171,8 +171,10 @@ class Recipe:
 
     def with_size(self, facts: Facts, size: Sequence[int] | None = None) -> Facts:
         """Facts with an image size: their own, otherwise `size`, otherwise that of the training clips, if known."""
-        size = facts.image_size or size or self.facts.get("image_size")
-        return replace(facts, image_size=None if size is None else (size[0], size[1]))
+        size, known, notes = facts.image_size or size, self.facts.get("image_size"), []
+        if not size and known:
+            size, notes = known, [f"the file has no image size: {known[0]} x {known[1]} as in training is assumed"]
+        return replace(facts, image_size=size and (size[0], size[1]), guessed=[*facts.guessed, *notes])
 
     def slots(self, frames: np.ndarray) -> np.ndarray:
         """Persons (K, T, V, C) in the M person slots of the benchmark; raises PoseFileError if all are zero."""
@@ -197,9 +199,6 @@ class Recipe:
         except BadFile as error:
             raise PoseFileError(f"{path}: {error}") from error
         return found
-
-
-# Recordings
 
 
 def _from_ntu(recipe: Recipe, recording: Recording) -> np.ndarray:
@@ -260,9 +259,6 @@ PREPARE: dict[str, Callable[[Recipe, Recording], np.ndarray]] = {
     "custom": _from_own,
     "plain": _plain,
 }
-
-
-# Raw files of the benchmarks
 
 
 def _read_ntu(recipe: Recipe, path: Path) -> list[Prepared] | None:

@@ -27,7 +27,7 @@ from torchlight.system.modalities import Coordinates
 # Published files do not name their skeleton; the number of joints identifies it.
 SKELETONS = {25: "graph.ntu_rgb_d", 21: "graph.hand", 20: "graph.ucla", 18: "graph.kinetics", 17: "graph.coco"}
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("torchlight")
 
 
 @dataclass(eq=False, repr=False)

@@ -23,7 +23,7 @@ from torchlight.system.paths import locate
 from torchlight.system.pickles import read_pickle
 from torchlight.system.text import counted, nearest, printable, quote
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("torchlight")
 NAME_WORD = re.compile(r"[A-Za-z]+\d+")  # a01 s03 e00 v01 of NW-UCLA, S001 C002 P003 R001 A012 of NTU
 SPLIT_OF_FILE = {"NTU60_CS": "xsub", "NTU60_CV": "xview", "NTU120_CSub": "xsub", "NTU120_CSet": "xset"}
 MAX_EXPANSION = 8  # maximum size ratio of the clips and their pickle; beyond it, clips must share one array

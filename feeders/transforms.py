@@ -140,6 +140,9 @@ def min_max(x: Tensor) -> Tensor:
     An axis without extent becomes 0 everywhere (the published code divides by zero). Persons of zeros, who are absent,
     do not count and stay 0, unless nobody is present.
     """
+    if x.shape[4] == 1:
+        low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
+        return torch.where(high > low, (x - low) / (high - low) * 2 - 1, 0)
     absent = (x == 0).all(3, keepdim=True).all(2, keepdim=True).all(1, keepdim=True)  # (N, 1, 1, 1, M)
     absent &= ~absent.all(4, keepdim=True)
     low = x.masked_fill(absent, math.inf).amin((2, 3, 4), keepdim=True)

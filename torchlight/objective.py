@@ -127,9 +127,10 @@ class MultiLabel(nn.Module):
     Args:
         pos_weight: factor of the loss where a class is present: `balanced`, the ratio of training clips without it to
             those with it; a list in label order; or {class name: weight}, 1 for the others.
+        label_smoothing: targets 0 and 1 become half of it and 1 minus half of it.
 
     Raises:
-        ValueError: a weight is negative or not finite.
+        ValueError: a weight is negative or not finite, or label_smoothing is out of range.
 
     >>> MultiLabel(pos_weight="balanced").pos_weight
     'balanced'
@@ -138,9 +139,11 @@ class MultiLabel(nn.Module):
     graph_safe = True
     targets = ("multi-label",)
 
-    def __init__(self, pos_weight: ClassWeights | None = None):
+    def __init__(self, pos_weight: ClassWeights | None = None, label_smoothing: float = 0.0):
         super().__init__()
-        self.pos_weight = pos_weight
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        self.pos_weight, self.label_smoothing = pos_weight, label_smoothing
         self.weight: torch.Tensor | None
         self.register_buffer("weight", None, persistent=False)
 
@@ -154,7 +157,10 @@ class MultiLabel(nn.Module):
         """(loss, None, {}): no clip has a single class, so there is no training accuracy."""
         assert self.pos_weight is None or self.weight is not None, "set_classes was not called"
         logits = model(*network_inputs(model, batch))
-        loss = F.binary_cross_entropy_with_logits(logits.float(), batch["target"], pos_weight=self.weight)
+        target = batch["target"]
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=self.weight)
         return loss, None, {}
 
     def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -130,11 +130,11 @@ def _is_flat(path: Path, words: dict[str, str]) -> bool:
 
 
 def stated_rate(archive: Archive) -> float | None:
-    """`rate` in an .npz file, in frames per second; raises PoseFileError for other values."""
+    """`rate` in an .npz file, in frames per second, not checked (see `rate_of`); raises PoseFileError for an array."""
     if "rate" not in archive.names:
         return None
     rate = archive.array("rate")
-    if rate.size != 1 or not 0 < rate.item() < np.inf:
+    if rate.size != 1:
         raise PoseFileError(f"rate: expected frames per second, got {quote(rate.tolist())}")
     return float(rate.item())
 

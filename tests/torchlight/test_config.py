@@ -146,6 +146,14 @@ def test_a_wrong_flag_ends_with_code_2_and_one_line(main, words, message):
     assert code == 2 and message in err and err.startswith("error: ") and err.count("\n") == 1 and out == ""
 
 
+def test_a_configuration_may_be_below_the_data_root(main, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKELETON_DATA", "")  # restored after the test
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/x.yaml").write_text("num_epoch: 7\n")
+    code, out, err = main("--phase", "show", "--config", "data/mine/x.yaml", "--data-root", tmp_path)
+    assert code == 0 and "num_epoch: 7" in out, err
+
+
 def test_all_problems_of_a_file_are_told_together(write):
     file = write(
         base_rl=0.1,

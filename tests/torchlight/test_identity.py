@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.model.zoo import narrow
 from tests.torchlight import tiny
@@ -196,6 +197,11 @@ def test_held_out_clips_that_the_training_contained_are_refused(trained, folder,
     assert code == 2 and "last.pt: expected weights of a training without the clips of s1 (hold_out)" in err
     config, weights = trained
     content = checkpoint.load(weights)
+    options = yaml.safe_load(content["config"])
+    options["train_feeder_args"]["split"] = "another"
+    checkpoint.save(tmp_path / "split.pt", content | {"config": yaml.safe_dump(options)})
+    code, out, err = run_test(main, (config, tmp_path / "split.pt"), store, tmp_path, "--hold-out", "s1")
+    assert code == 0 and "the clips of s1 may have been training clips of" in out, err
     content["config"] = content["config"].replace("hold_out: []", "hold_out: [s1, s2]")
     checkpoint.save(tmp_path / "without.pt", content)
     code, _, err = run_test(main, (config, tmp_path / "without.pt"), store, tmp_path, "--hold-out", "s1")

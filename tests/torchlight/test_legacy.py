@@ -254,6 +254,7 @@ def test_shares_of_a_batch_become_the_whole_batch(tmp_path, records):
     assert (
         load_config(FILES["tsgcnext_ntu"], {"batch_size": 64}).batch_size == 64
     )  # what is typed today is in our words
+    assert "batch_size: a flag has the meaning of this program: clips per optimizer step" in records.text
 
 
 def test_what_never_had_an_effect_is_named_in_one_line(records):

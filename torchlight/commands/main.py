@@ -172,6 +172,7 @@ def act(argv: list[str]) -> int:
     options = parse(argv)
     for word in options.pop("import", []):
         admit(word)
+    set_data_root(options.get("data_root"))  # the configuration may be below it
     config = load_config(options.pop("config", None), options)
     set_data_root(config.data_root)
     if config.weights and config.phase in (*RUN, "export-weights"):

@@ -151,6 +151,10 @@ class Translator:
         self.freeze(origin, flat, out)
         if origin != COMMAND_LINE and isinstance(out.get(("batch_size",)), int):
             self.divide_batch(origin, out)
+        given = [name for name in ("batch_size", "update_freq") if (name,) in flat]
+        if origin == COMMAND_LINE and given and "processes" in self.model:
+            meaning = "clips per optimizer step and its number of passes, not those of the original program"
+            log.warning("%s: a flag has the meaning of this program: %s", ", ".join(given), meaning)
         return [*layers, (origin, unflatten(out))]
 
     def reword(self, origin: str, name: Name, value: Any, rule: Any) -> dict[Name, Any]:

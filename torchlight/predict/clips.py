@@ -1,6 +1,7 @@
 """Conversion of a file, an array or a recording to the clips for a network: whole recordings or windows, per person or
 per scene."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def _clips_of(
 ) -> list[Clip]:
     """The clips of one recording of a file, prepared or not; raises PoseFileError."""
     if isinstance(found, Prepared):
-        rate = found.rate or recipe.rate or rate_of(Facts(""))
+        rate = rate_of(Facts("", rate=found.rate), assumed=recipe.rate)
         return [Clip(name_of(path, found.name), "", 0.0, found.frames.shape[1] / rate, found)]
     name, recording = found
     if not isinstance(recording, Recording):
@@ -128,7 +129,7 @@ def name_of(path: Path, name: str) -> str:
 def split_source(source: str) -> tuple[Path, str]:
     """The inverse of `name_of`, also if names contain `#`: the path, and the name of the recording or nothing."""
     places = [i for i, character in enumerate(source) if character == "#"]
-    known = (place for place in (len(source), *places) if Path(source[:place]).exists())
+    known = (place for place in (len(source), *places) if os.path.exists(source[:place]))  # False if it is too long
     place = next(known, places[0] if places else len(source))
     return Path(source[:place]), source[place + 1 :]
 
@@ -246,4 +247,7 @@ def shown_recording(source: str | Path | np.ndarray | Recording, recipe: Recipe,
     elif isinstance(source, np.ndarray):
         source = recording_of_array(source, recipe, settings)
     found = to_body(source, recipe.body, settings.layout, settings.mirror)
-    return replace(found, facts=replace(found.facts, rate=rate_of(found.facts, settings.rate, recipe.rate)))
+    before = ((0, 0), (source.delay, 0), (0, 0), (0, 0))  # frames without a person, as in the times of the predictions
+    points = np.pad(found.points, before, constant_values=np.nan)
+    facts = replace(found.facts, rate=rate_of(found.facts, settings.rate, recipe.rate))
+    return Recording(points, None, found.tracks, np.arange(points.shape[1]), facts)

@@ -90,7 +90,8 @@ class Stream:
         flat = ("image", "px") if body.is_flat else ("kinect", "m")
         self.keeps_zeros = recipe.keeps_zeros and facts is None and settings.layout in (None, body.layout)
         self.facts = facts or Facts("frames", body.layout, recipe.skeleton.joints if body.is_own else (), *flat)
-        self.finds_size = body.is_flat and not body.is_own and not (self.facts.image_size or settings.image_size)
+        size = self.facts.image_size or settings.image_size or recipe.facts.get("image_size")
+        self.finds_size = body.is_flat and not body.is_own and self.facts.axes == "image" and size is None
         self.high = np.zeros(2)  # largest coordinates of all windows, to assume an image size
         self.buffers: dict[str, Buffer] = {}
         self.states: dict[str, Hysteresis] = {}

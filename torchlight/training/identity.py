@@ -57,11 +57,13 @@ def check_identity(
     differs = network_problems(trained, model, config)
     (problems if config.model.startswith("model.") else notes).extend(differs)  # your own may not depend on it in tests
     same_data = trained_on == tested_on if known else same_path(trained.get("test_feeder_args"), config)
-    without = trained.get("hold_out")
+    without, of_training = trained.get("hold_out"), trained.get("train_feeder_args")
+    split = of_training.get("split") if isinstance(of_training, dict) else None
+    other_split = split is not None and split != config.test_feeder_args.get("split")
     seen = [word for word in config.hold_out if word not in without] if isinstance(without, list) else []
-    if seen and same_data:
+    if seen and same_data and not other_split:
         problems.append(f"expected weights of a training without the clips of {', '.join(seen)} (hold_out)")
-    elif seen and not known:
+    elif seen and (not known or other_split):
         notes.append(f"the clips of {', '.join(seen)} may have been training clips of {config.weights}")
     for problem in problems:
         if config.phase == "train":

@@ -147,13 +147,6 @@ def test_a_person_of_zeros_in_an_array_gets_no_prediction_of_its_own(tmp_path):
     assert clip.person == "1"
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
-def test_a_frame_rate_in_an_array_file_is_a_positive_number(value, tmp_path):
-    np.savez(tmp_path / "clip.npz", keypoint=np.ones((20, 17, 2)), rate=value)
-    with pytest.raises(ValueError, match="clip.npz: rate: expected frames per second, got"):
-        read(tmp_path / "clip.npz")
-
-
 def test_the_third_channel_of_an_array_in_a_layout_of_two_dimensions_is_the_score(tmp_path):
     data = np.random.default_rng(0).uniform(0.1, 0.9, (20, 17, 3))
     np.savez(tmp_path / "clip.npz", keypoint=data, layout="coco_17")

@@ -14,7 +14,7 @@ from data.recipes import Recipe
 from feeders.feeder_pyskl import Feeder
 from graph.skeleton import find_skeleton
 from tests.data import pose_files
-from torchlight.predict.clips import Settings, clips_of_file, recording_name, recording_of_array
+from torchlight.predict.clips import Settings, clips_of_file, recording_name, recording_of_array, shown_recording
 from torchlight.predict.output import file_names
 from torchlight.predict.prediction import Prediction
 from torchlight.predict.robustness import DegradedClips
@@ -145,6 +145,39 @@ def test_a_frame_rate_of_a_file_that_is_no_positive_number_counts_as_not_stated(
     found = predicted(tmp_path / "t.trc", recipe_of(body), window=1.0)[0]
     assert (found.begin, found.end) == (0, 1)
     assert any("no frame rate: 30 frames per second are assumed" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("rate", [0.0, np.nan, -30.0])
+def test_a_frame_rate_of_an_array_that_is_no_positive_number_counts_as_not_stated(rate, body, tmp_path):
+    np.savez(tmp_path / "a.npz", keypoint=WALK, rate=rate)
+    (found,) = predicted(tmp_path / "a.npz", recipe_of(body, rate=15.0))
+    assert found.end == 4
+    np.savez(tmp_path / "b.npz", keypoint=WALK, rate=[30.0, 30.0])
+    with pytest.raises(ValueError, match="b.npz: rate: expected frames per second, got"):
+        predicted(tmp_path / "b.npz", recipe_of(body, rate=15.0))
+
+
+def test_a_drawn_recording_begins_with_the_frames_before_the_first_person(tmp_path):
+    alphapose(tmp_path / "a.json", 90)
+    recipe = recipe_of(find_skeleton("graph.coco"), rate=30.0)
+    shown = shown_recording(tmp_path / "a.json", recipe, Settings())
+    assert shown.points.shape[1] == 90 + T and shown.seen[0].tolist() == [False] * 90 + [True] * T
+
+
+def test_the_image_size_of_the_training_data_is_assumed_with_a_note_and_in_streams(tmp_path):
+    alphapose(tmp_path / "a.json", 0)
+    recipe = recipe_of(find_skeleton("graph.coco"), recipe=None, rate=30.0, image_size=[640, 480])
+    found = predicted(tmp_path / "a.json", recipe)[0]
+    assert found.prepared.image == (480, 640)
+    assert "the file has no image size: 640 x 480 as in training is assumed" in found.notes
+    stream, made = stream_of(recipe)
+    for t in range(60):
+        stream.push(t / 30, 100 + WALK[t])
+    assert {clip.prepared.image for clip in made} == {(480, 640)}
+
+
+def test_the_name_of_a_recording_may_be_longer_than_that_of_a_file():
+    assert recording_name(f"x.pkl#{'a' * 300}") == "a" * 300
 
 
 @pytest.mark.parametrize("least", [0.0, 0.9])
