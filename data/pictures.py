@@ -11,8 +11,10 @@ import numpy as np
 from PIL import Image
 
 from data.poses.recording import Recording
+from data.recipes import Recipe
 from feeders.clip_store import ClipStore
 from graph.skeleton import find_skeleton
+from torchlight.system.clip_view import to_viewer
 from torchlight.system.files import atomic
 from torchlight.system.text import printable
 
@@ -20,11 +22,9 @@ GIF_RATE, MOST_FRAMES = 15, 900  # frames per second of a .gif, and its maximum 
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 
 
-def project(clip: np.ndarray, up: str) -> np.ndarray:
-    """A front view of a clip: (C, T, V, M) -> (2, T, V, M). up: the axis that points up, y, -y or z."""
-    points = clip[[0, "xyz".index(up[-1])]]
-    points[1] *= -1 if up.startswith("-") else 1
-    return points
+def project(clip: np.ndarray, up: str, dims: int) -> np.ndarray:
+    """A front view of a clip, not mirrored: (C, T, V, M) -> (2, T, V, M). up, dims: see `to_viewer`."""
+    return np.moveaxis(to_viewer(np.moveaxis(clip, 0, -1), up, dims)[..., :2], -1, 0)
 
 
 def draw(axes: plt.Axes, points: np.ndarray, bones: tuple[tuple[int, int], ...]) -> None:
@@ -40,8 +40,9 @@ def draw(axes: plt.Axes, points: np.ndarray, bones: tuple[tuple[int, int], ...])
 
 def show(store: ClipStore, i: int, out: Path, fps: int = 15, strip: int = 8) -> None:
     """Write clip i as a moving .gif, or as a .png with `strip` of its frames."""
-    bones = find_skeleton(store.manifest["skeleton"]).inward
-    points = project(store.clip(i), store.manifest["up"])
+    skeleton = find_skeleton(store.manifest["skeleton"])
+    bones, flat = skeleton.inward, Recipe(skeleton, store.manifest).body.is_flat
+    points = project(store.clip(i), store.manifest["up"], 2 if flat else 3)
     T = points.shape[1]
     low, high = _limits(points)
 

@@ -144,3 +144,11 @@ def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):
         assert cli(*arguments) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
+
+
+def test_a_drawn_clip_is_not_mirrored(store):
+    names = find_layout("kinect_v2_25").skeleton.joints
+    x = pictures.project(store.clip(0), store.manifest["up"], 3)[0, 0, :, 0]  # the performer faces the viewer
+    assert x[names.index("left shoulder")] > x[names.index("right shoulder")]
+    flat = np.random.default_rng(0).random((3, 4, 17, 1))
+    assert np.array_equal(pictures.project(flat, "-y", 2), flat[:2] * np.array([1, -1]).reshape(2, 1, 1, 1))
