@@ -75,7 +75,7 @@ class Feeder(BatchFeeder):
         super().__post_init__()
         self.num_person = num_person  # of a batch, not of the data
         check_interval(self.p_interval)
-        name, is_flat = self.builtin, self.holds_poses_of_pictures
+        name, is_flat = self.builtin, self.has_2d_poses
         has_means = is_flat and self.channels == 3 and not self.subtract_scores
         self.means = SCORE_MEANS.get(name, ("bone", "kbone", "motion")) if has_means else ()
         self.kbone_parents = uav.KBONE_PARENTS if name == "uav" else None
@@ -92,13 +92,13 @@ class Feeder(BatchFeeder):
         return self.skeleton.name if own is not None and own.joints == self.skeleton.joints else ""
 
     @property
-    def holds_poses_of_pictures(self) -> bool:
+    def has_2d_poses(self) -> bool:
         """Whether the recipe treats the channels as x, y and optionally a score."""
         return self.builtin in SCORE_MEANS or self.pre_normalize.startswith("2d")
 
     @property
     def dims(self) -> int:
-        return 2 if self.holds_poses_of_pictures else super().dims
+        return 2 if self.has_2d_poses else super().dims
 
     def _check_recipe(self, is_flat: bool) -> None:
         """Raise ValueError for arguments that contradict each other or the data."""

@@ -138,7 +138,7 @@ def min_max(x: Tensor) -> Tensor:
     """Scale each axis to -1 .. 1 by its extent in the whole clip (CTR-GCN on NW-UCLA): (N, C, T, V, M) -> same.
 
     An axis without extent becomes 0 everywhere (the published code divides by zero). Persons of zeros, who are absent,
-    do not count and stay 0, unless nobody is present.
+    do not count and stay 0, unless all persons are absent.
     """
     if x.shape[4] == 1:
         low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)

@@ -23,7 +23,7 @@ class Facts:
     camera, kinect, smpl, y_up or world_z_up. units: px, share (of width and height), m, cm, mm or unknown. rate: frames
     per second or None. image_size: (width, height) in pixels or None. guessed: assumptions about facts that are not in
     the file, one sentence each. imputed: names of joints that no sensor measured. start: number of the first frame of
-    the recording, in which nobody may be visible; None: the recording begins with the first person. cutoff: points with
+    the recording, even if it shows no person; None: the recording begins with the first person. cutoff: points with
     a lower score count as not seen. resampled: whether the frame rate is converted to that of the training clips.
     """
 

@@ -258,7 +258,7 @@ def test_the_assumed_image_size_of_a_stream_does_not_become_smaller():
     assert len(stream.facts.guessed) == len(set(sizes))
 
 
-def test_the_label_of_a_scene_ends_when_nobody_is_left(body):
+def test_the_label_of_a_scene_ends_when_all_persons_have_left(body):
     stream, _ = stream_of(recipe_of(body, rate=30.0), "scene")
     updates = [update for t in range(60) for update in stream.push(t / 30, WALK[t])]
     assert updates[-1] == updates[-1] | {"track": "", "state": "label", "label": "a"}
