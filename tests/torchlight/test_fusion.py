@@ -400,6 +400,18 @@ def test_the_split_of_given_data_is_that_of_the_run(runs, tmp_path, capsys):
     assert (code, err) == (0, "") and f"{top1(STREAMS[0]):.2f}" in out
 
 
+def test_the_held_out_clips_of_given_data_are_those_of_the_run(tmp_path, capsys):
+    store = write_store(tmp_path / "clips")
+    run_dir = write_run(tmp_path / "net/joint", store)
+    options = yaml.safe_load((run_dir / "config.yaml").read_text())
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(options | {"hold_out": ["s1"]}))
+    parts = dict(np.load(store / "index.npz"))
+    np.savez(store / "index.npz", **parts | {"name": np.array(["a_s1", "a_s2", *NAMES])})
+    write_scores(run_dir / SCORE_FILE, np.array(["a_s1"]), np.eye(7)[:1])
+    code, out, err = run(capsys, "--joint-dir", run_dir, "--data", store)
+    assert (code, err) == (0, "") and "100.00" in out
+
+
 def test_labels_come_from_whatever_data_of_the_dataset_is_prepared(tmp_path, monkeypatch, capsys):
     """aagcn comes first in the alphabet and its data is not there; that of ctrgcn is."""
     store = write_store(tmp_path / "data/toy/ctrgcn.clips")

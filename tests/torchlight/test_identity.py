@@ -213,6 +213,13 @@ def test_held_out_clips_that_the_training_contained_are_refused(trained, folder,
     assert code == 0 and "the clips of s1 may have been training clips of" in out, err
 
 
+def test_fine_tuning_names_held_out_clips_that_the_training_of_the_file_contained(trained, main, tmp_path):
+    command = ("--config", trained[0], "--finetune", trained[1], "--num-epoch", "1", "--work-dir", tmp_path / "run")
+    code, out, err = main(*command, "--hold-out", "s1")
+    expected = f"{trained[1]}: expected weights of a training without the clips of s1 (hold_out)"
+    assert code == 0 and expected in out, err
+
+
 @pytest.mark.parametrize(
     ("args", "trained", "given", "found"),
     [

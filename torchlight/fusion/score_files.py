@@ -163,7 +163,8 @@ def find_truth(
     """Names and labels of the test part.
 
     They are read from `data` if it is given, else from the data of a config.yaml beside a score file, else from any
-    prepared data of the configurations in config/<dataset>/. The default of `split` is that of the same configurations.
+    prepared data of the configurations in config/<dataset>/. The default of `split`, and the held-out clips, are those
+    of the same configurations.
 
     Raises:
         ValueError: none of these exists, or `data` has no such split.
@@ -175,8 +176,8 @@ def find_truth(
         locate(f"config/{dataset}/{name}.yaml") for name in dict.fromkeys([*named, PREFERRED, *known]) if name in known
     ]
     if data is not None:
-        known_split = load_config(candidates[0]).test_feeder_args.get("split", "") if candidates and not split else ""
-        truth = truth_of_data(data, split or str(known_split))
+        config = load_config(candidates[0]) if candidates else Config()
+        truth = truth_of_data(data, split or str(config.test_feeder_args.get("split", "")), config.hold_out)
         for beside in (file.path.parent / CONFIG for file in files):
             truth = with_classes(truth, load_config(beside)) if beside.is_file() else truth
         return truth
@@ -201,10 +202,10 @@ def find_truth(
     raise ConfigError([*first.problems, f"labels: expected one of {', '.join(problems)}; give another with --data"])
 
 
-def truth_of_data(data: str, split: str) -> GroundTruth:
-    """Names and labels of the test part of a store or published file; raises ValueError."""
+def truth_of_data(data: str, split: str, hold_out: Sequence[str]) -> GroundTruth:
+    """Names and labels of the test part, or of held-out clips, of a store or published file; raises ValueError."""
     try:
-        clips = import_object("feeders.published_files.open_part")(data, split, "test")
+        clips = import_object("feeders.published_files.open_part")(data, split, "test", hold_out=hold_out)
     except ValueError as error:
         hint = "; choose a split with --split" if "split" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error

@@ -143,6 +143,10 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     if chosen and origin.body.joints != body.joints:
         notes.append(f"the {V} joints of the network are taken for those of the file")
     notes += differences(content, path, config, origin, tables, others)
+    seen, maybe = identity.held_out_problems(content, feeder, config, path)
+    for problem in seen:
+        log.warning("%s: %s", path, problem)
+    notes += maybe
     counts = Counter(row.what for row in rows)
     return Start(rows, {"file": path, "sha256": sha256(path), **{w: counts[w] for w in (KEPT, MAPPED, NEW)}}, notes)
 

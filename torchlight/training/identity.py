@@ -52,25 +52,17 @@ def check_identity(
     if modality is not None and modality != config.modality:
         problems.append(f"expected --modality {modality} as in the training, got {config.modality}")
     trained_on, tested_on = facts.get("sha256"), manifest.get("sha256")
-    known = bool(trained_on and tested_on)
     trained = stored_options(content.get("config")) if isinstance(content, dict) else {}
     differs = network_problems(trained, model, config)
     (problems if config.model.startswith("model.") else notes).extend(differs)  # your own may not depend on it in tests
-    same_data = trained_on == tested_on if known else same_path(trained.get("test_feeder_args"), config)
-    without, of_training = trained.get("hold_out"), trained.get("train_feeder_args")
-    split = of_training.get("split") if isinstance(of_training, dict) else None
-    other_split = split is not None and split != config.test_feeder_args.get("split")
-    seen = [word for word in config.hold_out if word not in without] if isinstance(without, list) else []
-    if seen and same_data and not other_split:
-        problems.append(f"expected weights of a training without the clips of {', '.join(seen)} (hold_out)")
-    elif seen and (not known or other_split):
-        notes.append(f"the clips of {', '.join(seen)} may have been training clips of {config.weights}")
+    seen, maybe = held_out_problems(content, feeder, config, config.weights)
+    problems, notes = problems + seen, notes + maybe
     for problem in problems:
         if config.phase == "train":
             log.warning("initial weights: %s", problem)
         else:
             raise ValueError(f"{config.weights}: {problem}")
-    if config.phase == "test" and known and not same_data:
+    if config.phase == "test" and trained_on and tested_on and trained_on != tested_on:
         notes.append("the data is not the data of the training: its SHA-256 differs")
     return names, notes
 
@@ -131,6 +123,29 @@ def body_problems(body: Any, feeder: Feeder) -> list[str]:
     if not trained or trained == own:
         return []
     return [f"expected the body {quote(body.get('name'))} of the training, got {quote(feeder.skeleton.name)}"]
+
+
+def held_out_problems(content: Any, feeder: Feeder, config: Config, path: str) -> tuple[list[str], list[str]]:
+    """The problem, if the training of a file contained clips that are held out now, or a note, if this is possible.
+    content: the file, as it was loaded from `path`."""
+    if not isinstance(content, dict):
+        return [], []
+    facts, trained = content.get("clips"), stored_options(content.get("config"))
+    without, of_training = trained.get("hold_out"), trained.get("train_feeder_args")
+    seen = [word for word in config.hold_out if word not in without] if isinstance(without, list) else []
+    if not seen:
+        return [], []
+    trained_on = facts.get("sha256") if isinstance(facts, dict) else None
+    tested_on = manifest_of(feeder).get("sha256")
+    known = bool(trained_on and tested_on)
+    same_data = trained_on == tested_on if known else same_path(trained.get("test_feeder_args"), config)
+    split = of_training.get("split") if isinstance(of_training, dict) else None
+    other_split = split is not None and split != config.test_feeder_args.get("split")
+    if same_data and not other_split:
+        return [f"expected weights of a training without the clips of {', '.join(seen)} (hold_out)"], []
+    if not known or other_split:
+        return [], [f"the clips of {', '.join(seen)} may have been training clips of {path}"]
+    return [], []
 
 
 def same_path(trained: Any, config: Config) -> bool:
