@@ -1,4 +1,4 @@
-"""Every recipe in config/ binds as it stands and makes a training step and an evaluation step on synthetic clips, on
+"""Every recipe in config/ is valid and makes a training step and an evaluation step on synthetic clips, on
 the CPU."""
 
 import copy
@@ -177,7 +177,7 @@ def give_teachers(config: Config, objective: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
-def test_a_recipe_binds_as_it_stands_and_makes_a_training_and_an_evaluation_step(file, here):
+def test_a_recipe_is_valid_and_makes_a_training_and_an_evaluation_step(file, here):
     classes = build.preflight(load_config(file), ("feeder", "model", "objective"))
     config = smaller(load_config(file))
     feeders = {part: build.build_feeder(config, classes["feeder"], part) for part in ("train", "test")}
@@ -261,21 +261,21 @@ def test_the_header_of_a_file_names_the_origin_of_the_recipe(file):
     assert re.search(r"recipe|published|trains? on|teacher|demo", header), header
 
 
-def test_a_base_has_no_base_and_serves_some_recipe():
+def test_a_base_has_no_base_and_is_used_by_some_recipe():
     used = {(path.parent / yaml.safe_load(path.read_text()).get("base", "")).resolve() for path in RECIPES}
     assert not [path for path in BASES if "base" in yaml.safe_load(path.read_text())]
     assert set(BASES) <= used
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
-def test_a_run_lives_where_its_file_lies_and_its_whole_schedule_has_an_effect(file):
+def test_the_folder_of_a_run_follows_from_its_file_and_its_whole_schedule_has_an_effect(file):
     config = load_config(file, {"modality": "bone"})
     assert default_work_dir(config) == Path("work_dir") / name_of(file) / "bone"
     assert not idle_schedule(config)
 
 
 @pytest.mark.parametrize("file", [f for f in RECIPES if "teacher" in f.read_text()], ids=name_of)
-def test_a_teacher_is_what_a_shipped_recipe_leaves_on_the_same_split(file):
+def test_the_teacher_of_a_recipe_is_the_result_of_a_recipe_on_the_same_split(file):
     config = load_config(file)
     for teacher in teacher_configs(config):
         run = Path(teacher.weights).parent

@@ -1,4 +1,4 @@
-"""A short run of `python -m tests.fuzz`, and what the harness must notice."""
+"""A short run of `python -m tests.fuzz`, and failures that it must detect."""
 
 import os
 import signal

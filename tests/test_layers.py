@@ -1,4 +1,4 @@
-"""The rooms import each other in one direction only."""
+"""The packages import each other in one direction only."""
 
 import ast
 import graphlib
@@ -10,7 +10,7 @@ import pytest
 from model import catalog
 
 ROOT = Path(__file__).resolve().parent.parent
-MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or one file of it
+MAY_IMPORT = {  # besides Python's own library; a whole package, or one file of it
     "graph": {"graph", "torchlight.system", "numpy"},
     "model": {"model", "graph", "numpy", "torch", "triton"},  # triton is optional, imported by model/kernels/
     "feeders": {"feeders", "graph", "torchlight.system", "numpy", "torch"},
@@ -21,8 +21,8 @@ MAY_IMPORT = {  # besides Python's own library; a room is allowed as a whole, or
 # what prediction may import, too: poses from any source, as the recipes of the benchmarks prepare them
 PREDICT = {"data.poses", "data.recipes", "data.known_facts", "data.pictures", "graph"}
 PREDICTING = ("torchlight/predict/", "torchlight/commands/predict")
-SYSTEM = {"torchlight.system", "numpy", "yaml"}  # the ground floor, which every folder may import
-FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and what is named before it
+SYSTEM = {"torchlight.system", "numpy", "yaml"}  # the lowest layer, which every folder may import
+LAYERS = (  # of torchlight/, from the lowest; a file may import its own folder and those listed before it
     "system",
     "contract",
     "objective",
@@ -41,7 +41,7 @@ FLOORS = (  # of torchlight/, from the bottom; a file imports its own folder and
     "search",
 )
 ENTRIES = ("main.py", "ensemble.py")
-SOURCES = {room: sorted((ROOT / room).rglob("*.py")) for room in MAY_IMPORT}
+SOURCES = {package: sorted((ROOT / package).rglob("*.py")) for package in MAY_IMPORT}
 
 
 def imports(source: str) -> set[str]:
@@ -67,24 +67,24 @@ def forbidden(source: str, allowed: set[str]) -> set[str]:
     }
 
 
-def allowed(room: str, path: Path) -> set[str]:
-    """What a file of a room may import."""
+def allowed(package: str, path: Path) -> set[str]:
+    """What a file of a package may import."""
     is_predicting = path.relative_to(ROOT).as_posix().startswith(PREDICTING)
-    return MAY_IMPORT[room] | (PREDICT if is_predicting else set())
+    return MAY_IMPORT[package] | (PREDICT if is_predicting else set())
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_room_imports_only_what_lies_below_it(room):
-    assert len(SOURCES[room]) > 5
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_only_imports_packages_below_it(package):
+    assert len(SOURCES[package]) > 5
     wrong = {
         str(path.relative_to(ROOT)): found
-        for path in SOURCES[room]
-        if (found := forbidden(path.read_text(), allowed(room, path)))
+        for path in SOURCES[package]
+        if (found := forbidden(path.read_text(), allowed(package, path)))
     }
     assert not wrong
 
 
-def test_the_ground_floor_imports_the_standard_library_numpy_and_yaml_only():
+def test_the_system_package_imports_only_the_standard_library_numpy_and_yaml():
     files = sorted((ROOT / "torchlight/system").glob("*.py"))
     assert len(files) > 5
     wrong = {path.name: found for path in files if (found := forbidden(path.read_text(), SYSTEM))}
@@ -92,11 +92,11 @@ def test_the_ground_floor_imports_the_standard_library_numpy_and_yaml_only():
 
 
 @pytest.mark.parametrize("path", SOURCES["torchlight"], ids=lambda path: str(path.relative_to(ROOT / "torchlight")))
-def test_a_folder_of_torchlight_imports_only_folders_below_it(path):
-    floor = path.relative_to(ROOT / "torchlight").parts[0].removesuffix(".py")
-    if floor == "__init__":
+def test_a_subpackage_of_torchlight_only_imports_subpackages_below_it(path):
+    layer = path.relative_to(ROOT / "torchlight").parts[0].removesuffix(".py")
+    if layer == "__init__":
         return
-    below = {f"torchlight.{name}" for name in FLOORS[: FLOORS.index(floor) + 1]}
+    below = {f"torchlight.{name}" for name in LAYERS[: LAYERS.index(layer) + 1]}
     names = {name for name in imports(path.read_text()) if name.startswith("torchlight.")}
     assert not {name for name in names if not f"{name}.".startswith(tuple(f"{b}." for b in below))}
 
@@ -112,7 +112,9 @@ def module_graph(sources: dict[str, str]) -> dict[str, set[str]]:
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for room in SOURCES.values() for path in room}
+    names = {
+        path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for files in SOURCES.values() for path in files
+    }
     sources = {name.removesuffix(".__init__"): path.read_text() for path, name in names.items()}
     assert len(sources) > 100 and "graph.layouts" in module_graph(sources)["graph.skeleton"]
     graphlib.TopologicalSorter(module_graph(sources)).prepare()
@@ -131,7 +133,7 @@ def test_files_and_functions_stay_short(folder):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
-def test_a_paper_imports_no_other_paper():
+def test_a_network_file_imports_no_other_network_file():
     papers = {path for path in SOURCES["model"] if path.stem in catalog.networks()}
     shared = {f"model.{path.stem}" for path in SOURCES["model"] if path not in papers}
     wrong = {p.name: found for p in papers if (found := forbidden(p.read_text(), shared | {"graph", "numpy", "torch"}))}
@@ -139,19 +141,19 @@ def test_a_paper_imports_no_other_paper():
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_an_entry_point_is_short_and_knows_nothing_but_the_engine(entry):
+def test_an_entry_point_is_short_and_only_imports_the_engine(entry):
     source = (ROOT / entry).read_text()
     assert not forbidden(source, {"torchlight"}) and len(source.splitlines()) < 60
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_the_init_file_of_a_room_is_empty(room):
-    assert (ROOT / room / "__init__.py").is_file()
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_the_init_file_of_a_package_is_empty(package):
+    assert (ROOT / package / "__init__.py").is_file()
     library = ROOT / "torchlight/predict/__init__.py"  # what programs of users import
-    assert all(not path.read_text() for path in SOURCES[room] if path.name == "__init__.py" and path != library)
+    assert all(not path.read_text() for path in SOURCES[package] if path.name == "__init__.py" and path != library)
 
 
-def test_a_wrong_direction_is_found_wherever_it_hides():
+def test_a_forbidden_import_is_found_in_every_form():
     for source in (
         "import feeders",
         "from feeders import clip_part",

@@ -1,5 +1,4 @@
-"""Every command and every link of the documentation leads somewhere: what a reader types is read by the very parsers;
-nothing is run."""
+"""Every command and link of the documentation is valid. The parsers of the programs read the commands; none is run."""
 
 import argparse
 import importlib.util

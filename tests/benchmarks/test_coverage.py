@@ -1,4 +1,4 @@
-"""Simulated runs on several cameras: intervals and tests that take performances together keep their promise."""
+"""Simulated runs on several cameras: intervals and tests with performances as groups have the stated coverage."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_the_grouped_test_rejects_equal_runs_in_3_to_7_percent(rates):
     assert 3 <= rates[True].rejection <= 7
 
 
-def test_clips_taken_as_independent_promise_too_much(rates):
+def test_intervals_of_clips_taken_as_independent_are_too_narrow(rates):
     assert rates[False].accuracy < 91 and rates[False].difference < 91 and rates[False].rejection > 9
 
 

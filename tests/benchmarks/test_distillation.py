@@ -1,4 +1,4 @@
-"""Teacher, student alone and student distilled: what is trained with what, the figures, the page."""
+"""Teacher, student alone and student distilled: the trainings, the figures and the page."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_student_learns_from_the_teacher_of_its_seed_and_rows_hold_what_the_runs_measured(place, capfd):
+def test_a_student_learns_from_the_teacher_of_its_seed_and_rows_contain_the_figures_of_the_runs(place, capfd):
     words = "--dataset toy --teacher big --student small --seeds 2 --budget full --rounds 2".split()
     assert distillation.main(words) == 0
     assert capfd.readouterr().out.count("$ python main.py") == 6
@@ -66,14 +66,14 @@ def test_a_student_learns_from_the_teacher_of_its_seed_and_rows_hold_what_the_ru
     assert len(pages.read_table(distillation.TABLE, distillation_page.COLUMNS)) == 3
 
 
-def test_an_interval_is_one_of_the_mean_over_seeds_and_groups_widen_it():
+def test_an_interval_is_that_of_the_mean_over_seeds_and_groups_make_it_wider():
     values = np.repeat([0, 3], 60)  # a clip that all of three seeds classify correctly, or none
     alone = distillation.interval(values, Groups(None, "clips"), 3)
     grouped = distillation.interval(values, Groups(np.arange(120) // 12, "group"), 3)
     assert 35 < alone[0] < 50 < alone[1] < 65 and grouped[0] < alone[0] - 5 and grouped[1] > alone[1] + 5
 
 
-def test_what_cannot_be_compared_is_refused(place, capfd):
+def test_recipes_that_cannot_be_compared_are_refused(place, capfd):
     assert distillation.main("--dataset toy --teacher small --student big".split()) == 2
     assert "--student: expected a recipe with one teacher, got 0 in big" in capfd.readouterr().err
     assert distillation.main(["--dataset", "toy", "--", "--num-epoch", "1"]) == 2

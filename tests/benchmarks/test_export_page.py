@@ -1,4 +1,4 @@
-"""The page about exported networks is what its template and the results say."""
+"""The page about exported networks is up to date with its template and the results."""
 
 import json
 

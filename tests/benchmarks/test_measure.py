@@ -1,4 +1,4 @@
-"""Ratios are ratios, works do what they say, and another checkout is measured with its own code."""
+"""Ratios, training steps and inference, and the measurement of another checkout with its own code."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 SMALL = Setting("ctrgcn", 1, 4, {"channels": [8]})
 
 
-def test_a_ratio_is_the_median_over_the_rounds_of_the_first_side_by_the_other(monkeypatch):
+def test_a_ratio_is_the_median_over_the_rounds_of_the_first_side_divided_by_the_second(monkeypatch):
     now = 0.0
 
     def works(*seconds):
@@ -32,7 +32,7 @@ def test_a_ratio_is_the_median_over_the_rounds_of_the_first_side_by_the_other(mo
     assert found["fast"] == {"seconds": 3, "ratio": 3, "low": 2.5, "high": 3.5}
 
 
-def test_the_sides_of_a_comparison_take_turns():
+def test_the_sides_of_a_comparison_are_measured_alternately():
     calls = []
     measure.in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, CPU)
     assert calls == ["a", "b"] * 3
@@ -58,7 +58,7 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def test_a_network_of_another_checkout_keeps_its_code_and_ours_stays_ours(checkout):
+def test_a_network_of_another_checkout_uses_its_own_code_and_ours_is_unchanged(checkout):
     modules = dict(sys.modules)
     with measure.other_checkout(checkout):
         theirs = SMALL.build(CPU).eval()
@@ -71,7 +71,7 @@ def test_a_network_of_another_checkout_keeps_its_code_and_ours_stays_ours(checko
         assert torch.allclose(theirs(data), ours(data) + 1)
 
 
-def test_a_folder_without_networks_is_no_checkout(tmp_path):
+def test_a_folder_without_networks_is_not_accepted_as_a_checkout(tmp_path):
     with (
         pytest.raises(ValueError, match="--against: expected a checkout of this project"),
         measure.other_checkout(tmp_path),

@@ -87,7 +87,7 @@ def test_a_published_figure_of_an_unknown_stream_is_refused(tmp_path, monkeypatc
         models_page.published("ctrgcn")
 
 
-def test_every_published_figure_is_shown_and_says_who_stated_it():
+def test_every_published_figure_is_shown_with_its_source():
     rows = models_page.read_published()
     assert all(0 < float(row["top1"]) < 100 and row["source"] for row in rows)
     page = PAGE.read_text()

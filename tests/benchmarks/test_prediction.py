@@ -1,4 +1,4 @@
-"""The measurements of predictions run on a small network, and their page is what the stored results say."""
+"""The measurements of predictions run on a small network, and their page is up to date with the stored results."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_every_part_is_measured_stored_printed_and_on_the_page(network, small, c
         assert table(found[part]) in printed and table(found[part]) in page, part
 
 
-def test_a_part_that_is_measured_anew_replaces_its_results_and_those_of_another_network_are_dropped(network, small):
+def test_a_part_that_is_measured_again_replaces_its_results_and_those_of_another_network_are_dropped(network, small):
     file = small / "own.json"
     assert run(network, "--parts", "live", "--out", str(file)) == 0
     assert run(network, "--parts", "equality", "--out", str(file)) == 0
@@ -79,7 +79,7 @@ def test_a_part_that_is_measured_anew_replaces_its_results_and_those_of_another_
     assert not (small / "prediction_results.md").exists()
 
 
-def test_a_raw_folder_without_the_files_is_one_line(network, small, capsys, tmp_path):
+def test_a_raw_folder_without_the_files_is_a_one_line_error(network, small, capsys, tmp_path):
     assert run((network[0], tmp_path / "none"), "--parts", "equality") == 2
     assert "none/a01_s01_e00_v03.json" in capsys.readouterr().err
 

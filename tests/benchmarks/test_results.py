@@ -1,4 +1,4 @@
-"""The command behind the table of results trains, tests, fuses, skips what is done and writes rows that can be
+"""The command behind the table of results trains, tests, fuses, skips finished runs and writes rows that can be
 repeated."""
 
 import json
@@ -77,7 +77,7 @@ def in_this_process(monkeypatch):
     return patch
 
 
-def test_streams_and_their_fusion_become_rows_and_what_is_done_is_not_done_again(
+def test_streams_and_their_fusion_become_rows_and_finished_runs_are_not_repeated(
     flags, table, tmp_path, capfd, in_this_process
 ):
     in_this_process()
@@ -161,7 +161,7 @@ def test_the_full_budget_is_the_recipe_as_it_is():
     assert list(results.make_plans(args, [])[0].flags) == flags
 
 
-def test_a_row_of_the_same_experiment_takes_the_place_of_the_older_one(table):
+def test_a_new_row_of_the_same_experiment_replaces_the_old_one(table):
     row = dict.fromkeys(COLUMNS, "x")
     add_rows = partial(pages.add_rows, results_page.TABLE, COLUMNS, results.KEY)
     add_rows([row | {"seed": "1"}, row | {"seed": "2"}])
@@ -169,7 +169,7 @@ def test_a_row_of_the_same_experiment_takes_the_place_of_the_older_one(table):
     assert [(r["seed"], r["last_epoch"]) for r in table()] == [("1", "95.00"), ("2", "x")]
 
 
-def test_mistakes_are_named_before_anything_runs(capsys):
+def test_mistakes_are_reported_before_anything_runs(capsys):
     assert results.main(["--models", "ctrgnc", "stgnc"]) == 2
     errors = capsys.readouterr().err
     assert "error: --models: NW-UCLA has no ctrgnc; did you mean ctrgcn?" in errors

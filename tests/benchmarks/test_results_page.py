@@ -1,4 +1,4 @@
-"""The page of results is what the table of results says."""
+"""The page of results is up to date with the table of results."""
 
 import csv
 

@@ -1,5 +1,5 @@
-"""The benchmark runs, keeps what it does not measure anew, and the page of performance is what the stored results
-say."""
+"""The benchmark runs, keeps the results that it does not measure again, and its page is up to date with the stored
+results."""
 
 import json
 from argparse import Namespace
@@ -127,7 +127,7 @@ def test_new_results_replace_those_of_the_same_network_or_part_and_keep_the_rest
     assert "commit 1234567" in page and "`: ST-GCN" in page
 
 
-def test_mistakes_are_one_line(capsys, tmp_path):
+def test_mistakes_are_one_line_errors(capsys, tmp_path):
     assert run.main(["--only", "CTR-GNC"]) == 2
     assert "error: --only: unknown network CTR-GNC; did you mean CTR-GCN?" in capsys.readouterr().err
     assert run.main(["--rounds", "0"]) == 2

@@ -130,7 +130,7 @@ def test_the_slower_of_memory_and_arithmetic_counts_for_each_kind_and_the_host_f
     assert traffic.predict(both, args) == pytest.approx((1.0 + 3.0 + 1.0, 25e-6))
 
 
-def test_the_program_prints_both_sides_and_refuses_what_it_does_not_know(capsys):
+def test_the_program_prints_both_sides_and_refuses_unknown_names(capsys):
     assert traffic.main(["--only", "CTR-GCN, NW-UCLA", "--batch", "2"]) == 0
     out = capsys.readouterr().out
     assert "CTR-GCN, NW-UCLA, reference, 2 clips of 52 frames" in out and "this project, 2 clips" in out

@@ -71,7 +71,7 @@ def test_a_file_can_play_at_its_own_speed(tmp_path):
     assert clock.now == pytest.approx(2.9) and all(f.arrived == pytest.approx(f.time) for f in frames)
 
 
-def test_a_camera_that_stops_is_opened_three_times_again_and_then_an_error():
+def test_a_camera_that_stops_is_reopened_three_times_before_an_error():
     opened = []
 
     def open_capture(address):
@@ -84,7 +84,7 @@ def test_a_camera_that_stops_is_opened_three_times_again_and_then_an_error():
     assert opened == [0] * (1 + TRIES)
 
 
-def test_a_camera_that_answers_again_goes_on():
+def test_a_camera_that_answers_again_continues():
     captures = open_each(Capture([1, 2]), closed(), Capture([3]), *[closed()] * TRIES)
     camera = Camera("0", open_capture=captures, sleep=lambda _: None)
     with pytest.raises(OSError, match="after 3 images"):
@@ -110,7 +110,7 @@ def test_a_camera_without_images_for_a_minute_is_an_error(monkeypatch):
     end.set()
 
 
-def test_what_cannot_be_opened_is_refused_without_the_password_of_the_address(tmp_path):
+def test_an_address_that_cannot_be_opened_is_refused_without_its_password(tmp_path):
     with pytest.raises(ValueError, match="no such video file"):
         Camera(str(tmp_path / "missing.mp4"))
     with pytest.raises(ValueError, match="a camera or stream that can be opened, got none; check its") as error:
@@ -121,7 +121,7 @@ def test_what_cannot_be_opened_is_refused_without_the_password_of_the_address(tm
         list(Camera(str(tmp_path / "a.mp4"), open_capture=lambda _: Capture([])))
 
 
-def test_a_camera_is_released_when_it_is_left():
+def test_a_camera_is_released_after_use():
     capture = Capture(range(3))
     with Camera("0", open_capture=open_each(capture, *[closed()] * TRIES), sleep=lambda _: None) as camera:
         next(iter(camera))

@@ -1,4 +1,4 @@
-"""Every program of data/ ends with its exit code and one line on stderr, whatever happens to it."""
+"""Every program of data/ ends with its exit code and one line on stderr, for every kind of failure."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_the_demo_is_stopped_by_a_signal_with_one_line(stop, code, word, tmp_pat
         *((show.main, ("0000",), key) for key in ("skeleton", "up", "class_names")),
     ],
 )
-def test_an_incomplete_manifest_is_one_line(program, words, key, store, tmp_path, capsys):
+def test_an_incomplete_manifest_is_a_one_line_error(program, words, key, store, tmp_path, capsys):
     copy = tmp_path / "copy.clips"
     shutil.copytree(store, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -113,7 +113,7 @@ def test_prepared_data_is_below_the_data_root(store, cli, tmp_path, monkeypatch,
         (*PREPARE, "--raw", "{store}/../raw", "--out", "{}/s.clips"),
     ],
 )
-def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_no_temporary_file(arguments, store, tmp_path):
+def test_a_full_disk_is_a_one_line_error_that_names_the_file_and_leaves_no_temporary_file(arguments, store, tmp_path):
     shrink = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (500, 500))
     process = start(*(word.format(tmp_path, store=store) for word in arguments), preexec_fn=shrink)
     _, errors = process.communicate()
@@ -122,21 +122,21 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_no_temporary_fil
     assert not list(tmp_path.rglob("*.tmp")) and not (tmp_path / "clip.png").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(store, tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_one_line_error(store, tmp_path):
     (tmp_path / "file").touch()
     ends(start("data/demo/make.py", "--out", tmp_path / "file" / "raw"), 1, "Not a directory")
     raw = store.parent / "raw"
     ends(start(*PREPARE, "--raw", raw, "--out", tmp_path / "file" / "s.clips"), 1, "Not a directory")
 
 
-def test_too_many_open_files_are_one_line(tmp_path):
+def test_too_many_open_files_are_a_one_line_error(tmp_path):
     raw = readers.write_raw(tmp_path / "raw", 300)[0].parent
     limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (10, 10))
     process = start(*PREPARE, "--raw", raw, "--out", tmp_path / "s.clips", "--workers", 2, preexec_fn=limit)
     ends(process, 1, "Too many open files")
 
 
-def test_a_reader_that_left_and_closed_outputs_are_no_traceback(store):
+def test_closed_pipes_and_closed_outputs_print_no_traceback(store):
     process = start(*PREPARE, "--out", store, "--check")
     process.stdout.close()
     code = process.wait()  # 0 where Python buffers the output, which is then written after the work is done
@@ -146,7 +146,7 @@ def test_a_reader_that_left_and_closed_outputs_are_no_traceback(store):
     assert subprocess.run(f"{command} >&- 2>&- <&-", shell=True, cwd=ROOT, capture_output=True).returncode == 0
 
 
-def test_a_deleted_current_folder_is_one_line(tmp_path):
+def test_a_deleted_current_folder_is_a_one_line_error(tmp_path):
     (tmp_path / "gone").mkdir()
     program = ROOT / "data/demo/make.py"
     command = f"rmdir {tmp_path}/gone; exec {sys.executable} {program} --out raw"
@@ -165,13 +165,13 @@ def test_a_deleted_current_folder_is_one_line(tmp_path):
         ("--nonsense", "1"),
     ],
 )
-def test_a_wrong_option_is_one_line(option, value, tmp_path, capsys):
+def test_a_wrong_option_is_a_one_line_error(option, value, tmp_path, capsys):
     assert demo.main(["--out", str(tmp_path), option, value]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and option in error and len(error) < 300
 
 
-def test_options_of_a_preparation_are_named_if_a_store_is_only_checked(store, capsys):
+def test_options_of_a_preparation_are_refused_by_name_if_a_store_is_only_checked(store, capsys):
     assert readers.main(["--out", str(store), "--check", "--strict", "--overwrite", "--recipe", "other"]) == 0
     assert "no effect without --raw: --recipe, --strict, --overwrite\n" in capsys.readouterr().out
     assert readers.main(["--out", str(store), "--check"]) == 0 and "no effect" not in capsys.readouterr().out

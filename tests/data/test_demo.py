@@ -49,7 +49,7 @@ def test_every_split_has_every_class_and_none_of_the_clips_is_on_ntus_skip_list(
     assert 40 <= store.length.min() and store.length.max() <= 60
 
 
-def test_bones_keep_their_length_and_actions_move_alike_in_place_but_not_in_time(store):
+def test_bones_keep_their_length_and_the_head_falls_or_rises_as_the_class_says(store):
     one = [i for i in range(len(store)) if store.persons[i, 1] < 0]
     clip = store.clip(one[0])[..., 0]
     for joint, (parent, bone) in BONES.items():
@@ -85,7 +85,9 @@ def test_a_damaged_store_is_found_by_its_hash(store, tmp_path, cli, capsys):
     assert "SHA-256 differs" in capsys.readouterr().out
 
 
-def test_a_check_names_what_is_not_finite_still_empty_or_on_both_sides(store, tmp_path):
+def test_a_check_reports_numbers_that_are_not_finite_constant_joints_empty_classes_and_clips_in_both_parts(
+    store, tmp_path
+):
     from data.check import common_problems
 
     spoiled = ClipStore(store.path)
@@ -133,7 +135,7 @@ def test_clips_are_shown_moving_or_as_a_strip(store, tmp_path, capsys):
     assert "unknown clip 'nobody'" in capsys.readouterr().err
 
 
-def test_wrong_command_lines_are_one_message(tmp_path, cli, capsys):
+def test_wrong_command_lines_are_one_error_message(tmp_path, cli, capsys):
     for arguments, words in (
         (("ntu",), "expected --raw DIR"),
         (("deeplabcut",), "expected --csv DIR"),

@@ -90,12 +90,12 @@ def test_times_increase_even_if_two_frames_have_the_same_millisecond(mediapipe, 
     assert Landmarker.last.times == [0, 5, 6, 7, 30]
 
 
-def test_a_mediapipe_without_models_asks_for_a_file(mediapipe):
+def test_mediapipe_without_included_models_asks_for_a_file(mediapipe):
     with pytest.raises(ValueError, match="contains no models; give a file, such as pose_landmarker_full.task"):
         PoseEstimator()
 
 
-def test_a_model_that_mediapipe_does_not_take_is_one_line(mediapipe, tmp_path, monkeypatch):
+def test_a_model_that_mediapipe_does_not_accept_is_a_one_line_error(mediapipe, tmp_path, monkeypatch):
     def fail(options):
         raise RuntimeError("Unable to open\n zip " + 1000 * "x")
 

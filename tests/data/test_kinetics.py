@@ -71,7 +71,7 @@ def test_matching_follows_two_persons_whose_scores_change_rank():
     assert followed[..., 2].sum((0, 2)).argmax() == 0
 
 
-def test_broken_clips_are_left_out_with_a_reason_each(kinetics_raw, tmp_path, cli):
+def test_broken_clips_are_omitted_each_with_a_reason(kinetics_raw, tmp_path, cli):
     raw = tmp_path / "raw"
     shutil.copytree(kinetics_raw, raw)
     folder = raw / "kinetics_train"

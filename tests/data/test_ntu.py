@@ -47,7 +47,7 @@ def test_ctrgcn_clips_equal_the_reference_bit_by_bit(stores, reference):
     assert len(arrays) == 43
 
 
-def test_ntu120_shows_an_only_person_twice_and_ntu60_once(stores):
+def test_ntu120_repeats_a_single_person_and_ntu60_does_not(stores):
     for folder, persons in (("ntu", [0, -1]), ("ntu120", [0, 0])):
         store = stores[folder, "ctrgcn"]
         assert store.persons[store.name.tolist().index("S001C001P001R001A001")].tolist() == persons
@@ -55,7 +55,7 @@ def test_ntu120_shows_an_only_person_twice_and_ntu60_once(stores):
         assert store.persons[store.name.tolist().index("S005C002P010R001A010")].tolist() == [0, -1]
 
 
-def test_an_only_person_is_shown_twice_in_predictions_also_with_other_class_names(ntu_raw, tmp_path, cli):
+def test_a_single_person_is_repeated_in_predictions_also_with_other_class_names(ntu_raw, tmp_path, cli):
     classes = tmp_path / "mine" / "classes.txt"
     classes.parent.mkdir()
     classes.write_text("\n".join(map(str, range(120))))

@@ -99,7 +99,7 @@ def test_a_skeleton_file_with_other_joints_than_the_data_is_refused(tmp_path, bo
         Feeder(str(out), split="own")
 
 
-def test_files_of_the_wrong_shape_or_without_label_are_left_out(tmp_path, body, cli):
+def test_files_of_the_wrong_shape_or_without_label_are_omitted(tmp_path, body, cli):
     raw = tmp_path / "raw"
     raw.mkdir()
     np.savez(raw / "good.npz", keypoint=POSES)
@@ -275,7 +275,7 @@ def test_class_numbers_with_small_gaps_and_any_text_are_labels(labels, tmp_path)
         ("kinetics", "--persons-in", "0"),
     ],
 )
-def test_an_option_out_of_its_range_is_one_message(folder, option, value, tmp_path, cli, capsys):
+def test_an_option_out_of_range_is_one_error_message(folder, option, value, tmp_path, cli, capsys):
     assert cli(folder, "--raw", tmp_path, option, value) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: command line: argument {option}") and "expected" in error and value in error

@@ -1,4 +1,4 @@
-"""Pose files of other programs become clips of a body layout or of a skeleton of one's own."""
+"""Pose files of other programs become clips of a body layout or of a custom skeleton."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_every_form_becomes_clips_that_pass_the_checks(form, skeleton, tmp_path,
     assert set(store.length) == {27 if form == "mediapipe" else FRAMES} and store.frames.shape[1:] in ((25, 3), (17, 3))
 
 
-def test_the_person_who_moves_most_takes_the_only_slot_and_the_score_is_the_third_channel(tmp_path, make):
+def test_the_person_who_moves_most_fills_the_only_slot_and_the_score_is_the_third_channel(tmp_path, make):
     write_classes(tmp_path / "raw", "coco")
     found = clip(make("coco_17", "--recipe", "plain"), "b")
     assert np.allclose(found[0, ..., :2], people(17, 1)[1], atol=1e-3) and (found[..., 2] == 0.5).all()
@@ -95,7 +95,7 @@ def test_recordings_are_resampled_to_the_frame_rate_and_arrays_of_the_body_are_n
     assert set(make("ntu", "--persons", 2, "--frame-rate", 7.5).length) == {FRAMES, (FRAMES + 1) // 2}
 
 
-def test_recordings_of_one_file_are_named_labeled_and_left_out_one_by_one(tmp_path, make):
+def test_recordings_of_one_file_are_named_labeled_and_omitted_separately(tmp_path, make):
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in "xyz":
@@ -111,7 +111,7 @@ def test_recordings_of_one_file_are_named_labeled_and_left_out_one_by_one(tmp_pa
     assert reasons.keys() == {"x.pkl#nobody", "y.pkl#two", "y.pkl#nobody", "z.pkl#nobody"}
 
 
-def test_what_was_assumed_is_counted_once_at_the_end(tmp_path, make, capsys):
+def test_assumptions_are_summarized_once_at_the_end(tmp_path, make, capsys):
     write_classes(tmp_path / "raw", "coco")
     pose_files.mediapipe(tmp_path / "raw/eat/m")
     store = make("kinect_v2_25")
@@ -122,7 +122,7 @@ def test_what_was_assumed_is_counted_once_at_the_end(tmp_path, make, capsys):
     assert out.count("assumed for 4 clips: layout coco_17") == 1 and out.count("assumed for 1 clip: ") >= 1
 
 
-def test_what_cannot_become_a_clip_is_in_the_report(tmp_path, make):
+def test_recordings_that_cannot_become_clips_are_in_the_report(tmp_path, make):
     raw = tmp_path / "raw"
     write_classes(raw, "mediapipe")
     (raw / "run/empty.json").write_text(json.dumps([{"image_id": 0, "keypoints": [0] * 51}]))
@@ -152,7 +152,7 @@ def test_what_cannot_become_a_clip_is_in_the_report(tmp_path, make):
         (("--skeleton", "coco_17", "--frame-rate", "nan"), "expected a number from 0.1 to 1000, got 'nan'"),
     ],
 )
-def test_a_wrong_option_is_refused_with_what_is_near(options, reason, tmp_path, cli, capsys):
+def test_a_wrong_option_is_refused_with_the_nearest_name(options, reason, tmp_path, cli, capsys):
     write_classes(tmp_path / "raw", "coco")
     assert cli("custom", "--raw", tmp_path / "raw", "--out", tmp_path / "s.clips", *options) == 2
     error = capsys.readouterr().err
@@ -165,7 +165,7 @@ def test_a_body_is_found_by_its_layout_an_alias_or_its_module():
     assert find_skeleton("mediapipe_pose_33").num_joint == Graph("mediapipe_pose_33").num_node == 33
 
 
-def test_a_table_of_a_skeleton_of_ones_own_with_gaps_is_completed(tmp_path, make):
+def test_a_table_of_a_custom_skeleton_with_gaps_is_completed(tmp_path, make):
     raw = tmp_path / "raw"
     raw.mkdir()
     (tmp_path / "rat.yaml").write_text("joints: [nose, hip, tail]\nbones: [[nose, hip], [tail, hip]]\n")
@@ -183,7 +183,7 @@ def test_a_table_of_a_skeleton_of_ones_own_with_gaps_is_completed(tmp_path, make
     assert "rate" not in ClipStore(tmp_path / "s.clips").manifest
 
 
-def test_folders_that_are_one_recording_are_clips_and_their_files_are_watched(tmp_path):
+def test_folders_that_are_one_recording_are_clips_and_changes_of_their_files_are_detected(tmp_path):
     folder = pose_files.openpose(tmp_path / "run" / "take.01")
     pose_files.openpose(tmp_path / "run" / "take.02")
     (tmp_path / "run" / "x.json").write_text("{}")
@@ -237,7 +237,7 @@ def own_body(tmp_path, clips: dict[str, np.ndarray]):
 
 
 @pytest.mark.parametrize("missing", ["interpolate", "hold", "zero", "mask"])
-def test_missing_joints_are_filled_as_stated_the_same_in_prediction_and_counted(missing, tmp_path, make, capsys):
+def test_missing_joints_are_filled_as_documented_also_in_prediction_and_counted(missing, tmp_path, make, capsys):
     body = own_body(tmp_path, {"a": GAPS, "b": np.nan_to_num(GAPS, nan=1.0)})
     channels = ("--channels", 4) if missing == "mask" else ()
     store = make(body, "--recipe", "plain", *(() if missing == "interpolate" else ("--missing", missing)), *channels)

@@ -57,7 +57,9 @@ def test_openpose_coordinates_relative_to_the_image_are_shares(tmp_path, scale):
         (3, (), None),
     ],
 )
-def test_names_of_joints_in_an_mmpose_file_come_before_their_number_and_depth_is_kept(tmp_path, dims, names, layout):
+def test_names_of_joints_in_an_mmpose_file_have_priority_over_their_number_and_depth_is_kept(
+    tmp_path, dims, names, layout
+):
     points = np.concatenate([walk(17, 1)[0], np.ones((T, 17, 1))], 2)[..., :dims]
     found = [{"frame_id": t, "instances": [{"keypoints": points[t].tolist()}]} for t in range(T)]
     meta = {"keypoint_id2name": {str(i): name for i, name in enumerate(names)}}
@@ -85,7 +87,7 @@ def test_animals_of_a_sleap_table_without_tracks_are_tracked(tmp_path):
     np.testing.assert_allclose(two.points[np.argsort(two.points[:, 0, 0, 0])], points, atol=1e-3)
 
 
-def test_columns_may_have_dots_in_their_names_and_frame_numbers_in_any_spelling(tmp_path):
+def test_columns_may_have_dots_in_their_names_and_frame_numbers_any_spelling(tmp_path):
     for head in ("R.Heel_x,Frame,R.Heel_y", "R.Heel.x,frame_idx,R.Heel.y"):
         (tmp_path / "c.csv").write_text(f"{head}\n1,10,2\n3,12,4\n")
         ((_, recording),) = read(tmp_path / "c.csv")
@@ -93,7 +95,7 @@ def test_columns_may_have_dots_in_their_names_and_frame_numbers_in_any_spelling(
         assert np.array_equal(recording.points[0, :, 0], [[1, 2], [np.nan] * 2, [3, 4]], equal_nan=True)
 
 
-def test_the_fixed_format_of_pandas_is_refused_with_the_remedy(tmp_path):
+def test_the_fixed_format_of_pandas_is_refused_with_a_solution(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "fixed.h5", "w") as file:
         file.create_group("df_with_missing").attrs["pandas_type"] = "frame"
@@ -101,7 +103,7 @@ def test_the_fixed_format_of_pandas_is_refused_with_the_remedy(tmp_path):
         read(tmp_path / "fixed.h5")
 
 
-def test_landmarks_are_told_by_their_usual_range_not_by_single_joints(tmp_path):
+def test_the_kind_of_landmarks_follows_from_their_usual_range_not_from_single_joints(tmp_path):
     image = np.concatenate([walk(33, 1)[0] / SIZE, np.full((T, 33, 1), 0.1)], 2)
     outside, scale = image.copy(), np.array([*SIZE, 1])
     outside[2, 31, 1] = 3.2  # an ankle below the image
@@ -123,7 +125,7 @@ def test_landmarks_are_told_by_their_usual_range_not_by_single_joints(tmp_path):
         read(tmp_path / "no.npy")
 
 
-def test_axes_that_the_file_does_not_state_are_those_of_its_layout_and_named(tmp_path):
+def test_axes_that_the_file_does_not_state_are_those_of_its_layout_and_are_noted(tmp_path):
     points = np.random.default_rng(0).normal(size=(T, 33, 3))
     np.savez(tmp_path / "layout.npz", keypoint=points, layout=np.array("mediapipe_pose_33"))
     np.savez(tmp_path / "plain.npz", keypoint=points)

@@ -1,4 +1,4 @@
-"""Poses as JSON lines on standard input: what a line may be, and what is said about a damaged one."""
+"""Poses as JSON lines on standard input: valid lines, and errors of damaged ones."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def test_the_first_line_describes_the_points():
     assert source.facts.joints == ("head", "tail") and source.facts.image_size == (640, 480) and len(list(source)) == 1
 
 
-def test_an_empty_stream_has_no_moments():
+def test_an_empty_stream_has_no_frames():
     assert list(PoseLines(io.StringIO())) == [] == list(PoseLines(lines({"layout": "coco_17"})))
 
 
@@ -67,7 +67,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_line_is_named_after_the_moments_before_it(damage):
+def test_a_damaged_line_is_reported_after_the_frames_before_it(damage):
     line, words = DAMAGED[damage]
     source = iter(PoseLines(lines(frame(0, BODY), frame(0.1, BODY), line, frame(0.3, BODY))))
     assert [next(source).time, next(source).time] == [0, 0.1]
@@ -95,7 +95,7 @@ def test_a_wrong_first_line_is_refused(damage):
     assert words in str(error.value)
 
 
-def test_a_line_without_end_and_bytes_that_are_no_text_are_refused(monkeypatch):
+def test_a_line_without_end_and_bytes_that_are_not_text_are_refused(monkeypatch):
     monkeypatch.setattr("data.poses.pose_lines.MAX_LINE", 1000)
     with pytest.raises(PoseFileError, match="line 1: expected at most 1000 characters"):
         PoseLines(io.StringIO("[" * 10_000))

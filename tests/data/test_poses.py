@@ -125,7 +125,7 @@ TWO = {  # persons of the first 17 joints of `walk`, in pixels
 
 
 @pytest.mark.parametrize("form", TWO)
-def test_two_people_are_read_to_the_same_points_from_every_form(tmp_path, form):
+def test_two_people_have_the_same_points_in_every_format(tmp_path, form):
     ((_, recording),) = read(TWO[form](tmp_path))
     points = recording.points * SIZE if recording.facts.units == "share" else recording.points
     order = np.argsort(np.nanmean(points[..., 0], (1, 2)))
@@ -134,7 +134,7 @@ def test_two_people_are_read_to_the_same_points_from_every_form(tmp_path, form):
     assert recording.facts.layout == "coco_17"
 
 
-def test_body_25_and_body_25b_are_told_by_the_place_of_the_neck(tmp_path):
+def test_body_25_and_body_25b_are_distinguished_by_the_position_of_the_neck(tmp_path):
     ((_, recording),) = read(openpose(tmp_path))
     assert recording.facts.layout == "openpose_body_25"
     for file in (tmp_path / "openpose").iterdir():
@@ -190,7 +190,9 @@ def test_points_of_a_low_likelihood_are_not_seen(tmp_path):
     assert np.isnan(recording.points[0, 0, 0]).all() and np.isfinite(recording.points[0, 1:]).all()
 
 
-def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_told_from_image_landmarks(tmp_path):
+def test_mediapipe_is_read_from_arrays_tables_and_json_and_world_landmarks_are_distinguished_from_image_landmarks(
+    tmp_path,
+):
     image = np.concatenate([walk(33, 1)[0] / SIZE, np.zeros((T, 33, 1))], 2).astype(np.float32)
     world = image - (image[:, 23:24] + image[:, 24:25]) / 2
     full = np.concatenate([image, np.full((T, 33, 1), 0.9)], 2).astype(np.float32)
@@ -270,7 +272,7 @@ def test_the_vertical_axis_of_a_c3d_file_is_the_stated_one(tmp_path, monkeypatch
     assert recording.facts.axes == axes and len(recording.facts.guessed) == guessed
 
 
-def test_trc_is_read_with_its_rate_units_and_gaps_whatever_its_header_counts(tmp_path):
+def test_trc_is_read_with_its_rate_units_and_gaps_even_if_the_counts_in_its_header_are_wrong(tmp_path):
     head = "PathFileType\t4\t(X/Y/Z)\ta.trc\nDataRate\tNumFrames\tUnits\n60\t900\tmm\n"
     head += "Frame#\tTime\tA\t\t\tB\n\t\tX1\tY1\tZ1\tX2\tY2\tZ2\n\n"
     (tmp_path / "a.trc").write_text(head + "185\t3.0\t1\t2\t3\t4\t5\t6\n187\t3.1\t1\t2\t3\t\t\t\n")
@@ -304,7 +306,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_recording_is_refused_with_the_file_and_the_reason(tmp_path, name):
+def test_files_that_are_not_recordings_are_refused_with_the_file_and_the_reason(tmp_path, name):
     file, content, words = REFUSED[name]
     (tmp_path / file).write_bytes(content)
     with pytest.raises(ValueError) as error:
@@ -325,7 +327,7 @@ def test_persons_keep_their_ids_while_the_order_of_the_list_changes_and_a_jump_s
     assert sorted(seen) == [6, 6, 12]
 
 
-def test_ids_of_a_file_win_and_only_persons_without_an_id_are_tracked():
+def test_ids_of_a_file_are_kept_and_only_persons_without_an_id_are_tracked():
     points = walk(persons=3)
     frames = {t: [Detection(points[m, t], track="2" if m == 0 and t else None) for m in (0, 1)] for t in range(T)}
     frames[5].append(Detection(points[2, 5]))  # too brief
@@ -369,7 +371,7 @@ def test_mediapipe_json_with_both_kinds_of_landmarks_has_the_path_of_the_body(tm
 
 
 @pytest.mark.parametrize(("units", "scale"), [("m", 1), ("cm", 100), ("MM", 1000), ("fathoms", 7)])
-def test_coordinates_become_meters_and_unknown_units_are_named(units, scale):
+def test_coordinates_become_meters_and_unknown_units_are_noted(units, scale):
     points = np.pad(walk(25, 1), [*[(0, 0)] * 3, (0, 1)]) / np.float32(100)
     recording = Recording(
         scale * points, None, ("1",), np.arange(T), Facts("t", "kinect_v2_25", axes="kinect", units=units)

@@ -1,4 +1,4 @@
-"""Raw folders with entries that are no clips: each is listed in the report and left out, and nothing hangs."""
+"""Raw folders with entries that are not clips: each is listed in the report and omitted, and nothing hangs."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_kinetics(kinetics_raw, tmp_path, cli):
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"clip": 5}', '{"clip": {}}'])
-def test_a_wrong_label_file_of_kinetics_is_one_message(text, kinetics_raw, tmp_path, cli, capsys):
+def test_a_wrong_label_file_of_kinetics_is_one_error_message(text, kinetics_raw, tmp_path, cli, capsys):
     shutil.copytree(kinetics_raw, tmp_path / "raw")
     (tmp_path / "raw" / "kinetics_val_label.json").write_text(text)
     assert cli("kinetics", "--raw", tmp_path / "raw", "--out", tmp_path / "s.clips") == 2

@@ -1,4 +1,4 @@
-"""The store's promises: whole or absent, the same whatever the number of workers, and nothing done twice."""
+"""Stores are complete or absent, equal for any number of workers, and no finished part is read again."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def read_log(files) -> list[str]:
     return (files[0].parent / "read.log").read_text().split()
 
 
-def test_a_store_holds_every_clip_under_its_name_and_unchanged(files, tmp_path):
+def test_a_store_contains_every_clip_unchanged_under_its_name(files, tmp_path):
     store = prepare(readers.source(files[::-1]), tmp_path / "s.clips")
     assert store.name.tolist() == [file.stem for file in files]
     for i in (0, 1, 7, len(store) - 1):
@@ -56,7 +56,7 @@ def test_two_workers_write_the_same_bytes_as_one_and_do_not_import_torch(files, 
     assert all((one.path / name).read_bytes() == (two.path / name).read_bytes() for name in one.manifest["sha256"])
 
 
-def test_an_interrupted_preparation_reads_no_finished_part_again(files, tmp_path):
+def test_an_interrupted_preparation_does_not_read_finished_parts_again(files, tmp_path):
     def interrupted(path):
         if path.stem == f"{CHUNK + 5:04d}":
             raise KeyboardInterrupt
@@ -72,7 +72,7 @@ def test_an_interrupted_preparation_reads_no_finished_part_again(files, tmp_path
     assert not partial_folder(out).exists()
 
 
-def test_parts_of_other_facts_changed_files_or_damaged_parts_are_made_again(files, tmp_path):
+def test_parts_with_other_settings_changed_files_or_damage_are_made_again(files, tmp_path):
     out = tmp_path / "s.clips"
 
     def attempt(**facts) -> int:
@@ -92,7 +92,7 @@ def test_parts_of_other_facts_changed_files_or_damaged_parts_are_made_again(file
     assert attempt() == len(files) - 1
 
 
-def test_bad_files_are_listed_with_their_reason_and_left_out(files, tmp_path):
+def test_bad_files_are_listed_with_their_reason_and_omitted(files, tmp_path):
     files[5].write_text("not a number")
     out = tmp_path / "s.clips"
     store = prepare(readers.source(files), out)
@@ -103,7 +103,7 @@ def test_bad_files_are_listed_with_their_reason_and_left_out(files, tmp_path):
     assert not report_path(out).exists()
 
 
-def test_the_files_that_were_left_out_are_read_from_the_report_and_a_damaged_one_is_refused(tmp_path):
+def test_the_omitted_files_are_read_from_the_report_and_a_damaged_report_is_refused(tmp_path):
     out = tmp_path / "s.clips"
     assert left_out(out) == []
     for text, found in (('{"share of missing joints": {"a": 1}}', []), ('{"left out": [{"file": "a"}]}', ["a"])):
@@ -115,7 +115,7 @@ def test_the_files_that_were_left_out_are_read_from_the_report_and_a_damaged_one
             left_out(out)
 
 
-def test_clips_that_break_the_agreed_shape_label_or_finiteness_are_bad_files(files, tmp_path):
+def test_clips_with_a_wrong_shape_label_or_values_that_are_not_finite_are_bad_files(files, tmp_path):
     def wrong(path):
         (clip,) = readers.read(path)
         if path.stem == "0000":
@@ -163,7 +163,7 @@ def test_one_name_in_two_files_is_refused(tmp_path):
         prepare(readers.source(files), tmp_path / "s.clips")
 
 
-def test_a_killed_worker_is_a_message_and_the_next_run_goes_on(files, tmp_path):
+def test_a_killed_worker_is_an_error_message_and_the_next_run_continues(files, tmp_path):
     out = tmp_path / "s.clips"
     with pytest.raises(RunError, match="killed"):
         prepare(readers.source(files, readers.die_once), out, workers=2)
@@ -179,7 +179,7 @@ def run_program(raw: Path, out: Path, **options) -> subprocess.Popen:
     "stop, code, word",
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGKILL, -9, None)],
 )
-def test_ctrl_c_and_kill_leave_no_store_and_the_same_command_continues(stop, code, word, tmp_path):
+def test_ctrl_c_and_kill_write_no_store_and_the_same_command_continues(stop, code, word, tmp_path):
     files = readers.write_raw(tmp_path / "raw", 8 * CHUNK)  # seconds of work, so that the signal comes before the end
     out = tmp_path / "s.clips"
     hear = partial(
@@ -203,7 +203,7 @@ def test_ctrl_c_and_kill_leave_no_store_and_the_same_command_continues(stop, cod
     assert len(read_log(files)) <= (8 - done) * CHUNK and len(ClipStore(out)) == len(files)
 
 
-def test_a_full_disk_is_a_message_and_the_finished_parts_are_kept(tmp_path):
+def test_a_full_disk_is_an_error_message_and_the_finished_parts_are_kept(tmp_path):
     files = readers.write_raw(tmp_path / "raw", 2 * CHUNK)
     for file in files:
         file.write_text("60")  # parts of 270 kB, a frames file of 550 kB

@@ -64,7 +64,7 @@ def test_broken_files_are_refused_with_the_reason(changes, reason, tmp_path):
         ucla.read_clip(write(tmp_path, "a02_s01_e00_v01", **changes))
 
 
-def test_files_that_are_no_clip_are_refused(tmp_path):
+def test_files_that_are_not_clips_are_refused(tmp_path):
     good = write(tmp_path, "a02_s01_e00_v01")
     cut = tmp_path / "a02_s01_e01_v01.json"
     cut.write_text(good.read_text()[:-30])

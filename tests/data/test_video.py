@@ -55,7 +55,7 @@ def test_the_ids_stay_at_the_rates_of_a_slow_computer(recorded, steps):
     assert all(len({who for _, who in seen} - {NOBODY}) == 1 for seen in found.values())
 
 
-def test_a_person_who_stays_is_the_same_after_a_pause_whatever_the_last_two_poses_say_about_the_speed():
+def test_a_person_who_stays_keeps_the_id_after_a_pause_for_any_speed_of_the_last_two_poses():
     tracker = Tracker(joint_sigmas(COCO, 17))
     places = {0: 0, 1 / 30: 0, 2 / 30: 10, 0.8: 0}  # 10 pixels in 1/30 s would be 220 until the end of the pause
     assert [len(tracker.update(t, [Detection(BODY + (x, 0))])) for t, x in places.items()] == [0, 0, 1, 1]
@@ -63,7 +63,7 @@ def test_a_person_who_stays_is_the_same_after_a_pause_whatever_the_last_two_pose
 
 
 @pytest.mark.parametrize(("step", "seen", "born"), [(1, (0, 8, 15), 0), (1, (0, 3, 7), 1), (6, (0, 6, 12), 1)])
-def test_a_person_is_born_after_three_detections_in_a_short_time_or_in_succession(step, seen, born):
+def test_a_track_starts_after_three_detections_in_a_short_time_or_in_succession(step, seen, born):
     tracker = Tracker(joint_sigmas(COCO, 17))
     for number in range(0, 18, step):
         tracker.update(number / 30, [Detection(BODY)] if number in seen else [])
@@ -98,7 +98,7 @@ def test_a_body_in_the_middle_of_the_image_is_straight_ahead():
     np.testing.assert_allclose(right - moved, np.broadcast_to([0.4, 0.2, 0], (33, 3)), atol=1e-4)
 
 
-def test_a_degenerate_pose_has_no_place_until_one_frame_is_good(recorded):
+def test_a_degenerate_pose_has_no_position_until_one_frame_is_valid(recorded):
     path = BodyPath(recorded.size)
     flat = Detection(recorded.world[0], track="a", image=np.full((33, 2), 7, np.float32))
     good = replace(flat, image=recorded.image[0])
@@ -128,7 +128,7 @@ def test_ids_of_some_persons_are_refused():
         list(follow([Moment(0, 3, [Detection(BODY, track="b"), Detection(BODY)])], COCO))
 
 
-def test_persons_at_the_origin_cannot_be_told_apart_without_an_image(recorded):
+def test_persons_at_the_origin_cannot_be_distinguished_without_an_image(recorded):
     persons = [Detection(recorded.world[0]), Detection(recorded.world[1])]
     with pytest.raises(PoseFileError, match="the hips of all persons are at the origin"):
         list(follow([Moment(0, 0, persons)], recorded.facts))
@@ -183,7 +183,9 @@ def test_a_video_becomes_a_recording_of_persons_who_move_through_space(monkeypat
     assert sorted((hips[:, 80, 0] - hips[:, 0, 0]).round().tolist()) == [-3, 1]  # the woman walks 3 m to the left
 
 
-def test_the_time_stamps_of_a_video_decide_and_not_the_number_of_its_images(monkeypatch, tmp_path, recorded):
+def test_times_follow_from_the_time_stamps_of_a_video_not_from_the_number_of_its_images(
+    monkeypatch, tmp_path, recorded
+):
     _, every = read(monkeypatch, tmp_path, recorded, range(80, 160))
     kept = [n for n in range(80, 160) if not (90 < n < 120 and n % 3) and not 130 < n < 145]  # slow, then a pause
     _, some = read(monkeypatch, tmp_path, recorded, kept, [(n - 80) / 30 for n in kept])
@@ -194,6 +196,6 @@ def test_the_time_stamps_of_a_video_decide_and_not_the_number_of_its_images(monk
     assert some.seen.sum() == 2 * (80 - 14) and np.isnan(some.image).all((0, 2, 3)).sum() == 14
 
 
-def test_a_video_in_which_nearly_nobody_is_seen_is_refused(monkeypatch, tmp_path, recorded):
+def test_a_video_with_hardly_any_detected_person_is_refused(monkeypatch, tmp_path, recorded):
     with pytest.raises(ValueError, match=r"walk.mp4: expected a person in at least 10% of the frames, got 0 of 10"):
         read(monkeypatch, tmp_path, recorded, range(26, 36))

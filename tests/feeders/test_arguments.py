@@ -100,7 +100,7 @@ def test_the_signature_of_a_feeder_has_precise_annotations(feeder):
         assert kind in kinds or typing.get_origin(kind) is typing.Literal, parameter
 
 
-def test_a_recipe_of_a_user_needs_nothing_but_streams(store):
+def test_a_recipe_of_a_user_only_needs_streams(store):
     class Own(BatchFeeder):
         def streams(self, clip, random, modalities):
             x = self.clips.take(clip, random.integer(0, self.clips.length[clip][:, None], self.window_size))

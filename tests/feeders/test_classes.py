@@ -43,7 +43,7 @@ def test_classes_without_clips_are_refused(tmp_path):
         Feeder(str(path), part="test", classes=[1])
 
 
-def test_a_draw_of_clips_has_so_many_of_each_class_and_grows(tmp_path):
+def test_a_sample_of_clips_has_the_given_number_of_each_class_and_larger_samples_contain_smaller_ones(tmp_path):
     clips, _ = random_clips([9] * 40, 20)
     labels = np.arange(40) % 4
     store = write_store(

@@ -1,4 +1,4 @@
-"""Clip stores: what is written is read again, and what is damaged or contradicts itself is refused."""
+"""Clip stores: stores are read as written, and damaged or contradictory ones are refused."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What holds for every feeder."""
+"""Properties of every feeder."""
 
 import pickle
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_other_modalities_are_derived_from_the_same_augmented_clip(make):
     assert torch.equal(batch["data"], make().batch([0, 1, 2], 9)["data"])
 
 
-def test_workers_change_nothing_and_see_the_next_epoch(make):
+def test_workers_do_not_change_batches_and_get_the_next_epoch(make):
     feeder = make(repeat=4)
     batches = list(BatchSampler(range(len(feeder)), 5, drop_last=False))
     loader = DataLoader(feeder, batch_sampler=batches, collate_fn=identity, num_workers=2, persistent_workers=True)
@@ -156,7 +156,7 @@ def test_a_store_without_the_part_is_refused(store):
         feeder_ntu.Feeder(str(store), "xview", "test")
 
 
-def test_the_only_split_of_a_store_needs_no_name(store):
+def test_the_split_of_a_store_with_only_one_needs_no_name(store):
     named, unnamed = (feeder_ntu.Feeder(str(store), split, "test") for split in ("xsub", ""))
     assert unnamed.name.tolist() == named.name.tolist()
 

@@ -88,7 +88,7 @@ def equal(one: dict, other: dict) -> bool:
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
-def test_batches_that_are_made_together_are_those_that_are_made_alone_to_the_bit(make, size):
+def test_batches_that_are_made_together_are_bit_identical_to_those_made_separately(make, size):
     feeder = make()
     order = torch.randperm(len(feeder), generator=torch.Generator().manual_seed(0)).tolist()
     batches = [order[i : i + 2] for i in range(0, len(order), 2)]  # the last one may be smaller

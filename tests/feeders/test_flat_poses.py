@@ -133,7 +133,7 @@ def test_detections_that_are_missing_or_damaged_are_refused(tmp_path, published,
 
 
 @pytest.mark.parametrize("content", [[1], {"c0": 5}, {"c0": {}}, {"c0": {"keypoint": np.ones((71, 17))}}])
-def test_files_of_other_things_than_detections_are_refused(tmp_path, published, content):
+def test_files_without_detections_are_refused(tmp_path, published, content):
     path = write_detections(tmp_path, published)
     (tmp_path / "part_0.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match=r"part_0.pkl: .*expected (the detections|numbers)"):

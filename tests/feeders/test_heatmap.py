@@ -248,7 +248,7 @@ def test_absent_joints_of_poses_without_scores_are_not_drawn(record, pickle_file
         ({}, {"size": 4}, "size: expected an integer from 8 to 1024, got 4"),
     ],
 )
-def test_data_and_arguments_that_give_no_heatmaps_are_refused_in_one_line(pickle_file, change, arguments, text):
+def test_data_and_arguments_that_give_no_heatmaps_are_one_line_errors(pickle_file, change, arguments, text):
     clip = random_clips([9], change.get("keypoint", 17))[0][0]
     row = {"frame_dir": "x", "label": 0, "keypoint": clip, "img_shape": (480, 640)}
     if clip.shape[2] == 17:

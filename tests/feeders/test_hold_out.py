@@ -32,7 +32,7 @@ def names(path, part, *words):
     return set(Feeder(str(path), part=part, hold_out=words).name)
 
 
-def test_training_clips_are_divided_and_the_test_part_appears_in_neither(views):
+def test_training_clips_are_divided_and_no_part_contains_test_clips(views):
     training = {name for name in NAMES if not name.endswith("v03")}
     held = {name for name in training if "_s01_" in name or name.endswith("v02")}
     assert names(views, "test", "s01", "v02") == held and names(views, "train", "s01", "v02") == training - held
@@ -75,7 +75,7 @@ def test_published_arrays_and_pickles_can_be_divided_too(tmp_path, pickle_file):
     assert held.name.tolist() == ["x_p1", "x_p2"] and held.image[:, 0].tolist() == [200, 300]
 
 
-def test_words_that_no_name_has_or_that_leave_nothing_are_refused(views):
+def test_words_that_match_no_clip_or_all_clips_are_refused(views):
     with pytest.raises(
         ValueError,
         match="hold_out: expected words .* a01, a02, e00, s01, s02, s10, v01, v02, got s07",

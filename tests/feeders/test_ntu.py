@@ -189,7 +189,7 @@ def test_a_rotation_of_two_dimensional_data_is_refused(coco_npz):
         Feeder(coco_npz, part="test", random_rot=True, skeleton="graph.coco")
 
 
-def test_joints_are_dropped_in_stretches_of_training_clips_alike_in_every_batch(npz):
+def test_joints_are_dropped_in_intervals_of_training_clips_independently_of_the_batch(npz):
     settings = {"data_path": npz, "window_size": 64, "p_interval": [0.95]}
     whole = Feeder(**settings).batch([0, 2, 4], 1)["data"]
     dropped = Feeder(**settings, drop_joints=0.5)

@@ -1,4 +1,4 @@
-"""Clip stores and published file formats give the same clips; what is damaged is refused."""
+"""Clip stores and published file formats give the same clips; damaged files are refused."""
 
 import pickle
 
@@ -121,7 +121,7 @@ def test_clips_of_a_store_and_of_a_pickle_are_the_same(store, pickle_file):
     assert torch.equal(a.batch(order, 0)["data"], b.batch([0, 1, 2], 0)["data"])
 
 
-def test_what_is_missing_or_broken_is_named(store, tmp_path):
+def test_missing_and_broken_files_are_reported_by_name(store, tmp_path):
     (tmp_path / "bad.pkl").write_bytes(b"no pickle")
     np.savez(tmp_path / "NTU60_CS.npz", x_train=np.zeros((2, 5, 150), np.float32), y_train=np.eye(2))
     np.savez(tmp_path / "odd.npz", x_test=np.zeros((2, 5, 151), np.float32), y_test=np.eye(2))
@@ -296,7 +296,7 @@ def test_clips_of_a_split_without_an_annotation_are_left_out_with_a_warning(tmp_
     assert "split: train: left out 2 clips without an annotation; the first is 'x1'" in caplog.text
 
 
-def test_one_array_in_many_annotations_takes_no_memory(tmp_path):
+def test_one_array_in_many_annotations_is_stored_once(tmp_path):
     array = np.ones((1, 100, 25, 3))
     records = [{"frame_dir": f"c{i}", "label": 0, "keypoint": array} for i in range(100)]
     names = [record["frame_dir"] for record in records]

@@ -240,7 +240,7 @@ def test_noise_of_a_clip_does_not_depend_on_longer_clips_in_the_batch(record, pi
         ({"skeleton": "graph.coco"}, "expected clips of 17 joints as in the skeleton coco, got 25"),
     ],
 )
-def test_what_does_not_fit_is_refused(record, pickle_file, args, text):
+def test_data_that_does_not_fit_is_refused(record, pickle_file, args, text):
     path = pickle_file(annotations(record, "ab"), {"xsub_train": ["a"], "xsub_val": ["b"]})
     with pytest.raises(ValueError, match=text):
         Feeder(str(path), **{"split": "xsub", **args})

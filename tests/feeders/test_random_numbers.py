@@ -6,13 +6,13 @@ from feeders.random_numbers import RandomNumbers, mix, normal
 INDEX = torch.arange(20000)
 
 
-def test_the_mixer_is_splitmix64():
+def test_the_mixing_function_is_that_of_splitmix64():
     """First outputs of SplitMix64 from state 0, by its authors' reference implementation."""
     state = torch.arange(1, 4) * (0x9E3779B97F4A7C15 - (1 << 64))
     assert [x % (1 << 64) for x in mix(state).tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
 
 
-def test_numbers_are_uniform_and_their_neighbours_independent():
+def test_numbers_are_uniform_and_neighboring_numbers_are_independent():
     u = RandomNumbers(1, 2, INDEX).uniform(6)
     assert u.min() >= 0 and u.max() < 1
     for moment in (1, 2, 3, 4):

@@ -1,4 +1,4 @@
-"""SkateFormer's feeders beside the records of the published ones."""
+"""SkateFormer's feeders compared with records of the published ones."""
 
 import json
 from pathlib import Path

@@ -54,7 +54,7 @@ def test_a_store_gives_the_published_numbers_to_single_precision(record, raw, tm
     np.testing.assert_allclose(found, record[MODALITIES[modality]], rtol=0, atol=2e-6)
 
 
-def test_an_axis_without_extent_gives_zeros_and_no_nan(tmp_path):
+def test_an_axis_without_extent_gives_zeros_instead_of_nan(tmp_path):
     clip = np.random.default_rng(0).normal(size=(1, 9, 20, 3)).astype(np.float32)
     clip[..., 2] = 1.5
     path = write_store(tmp_path / "still.clips", [clip], [0], [(0,)], {"xview": {"test": [0]}})
@@ -70,7 +70,7 @@ def test_training_scales_by_the_extent_of_the_whole_clip(ucla_store):
     assert short.amax((1, 2, 3, 4)).min() > 0.99
 
 
-def test_a_window_longer_than_the_pool_of_the_shortest_clip_is_refused(ucla_store):
+def test_a_window_longer_than_the_sampled_range_of_the_shortest_clip_is_refused(ucla_store):
     with pytest.raises(
         ValueError, match="window_size: expected at most 100 frames, 100 times the shortest clip, got 101"
     ):

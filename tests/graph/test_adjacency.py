@@ -199,6 +199,6 @@ def test_impossible_hierarchies_are_refused(graph_args, message):
         tensor("ucla", **graph_args)
 
 
-def test_finger_tips_hang_on_the_hand_in_the_body_of_the_newer_networks():
+def test_finger_tips_are_connected_to_the_hand_in_the_body_of_the_newer_networks():
     changed = [j for j in range(25) if ntu_rgb_d_tips.PARENTS[j] != ntu_rgb_d.PARENTS[j]]
     assert changed == [21, 23] and [ntu_rgb_d_tips.PARENTS[j] for j in changed] == [7, 11]

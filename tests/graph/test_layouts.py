@@ -61,7 +61,7 @@ def test_a_copied_joint_is_the_joint_and_an_extension_lies_beyond_it():
     assert "left hand" in layout_map.imputed and "left wrist" not in layout_map.imputed
 
 
-def test_a_joint_that_was_not_seen_is_missing_where_it_is_needed_and_left_out_of_a_mean_of_those_seen():
+def test_a_joint_that_was_not_seen_is_missing_where_it_is_required_and_excluded_from_means():
     layout_map = find_map("coco_17", "kinect_v2_25")
     points, score = np.random.default_rng(0).normal(size=(17, 2)), np.linspace(0.1, 0.9, 17)
     points[[0, 9]] = np.nan  # nose, left wrist
@@ -71,7 +71,7 @@ def test_a_joint_that_was_not_seen_is_missing_where_it_is_needed_and_left_out_of
     assert scores[3] == pytest.approx(score[1:5].mean()) and scores[0] == pytest.approx(min(score[11], score[12]))
 
 
-def test_toes_are_used_where_they_were_seen_and_the_shank_is_extended_where_not():
+def test_toes_are_used_if_they_were_seen_and_the_shank_is_extended_otherwise():
     layout_map = find_map("halpe_26", "kinect_v2_25")
     points = np.random.default_rng(0).normal(size=(26, 2))
     np.testing.assert_allclose(layout_map.apply(points)[0][15], points[[20, 22]].mean(0))

@@ -29,7 +29,7 @@ def test_every_joint_has_shares_that_sum_to_one_and_sides_stay(source, target):
     assert not rows[np.ix_(target.left, source.right)].any() and not rows[np.ix_(target.right, source.left)].any()
 
 
-def test_the_same_joints_stay_whatever_the_bones_are():
+def test_the_shares_of_equal_joints_do_not_depend_on_the_bones():
     rows, origin = shares.joint_shares(ntu_rgb_d.SKELETON, ntu_rgb_d_tips.SKELETON)
     assert origin == "the same joints" and np.array_equal(rows, np.eye(25))
 
@@ -42,7 +42,7 @@ def test_a_body_of_your_own_with_the_name_of_a_layout_has_the_shares_of_its_own_
     assert shares.joint_shares(ntu_rgb_d.SKELETON, spelled)[1] == "the map from kinect_v2_25 to coco_17"
 
 
-def test_a_map_in_the_opposite_direction_gives_each_joint_those_that_are_made_of_it():
+def test_a_map_in_the_opposite_direction_gives_each_joint_those_that_are_computed_from_it():
     rows, origin = shares.joint_shares(ntu_rgb_d.SKELETON, POSE)
     assert origin == "the reverse of the map from mediapipe_pose_33 to kinect_v2_25"
     for joint, expected in {
@@ -64,6 +64,6 @@ def test_a_custom_body_is_mapped_by_its_own_maps_or_by_the_names_of_its_joints()
     assert origin == "joints of the same name" and sources(rows, ntu_rgb_d.SKELETON, custom(), "tail") == {"neck"}
 
 
-def test_bodies_without_anything_in_common_have_no_shares():
+def test_bodies_without_common_joints_have_no_shares():
     assert shares.joint_shares(ntu_rgb_d.SKELETON, hand.SKELETON) is None
     assert shares.joint_shares(custom("a"), custom("b", ("w", "x", "y", "z"))) is None

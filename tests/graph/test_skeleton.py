@@ -114,7 +114,7 @@ def test_the_graph_of_a_custom_body_is_built_from_the_file(write):
     assert graph.skeleton.joints[graph.skeleton.center] == "neck"
 
 
-def test_the_spelling_of_version_0_1_is_read_too(tmp_path):
+def test_the_keys_of_version_0_1_are_read_too(tmp_path):
     (tmp_path / "rat.yaml").write_text(RAT + "centre: left ear")
     assert read_skeleton(tmp_path / "rat.yaml").center == 2
 
@@ -146,7 +146,7 @@ def test_the_spelling_of_version_0_1_is_read_too(tmp_path):
         (RAT + "center: tail", "center: unknown joint 'tail'"),
     ],
 )
-def test_a_file_with_a_mistake_is_refused_with_file_and_key(write, text, words):
+def test_a_file_with_a_mistake_is_refused_with_the_file_and_the_key(write, text, words):
     with pytest.raises(ValueError, match=words) as error:
         read_skeleton(write(text))
     assert "rat.yaml" in str(error.value)
@@ -195,7 +195,7 @@ def test_an_unknown_skeleton_is_refused_with_the_known_ones(name):
         find_skeleton(name)
 
 
-def test_a_name_that_no_file_can_have_is_no_skeleton():
+def test_a_name_that_no_file_can_have_is_not_a_skeleton():
     for name in ("é" * 300, "a\0b"):
         with pytest.raises(ValueError, match="expected a module of graph/, a body layout or a YAML file"):
             find_skeleton(name)

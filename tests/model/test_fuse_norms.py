@@ -52,7 +52,7 @@ def test_a_network_for_inference_gives_the_same_logits_and_features_with_fewer_n
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_only_norms_that_follow_no_convolution_are_left(name):
+def test_only_norms_that_do_not_follow_a_convolution_remain(name):
     assert norms(fuse_norms(build(name))) == LEFT[name]
 
 
@@ -68,7 +68,7 @@ def test_a_network_without_batch_norms_in_its_blocks_is_evaluated_as_it_is():
     assert for_inference(model) is model and model.for_inference() is model
 
 
-def test_fusing_leaves_the_given_network_as_it_was():
+def test_fusing_does_not_change_the_given_network():
     model = build("ctrgcn").train()
     before = copy.deepcopy(model.state_dict())
     assert not fuse_norms(model).training
@@ -82,7 +82,7 @@ def test_a_norm_after_a_topology_stays_a_norm():
     assert isinstance(gcn.bn, nn.BatchNorm2d)
 
 
-def test_a_fused_network_stays_as_it_is_when_fused_again():
+def test_fusing_a_fused_network_changes_nothing():
     fused = fuse_norms(build("ctrgcn"))
     again = fuse_norms(fused)
     assert norms(again) == LEFT["ctrgcn"]
@@ -90,7 +90,7 @@ def test_a_fused_network_stays_as_it_is_when_fused_again():
 
 
 @every_fused_network
-def test_norms_over_all_gpus_are_fused_alike_and_change_nothing_on_one_device(name, monkeypatch):
+def test_synchronized_norms_are_fused_in_the_same_way_and_are_plain_norms_on_one_device(name, monkeypatch):
     one = build(name, **narrow(name, monkeypatch))
     data = clip(one).double()
     fill_model(one, data)

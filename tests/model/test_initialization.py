@@ -209,7 +209,7 @@ def test_blockgcn_starts_from_identities_without_distances_and_with_its_graph_br
     assert_normal(model.fc.weight, math.sqrt(2 / 60))
 
 
-def test_hypergcn_virtual_joints_start_alike_unless_they_are_asked_to_differ():
+def test_hypergcn_virtual_joints_start_equal_unless_the_configuration_says_otherwise():
     model = build("hypergcn", num_class=60)
     gcn = model.l8.gcn1
     assert torch.equal(gcn.hyper_joint, gcn.hyper_joint[:1].expand(3, -1))

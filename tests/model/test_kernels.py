@@ -114,7 +114,7 @@ def test_the_kernels_compile_for_hopper_within_its_shared_memory_and_use_tensor_
     assert set(tensor_cores) == {str(precision == "tf32")}
 
 
-def test_kernels_are_for_training_on_a_gpu_and_only_if_asked_for(monkeypatch):
+def test_kernels_are_only_used_in_training_on_a_gpu_and_only_if_selected(monkeypatch):
     assert not ops.takes_triton(torch.zeros(1))
     assert build("ctrgcn", channels=[8]).l1.gcn1.kernels == "auto"
     monkeypatch.setattr(ops, "takes_triton", lambda x: True)

@@ -1,4 +1,4 @@
-"""What holds for every network in model/."""
+"""Properties of every network in model/."""
 
 import inspect
 import math
@@ -90,7 +90,7 @@ def test_frames_that_are_no_multiple_of_the_stride_are_rounded_up_or_down(name):
 
 
 @every_network
-def test_gradients_reach_every_parameter_except_those_that_the_file_names(name, build_narrow):
+def test_every_parameter_gets_a_gradient_except_those_that_the_file_lists(name, build_narrow):
     model = build_narrow(name)
     data = clip(model).double()
     fill_model(model, data)

@@ -119,7 +119,7 @@ def test_the_tests_of_all_networks_run_on_it_and_pass(project):
         "test_maps_and_their_gradients_keep_the_channels_last",
         "test_a_fresh_network_trains",
         "test_a_norm_per_person_distinguishes",
-        "test_a_paper_imports_no_other_paper",
+        "test_a_network_file_imports_no_other_network_file",
     ):
         assert test in found
     assert found.count("PASSED") >= 20

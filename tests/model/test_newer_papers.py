@@ -1,4 +1,4 @@
-"""What is specific to HD-GCN, BlockGCN and Hyper-GCN."""
+"""Properties of HD-GCN, BlockGCN and Hyper-GCN."""
 
 import itertools
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_hdgcn_refuses_graphs_without_enough_layers(changed, message):
         build("hdgcn", **changed)
 
 
-def test_published_topology_features_and_deaths_are_those_of_the_record():
+def test_published_topology_features_and_death_times_are_those_of_the_record():
     case = Case("block_gcn_ntu60")
     model, joints = case.build().eval(), case.input()
     D = blockgcn.pairwise(joints.mean((2, 4)).transpose(1, 2))

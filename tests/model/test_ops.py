@@ -64,7 +64,7 @@ def test_norms_side_by_side_are_those_of_their_channels_statistics_included():
 
 @pytest.mark.parametrize("pointwise", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_bias_before_a_norm_acts_in_evaluation_and_in_training_shifts_only_the_remembered_mean(pointwise, frozen):
+def test_a_bias_before_a_norm_is_added_in_evaluation_and_only_shifts_the_running_mean_in_training(pointwise, frozen):
     pairs = [(conv, nn.BatchNorm2d(4).double()) for conv in convs(2 if pointwise else 1)]
     pairs[0][0].bias.requires_grad_(not frozen)
     alone, x = copy.deepcopy(pairs), random_map()
@@ -160,7 +160,7 @@ def test_transposed_matrices_are_a_view_whose_gradient_is_matrices():
     assert torch.equal(y.grad, weight.transpose(2, 3)) and y.grad.is_contiguous()
 
 
-def test_matrices_and_back_are_the_same_map_and_the_same_gradient():
+def test_matrices_and_back_give_the_same_map_and_the_same_gradient():
     x = random_map()
     matrices = ops.to_matrices(x)
     assert torch.equal(matrices[1, 2], x[1, 2].t()) and matrices.is_contiguous()

@@ -1,4 +1,4 @@
-"""What is specific to one paper."""
+"""Properties of single networks."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_joints_and_channels_of_two_persons_on_one_axis_are_refused():
 
 
 @pytest.mark.parametrize("name", ["ctrgcn", "aagcn", "baseline"])
-def test_a_graph_that_is_not_adaptive_is_no_parameter_and_not_saved(name):
+def test_a_graph_that_is_not_adaptive_is_not_a_parameter_and_not_saved(name):
     model = build(name, adaptive=False)
     assert not any("PA" in key for key in model.state_dict())
     assert model(torch.randn(2, 3, 8, 25, 2)).isfinite().all()

@@ -1,4 +1,4 @@
-"""PoseConv3D, whose input are heatmaps: what `test_networks` checks of the networks on joints, and its own."""
+"""PoseConv3D, whose input are heatmaps: the properties in `test_networks`, and its own."""
 
 import inspect
 import math
@@ -88,7 +88,7 @@ def test_the_header_names_the_paper_and_the_shapes_that_the_network_has():
 
 
 @every_network
-def test_gradients_reach_every_parameter_except_those_that_the_file_names(network):
+def test_every_parameter_gets_a_gradient_except_those_that_the_file_lists(network):
     model = build(network, **SMALL[network])
     data = maps().double()
     model = fill_model(model, data).train()
@@ -183,7 +183,7 @@ def test_arguments_that_no_network_has_are_refused(arguments, text):
         ({"network": "x3d", "in_channels": 5}, {"network": "x3d", "in_channels": 5}),
     ],
 )
-def test_a_published_file_tells_its_arguments_and_needs_no_conversion(changed, special):
+def test_the_arguments_follow_from_a_published_file_which_needs_no_conversion(changed, special):
     state = build(**changed).state_dict()
     found = open_checkpoint(state)
     args = {"num_class": changed.get("num_class", 5), "num_point": 17, "num_person": 2, "graph": "graph.coco.Graph"}

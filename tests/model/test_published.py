@@ -1,4 +1,4 @@
-"""Checkpoints of toolboxes: every published key is recognized, and a conversion there and back changes nothing."""
+"""Checkpoints of toolboxes: every published key is recognized, and a conversion in both directions changes nothing."""
 
 import gzip
 import json
@@ -65,7 +65,7 @@ def test_a_published_file_is_recognized_and_loads_strictly(name):
 
 
 @pytest.mark.parametrize("name", ROUND_TRIP)
-def test_a_conversion_there_and_back_is_the_identity(name):
+def test_a_conversion_in_both_directions_is_the_identity(name):
     state = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in published_state(name).items()}
     found = open_checkpoint(state)
     back = to_published(found.state, found.model, found.model_args)
@@ -80,7 +80,7 @@ def test_a_conversion_there_and_back_is_the_identity(name):
             assert torch.equal(back[key], value), key
 
 
-def test_adjacencies_that_differ_between_the_blocks_are_the_same_function():
+def test_adjacencies_that_differ_between_the_blocks_give_the_same_function():
     state = published_state("pyskl_stgcn")
     state["backbone.gcn.3.gcn.A"] = 2 * state["backbone.gcn.3.gcn.A"]
     other = dict(state)
@@ -91,7 +91,7 @@ def test_adjacencies_that_differ_between_the_blocks_are_the_same_function():
         torch.testing.assert_close(load(state)(data), load(other)(data))
 
 
-def test_entries_of_unreleased_objectives_are_dropped_and_told_apart():
+def test_entries_of_unpublished_objectives_are_recognized_and_dropped():
     state = published_state("firework8_protogcn") | {"cls_head.new_loss.weight": torch.zeros(2)}
     found = open_checkpoint(state)
     assert found.unknown == ("cls_head.new_loss.weight",) and len(found.dropped) == 12
@@ -131,7 +131,7 @@ def test_the_arguments_follow_from_the_tensors():
         assert found.model_args == args | special | persons and found.model == f"model.{name}.Model"
 
 
-def test_own_and_original_names_are_no_published_checkpoint():
+def test_own_and_original_names_are_not_recognized_as_a_published_checkpoint():
     assert open_checkpoint(build("ctrgcn").state_dict()) is None
     assert open_checkpoint({}) is None
 

@@ -1,4 +1,4 @@
-"""SkateFormer: windows, groups of joints, times, and what it refuses."""
+"""SkateFormer: windows, groups of joints, times, and refused arguments."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Weights for another body: every tensor that depends on the joints is declared, and goes through the map."""
+"""Weights for another body: every tensor that depends on the joints is declared and mapped."""
 
 import pytest
 import torch

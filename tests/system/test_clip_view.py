@@ -1,4 +1,4 @@
-"""The view of moving skeletons: what is embedded is the clip, texts stay texts, and the page needs nothing else."""
+"""The view of moving skeletons: embedded numbers, text that stays text, and a self-contained page."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ def test_a_long_clip_keeps_its_duration_with_fewer_frames():
     assert clip["shape"] == [2334, 1, 3, 2] and clip["rate"] == 10
 
 
-def test_texts_of_any_kind_stay_texts_and_only_the_script_of_the_view_may_run(tmp_path):
+def test_any_text_stays_text_and_only_the_script_of_the_view_may_run(tmp_path):
     view = ClipView(ODD, np.zeros((2, 1, 3, 3)), BONES, None, (), (), (ODD,), [(0, 1, ODD, ODD)], [0], [(ODD, [1])])
     write_page(tmp_path / "x.html", ODD, render([view, view]))
     text = (tmp_path / "x.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""However a program ends, it is one line on stderr and a documented exit code."""
+"""Programs end with at most one line on stderr and a documented exit code."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ def fail(error: BaseException):
         (KeyError("k"), 1, "error: internal error: KeyError: 'k'; --debug shows where"),
     ],
 )  # fmt: skip
-def test_every_error_has_its_line_and_its_code(capsys, error, code, line):
+def test_every_error_has_a_line_and_an_exit_code(capsys, error, code, line):
     assert command.run(fail(error), []) == code
     found = capsys.readouterr().err
     assert found.startswith(line) and found.count("\n") == 1
@@ -69,7 +69,7 @@ def test_the_flag_debug_shows_the_traceback_and_is_not_an_argument_of_the_progra
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_sigterm_is_one_line_and_143_and_no_except_clause_on_its_way_takes_it_for_an_error():
+def test_a_sigterm_prints_one_line_and_ends_with_143_and_except_clauses_do_not_catch_it():
     source = """
         import os, signal, time
         def act(argv):
@@ -100,7 +100,7 @@ def test_a_process_that_is_forked_ends_by_sigterm_without_a_line():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_output_that_nobody_reads_ends_a_program_without_a_line():
+def test_a_closed_pipe_ends_a_program_without_a_line():
     reader, writer = os.pipe()
     os.close(reader)
     done = program("def act(argv): print('x')", stdout=writer, stderr=subprocess.PIPE, capture_output=False)
@@ -111,21 +111,21 @@ def test_output_that_nobody_reads_ends_a_program_without_a_line():
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_output_that_the_disk_does_not_take_is_a_failure():
+def test_output_that_cannot_be_written_to_disk_is_a_failure():
     with open("/dev/full", "w") as full:
         done = program("def act(argv): print('x')", stdout=full, stderr=subprocess.PIPE, capture_output=False)
     assert done.returncode == 1 and done.stderr.startswith("error: standard output: cannot be written (No space left")
     assert done.stderr.count("\n") == 1
 
 
-def test_closed_standard_streams_do_not_matter(tmp_path):
+def test_closed_standard_streams_have_no_effect(tmp_path):
     for closing in (">&-", "2>&-", "<&- >&- 2>&-"):
         source = "from torchlight.system import command; import sys; sys.exit(command.run(lambda argv: 0))"
         line = f"exec '{sys.executable}' -c '{source}' {closing}"
         assert subprocess.run(["sh", "-c", line], check=False, timeout=60).returncode == 0
 
 
-def test_what_fails_while_a_program_is_imported_is_one_line(capsys, monkeypatch):
+def test_a_failure_during_the_import_of_a_program_is_a_one_line_error(capsys, monkeypatch):
     def interrupt(name):
         raise KeyboardInterrupt
 

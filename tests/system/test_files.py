@@ -22,7 +22,7 @@ def test_a_file_appears_under_its_name_only_when_it_is_complete(tmp_path):
     assert path.read_bytes() == "né".encode()
 
 
-def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path):
+def test_a_system_error_names_the_file_that_could_not_be_written(tmp_path):
     with pytest.raises(OSError) as error, atomic(tmp_path / "missing" / "a.txt") as file:
         file.write(b"")
     assert error.value.filename == str(tmp_path / "missing" / "a.txt")
@@ -47,7 +47,7 @@ def make_special(path, kind: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["a FIFO", "a folder", "a device", "a dangling link", "a loop of links", "a socket", "missing"]
 )
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind, monkeypatch):
+def test_files_that_are_not_regular_are_refused_at_once(tmp_path, kind, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     make_special(tmp_path / "x" if kind != "a socket" else type(tmp_path)("x"), kind)
     for read in (read_bytes, sha256):
@@ -80,7 +80,7 @@ def test_a_huge_sparse_file_is_refused_without_reading_it(tmp_path):
         read_bytes(tmp_path / "x", 1000)
 
 
-def test_text_is_utf_8_whatever_the_locale_and_other_bytes_are_refused(tmp_path):
+def test_text_is_utf_8_in_every_locale_and_other_bytes_are_refused(tmp_path):
     (tmp_path / "x").write_bytes("\ufeffné".encode())
     assert read_text(tmp_path / "x") == "né"
     (tmp_path / "x").write_bytes(b"n\xe9")
@@ -89,7 +89,7 @@ def test_text_is_utf_8_whatever_the_locale_and_other_bytes_are_refused(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[NaN]", "[Infinity]", "[" * 100_000, '{"a": 1'])
-def test_text_that_is_no_json_is_refused(tmp_path, text):
+def test_text_that_is_not_json_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match="x: not valid JSON"):
         parse_json(text, "x")
     (tmp_path / "x").write_text(text)

@@ -1,4 +1,4 @@
-"""A folder belongs to one process at a time, however that process ends."""
+"""A folder is locked by one process at a time, and released however that process ends."""
 
 import multiprocessing
 import os
@@ -40,7 +40,7 @@ def test_a_folder_that_another_process_holds_is_refused_with_its_number_until_th
     FolderLock(tmp_path).release()
 
 
-def test_a_killed_process_holds_nothing(tmp_path):
+def test_a_killed_process_holds_no_lock(tmp_path):
     process = hold(tmp_path)
     process.kill()
     process.wait()
@@ -48,7 +48,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
         assert (tmp_path / NAME).read_text() == f"{os.getpid()}\n"
 
 
-def test_a_process_that_is_forked_meanwhile_does_not_hold_the_folder(tmp_path):
+def test_a_process_that_is_forked_while_the_folder_is_locked_does_not_hold_the_lock(tmp_path):
     lock, begun, event = FolderLock(tmp_path), CONTEXT.Event(), CONTEXT.Event()
     child = CONTEXT.Process(target=lambda: (begun.set(), event.wait()))
     child.start()
@@ -62,7 +62,7 @@ def test_a_process_that_is_forked_meanwhile_does_not_hold_the_folder(tmp_path):
         child.join()
 
 
-def test_the_folder_stays_as_it_was_except_for_what_was_written_into_it(tmp_path):
+def test_the_folder_only_changes_by_what_was_written_into_it(tmp_path):
     FolderLock(tmp_path / "a" / "b").release()
     assert not (tmp_path / "a").exists()
     with FolderLock(tmp_path / "a" / "b"):
@@ -86,7 +86,7 @@ def count_alone(folder: Path, times: int, failures) -> None:
             pass
 
 
-def test_of_processes_that_take_and_remove_a_folder_at_random_no_two_are_ever_in_it(tmp_path):
+def test_processes_that_lock_and_remove_a_folder_at_random_never_hold_it_together(tmp_path):
     failures = CONTEXT.Value("i", 0)
     processes = [CONTEXT.Process(target=count_alone, args=(tmp_path / "x" / "y", 100, failures)) for _ in range(4)]
     for process in processes:
@@ -97,14 +97,14 @@ def test_of_processes_that_take_and_remove_a_folder_at_random_no_two_are_ever_in
 
 
 @pytest.mark.parametrize("place", ["file", "file/run", "/proc", "/proc/none", "n" * 300])
-def test_a_place_that_cannot_be_a_folder_is_an_error_of_the_system_and_nothing_stays(tmp_path, place):
+def test_a_path_that_cannot_be_a_folder_is_a_system_error_and_leaves_nothing(tmp_path, place):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"\[Errno \d+\]"):
         FolderLock(tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_lock_that_several_ranks_report_survives_the_way_between_them(tmp_path):
+def test_a_lock_error_can_be_sent_between_ranks(tmp_path):
     found = pickle.loads(pickle.dumps(FolderInUse(tmp_path, "process 5")))
     assert isinstance(found, ValueError) and "in use by process 5" in str(found)
 

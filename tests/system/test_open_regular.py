@@ -1,4 +1,4 @@
-"""Paths that are no regular files are refused with ValueError, and no descriptor stays open."""
+"""Paths that are not regular files are refused with ValueError, and no descriptor stays open."""
 
 import os
 

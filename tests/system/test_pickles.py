@@ -1,4 +1,4 @@
-"""Pickles of plain data are read as they were written; everything else is refused before anything of it runs."""
+"""Pickles of plain data are read as they were written; everything else is refused before any of its code runs."""
 
 import collections
 import io

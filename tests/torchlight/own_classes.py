@@ -1,4 +1,4 @@
-"""A feeder and an objective that inherit from nothing of ours; docs/architecture.md prints them."""
+"""A feeder and an objective that do not inherit from this project; docs/architecture.md shows them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -130,12 +130,12 @@ def test_labels_stay_empty_where_no_configuration_knows_them(features, tmp_path)
         (["--methd", "dbscan"], "unrecognized arguments"),
     ],
 )
-def test_a_mistake_is_one_clear_message_and_nothing_is_written(more, message, features, tmp_path, capsys):
+def test_a_mistake_is_one_error_message_and_nothing_is_written(more, message, features, tmp_path, capsys):
     assert main(["--features", str(features), "--out", str(tmp_path / "out"), *more]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
+def test_an_interrupt_during_the_imports_prints_one_line(tmp_path):
     (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
     command = [sys.executable, "-m", "torchlight.report.cluster", "--help"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}

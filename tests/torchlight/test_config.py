@@ -1,4 +1,4 @@
-"""From YAML files and flags to one configuration, and every mistake on the way."""
+"""YAML files and flags become one configuration; mistakes are reported."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def from_flags(*words: str, file=None) -> Config:
     return load_config(file, cli.parse([str(word) for word in words]))
 
 
-def test_the_command_line_beats_the_file_the_file_its_base_and_the_base_the_defaults(write):
+def test_the_command_line_overrides_the_file_the_file_its_base_and_the_base_the_defaults(write):
     write("base.yaml", base_lr=0.2, num_epoch=7, batch_size=32, model_args={"a": 1, "b": {"c": 1, "d": 1}})
     file = write(base="base.yaml", num_epoch=8, batch_size=16, model_args={"b": {"c": 2}})
     found = from_flags("--batch-size", 8, "--model-args.b.d", 3, file=file)
@@ -106,7 +106,7 @@ def test_a_base_is_relative_to_the_file_or_else_to_the_project(write):
         (("--seed", "3", "--seed", "4"), "seed", 4),
     ],
 )
-def test_a_flag_says_what_yaml_says(words, key, value):
+def test_a_flag_has_the_same_meaning_as_its_yaml_key(words, key, value):
     assert getattr(from_flags(*words), key) == value
 
 
@@ -154,7 +154,7 @@ def test_a_configuration_may_be_below_the_data_root(main, tmp_path, monkeypatch)
     assert code == 0 and "num_epoch: 7" in out, err
 
 
-def test_all_problems_of_a_file_are_told_together(write):
+def test_all_problems_of_a_file_are_reported_together(write):
     file = write(
         base_rl=0.1,
         num_epoch="many",
@@ -203,7 +203,7 @@ def test_values_that_contradict_each_other_are_refused(options, word):
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a\n- b", "just text", "", "a: \xff"])
-def test_a_file_that_is_no_mapping_is_one_problem(tmp_path, text):
+def test_a_file_that_is_not_a_mapping_is_one_problem(tmp_path, text):
     (tmp_path / "x.yaml").write_bytes(text.encode("latin1"))
     (problem,) = problems_of(lambda: load_config(tmp_path / "x.yaml"))
     assert str(tmp_path / "x.yaml") in problem
@@ -276,7 +276,7 @@ def test_the_phase_show_prints_every_option_with_its_origin_and_writes_nothing(t
         ("feeders.feeder_ukla.Feeder", ("did you mean feeder_ucla?",)),
     ],
 )
-def test_a_dotted_path_stays_in_our_rooms_and_a_wrong_one_names_the_nearest(path, words):
+def test_a_dotted_path_stays_in_this_project_and_the_error_of_a_wrong_one_has_the_nearest_name(path, words):
     with pytest.raises(ValueError) as caught:
         imports.import_object(path)
     assert all(word in str(caught.value) for word in words)
@@ -344,7 +344,7 @@ def test_a_class_with_annotations_that_cannot_be_resolved_keeps_those_that_can()
     assert problems == ["a: expected an integer, got 'x'"]
 
 
-def test_a_class_that_takes_any_name_is_given_any_name():
+def test_a_class_with_variable_keyword_arguments_accepts_any_name():
     def target(a: int, **others): ...
 
     assert imports.check_arguments(target, {"a": 1, "b": 2}) == ({"a": 1, "b": 2}, [])
@@ -359,7 +359,9 @@ def test_wrong_arguments_are_named_with_the_nearest_right_ones():
     assert "dropout: unknown argument; did you mean drop_out?" in unknown and "graph: missing" in missing
 
 
-def test_every_wrong_argument_of_an_experiment_is_told_before_anything_is_read_or_written(tmp_path, experiment, main):
+def test_every_wrong_argument_of_an_experiment_is_reported_before_anything_is_read_or_written(
+    tmp_path, experiment, main
+):
     config = experiment(
         model_args={"num_clas": 5},
         train_feeder_args={"data_path": "nowhere", "window": 3},
@@ -375,7 +377,7 @@ def test_every_wrong_argument_of_an_experiment_is_told_before_anything_is_read_o
     assert not any("nowhere" in line for line in lines)
 
 
-def test_what_the_framework_tells_a_feeder_cannot_be_told_twice(experiment, main, store, tmp_path):
+def test_arguments_that_the_framework_gives_a_feeder_cannot_be_given_again(experiment, main, store, tmp_path):
     config = experiment(train_feeder_args={"data_path": str(store), "seed": 3, "part": "test"})
     code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
     assert code == 2 and "train_feeder_args.part: expected nothing, because the framework sets it" in err
@@ -451,7 +453,7 @@ def test_a_training_without_a_file_needs_a_work_dir(store, main):
     assert code == 2 and "work_dir: missing" in err
 
 
-def test_a_key_that_stands_twice_in_a_file_is_refused(tmp_path):
+def test_a_key_that_occurs_twice_in_a_file_is_refused(tmp_path):
     (tmp_path / "twice.yaml").write_text("base_lr: 0.1\nmodel_args: {drop_out: 0.1, drop_out: 0.2}\n")
     with pytest.raises(ConfigError, match="the key drop_out appears twice"):
         load_config(tmp_path / "twice.yaml")
@@ -498,7 +500,7 @@ def test_the_size_of_a_network_needs_no_data(main):
     assert code == 0 and "(3, 300, 18, 2)" in out and "the data is not available" in out, err
 
 
-def test_figures_on_held_out_clips_are_called_so(main, experiment, tmp_path):
+def test_figures_on_held_out_clips_are_named_as_such(main, experiment, tmp_path):
     store = tiny.write_benchmark(tmp_path / "named.clips")
     with np.load(store / "index.npz") as index:
         arrays = dict(index)

@@ -1,4 +1,4 @@
-"""The training step as a CUDA graph: recorded once and replayed, it computes what it computes step by step."""
+"""The training step as a CUDA graph: recorded once and replayed, it gives the same results as eager steps."""
 
 import copy
 from functools import partial
@@ -64,7 +64,7 @@ def compare(monkeypatch, model: nn.Module, objective: nn.Module, parts: list[dic
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_replayed_step_of_every_network_equals_the_step_itself_to_the_bit(name, monkeypatch):
+def test_a_replayed_step_of_every_network_is_bit_identical_to_the_eager_step(name, monkeypatch):
     torch.manual_seed(0)
     model = build_network(name, **narrow(name, monkeypatch))
     assert is_graph_safe(model)
@@ -87,11 +87,11 @@ class Dropping(nn.Module):
 @pytest.mark.parametrize(
     "settings", [{}, {"update_freq": 2}, {"optimizer": "AdamW"}, {"precision": "bfloat16"}, {"precision": "float16"}]
 )
-def test_graphs_fit_accumulation_optimizers_and_precisions(settings, monkeypatch):
+def test_graphs_work_with_accumulation_optimizers_and_precisions(settings, monkeypatch):
     compare(monkeypatch, Dropping(), Classification(), batches(8), **settings)
 
 
-def test_mixed_and_whole_batches_have_a_graph_each_and_the_share_differs_from_step_to_step(monkeypatch):
+def test_mixed_and_plain_batches_have_separate_graphs_and_the_share_differs_between_steps(monkeypatch):
     objective = Classification(label_smoothing=0.1, mixup_alpha=0.8, mixup_prob=0.5)
     compare(monkeypatch, Dropping(), objective, batches(12), number=2)
 
@@ -122,7 +122,7 @@ def test_the_weight_of_a_teacher_may_change_between_replays(kind, monkeypatch):
     assert len(made) == 1 and is_graph_safe(objective)
 
 
-def test_a_decision_of_the_host_would_be_noticed(monkeypatch):
+def test_a_host_decision_in_a_step_is_detected(monkeypatch):
     class Counting(Classification):
         count = 0
 
@@ -137,7 +137,7 @@ def test_a_decision_of_the_host_would_be_noticed(monkeypatch):
         compare(monkeypatch, Plain(5, 25, 2), objective, batches(4))
 
 
-def test_graphs_that_are_forgotten_are_recorded_again(monkeypatch):
+def test_graphs_are_recorded_again_after_a_reset(monkeypatch):
     model, parts = Dropping(), batches(3)
     made, graphs = pretend_graphs(monkeypatch, list(model.buffers())), StepGraphs(model.parameters())
     train(model, Classification(), parts, graphs)
@@ -179,12 +179,12 @@ AUTO = {"cuda_graph": "auto"}
         (CPU, AUTO, "ctrgcn", Classification, False),
     ],
 )
-def test_steps_are_recorded_on_a_gpu_where_that_is_known_to_be_possible_or_asked_for(where, options, network, loss, on):
+def test_steps_are_recorded_on_a_gpu_if_the_classes_allow_it_or_if_requested(where, options, network, loss, on):
     model = Plain(5, 25, 2) if network is None else build_network(network)
     assert (step_graphs(Config(**options), where, model, loss()) is not None) == on
 
 
-def test_a_subclass_must_say_for_itself_that_its_step_can_be_recorded():
+def test_a_subclass_has_to_declare_that_its_step_can_be_recorded():
     model = Heir(5, 25, 2, "graph.ntu_rgb_d.Graph")
     assert step_graphs(Config(**AUTO), CUDA, model, Classification()) is None
 

@@ -27,7 +27,7 @@ def test_weights_and_figures_do_not_depend_on_the_number_of_workers(tmp_path, ex
     assert tiny.same_run(straight, run(main, experiment, tmp_path / "run", num_worker=num_worker))
 
 
-def test_another_seed_is_another_run_and_the_same_seed_the_same(tmp_path, experiment, main, straight):
+def test_runs_with_another_seed_differ_and_runs_with_the_same_seed_are_equal(tmp_path, experiment, main, straight):
     same, other = (run(main, experiment, tmp_path / str(seed), seed=seed) for seed in (1, 2))
     assert tiny.same_run(straight, same) and tiny.metrics(straight) != tiny.metrics(other)
     first, second = tiny.weights(straight), tiny.weights(other)

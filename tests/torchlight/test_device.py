@@ -1,5 +1,5 @@
-"""On a GPU the host runs ahead: on a pretended one, nothing that a training step does makes it wait, and the figures
-are the same."""
+"""Training on a simulated GPU: no operation of a training step synchronizes the host with it, and the results are the
+same."""
 
 import copy
 
@@ -74,7 +74,7 @@ def test_no_step_of_an_objective_waits_for_a_gpu(kind, monkeypatch):
         assert run(CUDA, watch) == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_evaluation_waits_for_a_gpu_when_all_batches_are_on_their_way(monkeypatch):
+def test_an_evaluation_waits_for_a_gpu_after_all_batches_are_launched(monkeypatch):
     torch.manual_seed(0)
     model = Plain(5, 20, 1)
     batches = [
@@ -104,7 +104,7 @@ def test_an_evaluation_waits_for_a_gpu_when_all_batches_are_on_their_way(monkeyp
         ({"device": ["cpu"]}, CPU),
     ],
 )
-def test_clips_go_to_the_gpu_unless_somebody_wants_them_elsewhere(store, monkeypatch, options, where):
+def test_clips_are_moved_to_the_gpu_unless_an_option_says_otherwise(store, monkeypatch, options, where):
     settings = Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args={"data_path": str(store)}, **options)
     with gpu(monkeypatch):
         feeder = open_feeder(settings, Feeder, "train", CPU if settings.device else CUDA)
@@ -112,7 +112,7 @@ def test_clips_go_to_the_gpu_unless_somebody_wants_them_elsewhere(store, monkeyp
         assert where == CPU or loader.worker_count(settings, feeder, CUDA) == 0
 
 
-def test_batches_made_on_the_gpu_come_from_the_process_itself_as_they_are(store, monkeypatch):
+def test_batches_made_on_the_gpu_are_made_in_the_main_process(store, monkeypatch):
     arguments = {"data_path": str(store), "window_size": 8}
     settings = Config(feeder="feeders.feeder_ucla.Feeder", train_feeder_args=arguments)
     expected = Feeder(str(store), window_size=8, seed=1).batch([3, 1], 0)["data"]
@@ -137,7 +137,9 @@ def test_batches_made_on_the_gpu_come_from_the_process_itself_as_they_are(store,
         (3, CPU, 2, 1, 3),
     ],
 )
-def test_as_many_workers_as_pay_or_as_many_as_given(store, monkeypatch, given, device, cores, ranks, workers):
+def test_the_number_of_workers_is_chosen_automatically_or_given(
+    store, monkeypatch, given, device, cores, ranks, workers
+):
     monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
     assert loader.worker_count(Config(num_worker=given), Feeder(str(store), window_size=8), device) == workers

@@ -68,7 +68,7 @@ def test_terms_and_gradients_are_those_of_the_definition():
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def test_target_term_blames_the_label_alone_and_non_target_term_never_sees_it():
+def test_the_target_term_depends_on_the_label_only_and_the_other_term_does_not_depend_on_it():
     student, teacher = logits(8, 5, seed=1).requires_grad_(), logits(8, 5, seed=2)
     label = torch.full((8,), 2)
     nakd = decoupled_divergence(student, teacher, label, 1.0)[1]
@@ -152,7 +152,7 @@ def test_several_teachers_are_averaged_each_seeing_its_own_modality():
     torch.testing.assert_close(weighted(batch([0, 1, 2])), expected)
 
 
-def test_a_teacher_never_trains():
+def test_a_teacher_is_never_trained():
     network = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5))
     objective = DecoupledKnowledge()
     objective.teacher = Teacher([network], ["data"])
@@ -164,7 +164,7 @@ def test_a_teacher_never_trains():
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_cached_logits_are_the_teachers_and_are_computed_once():
+def test_cached_logits_are_those_of_the_teacher_and_are_computed_once():
     network = Fixed(logits(6, 5))
     plain_teacher, cached = Teacher([network], ["data"]), Teacher([network], ["data"], cache_size=6)
     for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 3], [2, 1, 4]):
@@ -175,7 +175,7 @@ def test_cached_logits_are_the_teachers_and_are_computed_once():
 @pytest.mark.parametrize(
     "arguments", [{"temperature": 0}, {"alpha": -1}, {"beta": float("nan")}, {"warm_up_epoch": -1}]
 )
-def test_senseless_constants_are_refused(arguments):
+def test_invalid_constants_are_refused(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected .*, got"):
         DecoupledKnowledge(**arguments)
 
@@ -261,7 +261,7 @@ def refusal(folder, capsys, *flags: str) -> str:
     return capsys.readouterr().err
 
 
-def test_a_student_learns_from_the_teacher_of_its_own_modality_and_stands_alone(folder, capsys):
+def test_a_student_learns_from_the_teacher_of_its_own_modality_and_is_independent_of_it_afterwards(folder, capsys):
     lines = teach(folder, "student", "--modality", "bone")
     assert {"train_ce", "train_takd", "train_nakd", "train_agreement"} <= set(lines[-1])
     log = (folder / "student/log.txt").read_text()
@@ -406,9 +406,7 @@ STUDENTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "config").glob
 
 
 @pytest.mark.parametrize("file", STUDENTS)
-def test_a_student_is_taught_by_the_network_of_the_file_that_its_teachers_weights_come_from(
-    file, tmp_path, monkeypatch
-):
+def test_the_teacher_is_the_network_of_the_file_that_its_weights_come_from(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # which holds no weights
     config = load_config(ROOT / file, {"modality": "bone"})
     teachers, problems = teacher_configs(config), find_problems(config)

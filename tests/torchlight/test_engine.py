@@ -59,7 +59,7 @@ def test_clipping_limits_the_norm_of_the_whole_gradient():
     assert (clipped - start).norm() <= 0.19 * 1e-3 + decay
 
 
-def test_the_means_of_an_epoch_weigh_every_sample_alike():
+def test_the_means_of_an_epoch_weight_every_sample_equally():
     parts = [batches(1, 12)[0], batches(1, 4, seed=1)[0]]
 
     class Silent(Classification):
@@ -147,7 +147,7 @@ def test_an_epoch_is_a_shuffle_without_repetition_and_another_one_each_time():
 
 
 @pytest.mark.parametrize(("world_size", "update_freq"), [(2, 1), (1, 3), (2, 2), (3, 4)])
-def test_a_step_sees_the_same_clips_however_it_is_divided(world_size, update_freq):
+def test_a_step_uses_the_same_clips_for_every_division_into_ranks_and_accumulation_steps(world_size, update_freq):
     shares = [drawn(world_size=world_size, update_freq=update_freq, rank=rank) for rank in range(world_size)]
     for step, whole in enumerate(drawn()):
         parts = [share[step * update_freq + micro] for share in shares for micro in range(update_freq)]

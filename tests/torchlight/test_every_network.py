@@ -1,4 +1,4 @@
-"""Every network in model/ goes through the phases, as student and as teacher, without special cases."""
+"""Every network in model/ runs all phases, as student and as teacher, without special cases."""
 
 import math
 import os

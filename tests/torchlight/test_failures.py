@@ -1,4 +1,4 @@
-"""What can go wrong while a run goes on: what it says, with which exit code it ends, and what it leaves."""
+"""Failures of a run: the message, the exit code and the remaining files."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ def run_with(tmp_path, config, *argv, **limits):
     return code, output.read_text().splitlines()
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_leaves_the_last_whole_checkpoint(tmp_path, experiment, trained):
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_complete_checkpoint(tmp_path, experiment, trained):
     shutil.copytree(trained, tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
     options = ("--resume", "true", "--num-epoch", "4")
@@ -36,12 +36,12 @@ def test_a_full_disk_ends_the_run_in_one_line_and_leaves_the_last_whole_checkpoi
     tiny.check_readable(tmp_path / "run")
 
 
-def test_a_disk_that_is_full_at_once_ends_the_run_in_one_line(tmp_path, experiment):
+def test_a_disk_that_is_full_from_the_start_ends_the_run_with_one_line(tmp_path, experiment):
     code, lines = run_with(tmp_path, experiment(), file_size=600)
     assert code == 1 and len(lines) == 1 and lines[0].startswith("error: ") and "there is no checkpoint yet" in lines[0]
 
 
-def test_a_record_that_cannot_be_written_is_an_error_that_names_what_is_left(tmp_path):
+def test_a_record_that_cannot_be_written_is_an_error_that_names_the_files_that_remain(tmp_path):
     records, config = RunDirectory(tmp_path), Config()
     records.open(config, {})
     (tmp_path / "metrics.jsonl").unlink()
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, ex
     assert (tmp_path / "file").read_text() == ""
 
 
-def test_a_loss_that_is_no_number_stops_the_run_at_its_step_and_nothing_of_it_is_saved(tmp_path, experiment, main):
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_without_saving_it(tmp_path, experiment, main):
     config = experiment(objective="tests.torchlight.parts.NotANumber", objective_args={"at": 8}, save_every_steps=1)
     code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
     assert code == 1 and "the loss became nan in epoch 2, at or before step 3" in err and "lower base_lr" in err
@@ -90,14 +90,14 @@ def test_weights_that_became_infinite_in_the_last_step_of_an_epoch_are_not_saved
     assert not (tmp_path / "run" / "last.pt").exists() and not (tmp_path / "run" / "best.pt").exists()
 
 
-def test_a_killed_data_worker_ends_the_run_in_one_line_and_the_last_checkpoint_stays(tmp_path, experiment):
+def test_a_killed_data_worker_ends_the_run_with_one_line_and_the_last_checkpoint_is_kept(tmp_path, experiment):
     code, lines = run_with(tmp_path, experiment(feeder="tests.torchlight.parts.DeadlyFeeder", num_worker=1))
     assert code == 1 and "Traceback" not in "".join(lines)
     assert lines[-1].startswith("error: DataLoader worker") and "the last checkpoint is" in lines[-1]
     assert checkpoint.load(tmp_path / "run" / "last.pt")["epoch"] == 1
 
 
-def test_an_unforeseen_error_keeps_its_traceback_in_the_log(tmp_path, experiment, main):
+def test_an_unexpected_error_has_its_traceback_in_the_log(tmp_path, experiment, main):
     config = experiment(objective="tests.torchlight.parts.Breaks", objective_args={"rank": 0})
     code, _, err = main("--config", config, "--work-dir", tmp_path / "run")
     assert code == 1 and err.count("\n") == 1
@@ -106,7 +106,7 @@ def test_an_unforeseen_error_keeps_its_traceback_in_the_log(tmp_path, experiment
     assert "Traceback" in log and "failure of one process" in log
 
 
-def test_scores_that_are_no_numbers_are_no_result(tmp_path, experiment, trained, main):
+def test_scores_that_are_not_finite_are_refused(tmp_path, experiment, trained, main):
     content = checkpoint.load(trained / "last.pt")
     content["model"]["fc.bias"] += torch.nan
     checkpoint.save(tmp_path / "broken.pt", content)
@@ -116,11 +116,11 @@ def test_scores_that_are_no_numbers_are_no_result(tmp_path, experiment, trained,
     assert not (tmp_path / "run" / "epoch1_test_score.pkl").exists()
 
 
-def test_the_process_limits_of_these_tests_stay_in_their_processes():
+def test_the_process_limits_of_these_tests_only_affect_their_processes():
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY and "WORLD_SIZE" not in os.environ
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path, experiment, main):
+def test_an_interrupted_run_prints_how_to_continue(tmp_path, experiment, main):
     code, _, err = main(
         "--config", experiment(objective="tests.torchlight.parts.Interrupted"), "--work-dir", tmp_path / "run"
     )

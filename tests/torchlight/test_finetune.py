@@ -100,7 +100,7 @@ def test_the_backbone_learns_more_slowly_or_not_at_all(tmp_path, experiment, nin
 
 
 @pytest.mark.parametrize("factor", [0.1, 0])
-def test_a_resumed_fine_tuning_ends_like_the_straight_one_without_the_file(tmp_path, experiment, nine, main, factor):
+def test_a_resumed_fine_tuning_equals_an_uninterrupted_one_without_the_file(tmp_path, experiment, nine, main, factor):
     file = tmp_path / "copy.pt"
     shutil.copy(nine, file)
     words = ("--config", experiment(**tiny.RICH), "--finetune", file, "--backbone-lr", factor)
@@ -115,7 +115,7 @@ def test_a_resumed_fine_tuning_ends_like_the_straight_one_without_the_file(tmp_p
     assert code == 2 and "copy.pt" in err and not (tmp_path / "new").exists()
 
 
-def test_several_processes_start_alike(tmp_path, experiment, nine):
+def test_several_processes_start_with_equal_weights(tmp_path, experiment, nine):
     words = ("--config", experiment(), "--work-dir", tmp_path / "run", "--finetune", nine, "--backbone-lr", 0)
     assert tiny.finish(*tiny.start_ranks(2, *words)) == 0
     old, new = checkpoint.load(nine)["model"], tiny.weights(tmp_path / "run")
@@ -261,7 +261,7 @@ def test_options_that_contradict_each_other_are_refused(experiment, main, tmp_pa
     assert code == 2 and message in err
 
 
-def test_of_several_files_of_options_the_later_ones_override(tmp_path):
+def test_later_files_of_options_override_earlier_ones(tmp_path):
     for name, text in {
         "a": "base_lr: 1.0\nnum_epoch: 3\n",
         "b": "base_lr: 2.0\n",
@@ -274,7 +274,7 @@ def test_of_several_files_of_options_the_later_ones_override(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["NW-UCLA", "ntu/xsub", "kinetics"])
-def test_the_recipe_goes_over_the_files_of_the_benchmarks(name):
+def test_the_recipe_overrides_the_files_of_the_benchmarks(name):
     config = load_config([f"config/{name}/ctrgcn.yaml", "config/finetune.yaml"])
     build.preflight(config, ("feeder", "model", "objective"))
     assert (config.lr_schedule, config.step, config.train_feeder_args["repeat"]) == ("cosine", [], 4)

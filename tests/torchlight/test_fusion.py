@@ -87,7 +87,7 @@ def test_unit_space_divides_the_scores_of_each_clip_by_their_length():
     assert fuse.PRESETS["hdgcn"].space == "unit" and fuse.preset_weights("hdgcn", ["joint", "bone"] * 3) == [1.0] * 6
 
 
-def test_scores_that_are_probabilities_already_are_not_made_so_twice():
+def test_scores_that_are_probabilities_are_not_converted_again():
     p = fuse.softmax(STREAMS)
     assert fuse.are_probabilities(np.stack([STREAMS[0], p[0]])).tolist() == [False, True]
     assert np.array_equal(fuse.to_space(p, "softmax"), p)
@@ -119,7 +119,7 @@ def test_cross_fitted_weights_are_measured_on_the_half_that_did_not_choose_them(
     )
 
 
-def test_weights_fitted_to_noise_look_good_only_on_their_own_clips():
+def test_weights_fitted_to_noise_are_better_only_on_their_own_clips():
     noise = np.random.default_rng(0).normal(size=(4, 60, 7))
     found = fuse.search_weights(noise, LABEL, splits=20)
     assert found.fitted > found.cross_fitted.mean() + 4
@@ -185,7 +185,7 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_a_dataset_is_enough_where_one_model_was_tested(runs, tmp_path, capsys):
+def test_the_dataset_alone_selects_the_only_tested_model(runs, tmp_path, capsys):
     saved, table = tmp_path / "fused.pkl", tmp_path / "table.json"
     code, out, err = run(
         capsys, "--datasets", "tiny", "--work_dir", runs, "--save", saved, "--json", table, "--search", "true"
@@ -281,13 +281,13 @@ def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(
         (["--dataset", "tiny", "--save", "/nowhere/f.pkl"], "its folder does not exist"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, message, runs, capsys):
+def test_a_mistake_on_the_command_line_is_one_error_message(arguments, message, runs, capsys):
     extra = ["--work-dir", runs] if "--dataset" in arguments else []
     code, _, err = run(capsys, *arguments, *extra)
     assert code == 2 and message in err and "Traceback" not in err
 
 
-def test_trained_streams_without_scores_come_with_the_commands_that_write_them(tmp_path, capsys):
+def test_trained_streams_without_scores_are_reported_with_the_commands_that_write_them(tmp_path, capsys):
     (tmp_path / "demo/ctrgcn/bone").mkdir(parents=True)
     (tmp_path / "demo/ctrgcn/bone/last.pt").touch()
     code, _, err = run(capsys, "--dataset", "demo", "--work-dir", tmp_path)
@@ -323,14 +323,16 @@ def test_the_same_file_twice_and_a_file_in_the_way_are_refused(runs, tmp_path, c
         (["--json", "/proc/x"], 1, "/proc/x: "),
     ],
 )
-def test_a_file_or_number_that_cannot_be_is_one_line(arguments, code, message, runs, tmp_path, capsys, monkeypatch):
+def test_an_impossible_file_or_number_is_a_one_line_error(
+    arguments, code, message, runs, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     found, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--overwrite", "true", *arguments)
     assert (found, err.count("\n"), err[:7]) == (code, 1, "error: ") and message in err and len(err) < 300
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
-def test_a_full_disk_and_an_interrupt_are_one_line_each(runs, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_and_an_interrupt_print_one_line_each(runs, tmp_path, capsys, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     try:
         code, _, err = run(capsys, "--dataset", "tiny", "--work-dir", runs, "--save", tmp_path / "f.pkl")
@@ -347,7 +349,7 @@ def test_a_full_disk_and_an_interrupt_are_one_line_each(runs, tmp_path, capsys, 
     assert (code, err) == (130, "error: interrupted\n")
 
 
-def test_names_of_folders_cannot_write_to_the_terminal(runs, capsys):
+def test_names_of_folders_cannot_control_the_terminal(runs, capsys):
     (runs / "tiny" / "net").rename(runs / "tiny" / "red\x1b[31m\n")
     code, out, err = run(capsys, "--dataset", "tiny", "--work-dir", runs)
     assert (code, err) == (0, "") and "\x1b" not in out
@@ -370,7 +372,7 @@ def test_one_of_several_models_is_chosen_and_several_are_fused_by_name(runs, cap
     assert "left out" not in out  # streams that were never trained
 
 
-def test_a_trained_stream_without_scores_is_left_out_with_the_command_that_writes_them(runs, capsys):
+def test_a_trained_stream_without_scores_is_omitted_with_the_command_that_writes_them(runs, capsys):
     (runs / "tiny" / "net" / "bone" / SCORE_FILE).unlink()
     code, out, _ = run(capsys, "--dataset", "tiny", "--work-dir", runs)
     assert code == 0 and "missing, so this stream is left out; to write it: python main.py" in out
@@ -412,7 +414,7 @@ def test_the_held_out_clips_of_given_data_are_those_of_the_run(tmp_path, capsys)
     assert (code, err) == (0, "") and "100.00" in out
 
 
-def test_labels_come_from_whatever_data_of_the_dataset_is_prepared(tmp_path, monkeypatch, capsys):
+def test_labels_come_from_any_prepared_data_of_the_dataset(tmp_path, monkeypatch, capsys):
     """aagcn comes first in the alphabet and its data is not there; that of ctrgcn is."""
     store = write_store(tmp_path / "data/toy/ctrgcn.clips")
     monkeypatch.chdir(tmp_path)

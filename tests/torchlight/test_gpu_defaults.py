@@ -1,4 +1,4 @@
-"""What a run on GPUs sets, chooses and transfers, and that a run on the CPU touches none of them."""
+"""Settings, devices and transfers of a run on GPUs, and that a run on the CPU does not touch the GPUs."""
 
 import warnings
 
@@ -63,7 +63,7 @@ def chosen(monkeypatch, numbers: list[str], count: int, **environment: str) -> t
 
 
 @pytest.mark.parametrize(("numbers", "rank", "index"), [([], 0, 0), ([], 1, 1), (["3", "2"], 0, 3), (["3", "2"], 1, 2)])
-def test_each_process_takes_the_gpu_of_its_place(flags, monkeypatch, numbers, rank, index):
+def test_each_process_uses_the_gpu_of_its_local_rank(flags, monkeypatch, numbers, rank, index):
     found = chosen(monkeypatch, numbers, 4, LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
     assert found == torch.device("cuda", index)
 
@@ -74,7 +74,7 @@ def test_fewer_gpu_numbers_than_processes_are_refused(flags, monkeypatch, rank):
         chosen(monkeypatch, ["1"], 2, LOCAL_RANK=rank, LOCAL_WORLD_SIZE="2")
 
 
-def test_tasks_that_see_their_own_gpu_only_share_its_number(flags, monkeypatch):
+def test_tasks_that_only_see_their_own_gpu_use_the_same_number(flags, monkeypatch):
     task = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_ID": "0"}
     assert chosen(monkeypatch, ["0"], 1, **task) == CUDA
 

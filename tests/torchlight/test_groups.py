@@ -35,12 +35,12 @@ def fresh_terminal(monkeypatch):
         (UCLA, "performer", [0, 0, 1, 0], "2 performers"),
     ],
 )
-def test_names_tell_the_performance_and_the_performer(names, by, index, words):
+def test_performance_and_performer_follow_from_names(names, by, index, words):
     groups = find_groups(names, by)
     assert groups.index.tolist() == index and str(groups) == words and groups.few
 
 
-def test_clips_whose_names_tell_nothing_are_independent_and_the_words_say_so():
+def test_clips_with_other_names_are_independent_and_described_as_such():
     groups = find_groups([*NTU, "test_4"])
     assert groups.index is None and "because their names do not identify performances" in str(groups)
     own = find_groups(["run", "walk", "jump"], None, np.array(["anna", "ben", "anna"]))
@@ -56,7 +56,7 @@ def test_clips_whose_names_tell_nothing_are_independent_and_the_words_say_so():
         find_groups(NTU, "performers")
 
 
-def test_a_table_gives_groups_of_any_names(tmp_path):
+def test_a_table_defines_groups_of_any_names(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text("name,label,group\nwalk,0,anna\nrun,1,bob\njump,1,anna\n")
     groups = find_groups(["run", "walk#1", "walk#2", "jump"], str(table))
@@ -93,7 +93,7 @@ def test_groups_of_single_clips_change_nothing():
     assert bootstrap_interval(correct, group=np.arange(200)) == bootstrap_interval(correct)
 
 
-def test_a_searched_half_never_separates_a_performance():
+def test_the_halves_of_a_weight_search_never_separate_a_performance():
     """Both views of a performance have the same scores: with clips in halves each choice sees its own test clips."""
     noise = np.random.default_rng(0).normal(size=(4, 40, 7)).repeat(2, axis=1)
     label = np.repeat(np.arange(40) % 7, 2)

@@ -1,4 +1,4 @@
-"""A checkpoint knows what it was trained for; a test of something else is refused instead of giving a wrong figure."""
+"""A checkpoint records what it was trained for; a test of something else is refused."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def top1(out):
     return next(line for line in out.splitlines() if "top-1" in line).partition("top-1 ")[2]
 
 
-def test_a_checkpoint_holds_its_identity(trained):
+def test_a_checkpoint_contains_its_identity(trained):
     clips = checkpoint.load(trained[1])["clips"]
     assert clips["class_names"] == NAMES and clips["recipe"] == "ctrgcn" and clips["body"]["name"] == "ucla"
     assert clips["num_class"] == 5 and len(clips["lengths"]) == 3
@@ -169,7 +169,9 @@ def test_classes_are_not_mapped_where_the_names_are_unknown(trained, folder, mai
     assert code == 2 and "expected class names for --map-classes, got none in the file" in err
 
 
-def test_a_store_that_has_changed_since_the_training_is_named_but_not_refused(trained, folder, main, tmp_path):
+def test_a_store_that_has_changed_since_the_training_gives_a_warning_and_is_not_refused(
+    trained, folder, main, tmp_path
+):
     assert "SHA-256 differs" not in run_test(main, trained, folder / "trained.clips", tmp_path)[1]
     store = renamed(folder, "newer", NAMES, recipe="ctrgcn", sha256={"frames.npy": "4567"})
     code, out, err = run_test(main, trained, store, tmp_path)
@@ -213,7 +215,7 @@ def test_held_out_clips_that_the_training_contained_are_refused(trained, folder,
     assert code == 0 and "the clips of s1 may have been training clips of" in out, err
 
 
-def test_fine_tuning_names_held_out_clips_that_the_training_of_the_file_contained(trained, main, tmp_path):
+def test_fine_tuning_warns_of_held_out_clips_that_the_training_of_the_file_contained(trained, main, tmp_path):
     command = ("--config", trained[0], "--finetune", trained[1], "--num-epoch", "1", "--work-dir", tmp_path / "run")
     code, out, err = main(*command, "--hold-out", "s1")
     expected = f"{trained[1]}: expected weights of a training without the clips of s1 (hold_out)"

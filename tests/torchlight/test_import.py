@@ -65,7 +65,7 @@ def config(mine, store):
     return mine / "mine.yaml"
 
 
-def test_the_example_of_the_page_goes_through_every_phase_from_outside(config, mine, main):
+def test_the_example_of_the_page_runs_every_phase_from_another_folder(config, mine, main):
     run, admit = mine / "run", ("--import", mine / "mine_net.py", mine / "mine_more.py")
     for words in (
         ("--phase", "train", "--work-dir", run),
@@ -135,7 +135,7 @@ def test_a_checkpoint_of_own_classes_is_predicted_with_consent_only(config, mine
         ("no_such_module_of_mine", None, "got ModuleNotFoundError"),
     ],
 )
-def test_a_module_that_cannot_be_admitted_is_refused_in_one_line(word, content, message, mine, main, monkeypatch):
+def test_a_module_that_cannot_be_imported_is_a_one_line_error(word, content, message, mine, main, monkeypatch):
     monkeypatch.chdir(mine)
     if content is not None:
         (mine / word).write_text(content)

@@ -1,4 +1,4 @@
-"""Old configuration files and command lines: what they become, that they run, and what is refused with which reason."""
+"""Old configuration files and command lines: their translation, their training, and refused options."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ def changed(name: str, tmp_path: Path, **changes) -> Path:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(FOLDER.parents[2])))
-def test_files_of_this_project_are_left_alone(path, records):
+def test_files_of_this_project_are_not_changed(path, records):
     options = yaml.safe_load(path.read_text())
     assert not legacy.is_old([("file", options)])
     assert legacy.translate([("file", options)], problems := []) == [("file", options)] and not problems
@@ -69,7 +69,7 @@ def test_files_of_other_programs_are_recognized(name):
     assert legacy.is_old([("file", yaml.safe_load(FILES[name].read_text()))])
 
 
-def test_the_table_of_old_names_is_not_opened_for_words_of_ours(monkeypatch):
+def test_the_table_of_old_names_is_not_read_for_our_own_options(monkeypatch):
     monkeypatch.setattr(legacy, "read_words", None)
     monkeypatch.setattr(legacy, "translate", None)
     assert load_config(OURS[0], parse(["--base-lr", "1", "--train-feeder-args.repeat", "2"])).base_lr == 1
@@ -211,7 +211,7 @@ def test_stgcn_names_of_bodies_and_partitions_are_read():
     assert ntu.train_feeder_args["skeleton"] == "graph.ntu_rgb_d" and ntu.model_args["num_point"] == 25
 
 
-def test_stgcn_without_a_strategy_means_the_uniform_one_as_it_did(tmp_path):
+def test_stgcn_without_a_strategy_has_the_uniform_one_as_in_the_published_code(tmp_path):
     config = load_config(changed("stgcn_ntu", tmp_path, model_args__graph_args={"layout": "openpose"}))
     assert config.model_args["graph_args"] == {"labeling_mode": "uniform"}
 
@@ -222,7 +222,7 @@ def test_tsgcnext_without_cutmix_mixes_every_batch(tmp_path):
         assert load_config(changed("tsgcnext_ntu", tmp_path, cutmix=value)).objective_args["mixup_prob"] == 1
 
 
-def test_what_a_file_of_stgcn_leaves_out_has_the_values_of_its_program(tmp_path):
+def test_options_that_a_file_of_stgcn_omits_have_the_defaults_of_its_program(tmp_path):
     kept = {
         key: value
         for key, value in yaml.safe_load(FILES["stgcn_ntu"].read_text()).items()
@@ -233,7 +233,7 @@ def test_what_a_file_of_stgcn_leaves_out_has_the_values_of_its_program(tmp_path)
     assert (config.base_lr, config.batch_size, config.num_epoch) == (0.01, 256, 80)
 
 
-def test_tsgcnext_brings_the_settings_that_its_files_never_said():
+def test_tsgcnext_gets_the_settings_that_are_fixed_in_its_program():
     old, ours = load_config(FILES["tsgcnext_ntu"]), load_config(FOLDER.parents[2] / "config/ntu/xsub/tsgcnext.yaml")
     assert old.model == "model.tsgcnext.Model" and old.model_args["depths"] == [4, 3, 2] and old.modality == "bone"
     recipe = (
@@ -244,7 +244,7 @@ def test_tsgcnext_brings_the_settings_that_its_files_never_said():
         assert getattr(old, key) == getattr(ours, key), key
 
 
-def test_shares_of_a_batch_become_the_whole_batch(tmp_path, records):
+def test_partial_batch_sizes_become_the_global_batch_size(tmp_path, records):
     assert load_config(FILES["tsgcnext_ntu"]).batch_size == 32 * 2 * 2
     assert "batch_size 32 x update_freq 2 x 2 processes is batch_size 128" in records.text
     config = load_config(changed("tsgcnext_ntu", tmp_path, update_freq=8))
@@ -256,7 +256,7 @@ def test_shares_of_a_batch_become_the_whole_batch(tmp_path, records):
     assert "batch_size: a flag has the meaning of this program: clips per optimizer step" in records.text
 
 
-def test_what_never_had_an_effect_is_named_in_one_line(records):
+def test_options_without_effect_are_listed_in_one_line(records):
     load_config(FILES["ctrgcn_ntu"])
     lines = [record.getMessage() for record in records.records if record.levelno == logging.WARNING]
     assert len(lines) == 1
@@ -269,7 +269,7 @@ def test_what_never_had_an_effect_is_named_in_one_line(records):
         assert lines[0].count(name) == 1
 
 
-def test_what_another_program_wrote_into_a_run_directory_is_read():
+def test_configurations_in_run_directories_of_other_programs_are_read():
     written = {
         "config": "a.yaml",
         "print_log": True,
@@ -349,12 +349,12 @@ def test_a_hierarchy_of_nw_ucla_without_a_center_has_that_of_its_published_graph
         ("msg3d_ntu", {"forward_batch_size": 12}, "forward_batch_size: expected a divisor of batch_size 32, got 12"),
     ],
 )
-def test_what_is_not_offered_is_refused_with_the_reason(name, changes, words, tmp_path):
+def test_unsupported_options_are_refused_with_the_reason(name, changes, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
         load_config(changed(name, tmp_path, **changes))
 
 
-def test_options_that_never_had_an_effect_are_left_out_at_any_value(tmp_path):
+def test_options_that_never_had_an_effect_are_dropped_at_any_value(tmp_path):
     names = ("random_choose", "random_shift", "random_move", "normalization", "debug")
     changes = {f"train_feeder_args__{name}": True for name in names}
     config = load_config(changed("ctrgcn_ntu", tmp_path, **changes))
@@ -401,7 +401,7 @@ def test_flags_of_the_old_programs(argv, field, value):
     assert getattr(load_config(None, parse(argv.split())), field) == value
 
 
-def test_what_the_old_command_lines_cannot_have_is_refused():
+def test_options_that_old_command_lines_cannot_have_are_refused():
     with pytest.raises(ValueError, match="video demo"):
         parse(["demo", "--video", "x.mp4"])
     with pytest.raises(ConfigError, match="ema_decay: expected one value, got .* from two old options"):
@@ -410,7 +410,7 @@ def test_what_the_old_command_lines_cannot_have_is_refused():
         load_config(None, parse(["--layer_decay", "0.7"]))
 
 
-def test_our_commands_beside_the_old_ones_are_understood():
+def test_our_options_and_old_ones_can_be_combined():
     rows = re.findall(r"^\|.*\|.*\|(.*)\|$", (FOLDER.parents[2] / "docs/coming-from.md").read_text(), re.M)
     commands = [command for row in rows for command in re.findall(r"`python main\.py (.*?)`", row)]
     assert len(commands) > 15

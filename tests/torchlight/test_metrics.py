@@ -10,7 +10,7 @@ from torchlight.training import metrics
 from torchlight.training.sampler import TrainBatches, balanced_order
 
 
-def test_the_mean_recall_weighs_small_classes_like_large_ones_and_leaves_empty_ones_out():
+def test_the_mean_recall_weights_all_classes_equally_and_excludes_empty_ones():
     label = np.array([0, 0, 0, 0, 2])
     scores = np.eye(4)[[0, 0, 0, 1, 2]]
     recall = metrics.class_recall(scores, label)
@@ -20,7 +20,7 @@ def test_the_mean_recall_weighs_small_classes_like_large_ones_and_leaves_empty_o
 
 
 @pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
-def test_top_5_is_told_from_six_classes_on(classes, shown):
+def test_top_5_is_reported_for_six_or_more_classes(classes, shown):
     assert ("top5" in metrics.accuracies(np.eye(classes), np.arange(classes))) == shown
 
 
@@ -63,7 +63,7 @@ def test_class_weights_are_balanced_or_given_and_multiply_the_loss_of_each_clip(
         ([0.0, 0.0], "not all 0"),
     ],
 )
-def test_class_weights_that_cannot_be_are_refused(given, message):
+def test_impossible_class_weights_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Classification(class_weight=given).set_classes(["wave", "clap"], np.array([1, 3]), 4)
 
@@ -106,7 +106,7 @@ def test_label_smoothing_of_several_labels_moves_the_targets_to_the_middle():
         MultiLabel(label_smoothing=1)
 
 
-def test_an_epoch_of_the_balanced_sampler_holds_each_class_equally_often_and_its_clips_as_often():
+def test_an_epoch_of_the_balanced_sampler_contains_each_class_and_each_clip_of_a_class_equally_often():
     drawn = np.concatenate(epoch(0))
     assert len(drawn) == 120 and np.bincount(LABEL[drawn % 60]).tolist() == [40, 40, 40]
     small = np.bincount(drawn, minlength=120)
@@ -116,7 +116,7 @@ def test_an_epoch_of_the_balanced_sampler_holds_each_class_equally_often_and_its
     assert sorted(np.bincount(np.array([0, 0, 0, 0, 1, 1, 2])[order])) == [2, 2, 3]
 
 
-def test_balanced_batches_are_those_of_one_process_however_they_are_divided_or_resumed():
+def test_balanced_batches_do_not_depend_on_the_number_of_processes_or_on_resuming():
     whole = epoch(2)
     ranks = [epoch(2, rank, 2, 2) for rank in (0, 1)]
     micro = [list(np.concatenate([a, b])) for a, b in zip(*ranks, strict=True)]

@@ -180,7 +180,7 @@ def test_a_mapping_with_delete_replaces_the_inherited_one(write):
         ("gcn_attention=False", "gcn_attention='no'", "model_args.attention: expected"),
     ],
 )
-def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
+def test_options_without_an_equivalent_are_refused_by_their_key(write, old, new, words):
     text = joint("2s-agcn", "3d")
     assert old in text
     with pytest.raises(ConfigError) as error:

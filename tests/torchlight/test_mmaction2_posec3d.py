@@ -148,7 +148,7 @@ def test_the_weights_that_a_training_starts_from_are_named(write):
         ("dict(type='CenterCrop'", "dict(type='ThreeCrop'", "expected transforms of PoseConv3D, got 'ThreeCrop'"),
     ],
 )
-def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
+def test_options_without_an_equivalent_are_refused_by_their_key(write, old, new, words):
     text = config()
     assert old in text
     with pytest.raises(ConfigError) as error:

@@ -72,7 +72,7 @@ def test_prediction_sees_no_labels_and_mixes_nothing():
 @pytest.mark.parametrize(
     "arguments", [{"label_smoothing": 1.0}, {"mixup_alpha": -1}, {"mixup_prob": 1.5}, {"mixup_alpha": float("nan")}]
 )
-def test_numbers_without_meaning_are_refused(arguments):
+def test_invalid_numbers_are_refused(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected .*, got"):
         Classification(**arguments)
 

@@ -64,7 +64,7 @@ def test_the_learning_rates_of_skateformer_are_those_of_timm(name):
 
 
 @pytest.mark.parametrize("name", STEP_RECIPES)
-def test_the_step_recipes_of_the_field_warm_up_linearly_and_fall_at_their_milestones(name):
+def test_the_published_step_schedules_warm_up_linearly_and_decay_at_their_milestones(name):
     epochs, milestones, warm = STEP_RECIPES[name]
     recipe = Optimization(base_lr=0.1, num_epoch=epochs, step=list(milestones), warm_up_epoch=warm)
     for epoch in range(epochs):
@@ -215,7 +215,7 @@ def test_a_fused_sgd_steps_on_when_a_parameter_thaws():
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_an_optimizer_goes_on_from_the_checkpoint_of_another_device_in_its_own_way(name, fused):
+def test_an_optimizer_continues_from_the_checkpoint_of_another_device_with_its_own_implementation(name, fused):
     recipe = Optimization(optimizer=name, base_lr=0.05)
     model, before = plain(recipe, not fused)
     optim.set_frozen(model, ["first"], True)  # of which no momentum is kept
@@ -250,7 +250,7 @@ def test_the_moving_average_is_the_formula_running_statistics_included_and_count
     assert not any(p.requires_grad for p in average.model.parameters()) and not average.model.training
 
 
-def test_the_moving_average_of_a_tensor_with_two_names_moves_once():
+def test_the_moving_average_of_a_tensor_with_two_names_is_updated_once():
     model = nn.Sequential(nn.Linear(2, 2))
     model.second = model[0]
     average = optim.MovingAverage(model, 0.9)
@@ -261,7 +261,7 @@ def test_the_moving_average_of_a_tensor_with_two_names_moves_once():
     assert average.model.second.weight is average.model[0].weight
 
 
-def test_freezing_takes_the_gradient_of_what_is_named_and_gives_it_back():
+def test_freezing_removes_the_gradients_of_the_named_parameters_and_restores_them():
     model = Plain(2, 1, 1)
     model(torch.ones(1, 3, 2, 1, 1)).sum().backward()
     assert optim.set_frozen(model, ["first"], True) == ["first.weight", "first.bias"]
@@ -273,7 +273,7 @@ def test_freezing_takes_the_gradient_of_what_is_named_and_gives_it_back():
 
 
 @pytest.mark.parametrize("freeze_epoch", [1, 2])
-def test_neither_decay_nor_momentum_moves_a_frozen_parameter_for_exactly_its_epochs(
+def test_weight_decay_and_momentum_do_not_change_a_parameter_in_its_frozen_epochs(
     tmp_path, experiment, main, freeze_epoch
 ):
     config = experiment(freeze=["PA"], freeze_epoch=freeze_epoch, num_epoch=3, keep=3, weight_decay=0.1)

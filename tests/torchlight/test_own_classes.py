@@ -1,4 +1,4 @@
-"""A feeder and an objective that inherit from nothing of ours go through training, test, report and prediction."""
+"""A feeder and an objective that do not inherit from this project: training, test, report and prediction."""
 
 import json
 from pathlib import Path
@@ -49,12 +49,12 @@ def config(tmp_path, arrays):
     return tmp_path / "own.yaml"
 
 
-def test_the_classes_inherit_from_nothing_of_ours():
+def test_the_classes_do_not_inherit_from_this_project():
     for own in (ArrayFeeder, FocalLoss):
         assert not [base for base in own.__mro__[1:] if base.__module__.split(".")[0] in ("feeders", "torchlight")]
 
 
-def test_a_foreign_feeder_and_objective_train_test_and_report(config, main, tmp_path):
+def test_a_custom_feeder_and_objective_train_test_and_report(config, main, tmp_path):
     run = tmp_path / "run"
     code, _, err = main("--config", config, "--phase", "train")
     assert code == 0, err
@@ -71,7 +71,7 @@ def test_a_foreign_feeder_and_objective_train_test_and_report(config, main, tmp_
     assert "Confusion matrix" in page and "the feeder has no skeleton" in page
 
 
-def test_a_foreign_feeder_and_objective_predict_files_and_arrays_as_the_test_phase(config, main, arrays, tmp_path):
+def test_a_custom_feeder_and_objective_predict_files_and_arrays_as_the_test_phase(config, main, arrays, tmp_path):
     last = tmp_path / "run" / "last.pt"
     assert main("--config", config, "--phase", "train", "--num-epoch", 1)[0] == 0
     assert main("--config", config, "--phase", "test", "--weights", last, "--save-score")[0] == 0
@@ -102,13 +102,13 @@ def test_longer_clips_are_sampled_to_the_frames_of_the_training():
     assert feeder.batch([0], 0)["data"][0, 0, :, 0, 0].tolist() == [0, 9, 18, 27]
 
 
-def test_a_foreign_feeder_needs_none_of_the_optional_attributes(arrays):
+def test_a_custom_feeder_needs_none_of_the_optional_attributes(arrays):
     feeder = ArrayFeeder(str(arrays), "train", "joint", seed=1)
     assert not missing_attributes(feeder) and isinstance(feeder, ClipFeeder) and isinstance(feeder, SizedFeeder)
     assert not isinstance(feeder, DescribedFeeder) and not isinstance(feeder, MovableFeeder)
 
 
-def test_an_error_of_a_foreign_feeder_is_one_line_with_the_option_that_caused_it(config, main):
+def test_an_error_of_a_custom_feeder_is_one_line_with_the_option_that_caused_it(config, main):
     code, _, err = main("--config", config, "--modality", "bone")
     assert code == 2 and err.strip() == "error: train_feeder_args: modality: expected joint, got bone"
 

@@ -49,7 +49,7 @@ def test_every_performer_is_held_out_once_or_folds_have_about_as_many_clips():
         (["s01,s02", "s02"], NAMES, "two or more folds of different words, got s01,s02 s02"),
     ],
 )
-def test_folds_that_cannot_be_are_refused(words, names, message):
+def test_impossible_folds_are_refused(words, names, message):
     with pytest.raises(ValueError) as error:
         protocol.make_folds(words, names)
     assert message in str(error.value)
@@ -103,7 +103,7 @@ def test_two_recipes_are_compared_on_the_same_folds_and_the_same_command_repeats
     assert "belongs to another experiment" in capfd.readouterr().err
 
 
-def test_mistakes_on_the_command_line_run_nothing(recipe, capfd):
+def test_mistakes_on_the_command_line_are_reported_before_any_training(recipe, capfd):
     file = recipe("slow.yaml")
     odd = recipe("odd.yaml", objective_args={"label_smoothing": 2.0})
     arguments = {"num_class": 4, "num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph"}

@@ -1,4 +1,4 @@
-"""Files of PYSKL, mmaction2 and their descendants through the command line, in the wrappings that these write."""
+"""Files of PYSKL, mmaction2 and their descendants through the command line, in the forms that these write."""
 
 import pickle
 import sys
@@ -115,7 +115,7 @@ def test_a_file_of_another_network_names_the_one_that_it_fits(tmp_path, test_pha
     assert "num_person: expected 2" in err or "num_person: 2" in err
 
 
-def test_a_wide_network_is_told_by_its_channels(tmp_path, test_phase):
+def test_a_wide_network_is_recognized_by_its_channels(tmp_path, test_phase):
     torch.save(as_written("firework8_skeletonagent"), tmp_path / "j.pth")
     err = test_phase(tmp_path / "j.pth", "dgstgcn", {}, expected=2)
     assert "channels, joint_embedding: expected the arguments of the weights" in err
@@ -157,7 +157,7 @@ def test_training_starts_from_a_published_file_with_a_new_classifier(
 
 @pytest.mark.parametrize("old", [False, True], ids=["archive", "legacy"])
 @pytest.mark.parametrize("form", WRAPPINGS)
-def test_a_wrapping_with_code_in_it_is_refused_and_runs_none(tmp_path, test_phase, form, old):
+def test_a_file_with_code_is_refused_and_no_code_runs(tmp_path, test_phase, form, old):
     content = WRAPPINGS[form](as_written("pyskl_stgcn"))
     content.get("meta", content)["hook_msgs"] = Bomb(tmp_path / "trace")
     torch.save(content, tmp_path / "j.pth", _use_new_zipfile_serialization=not old)
@@ -181,7 +181,7 @@ def test_a_file_of_an_own_training_with_mmaction2_is_refused_with_the_command_th
 
 
 @pytest.mark.parametrize("form", WRAPPINGS)
-def test_a_damaged_file_of_any_wrapping_is_refused(tmp_path, test_phase, form):
+def test_a_damaged_file_of_any_form_is_refused(tmp_path, test_phase, form):
     torch.save(WRAPPINGS[form](as_written("pyskl_stgcn")), tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "j.pth").write_bytes(whole[: len(whole) // 3])
@@ -198,7 +198,7 @@ def test_a_damaged_file_of_any_wrapping_is_refused(tmp_path, test_phase, form):
 
 
 @pytest.mark.parametrize("name", ["pyskl_aagcn", "pyskl_ctrgcn", "pyskl_dgstgcn", "pyskl_stgcn"])
-def test_weights_exported_for_pyskl_are_the_file_that_they_come_from(tmp_path, experiment, main, name):
+def test_weights_exported_for_pyskl_equal_the_original_file(tmp_path, experiment, main, name):
     state = as_written(name)
     torch.save({"state_dict": state, "meta": meta()}, tmp_path / "j.pth")
     found = open_checkpoint(state)

@@ -183,7 +183,7 @@ def test_the_published_recipe_here_is_the_one_of_the_file(write):
     assert theirs.train_feeder_args["repeat"] == ours.train_feeder_args["repeat"]
 
 
-def test_the_command_line_overrides_the_file_and_the_log_tells_what_is_assumed(write, tmp_path, store, main):
+def test_the_command_line_overrides_the_file_and_assumptions_are_logged(write, tmp_path, store, main):
     options = tiny_options(store)
     file = write(FILES["ctrgcn"])
     argv = ("--phase", "show", "--train-feeder-args.window_size", "8", "--batch-size", options["batch_size"])
@@ -227,7 +227,7 @@ REFUSED = [  # text, line, words
 
 
 @pytest.mark.parametrize(("text", "line", "words"), REFUSED)
-def test_what_is_no_literal_is_refused_with_its_line_and_not_run(write, text, line, words):
+def test_expressions_are_refused_with_their_line_and_not_evaluated(write, text, line, words):
     with pytest.raises(ValueError) as error:
         read_python(write(text))
     assert f"j.py:{line}: " in str(error.value) and words in str(error.value)
@@ -308,7 +308,7 @@ def test_nothing_in_a_file_is_executed(write, tmp_path, main):
         ("num_classes=60", "num_classes='many'", "num_class"),
     ],
 )
-def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
+def test_options_without_an_equivalent_are_refused_by_their_key(write, old, new, words):
     text = FILES["aagcn"]
     assert old in text
     with pytest.raises(ConfigError) as error:
@@ -316,7 +316,7 @@ def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
     assert any(words in problem for problem in error.value.problems), error.value.problems
 
 
-def test_names_without_effect_are_told(write):
+def test_names_without_effect_are_listed(write):
     _, notes = read_python_config(write(FILES["aagcn"] + "load_from = None\n"))
     assert "without effect here: load_from" in notes
 
@@ -352,7 +352,7 @@ def flat(backbone: str, layout: str, transform: str, name: str) -> str:
     return head + text.replace("ann_file=ann_file, ", f"ann_file=ann_file, {more}")
 
 
-def test_a_file_of_a_descendant_is_read_for_testing(write, main):
+def test_a_file_of_a_derived_project_is_read_for_testing(write, main):
     found = load_config(write(PROTOGCN), {"phase": "test"})
     assert found.model == "model.dgstgcn.Model" and found.model_args["channels"] == [96] * 4 + [192] * 3 + [384] * 3
     assert found.modality == "kbone" and not found.train_feeder_args
@@ -372,7 +372,9 @@ def test_a_file_of_a_descendant_is_read_for_testing(write, main):
         ("GCN_Module_LLM", "uav", "", "uav"),
     ],
 )
-def test_two_dimensional_files_of_descendants_mean_what_the_zoo_has(write, backbone, layout, transform, name):
+def test_two_dimensional_files_of_derived_projects_equal_the_entries_of_the_zoo(
+    write, backbone, layout, transform, name
+):
     found = load_config(write(flat(backbone, layout, transform, name)), {"phase": "test"})
     entry = {
         "k400_hrnet": "skeletonagent_k400_val_hrnet2d_j",

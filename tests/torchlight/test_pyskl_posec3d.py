@@ -177,7 +177,7 @@ def test_the_recipe_here_is_the_one_of_the_published_file(write, name):
     build.build_model(found, build.preflight(found, ("model",))["model"])
 
 
-def test_what_a_file_only_says_in_words_is_told(write):
+def test_settings_that_a_file_only_describes_in_comments_are_listed(write):
     notes = {name: read_python_config(write(text))[1] for name, text in FILES.items()}
     assert any(
         "starts from https://somewhere/k400.pth" in n for n in notes["posec3d-slowonly346_ucf101_split1_hrnet2d_j"]
@@ -219,7 +219,7 @@ def test_limbs_without_a_list_are_drawn_in_the_default_order(write):
         ("dict(type='PoseDecode'),", "dict(type='Noise'),", "train pipeline: expected transforms of PoseConv3D"),
     ],
 )
-def test_what_has_no_equivalent_is_refused_by_its_key(write, old, new, words):
+def test_options_without_an_equivalent_are_refused_by_their_key(write, old, new, words):
     text = config(SLOWONLY, more=", class_prob=class_prob" if "60" in old else "")
     assert old in text
     with pytest.raises(ConfigError) as error:

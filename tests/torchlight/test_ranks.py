@@ -1,4 +1,4 @@
-"""Several processes do what one does, and none of them waits for one that is gone."""
+"""Several processes give the results of one, and none waits for one that has ended."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def assert_close(one, other):
             torch.testing.assert_close(value, other[key][name], rtol=0, atol=1e-6)
 
 
-def test_two_ranks_with_half_of_each_batch_train_like_one_with_the_whole(tmp_path, experiment):
+def test_two_ranks_with_half_of_each_batch_train_like_one_rank_with_the_whole_batch(tmp_path, experiment):
     freezing = {"freeze": ["first"], "freeze_epoch": 1}  # the gradients are exchanged anew when a parameter thaws
     config = experiment(**tiny.PLAIN, **freezing, num_epoch=3, ema_decay=0.9, batch_size=8)
     one = tiny.start("--config", config, "--work-dir", tmp_path / "one")
@@ -60,7 +60,7 @@ def test_a_run_of_two_ranks_tests_the_weights_that_it_saves_and_only_the_first_r
         assert float(torch.nn.functional.cross_entropy(logits, label)) == pytest.approx(last[f"{key}_loss"], abs=1e-12)
 
 
-def test_one_rank_that_is_asked_to_leave_takes_the_other_along_and_both_resume_exactly(tmp_path, experiment):
+def test_a_sigterm_to_one_rank_stops_both_and_both_resume_exactly(tmp_path, experiment):
     leaving = {"objective": "tests.torchlight.parts.AskedToLeave"}
     settings = {"num_epoch": 4, "save_interval": 10}
     asked = experiment(**settings, **leaving, objective_args={"at": 8})
@@ -78,7 +78,7 @@ def test_one_rank_that_is_asked_to_leave_takes_the_other_along_and_both_resume_e
     assert tiny.same_run(tmp_path / "run", tmp_path / "straight")
 
 
-def test_what_fails_on_the_first_rank_alone_ends_all_with_its_message(tmp_path, experiment):
+def test_a_failure_of_the_first_rank_ends_all_ranks_with_its_message(tmp_path, experiment):
     (tmp_path / "file").write_text("")
     output = tmp_path / "out.txt"
     ranks = tiny.start_ranks(2, "--config", experiment(), "--work-dir", tmp_path / "file" / "run", output=output)
@@ -86,7 +86,7 @@ def test_what_fails_on_the_first_rank_alone_ends_all_with_its_message(tmp_path, 
     assert Path(f"{output}.0").read_text().startswith("error: work_dir: ") and Path(f"{output}.1").read_text() == ""
 
 
-def test_a_loss_that_is_no_number_on_one_rank_ends_both(tmp_path, experiment):
+def test_a_loss_that_is_not_finite_on_one_rank_ends_both(tmp_path, experiment):
     config = experiment(objective="tests.torchlight.parts.NotANumber", objective_args={"at": 3}, log_interval=1)
     output = tmp_path / "out.txt"
     ranks = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "run", output=output)
@@ -94,7 +94,7 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_both(tmp_path, experiment):
     assert "the loss became nan" in Path(f"{output}.0").read_text() and not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_a_rank_that_fails_alone_says_why_and_the_other_that_it_is_alone(tmp_path, experiment):
+def test_a_rank_that_fails_prints_the_reason_and_the_other_that_it_lost_its_partner(tmp_path, experiment):
     config, output = experiment(objective="tests.torchlight.parts.Breaks"), tmp_path / "out.txt"
     ranks = tiny.start_ranks(2, "--config", config, "--work-dir", tmp_path / "run", output=output)
     assert tiny.finish(*ranks, seconds=60) == 1 and {rank.exitcode for rank in ranks} == {1}
@@ -103,7 +103,7 @@ def test_a_rank_that_fails_alone_says_why_and_the_other_that_it_is_alone(tmp_pat
     assert last.startswith("error: another process of the group failed; there is no checkpoint yet")
 
 
-def test_resuming_with_another_number_of_ranks_goes_on_with_a_warning(tmp_path, experiment, main):
+def test_resuming_with_another_number_of_ranks_continues_with_a_warning(tmp_path, experiment, main):
     config = experiment(
         num_epoch=2,
         save_every_steps=2,
@@ -145,14 +145,14 @@ def test_two_devices_on_the_command_line_are_two_processes(tmp_path, experiment)
     assert "batch size 8 = 4 per process x 2 process(es)" in output and output.count("epoch   1/1") == 1
 
 
-def test_a_mistake_found_by_launched_processes_keeps_its_exit_code_and_its_one_message(tmp_path, experiment):
+def test_a_mistake_found_by_launched_processes_has_its_exit_code_and_one_message(tmp_path, experiment):
     (tmp_path / "run").write_text("")
     assert tiny.finish(start_two_devices(tmp_path, experiment())) == 2
     error = (tmp_path / "err.txt").read_text()
     assert error.startswith("error: work_dir: ") and error.count("\n") == 1, error
 
 
-def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_leave(tmp_path, experiment):
+def test_a_sigterm_to_the_launcher_reaches_the_processes_which_save_and_exit(tmp_path, experiment):
     process = start_two_devices(tmp_path, experiment(num_epoch=1000))
     wait_for("epoch   2/", tmp_path / "out.txt", process)
     process.terminate()
@@ -197,7 +197,7 @@ def start_nodes(argv, folder):
     return [tiny.start(*words, output=file, program=launch.main, OMP_NUM_THREADS="1") for file in outputs]
 
 
-def test_two_nodes_that_are_requeued_leave_with_143_and_their_run_is_resumed_exactly(tmp_path, experiment):
+def test_two_requeued_nodes_exit_with_143_and_their_run_is_resumed_exactly(tmp_path, experiment):
     config, run = experiment(num_epoch=8, save_every_steps=1), tmp_path / "run"
     argv = ("--config", config, "--work-dir", run, "--resume", "auto")
     nodes = start_nodes(argv, tmp_path)

@@ -261,7 +261,7 @@ def test_a_wrong_file_is_refused_before_anything_is_written(main, tmp_path, text
     assert any(FILES[text] in line for line in lines), lines
 
 
-def test_of_many_unknown_options_the_first_are_named(main, tmp_path):
+def test_the_first_of_many_unknown_options_are_named(main, tmp_path):
     (tmp_path / "c.yaml").write_text("\n".join(f"option{i}: 1" for i in range(5000)))
     lines = refused(main, tmp_path, "--config", tmp_path / "c.yaml", "--work-dir", tmp_path / "run")
     assert len(lines) == 21 and lines[-1].endswith("4980 more unknown options")
@@ -285,12 +285,12 @@ def test_parameters_without_an_annotation_take_every_value(main, tmp_path, exper
     assert main("--config", experiment(**changes), "--work-dir", tmp_path / "run", "--model-args.width", "[8]")[0] == 0
 
 
-def test_a_file_may_hold_requests_for_other_phases(main, tmp_path, experiment):
+def test_a_file_may_contain_options_of_other_phases(main, tmp_path, experiment):
     config = experiment(num_epoch=1, save_score=True, ema=True, ignore_weights=["fc"])
     assert main("--config", config, "--work-dir", tmp_path / "run")[0] == 0
 
 
-def test_flags_that_describe_the_experiment_are_named_where_they_have_no_effect(main, tmp_path, experiment, trained):
+def test_flags_of_the_experiment_without_effect_are_named(main, tmp_path, experiment, trained):
     argv = ("--phase", "test", "--weights", trained / "last.pt", "--work-dir", tmp_path / "run", "--base-lr", "1")
     code, out, err = main("--config", experiment(), *argv)
     assert code == 0 and "no effect in --phase test: base_lr" in out + err

@@ -1,4 +1,4 @@
-"""The first step is rehearsed: what cannot be trained is refused, and the rest of the run does not notice."""
+"""A trial step before the training: impossible trainings are refused, and the run is not changed by it."""
 
 import copy
 
@@ -103,7 +103,7 @@ class Flat(Classification):
         (Flat, "predict: expected logits .N, num_class."),
     ],
 )
-def test_an_objective_that_trains_or_predicts_nothing_is_refused(parts, objective, reason):
+def test_an_objective_without_a_loss_or_prediction_is_refused(parts, objective, reason):
     with pytest.raises(ValueError, match=f"the first training step failed, nothing was written: ValueError: {reason}"):
         experiment.rehearse(parts(Plain(5, 20, 1), objective()))
 

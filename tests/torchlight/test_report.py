@@ -1,4 +1,4 @@
-"""The report: everything a run left is on one page, true, and the page needs nothing else."""
+"""The report: the results of a run are on one correct, self-contained page."""
 
 import csv
 import html
@@ -55,7 +55,7 @@ def page(run):
     return write_report([run])
 
 
-def test_the_page_tells_the_figures_of_the_run(page):
+def test_the_page_shows_the_figures_of_the_run(page):
     text, scores = words(page), make_scores(0)
     right = scores.argmax(1) == LABEL
     assert f"{100 * right.mean():.2f} %" in text and f"{right.sum()} of 60" in text
@@ -79,7 +79,7 @@ def test_the_diagonal_of_the_confusion_matrix_counts_the_clips_of_top_1_also_if_
     assert matrix.tolist() == [[0, 2, 0], [1, 1, 0], [0, 0, 0]]
 
 
-def test_shown_clips_are_right_and_wrong_as_they_say(page):
+def test_clips_are_shown_as_right_or_wrong_correctly(page):
     predicted = make_scores(0).argmax(1)
     number = {str(name): i for i, name in enumerate(NAMES)}
     right = re.findall(r"correct: ([a-z ]+?) confidence \d+ %, (clip_\d+)", words(page))
@@ -113,7 +113,7 @@ def test_the_robustness_of_a_run_is_shown(run, page):
     assert all(text in section for text in ("noise", "% of the body", "n-th frame", "top-1, percent"))
 
 
-def test_every_picture_lies_beside_the_page_as_png(page):
+def test_every_picture_is_also_a_png_file_in_the_folder_of_the_page(page):
     names = {path.stem for path in page.parent.glob("report_*.png")}
     clips = {f"report_{word}_{k}" for word in ("correct", "wrong") for k in (1, 2, 3)}
     assert names == clips | {
@@ -219,7 +219,7 @@ def test_a_damaged_checkpoint_is_named(content, message, tmp_path, run):
         learned_adjacency(run, 20)
 
 
-def test_damaged_records_leave_a_sentence_in_the_place_of_their_section(tmp_path, store, caplog):
+def test_damaged_records_are_reported_in_place_of_their_section(tmp_path, store, caplog):
     logging.getLogger("torchlight").propagate = True
     folder = write_run(tmp_path / "joint", store)
     (folder / "epoch1_test_score.pkl").unlink()
@@ -247,7 +247,7 @@ def test_learned_adjacency_is_found_by_shape_and_not_by_name():
     assert adjacency_shapes(Net(), 20) == {"any_name": (3, 20, 20), "stacked": (60, 20), "list.0": (20, 20)}
 
 
-def test_a_report_on_a_full_disk_is_one_line(run, main, tmp_path):
+def test_a_report_on_a_full_disk_is_a_one_line_error(run, main, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     try:
         shutil.copytree(run.parent, tmp_path / "runs", copy_function=os.symlink)
@@ -309,7 +309,7 @@ def test_a_folder_without_a_run_and_scores_of_other_clips_are_errors_and_no_page
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_clip_stands_upright_whatever_axis_points_up():
+def test_a_clip_is_drawn_upright_for_any_vertical_axis():
     class Feeder:
         skeleton = type("Body", (), {"parents": (0, 0), "left": (), "right": ()})
         manifest: dict = {}
@@ -343,7 +343,7 @@ def chromium(*arguments: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
-def test_a_browser_shows_the_page_in_light_and_dark_without_complaint(page, tmp_path):
+def test_a_browser_shows_the_page_in_light_and_dark_without_errors(page, tmp_path):
     corner = {}
     for name, scheme in (("dark", 0), ("light", 1)):
         shot = tmp_path / f"{name}.png"

@@ -1,4 +1,4 @@
-"""A run that was interrupted ends like one that was not."""
+"""An interrupted run gives the same results as an uninterrupted one."""
 
 import copy
 import json
@@ -17,14 +17,14 @@ from torchlight.training import build, checkpoint, optim, resume
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_run_killed_at_random_moments_ends_like_the_straight_one(tmp_path, experiment, trained, seed):
+def test_a_run_killed_at_random_times_equals_an_uninterrupted_one(tmp_path, experiment, trained, seed):
     folder = tmp_path / "run"
     killed_run(experiment(**tiny.RICH), folder, random.Random(seed), seconds=2.0, kills=2, num_worker=seed % 2)
     assert tiny.same_run(trained, folder)
 
 
 @pytest.mark.parametrize(("at", "num_worker"), [(3, 0), (7, 1)])
-def test_a_sigterm_to_the_whole_group_saves_and_the_resumed_run_ends_like_the_straight_one(
+def test_after_a_sigterm_to_the_whole_group_the_resumed_run_equals_an_uninterrupted_one(
     tmp_path, experiment, trained, at, num_worker
 ):
     run, output = tmp_path / "run", tmp_path / "out.txt"
@@ -46,7 +46,7 @@ def test_a_sigterm_to_the_whole_group_saves_and_the_resumed_run_ends_like_the_st
     assert tiny.same_run(trained, run)
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path, experiment, trained, main):
+def test_resuming_a_finished_run_changes_nothing(tmp_path, experiment, trained, main):
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "each_class_acc.csv").unlink()
     before = (tmp_path / "run" / "last.pt").read_bytes()
@@ -72,7 +72,7 @@ def test_a_resumed_run_that_trains_further_removes_the_scores_of_the_earlier_epo
     assert (removed in out) == (not kept)
 
 
-def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path, experiment, trained, main):
+def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_complete_one(tmp_path, experiment, trained, main):
     config, run = experiment(**tiny.RICH), tmp_path / "run"
     assert main("--config", config, "--work-dir", run, "--keep", 2)[0] == 0
     assert sorted(path.name for path in run.glob("epoch_*.pt")) == ["epoch_2.pt", "epoch_3.pt"]
@@ -88,7 +88,7 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path,
     assert tiny.same_run(trained, run)
 
 
-def test_a_kept_checkpoint_is_no_second_name_of_the_last_one(tmp_path, experiment, main):
+def test_a_kept_checkpoint_is_not_a_link_to_the_last_one(tmp_path, experiment, main):
     config, run = experiment(), tmp_path / "run"
     assert main("--config", config, "--work-dir", run, "--keep", 1)[0] == 0
     with open(run / "last.pt", "r+b") as file:
@@ -96,7 +96,7 @@ def test_a_kept_checkpoint_is_no_second_name_of_the_last_one(tmp_path, experimen
     assert main("--config", config, "--work-dir", run, "--resume", "true")[0] == 0
 
 
-def test_without_a_whole_checkpoint_resuming_is_refused_and_nothing_changes(tmp_path, experiment, trained, main):
+def test_without_a_complete_checkpoint_resuming_is_refused_and_nothing_changes(tmp_path, experiment, trained, main):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     (run / "last.pt").write_bytes(b"not a checkpoint")
@@ -224,7 +224,7 @@ def whole(trained):
     return checkpoint.load(trained / "last.pt")
 
 
-def test_the_checkpoint_of_a_run_is_whole(trained, expect):
+def test_the_checkpoint_of_a_run_is_complete(trained, expect):
     state = torch.get_rng_state()
     assert expect(trained)[0] == trained / "last.pt"
     assert torch.equal(torch.get_rng_state(), state)
@@ -246,7 +246,7 @@ def test_wrong_content_is_refused_by_file_and_field_and_the_next_checkpoint_is_t
     assert expect(tmp_path)[0] == tmp_path / "epoch_2.pt"
 
 
-def test_a_file_that_holds_something_else_or_unpacks_to_more_than_it_is_cannot_be_resumed(tmp_path, expect):
+def test_a_file_with_other_content_or_that_expands_when_read_cannot_be_resumed(tmp_path, expect):
     torch.save(torch.ones(3), tmp_path / "last.pt")
     with pytest.raises(ValueError, match="not a checkpoint of this program: expected a mapping, got Tensor"):
         expect(tmp_path)
@@ -275,12 +275,12 @@ def test_weights_alone_cannot_be_resumed(tmp_path, experiment, main):
     assert code == 2 and "contains weights only" in err and "--weights" in err
 
 
-def test_resuming_where_nothing_is_starts_from_the_beginning(tmp_path, experiment, main):
+def test_resuming_without_a_checkpoint_starts_from_the_beginning(tmp_path, experiment, main):
     code, out, _ = main("--config", experiment(num_epoch=1), "--work-dir", tmp_path / "run", "--resume", "true")
     assert code == 0 and "no checkpoint in" in out and "starting from the beginning" in out
 
 
-def test_torchrun_that_starts_a_broken_run_again_resumes_it(tmp_path, experiment, main, monkeypatch):
+def test_a_failed_run_that_torchrun_restarts_is_resumed(tmp_path, experiment, main, monkeypatch):
     config = experiment()
     assert main("--config", config, "--work-dir", tmp_path / "run", "--overwrite", "true")[0] == 0
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")

@@ -1,4 +1,4 @@
-"""What a run leaves, and how it is protected."""
+"""The files of a run, and how they are protected."""
 
 import csv
 import json
@@ -44,11 +44,11 @@ def events(folder) -> list[Event]:
     return found
 
 
-def test_a_run_leaves_what_the_documentation_lists(trained):
+def test_a_run_writes_the_files_that_the_documentation_lists(trained):
     assert names(trained) == FILES | TABLES and len(list(trained.glob("events.out.*"))) == 1
 
 
-def test_the_metrics_hold_every_epoch_and_the_best_one_is_named_as_chosen_on_the_test_clips(trained):
+def test_the_metrics_contain_every_epoch_and_state_that_the_best_one_was_chosen_on_the_test_clips(trained):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     tested = {f"{kind}_{key}" for kind in ("test", "test_ema") for key in ("loss", "top1", "macro")}
@@ -86,7 +86,7 @@ def test_tensorboard_shows_the_loss_of_single_steps(tmp_path, experiment, main):
     assert losses.shape[1] > 1 and losses.mean(1) == pytest.approx([line["train_loss"] for line in lines], rel=1e-5)
 
 
-def test_a_resumed_run_tells_tensorboard_where_it_begins_again(tmp_path, experiment, trained, main):
+def test_a_resumed_run_gives_tensorboard_the_step_from_which_it_continues(tmp_path, experiment, trained, main):
     shutil.copytree(trained, tmp_path / "run")
     argv = ("--config", experiment(**tiny.RICH), "--work-dir", tmp_path / "run", "--resume", "true", "--num-epoch", 4)
     assert main(*argv)[0] == 0
@@ -94,14 +94,14 @@ def test_a_resumed_run_tells_tensorboard_where_it_begins_again(tmp_path, experim
     assert sorted(starts) == [1, 4]
 
 
-def test_the_environment_says_what_a_figure_depends_on(trained):
+def test_the_environment_contains_what_a_figure_depends_on(trained):
     facts = json.loads((trained / "environment.json").read_text())
     assert facts["torch"] == torch.__version__ and facts["numpy"] == np.__version__ and facts["seed"] == 1
     assert facts["data"] == {"frames.npy": "0123"} and facts["device"].startswith("CPU") and facts["devices"] == 1
     assert {"command", "git_commit", "python", "platform", "cpu_threads", "cuda"} <= set(facts)
 
 
-def test_the_commit_is_unknown_where_there_is_no_git(monkeypatch, tmp_path):
+def test_the_commit_is_unknown_without_git(monkeypatch, tmp_path):
     if (run_dir.ROOT / ".git").exists():
         assert len(run_dir.git_commit().removesuffix("-dirty")) == 40
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -137,7 +137,7 @@ def test_metrics_are_read_without_a_line_that_a_crash_cut_off(tmp_path):
     assert run_dir.read_metrics(tmp_path) == [{"epoch": 1, "lr": 0.5}]
 
 
-def test_an_environment_that_is_no_object_is_refused(tmp_path, trained):
+def test_an_environment_that_is_not_an_object_is_refused(tmp_path, trained):
     assert run_dir.read_environment(tmp_path) == {} and run_dir.read_environment(trained)["seed"] == 1
     (tmp_path / "environment.json").write_text("[1]")
     with pytest.raises(ValueError, match="environment.json: expected an object, got .1."):
@@ -154,7 +154,7 @@ def test_damaged_metrics_refuse_a_resumed_run_before_anything_is_changed(tmp_pat
 
 
 @pytest.mark.parametrize("flags", [(), ("--overwrite", "true"), ("--resume", "true")])
-def test_of_two_processes_that_start_at_once_one_trains_and_the_other_is_refused(tmp_path, experiment, flags):
+def test_one_of_two_processes_that_start_together_trains_and_the_other_is_refused(tmp_path, experiment, flags):
     run, outputs = tmp_path / "run", [tmp_path / f"{i}.txt" for i in range(2)]
     argv = ("--config", experiment(num_epoch=30, **tiny.PLAIN), "--work-dir", run, *flags)
     pair = [tiny.start(*argv, output=output) for output in outputs]
@@ -202,7 +202,7 @@ def test_the_class_tables_count_the_scores_of_the_last_epoch(tmp_path, experimen
         assert matplotlib.image.imread(folder / "confusion_matrix.png").ndim == 3
 
 
-def test_a_test_changes_nothing_of_a_run_but_its_tables_scores_and_log(tmp_path, experiment, trained, main):
+def test_a_test_only_changes_the_tables_scores_and_log_of_a_run(tmp_path, experiment, trained, main):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     before = contents(run)
@@ -239,7 +239,7 @@ def test_overwriting_replaces_the_run_and_nothing_else(tmp_path, experiment, tra
     "mistake",
     [{"model_args": {}}, {"batch_size": 64}, {"freeze": ["x"], "freeze_epoch": 1}, {"objective": "os.system"}],
 )
-def test_a_mistake_that_comes_with_overwrite_destroys_nothing(tmp_path, experiment, trained, main, mistake):
+def test_a_mistake_together_with_overwrite_deletes_nothing(tmp_path, experiment, trained, main, mistake):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     before = contents(run)
@@ -247,7 +247,7 @@ def test_a_mistake_that_comes_with_overwrite_destroys_nothing(tmp_path, experime
     assert code == 2 and err.startswith("error: ") and contents(run) == before
 
 
-def test_a_file_below_the_configurations_has_its_own_place():
+def test_each_configuration_has_its_own_run_directory():
     found = config.Config(config=str(run_dir.ROOT / "config" / "NW-UCLA" / "ctrgcn.yaml"), modality="bone")
     assert str(run_dir.default_work_dir(found)) == "work_dir/NW-UCLA/ctrgcn/bone"
     assert str(run_dir.default_work_dir(config.Config(config="/elsewhere/x.yaml"))) == "work_dir/x/joint"
@@ -275,12 +275,12 @@ def test_the_log_has_one_aligned_line_for_each_epoch_and_names_the_data(trained,
     assert len(epochs) == 3 and len({line.index("clips/s") for line in epochs}) == 1
 
 
-def test_a_training_warns_of_milestones_that_it_does_not_reach(tmp_path, experiment, main):
+def test_a_training_warns_about_milestones_that_it_does_not_reach(tmp_path, experiment, main):
     code, out, err = main("--config", experiment(step=[50]), "--num-epoch", 1, "--work-dir", tmp_path / "run")
     assert code == 0 and "step: expected an epoch before num_epoch 1, got [50]" in out, err
 
 
-def test_an_epoch_that_was_mixed_as_a_whole_has_a_line_without_training_accuracy(tmp_path, experiment, main):
+def test_an_epoch_of_mixed_batches_only_has_a_line_without_training_accuracy(tmp_path, experiment, main):
     settings = experiment(num_epoch=1, objective_args={"mixup_alpha": 0.8}, **tiny.PLAIN)
     code, out, _ = main("--config", settings, "--work-dir", tmp_path)
     assert code == 0 and "train_top1" not in tiny.metrics(tmp_path)[0] and "nan" not in out

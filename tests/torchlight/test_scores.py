@@ -1,4 +1,4 @@
-"""Score files: written and read unchanged, joined by name, and refused if they are anything else."""
+"""Score files: written and read unchanged, joined by name, and refused if they are invalid."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def test_written_scores_are_read_again_under_their_names(tmp_path):
     ("names", "value", "message"),
     [(["b", "a", "b"], 0, "unique sample names, got 'b' twice"), (NAMES, np.nan, "finite"), (NAMES, 1e39, "finite")],
 )
-def test_what_a_reader_would_refuse_is_not_written(names, value, message, tmp_path):
+def test_scores_that_a_reader_would_refuse_are_not_written(names, value, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_scores(tmp_path / "s.pkl", np.array(names), ROWS + value)
     assert not list(tmp_path.iterdir())
@@ -73,7 +73,7 @@ def test_scores_of_another_test_set_are_refused(scores, message):
         align(scores, NAMES, 4, "s.pkl")
 
 
-def test_a_name_that_is_twice_in_the_data_is_refused():
+def test_a_name_that_occurs_twice_in_the_data_is_refused():
     with pytest.raises(ValueError, match=r"1 twice in the data \(first: 'a'\)"):
         align(as_dict(["a", "c"], ROWS[:2]), np.array(["a", "a", "c"]), 4, "s.pkl")
 
@@ -95,7 +95,7 @@ def object_array() -> np.ndarray:
 @pytest.mark.parametrize(
     "content", [Evil(), {"a": Evil()}, {"a": [(1, {"b": Evil()})]}, {"a": object_array()}, {Evil: ROWS[0]}]
 )
-def test_a_malicious_pickle_is_refused_and_nothing_in_it_runs(content, protocol, tmp_path, monkeypatch):
+def test_a_malicious_pickle_is_refused_and_no_code_in_it_runs(content, protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(content, protocol))
     with pytest.raises(ValueError, match="evil.pkl: not a pickle of plain data .*; nothing in it was run"):

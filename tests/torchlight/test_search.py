@@ -46,7 +46,7 @@ def test_a_point_becomes_the_arguments_and_the_name_of_a_network():
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
-def test_a_shipped_space_draws_networks_for_its_recipe_and_has_dke7_first_and_within_the_budget(file):
+def test_an_included_space_samples_networks_for_its_recipe_and_has_dke7_first_and_within_the_budget(file):
     declared, space = read_search(file)
     recipe = load_config(file.parent / declared.recipe)
     common = search.Common(file.parent, space, recipe, [])
@@ -149,7 +149,7 @@ def rows(runs):
         return list(csv.DictReader(file))
 
 
-def test_students_are_trained_on_some_performers_ranked_and_extended_and_nothing_is_done_twice(
+def test_students_are_trained_on_some_performers_ranked_and_extended_and_no_training_is_repeated(
     optuna, declare, tmp_path, capfd
 ):
     first = {"network": "net", "width": 8, "blocks": [2], "kernel_size": 5}
@@ -192,7 +192,7 @@ def test_an_interrupted_training_is_continued_first(optuna, declare, tmp_path, m
     assert f"student 1 of 2: {place.name}, " in capfd.readouterr().out and len(rows(tmp_path)) == 2
 
 
-def test_a_student_that_cannot_be_trained_is_left_out_and_several_in_a_row_end_the_search(
+def test_a_student_that_cannot_be_trained_is_omitted_and_several_in_a_row_end_the_search(
     optuna, declare, tmp_path, monkeypatch, capfd
 ):
     broken, tried = ["kernel_size5"], []
@@ -217,7 +217,7 @@ def test_a_student_that_cannot_be_trained_is_left_out_and_several_in_a_row_end_t
 
 
 @pytest.mark.parametrize(("code", "kind"), [(1, programs.ProgramError), (2, programs.ProgramError), (143, RunError)])
-def test_a_program_that_was_terminated_did_not_fail_by_itself(code, kind, monkeypatch):
+def test_a_terminated_program_does_not_count_as_failed(code, kind, monkeypatch):
     monkeypatch.setattr(programs.subprocess, "run", lambda *words, **_: subprocess.CompletedProcess(words, code))
     with pytest.raises(RunError, match=f"main.py ended with code {code}") as error:
         programs.call(["main.py"])
@@ -245,7 +245,9 @@ def test_networks_over_the_budget_are_not_trained_and_a_space_without_further_on
     assert "budget: expected one that some networks of the space meet, got none in 20 draws" in capfd.readouterr().err
 
 
-def test_mistakes_on_the_command_line_and_a_missing_package_train_nothing(declare, tmp_path, monkeypatch, capfd):
+def test_mistakes_on_the_command_line_and_a_missing_package_are_reported_before_any_training(
+    declare, tmp_path, monkeypatch, capfd
+):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert declare(tmp_path)() == 2
     assert "optuna: the package is missing; pip install -r requirements/search.txt" in capfd.readouterr().err

@@ -32,7 +32,7 @@ def test_a_task_of_a_step_on_one_node_joins_the_others_there():
         assert joined(TASK | other)["MASTER_PORT"] != port
 
 
-def test_tasks_on_several_nodes_meet_on_the_first_one():
+def test_tasks_on_several_nodes_use_the_address_of_the_first_one():
     nodes = {"SLURM_STEP_TASKS_PER_NODE": "2(x2),1", "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_NODELIST": "gpu[02-03,7]"}
     found = joined(TASK | nodes | {"SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "2"})
     assert (found["RANK"], found["LOCAL_RANK"], found["LOCAL_WORLD_SIZE"]) == ("4", "0", "1")
@@ -42,7 +42,7 @@ def test_tasks_on_several_nodes_meet_on_the_first_one():
     assert slurm.first_node({"SLURM_LAUNCH_NODE_IPADDR": "10.0.0.5"}) == "10.0.0.5"
 
 
-def test_an_address_that_is_given_stays():
+def test_a_given_address_is_kept():
     assert "MASTER_ADDR" not in joined(TASK | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"})
 
 
@@ -58,7 +58,7 @@ def test_an_address_that_is_given_stays():
     ],
     ids=["none", "salloc", "batch", "interactive", "one task", "torchrun"],
 )
-def test_nothing_is_joined_outside_of_a_step_of_several_tasks_or_under_torchrun(environment):
+def test_no_group_is_joined_outside_of_a_step_of_several_tasks_or_under_torchrun(environment):
     assert joined(environment) == {}
 
 

@@ -1,4 +1,4 @@
-"""Networks that take the times of the frames: every way in which a network is called hands them on."""
+"""Networks that take the times of the frames: every call of a network passes them on."""
 
 import shutil
 from pathlib import Path
@@ -120,7 +120,7 @@ def skateformer(tmp_path_factory, store, experiment):
     return config, run
 
 
-def test_a_training_that_was_interrupted_is_the_straight_one(skateformer, experiment, tmp_path):
+def test_an_interrupted_training_equals_an_uninterrupted_one(skateformer, experiment, tmp_path):
     config, run = skateformer
     leaving, part = load_config(config), tmp_path / "run"
     leaving.objective, leaving.objective_args = "tests.torchlight.parts.AskedToLeave", {"at": 3}
@@ -164,7 +164,7 @@ def clip_of(clips: ClipStore, name: str) -> np.ndarray:
     return np.asarray(clips.frames[clips.start[i] : clips.start[i] + clips.length[i]])
 
 
-def test_a_skateformer_teaches_another_network_and_learns_from_one(
+def test_a_skateformer_can_be_the_teacher_or_the_student_of_another_network(
     skateformer, experiment, trained, tmp_path, main, monkeypatch
 ):
     monkeypatch.setattr(teacher, "CHANCE_FACTOR", 0.0)  # both have seen few clips

@@ -1,4 +1,4 @@
-"""Weights files: the field's wrappings, strict loading, and files that are not what they should be."""
+"""Weights files: common checkpoint forms, strict loading, and invalid files."""
 
 import argparse
 import json
@@ -66,7 +66,7 @@ WRAPPINGS = {
 
 
 @pytest.mark.parametrize("form", WRAPPINGS)
-def test_every_wrapping_of_the_field_gives_the_same_logits(tmp_path, trained, tested, expected, form):
+def test_every_common_checkpoint_form_gives_the_same_logits(tmp_path, trained, tested, expected, form):
     content = checkpoint.load(trained / "last.pt")
     wrapped, flags = WRAPPINGS[form](content["model"], content["model_ema"])
     torch.save(wrapped, tmp_path / "w.pth", _use_new_zipfile_serialization=form != "old zip-less file")
@@ -138,7 +138,7 @@ def test_a_test_gives_the_figures_of_the_training_to_the_last_digit(trained, tes
     assert (found.loss, scores.top_k(rows, label, 1)) == (last[f"{key}_loss"], last[f"{key}_top1"])
 
 
-def test_an_evaluation_runs_the_copy_that_a_network_offers_and_leaves_the_network_alone(
+def test_an_evaluation_runs_the_copy_that_a_network_provides_and_does_not_change_the_network(
     experiment, trained, tested, monkeypatch
 ):
     seen = []
@@ -217,7 +217,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, experiment, tr
     )
 
 
-def test_the_way_out_names_all_layers_whose_shape_has_the_number_of_classes():
+def test_the_suggestion_lists_all_layers_whose_shape_has_the_number_of_classes():
     args = {"num_point": 20, "num_person": 1, "graph": "graph.ucla.Graph", "channels": [8, 8]}
     one, other = (contrastive.ProtoGCN(k, **args).state_dict() for k in (5, 7))
     shapes = [name for name in one if one[name].shape != other[name].shape]
@@ -226,7 +226,7 @@ def test_the_way_out_names_all_layers_whose_shape_has_the_number_of_classes():
     assert "only the classifier" not in checkpoint.explain(one, other, [], [], shapes, {"num_class": 6})
 
 
-def test_weights_for_another_number_of_classes_name_the_way_out_and_it_works(tmp_path, experiment, trained, main):
+def test_the_suggestion_for_weights_with_another_number_of_classes_works(tmp_path, experiment, trained, main):
     state = checkpoint.load(trained / "last.pt")["model"]
     state["fc.weight"], state["fc.bias"] = torch.zeros(9, 8), torch.zeros(9)
     torch.save(state, tmp_path / "nine.pt")
@@ -242,7 +242,7 @@ def test_weights_for_another_number_of_classes_name_the_way_out_and_it_works(tmp
 
 
 @pytest.mark.parametrize("what", ["missing", "folder", "empty", "truncated", "text"])
-def test_a_file_that_is_no_whole_weights_file_is_refused(tmp_path, experiment, trained, main, what):
+def test_a_file_that_is_not_a_complete_weights_file_is_refused(tmp_path, experiment, trained, main, what):
     path = tmp_path / "w.pt"
     whole = (trained / "last.pt").read_bytes()
     if what == "folder":
@@ -271,7 +271,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("form", ["torch", "old", "pickle"])
-def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, experiment, main, form):
+def test_a_file_that_would_run_code_is_refused_and_no_code_runs(tmp_path, experiment, main, form):
     path, trace = tmp_path / "w.pt", tmp_path / "trace"
     content = {"model": {"fc.weight": torch.zeros(1)}, "extra": Bomb(trace)}
     if form == "pickle":
@@ -284,7 +284,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, experimen
     assert "weights_only" not in err  # torch's advice to switch the safety off
 
 
-def test_a_file_without_weights_names_what_it_holds(tmp_path, experiment, main):
+def test_the_error_of_a_file_without_weights_lists_its_content(tmp_path, experiment, main):
     torch.save({"epoch": 3}, tmp_path / "w.pt")
     assert "expected weights under model or state_dict, got 'epoch'" in refused(
         main, experiment, tmp_path / "run", tmp_path / "w.pt"
@@ -298,7 +298,7 @@ def test_a_file_without_weights_names_what_it_holds(tmp_path, experiment, main):
     assert "expected a state dict, got list" in refused(main, experiment, tmp_path / "run", tmp_path / "w.pt")
 
 
-def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp_path, experiment, main, trained):
+def test_a_test_without_weights_or_without_the_requested_average_is_refused(tmp_path, experiment, main, trained):
     code, _, err = main("--config", experiment(), "--phase", "test", "--work-dir", tmp_path / "run")
     assert code == 2 and "weights: missing; --phase test needs the file to test" in err
     code, _, err = main("--config", experiment(), "--phase", "export-weights", "--work-dir", tmp_path / "run")
@@ -308,14 +308,14 @@ def test_a_test_without_weights_and_an_average_that_is_not_there_are_refused(tmp
     assert "expected model, got 'model_ema'; only a training with --ema-decay has a moving average" in err
 
 
-def test_a_run_directory_as_weights_and_a_checkpoint_without_configuration_name_the_file_to_give(trained, main):
+def test_errors_of_a_run_directory_as_weights_and_of_a_missing_configuration_name_the_file_to_give(trained, main):
     code, _, err = main("--phase", "test", "--weights", trained / "last.pt")
     assert code == 2 and f"model: missing; give --config FILE, such as {trained / 'config.yaml'}\n" in err
     with pytest.raises(ValueError, match=f"expected a file, got a folder; give {trained / 'last.pt'}$"):
         checkpoint.load(trained)
 
 
-def test_training_that_starts_from_weights_starts_from_those(tmp_path, experiment, trained, main):
+def test_a_training_starts_from_the_given_weights(tmp_path, experiment, trained, main):
     argv = ("--work-dir", tmp_path / "run", "--weights", trained / "last.pt", "--ema", "true")
     assert main("--config", experiment(num_epoch=1, ema_decay=0.5, base_lr=0.0, step=[]), *argv)[0] == 0
     average, found = checkpoint.load(trained / "last.pt")["model_ema"], tiny.weights(tmp_path / "run")
@@ -326,7 +326,7 @@ def test_training_that_starts_from_weights_starts_from_those(tmp_path, experimen
     )
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_does_not_change_the_old_one(tmp_path):
     checkpoint.save(tmp_path / "last.pt", {"epoch": 1})
     before = (tmp_path / "last.pt").read_bytes()
     with pytest.raises(AttributeError):

@@ -86,7 +86,7 @@ def left(folder: Path = catalog.FOLDER) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_downloaded_once_and_only_it_is_left(entry, server, caplog):
+def test_a_file_is_downloaded_once_without_leaving_other_files(entry, server, caplog):
     file = download.local_file(f"zoo:{entry.name}")
     assert file == Path("weights") / "aagcn_ntu60_xsub_3d_b.pth" and file.read_bytes() == CONTENT
     assert left() == [file.name]
@@ -94,13 +94,13 @@ def test_a_file_is_downloaded_once_and_only_it_is_left(entry, server, caplog):
     assert download.local_file("work_dir/last.pt") == Path("work_dir/last.pt")
 
 
-def test_a_download_continues_after_cuts(entry, server):
+def test_a_download_continues_after_interruptions(entry, server):
     server.cuts = [1000, 5000]
     assert download.local_file(f"zoo:{entry.name}").read_bytes() == CONTENT
     assert [request.get("Range") for request in server.requests] == [None, "bytes=1000-", "bytes=6000-"]
 
 
-def test_what_has_arrived_stays_and_the_next_call_continues(entry, server):
+def test_received_data_is_kept_and_the_next_call_continues(entry, server):
     server.cuts = [1000, 0, 500]
     with pytest.raises(
         RunError, match=r"the connection was cut \(1500 of \d+ bytes\); 1500 bytes are kept in .*put it at"
@@ -120,7 +120,7 @@ def test_another_version_on_the_server_is_received_from_its_beginning(entry, ser
     assert entry.file.read_bytes() == CONTENT[::-1] and len(server.requests) == 4
 
 
-def test_a_part_that_is_complete_or_too_long_does_no_harm(entry, server):
+def test_a_partial_file_that_is_complete_or_too_long_does_not_prevent_the_download(entry, server):
     for kept in (CONTENT, CONTENT + b"more"):
         entry.file.parent.mkdir(exist_ok=True)
         entry.file.with_name(f"{entry.file.name}.part").write_bytes(kept)
@@ -130,12 +130,12 @@ def test_a_part_that_is_complete_or_too_long_does_no_harm(entry, server):
         entry.file.unlink()
 
 
-def test_a_content_without_a_length_is_received_to_its_end(entry, server):
+def test_content_without_a_length_is_received_to_its_end(entry, server):
     server.announces = None
     assert download.local_file(f"zoo:{entry.name}").read_bytes() == CONTENT
 
 
-def test_a_wrong_hash_leaves_nothing_and_names_both(entry, server):
+def test_a_wrong_hash_leaves_no_file_and_both_hashes_are_named(entry, server):
     server.content = CONTENT[:-1] + b"x"
     with pytest.raises(
         RunError, match=f"SHA-256 begins with {DIGEST[:8]}, got [0-9a-f]{{64}}; nothing is kept; or down"
@@ -164,7 +164,7 @@ def test_a_folder_or_a_damaged_file_in_place_of_the_file_is_refused(entry, serve
     assert err.count("\n") == 1 + err.count("wrote")
 
 
-def test_a_missing_file_names_the_address_and_the_place(entry, server):
+def test_the_error_of_a_missing_file_names_the_address_and_the_folder(entry, server):
     moved = dataclasses.replace(entry, url=server.url.replace("j.pth", "k.pth"))
     with pytest.raises(
         RunError, match=r"k.pth: expected a file, got HTTP 404 .*may have moved; or download it by hand"
@@ -173,7 +173,7 @@ def test_a_missing_file_names_the_address_and_the_place(entry, server):
     assert len(server.requests) == 1
 
 
-def test_no_network_names_proxies_the_address_and_the_place(entry, server):
+def test_the_error_without_a_network_names_proxies_the_address_and_the_folder(entry, server):
     server.shutdown()
     server.server_close()
     with pytest.raises(
@@ -194,7 +194,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(entry, m
     assert left() == []
 
 
-def test_a_disk_that_becomes_full_leaves_nothing(entry, monkeypatch):
+def test_a_disk_that_becomes_full_leaves_no_file(entry, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

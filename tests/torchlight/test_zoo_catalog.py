@@ -27,7 +27,7 @@ def test_names_are_unique_files_and_hashes_are_hexadecimal():
     "name",
     sorted({e.experiment + "_" + e.stream[:1] for e in ENTRIES.values() if e.network != "posec3d"} & set(ENTRIES)),
 )
-def test_an_entry_brings_a_valid_configuration(name):
+def test_an_entry_has_a_valid_configuration(name):
     entry = ENTRIES[name]
     without_place = entry.dataset in ("pku-mmd", "uav-human") or entry.family == "mmaction2-0.x"
     given = {"feeder_args": {"data_path": "some.pkl"}} if without_place else {}
@@ -61,14 +61,14 @@ def test_an_entry_brings_a_valid_configuration(name):
         ("skeletonagent_k400_val_hrnet2d_j", "firework8_skeletonagent_k400"),
     ],
 )
-def test_the_network_of_an_entry_is_the_one_that_its_keys_tell(name, keys):
+def test_the_network_of_an_entry_follows_from_its_keys(name, keys):
     config, found = load_config(None, {"weights": f"zoo:{name}"}), open_checkpoint(published_state(keys))
     assert config.model == found.model
     assert found.model_args.items() <= ({"graph_args": None, "attention": True} | config.model_args).items()
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if e.network == "posec3d"], ids=lambda e: e.name)
-def test_an_entry_of_posec3d_brings_its_network_and_heatmaps(entry):
+def test_an_entry_of_posec3d_has_its_network_and_heatmaps(entry):
     config = load_config(None, {"weights": f"zoo:{entry.name}", "phase": "test"})
     given = {"feeder_args": {"data_path": "mm.pkl"}} if "data_path" not in config.test_feeder_args else {}
     config = load_config(None, {"weights": f"zoo:{entry.name}", "phase": "test"} | given)
@@ -119,7 +119,7 @@ def test_words_find_entries(capsys):
         (["get", "../../etc/passwd"], "expected zoo:NAME, got 'zoo:../../etc/passwd'"),
     ],
 )
-def test_words_that_find_nothing_are_refused_with_the_nearest(capsys, words, message):
+def test_words_without_a_match_are_refused_with_the_nearest(capsys, words, message):
     assert run(zoo.act, words) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Entries of the zoo from a file in weights/ to scores: what they read, and what they refuse to be tested on."""
+"""Entries of the zoo from a file in weights/ to scores: the data that they read, and the tests that they refuse."""
 
 import dataclasses
 import pickle

@@ -115,11 +115,11 @@ def build_feeder(config: Config, feeder: Callable, part: str) -> Feeder:
             [f"feeder: expected the attributes of torchlight.contract.Feeder, got none of {', '.join(missing)}"]
         )
     check_size(config, built, part)
-    told = config.model_args.get("num_class")
+    stated = config.model_args.get("num_class")
     counted = built.class_names is None and not manifest_of(built).get("num_class")
-    if counted and isinstance(told, int) and told > built.num_class:
+    if counted and isinstance(stated, int) and stated > built.num_class:
         with suppress(AttributeError):  # a property of your own feeder
-            built.num_class = told
+            built.num_class = stated
     return built
 
 
@@ -221,21 +221,20 @@ def check_fit(config: Config, feeder: Feeder) -> None:
         ("num_person", "num_person", "persons"),
         ("in_channels", "shape", "channels"),
     ):
-        told, found = config.model_args.get(argument), getattr(feeder, attribute)
+        stated, found = config.model_args.get(argument), getattr(feeder, attribute)
         found = found[0] if attribute == "shape" else found
-        counted = argument == "num_class" and not manifest_of(feeder).get(
-            "num_class"
-        )  # the last class may have no clip
-        if told is None or told == found or (argument == "num_person" and isinstance(feeder, DrawnFeeder)):
+        # if classes are counted from labels, the last ones may have no clip
+        counted = argument == "num_class" and not manifest_of(feeder).get("num_class")
+        if stated is None or stated == found or (argument == "num_person" and isinstance(feeder, DrawnFeeder)):
             continue
         takes_first = argument == "in_channels" and getattr(import_class(config.model), "takes_first_channels", False)
-        if takes_first and told < found:
+        if takes_first and stated < found:
             continue
-        subset = argument == "num_class" and config.phase == "test" and told > found
-        if not (subset and config.map_classes) and not (counted and told > found):
+        subset = argument == "num_class" and config.phase == "test" and stated > found
+        if not (subset and config.map_classes) and not (counted and stated > found):
             hint = "; --map-classes true tests some of the classes, by their names" if subset else ""
             problems.append(
-                f"model_args.{argument}: expected {found}, because the data has {found} {what}, got {told}{hint}"
+                f"model_args.{argument}: expected {found}, because the data has {found} {what}, got {stated}{hint}"
             )
     low, high = int(min(feeder.label, default=0)), int(max(feeder.label, default=0))
     if low < 0 or high >= feeder.num_class:

@@ -1,4 +1,4 @@
-"""The page of docs/browser: its steps in Node give what Python gives, and in Chromium it predicts the same.
+"""The page of docs/browser: its steps give the same results in Node as in Python, and it predicts the same in Chromium.
 
 Node, Chromium and the packages of the page are optional; `make browser` installs the packages.
 """
@@ -83,7 +83,7 @@ def test_the_page_prepares_clips_as_the_test_feeder_does():
         (metadata() | {"layout": "coco"}, 'config: layout: expected joints in meters, got "coco"'),
     ],
 )
-def test_a_preparation_that_the_page_does_not_have_is_named(state, message):
+def test_a_preparation_that_the_page_does_not_support_is_refused_by_name(state, message):
     code = "(() => { try { return page.preparation(x); } catch (error) { return error.message; } })()"
     assert node("prepare.js", code, state) == message
 
@@ -132,7 +132,7 @@ def test_bodies_in_pictures_and_other_recipes_have_no_steps_from_mediapipe():
 
 
 @needs_node
-def test_the_page_reads_the_metadata_of_an_onnx_file_and_names_what_is_none(tmp_path):
+def test_the_page_reads_the_metadata_of_an_onnx_file_and_reports_other_files(tmp_path):
     graph = onnx.helper.make_graph([], "g", [], [], [onnx.helper.make_tensor("w", 1, [200], [0.5] * 200)])
     model = onnx.helper.make_model(graph)
     facts = {"version": 1, "input": {"data": [1, 3, 8, 25, 2]}, "config": {"modality": "joint"}, "layout": "Größe"}

@@ -78,7 +78,7 @@ def test_frames_that_arrive_one_by_one_get_the_labels_of_the_checkpoint(exported
     assert updates[0] == updates[1] and any(top for _, top in updates[0])
 
 
-def test_a_file_of_torch_export_predicts_once_it_is_admitted(export, main, trained, tmp_path, clips):
+def test_a_file_of_torch_export_predicts_after_consent(export, main, trained, tmp_path, clips):
     code, _, err = export("--format", "torch", "--dynamic", "batch", output="n.pt2")
     assert code == 0, err
     np.savez(tmp_path / "r.npz", keypoint=clips[0], layout="kinect_v1_20", axes="kinect", units="m", rate=30.0)
@@ -123,7 +123,9 @@ def test_the_cpp_program_of_the_documentation_prints_the_class_that_python_predi
     assert short.returncode == 2 and "label.cpp: expected 480 numbers" in short.stderr
 
 
-def test_the_metadata_say_what_an_application_needs_and_nothing_about_this_machine(export, trained, store, tmp_path):
+def test_the_metadata_contain_what_an_application_needs_and_nothing_about_this_machine(
+    export, trained, store, tmp_path
+):
     assert export("--dynamic", "batch")[0] == 0
     metadata = open_exported(tmp_path / "n.onnx").metadata
     facts = checkpoint.load(trained / "last.pt")["clips"]
@@ -177,7 +179,7 @@ WRONG = [  # words, the message
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
-def test_a_wrong_option_is_one_message(words, message, export):
+def test_a_wrong_option_is_one_error_message(words, message, export):
     code, _, err = export(*words, output=None)
     assert code == 2 and message in err and len(err.splitlines()) == 1
 
@@ -205,7 +207,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_file_that_is_no_network_is_one_message(main, tmp_path):
+def test_a_file_that_is_not_a_network_is_one_error_message(main, tmp_path):
     for name, message in bad_files(tmp_path).items():
         path = tmp_path / name
         words = ("--phase", "predict", "--device", "cpu", "--weights", path, "--source", path)

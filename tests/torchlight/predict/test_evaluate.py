@@ -137,7 +137,7 @@ def test_edit_score_by_hand():
     assert math.isnan(edit_score({}, {}))
 
 
-def test_f1_takes_the_best_true_segment_only():
+def test_f1_only_counts_the_best_true_segment():
     truth = {"a": [seg(0, 4, 0), seg(4, 8, 0)]}
     twice = {"a": [seg(0, 4, 0), seg(0.5, 4.5, 0)]}
     assert f1(truth, twice, 0.1) == 50, "the second best is not tried: one TP, one FP, one FN"
@@ -263,7 +263,7 @@ def test_written_segments_can_be_read_as_truth(tmp_path):
         ("", "line 1: expected the columns"),
     ],
 )
-def test_what_is_wrong_in_a_truth_file_is_named_with_its_line(tmp_path, text, message):
+def test_mistakes_in_a_truth_file_are_reported_with_the_line(tmp_path, text, message):
     path = write(tmp_path / "truth.csv", text)
     with pytest.raises(ValueError) as error:
         read_truth(path, NAMES)

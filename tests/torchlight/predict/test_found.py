@@ -1,4 +1,4 @@
-"""Faults that measurements found."""
+"""Errors that were found by measurements."""
 
 import numpy as np
 import pytest

@@ -101,7 +101,7 @@ def test_updates_without_a_prediction_do_not_count_as_fast_networks():
     assert summary["updates"] == 5 and "pose_to_label_ms" not in summary and "pose to label" not in log.getvalue()
 
 
-def test_nothing_measured_is_no_number():
+def test_without_measurements_there_are_no_numbers():
     assert sentence(Timing(0.0).summary(0)) == "0 frames in 0.0 s; 0.0 frames/s, 0.0 updates/s; dropped 0 (0.0%)"
 
 
@@ -179,7 +179,7 @@ def test_memory_does_not_grow_over_10_000_frames(monkeypatch):
     assert used[1] - used[0] < 20_000
 
 
-def test_a_value_that_json_does_not_have_is_no_line():
+def test_a_value_that_json_does_not_have_is_not_written():
     out = io.StringIO()
     with pytest.raises(ValueError):
         live.write(out, {"p": float("nan")})
@@ -194,7 +194,7 @@ def test_pixels_are_the_image_points_the_points_or_shares_of_the_image():
     assert pixels(Detection(points), Facts("t", axes="camera")) is None
 
 
-def test_ids_have_different_colors_that_stay():
+def test_ids_have_different_colors_that_do_not_change():
     colors = [color_of(str(i)) for i in range(1, 9)]
     assert len(set(colors)) == 8 and colors == [color_of(str(i)) for i in range(1, 9)]
     apart = [np.abs(np.subtract(a, b)).max() for a, b in zip(colors, colors[1:], strict=False)]
@@ -209,7 +209,7 @@ def test_no_window_is_opened_without_a_display(monkeypatch):
         Window()
 
 
-def test_a_video_file_has_another_ending():
+def test_a_video_file_with_another_suffix_is_refused():
     with pytest.raises(ValueError, match="save_picture: expected a file name ending with .mp4, got out.gif"):
         VideoFile(Path("out.gif"), 30.0)
 

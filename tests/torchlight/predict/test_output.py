@@ -1,4 +1,4 @@
-"""Written predictions: every format is read back to what was written, whatever the names of the classes hold."""
+"""Written predictions: every format is read back unchanged, for any class names."""
 
 import csv
 import html
@@ -190,7 +190,7 @@ def test_json_lines_begin_with_the_facts_and_hold_what_is_known(tmp_path):
     }  # fmt: skip
 
 
-def test_each_line_is_on_disk_before_the_next_result(tmp_path):
+def test_each_line_is_written_to_disk_before_the_next_result(tmp_path):
     path, seen = tmp_path / "p.jsonl", []
 
     def results():

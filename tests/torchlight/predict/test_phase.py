@@ -1,4 +1,4 @@
-"""The command line of `--phase predict`: what is printed and written, and one line for every mistake."""
+"""The command line of `--phase predict`: printed and written results, and one line for every mistake."""
 
 import csv
 import io
@@ -270,7 +270,7 @@ def test_recordings_that_fail_are_not_compared(predict, mixed, tmp_path):
     assert code == 1 and not figures(out) and "3 recordings of 3 could not be predicted" in err[0]
 
 
-def test_a_truth_with_persons_is_no_truth_of_a_scene(predict, long, tmp_path):
+def test_a_truth_with_persons_is_refused_for_a_scene(predict, long, tmp_path):
     (tmp_path / "truth.csv").write_text("start_s,end_s,label,person\n0,1,carry,1\n")
     found = predict("--source", long, *whole("--persons", "scene", "--truth", tmp_path / "truth.csv"))
     only_error(found, "'long/1' was not predicted")
@@ -346,7 +346,7 @@ def test_poses_on_standard_input_are_labeled_line_by_line(predict, monkeypatch, 
     assert code == 0 and len(lines_of(tmp_path / "live.jsonl")) == 1 + len(rows)
 
 
-def test_what_is_assumed_about_standard_input_is_told_on_standard_error(predict, monkeypatch):
+def test_assumptions_about_standard_input_are_printed_on_standard_error(predict, monkeypatch):
     points = np.random.default_rng(0).random((40, 17, 2)).cumsum(0) * 3
     frames = [{"t": t / RATE, "persons": [{"keypoints": frame.tolist()}]} for t, frame in enumerate(points)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(json.dumps, frames))))
@@ -356,7 +356,7 @@ def test_what_is_assumed_about_standard_input_is_told_on_standard_error(predict,
     assert json.loads(out[-1])["imputed"] > 0 and [json.loads(line) for line in out]
 
 
-def test_damaged_lines_and_a_wrong_layout_on_standard_input_are_one_line(predict, monkeypatch):
+def test_damaged_lines_and_a_wrong_layout_on_standard_input_are_one_line_errors(predict, monkeypatch):
     lines = list(pose_lines(3))
     for text, message in (
         ("\n".join([*lines, "{"]), "standard input: line 5"),
@@ -369,6 +369,6 @@ def test_damaged_lines_and_a_wrong_layout_on_standard_input_are_one_line(predict
         assert code == 2 and len(errors) == 1 and message in errors[0]
 
 
-def test_a_live_source_takes_json_lines_only(predict):
+def test_the_output_of_a_live_source_is_json_lines_only(predict):
     only_error(predict("--source", "-", "--output", "x.csv"), "expected a file name with .jsonl, got .csv")
     only_error(predict("--source", "-", "--window", 1, "--truth", "x.csv"), "truth: expected a recording to compare")

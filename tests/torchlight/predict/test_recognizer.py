@@ -194,7 +194,7 @@ def test_missing_joints_are_filled_and_reported(ucla):
     assert np.isfinite(gap.scores).all() and not np.array_equal(gap.scores, whole.scores)
 
 
-def test_a_recording_that_shows_a_person_in_few_frames_gets_no_label(ucla):
+def test_a_recording_with_a_person_in_few_frames_gets_no_label(ucla):
     _, recognizer, file = ucla
     x = np.full((200, 20, 3), np.nan, np.float32)
     x[::90] = array_of(file)[:3]
@@ -279,7 +279,7 @@ def test_poses_of_another_number_of_joints_or_coordinates_are_refused_in_a_strea
         live.push(2.0, np.ones((17, 3)))
 
 
-def test_time_stamps_decide_and_not_the_number_of_frames(ucla):
+def test_times_follow_from_time_stamps_not_from_the_number_of_frames(ucla):
     _, recognizer, _ = ucla
     t = np.linspace(0, 3, 91)
     base = np.random.default_rng(0).normal(size=(20, 3))
@@ -318,7 +318,7 @@ def test_sources_of_other_types_are_refused_and_no_source_gives_no_prediction(uc
     assert recognizer.predict([]) == []
 
 
-def test_a_checkpoint_that_names_foreign_classes_needs_a_configuration(ucla, tmp_path):
+def test_a_checkpoint_with_classes_of_other_packages_needs_a_configuration(ucla, tmp_path):
     path, _, _ = ucla
     content = checkpoint.load(path)
     for old, new in (

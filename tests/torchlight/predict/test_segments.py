@@ -99,7 +99,7 @@ def test_segments_are_half_open_and_the_last_frame_lasts_for_a_step():
     assert find(p, times, person="p1")[0].person == "p1"
 
 
-def test_where_no_class_reaches_the_threshold_there_is_nothing():
+def test_no_segment_is_reported_where_no_class_reaches_the_threshold():
     p, times = frames((1, [0.4, 0.3]), (1, [0.9, 0.1]), (1, [0.3, 0.4]))
     assert spans(find(p, times)) == [(1, 2, 0)]
     assert spans(find(p, times, threshold=0.95)) == []
@@ -116,7 +116,7 @@ def test_the_background_class_is_no_segment_even_below_the_threshold():
     assert p[15, 1] == 0.45, "the argument stays as it is"
 
 
-def test_a_switch_pays_if_the_evidence_is_more_than_twice_its_cost():
+def test_a_switch_is_made_if_the_evidence_is_more_than_twice_its_cost():
     seconds, ratio = 0.5, math.log(0.8 / 0.2)
     p, times = frames((2, [0.8, 0.2]), (seconds, [0.2, 0.8]), (2, [0.8, 0.2]), rate=40)
     for cost, switches in ((0.49 * seconds * ratio, True), (0.51 * seconds * ratio, False)):
@@ -174,7 +174,7 @@ def test_unknown_frames_and_gaps_end_a_segment():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_segments_keep_what_they_promise_on_random_probabilities(seed):
+def test_segments_have_their_documented_properties_on_random_probabilities(seed):
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.uniform(0.03, 0.05, 600))
     p = rng.dirichlet(np.full(4, 0.3), 40).repeat(15, 0) * 0.8 + rng.dirichlet(np.ones(4), 600) * 0.2
@@ -222,7 +222,7 @@ def test_the_current_label_is_known_between_results():
     assert labels == [None, 0, 0, None]
 
 
-def test_another_class_replaces_the_label_when_it_leads_twice():
+def test_another_class_replaces_the_label_after_leading_twice():
     a, b, near = [0.6, 0.3, 0.0], [0.35, 0.65, 0.0], [0.48, 0.52, 0.0]
     found = live((0, a), (1, a), (2, near), (3, near), (4, b), (5, a), (6, b), (7, b), (8, b), end=10)
     assert spans(found) == [(0, 6, 0), (6, 10, 1)]
@@ -242,7 +242,7 @@ def test_different_candidates_do_not_start_a_label_together():
     assert live((0, x), (1, y), (2, x), (3, y), end=4) == []
 
 
-def test_background_ends_a_label_and_never_starts():
+def test_background_ends_a_label_and_never_starts_one():
     a, idle = [0.45, 0.1, 0.1], [0.35, 0.1, 0.55]
     found = live((0, idle), (1, idle), (2, a), (3, a), (4, idle), (5, idle), end=6, on=0.4, background=2)
     assert spans(found) == [(2, 4, 0)]
@@ -258,7 +258,7 @@ def test_live_results_are_smoothed_as_whole_recordings_are():
     np.testing.assert_allclose(seen, smooth(p, times, 0.5))
 
 
-def test_short_live_segments_are_not_reported_and_a_closed_track_begins_anew():
+def test_short_live_segments_are_not_reported_and_a_closed_track_starts_again():
     assert live(*series([0.9, 0.9, 0.9, 0.0, 0.0]), shortest=3.5) == []
     assert spans(live(*series([0.9, 0.9, 0.9, 0.0, 0.0]), shortest=3)) == [(0, 3, 0)]
     assert live(*series([0.9, 0.9, 0.1]), end=3)[0].mean == pytest.approx(1.9 / 3)

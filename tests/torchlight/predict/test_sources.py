@@ -64,7 +64,7 @@ def test_an_absent_person_of_a_padded_array_with_gaps_does_not_move_to_the_origi
     assert (clip.tracks[1, :10] > 1).all() and not clip.tracks[1, 13:].any()
 
 
-def test_a_suffix_in_capital_letters_changes_nothing(body, tmp_path):
+def test_a_suffix_in_capital_letters_is_read(body, tmp_path):
     np.savez(tmp_path / "a.npz", keypoint=1000 * WALK)
     shutil.copy(tmp_path / "a.npz", tmp_path / "B.NPZ")
     recipe = recipe_of(find_skeleton("kinect_v2_25"))
