@@ -162,7 +162,7 @@ def open_export(
     )
     if wrong:
         raise ConfigError(
-            [f"{key}: expected none with an exported network, got {path}; export it anew" for key in wrong]
+            [f"{key}: expected none with an exported network, got {path}; export it again" for key in wrong]
         )
     network = open_exported(path)
     config = replace(config_of(network.metadata, path, ("feeder",)), **running)
