@@ -104,43 +104,29 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     raw = checkpoint.state_dict_of(content, path, key)
     own, body = model.state_dict(), body_of(config, feeder)
     origin = find_origin(content, raw, path, config, body)
-    both = origin.body is not None and body is not None
+    both_known = origin.body is not None and body is not None
     V = config.model_args.get("num_point")
-    chosen = both and isinstance(V, int) and V not in (origin.body.num_joint, body.num_joint)  # the joints of `unify`
-    differs = both and not chosen and origin.body.joints != body.joints
+    selects = both_known and isinstance(V, int) and V not in (origin.body.num_joint, body.num_joint)  # as `unify` does
+    differs = both_known and not selects and origin.body.joints != body.joints
     known = {name: value for name, value in config.model_args.items() if name not in published.BY_SHAPE}
     graph = origin.model_args if differs else config.model_args
     known |= {name: graph[name] for name in ("graph", "graph_args") if name in graph}
-    state, fits = (raw, "") if raw.keys() == own.keys() else published.convert(model, raw, path, known)
+    state, hint = (raw, "") if raw.keys() == own.keys() else published.convert(model, raw, path, known)
     tables = {*import_object("model.transfer.joint_tables")(model), *import_object("model.transfer.norm_tables")(model)}
     others = [name for name in tables if name in state and name in own and state[name].shape != own[name].shape]
     classifier = classifier_of(config, model)
-    mapped, how = {}, "the network has some of the joints" if chosen else "the body of the file is unknown"
-    if differs or (others and both and not chosen):
+    mapped, how = {}, "the network has some of the joints" if selects else "the body of the file is unknown"
+    if differs or (others and both_known and not selects):
         backbone = {name: value for name, value in state.items() if not name.startswith(classifier)}
         mapped, how = adapt(config, model, backbone, origin, body)
-    rows, values = [], {}
-    for name, value in own.items():
-        what, why, found = NEW, "", state.get(name)
-        if name.startswith(classifier):
-            why = "classifier"
-        elif name in mapped:
-            what, why, values[name] = MAPPED, how, mapped[name]
-        elif found is None:
-            why = "not in the file"
-        elif found.shape != value.shape or (differs and name in tables):
-            why = f"{sizes(found)} in the file" + (f"; {how}" if name in tables else "")
-        else:
-            what, values[name] = KEPT, found
-        rows.append(Row(name, sizes(value), what, why))
-    fits = fits or checkpoint.trained_network(content)
-    if not fits and origin.model not in (None, config.model):
-        fits = f"the file contains {quote(origin.model)}"
-    check_share([row for row in rows if row.name not in tables], own, config, path, fits)
+    rows, values = match(own, state, mapped, classifier, {name: how for name in tables}, differs)
+    hint = hint or checkpoint.trained_network(content)
+    if not hint and origin.model not in (None, config.model):
+        hint = f"the file contains {quote(origin.model)}"
+    check_share([row for row in rows if row.name not in tables], own, config, path, hint)
     model.load_state_dict(own | values)
-    unused = [name for name in state if name not in own]
-    notes = tell(rows, path, how, unused)
-    if chosen and origin.body.joints != body.joints:
+    notes = [summary(rows, path, how, [name for name in state if name not in own])]
+    if selects and origin.body.joints != body.joints:
         notes.append(f"the {V} joints of the network are taken for those of the file")
     notes += differences(content, path, config, origin, tables, others)
     seen, maybe = identity.held_out_problems(content, feeder, config, path)
@@ -149,6 +135,37 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     notes += maybe
     counts = Counter(row.what for row in rows)
     return Start(rows, {"file": path, "sha256": sha256(path), **{w: counts[w] for w in (KEPT, MAPPED, NEW)}}, notes)
+
+
+def match(
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    mapped: Mapping[str, Tensor],
+    classifier: tuple[str, ...],
+    tables: Mapping[str, str],
+    differs: bool,
+) -> tuple[list[Row], dict[str, Tensor]]:
+    """A row for each tensor of the network, and the values of those that are not new.
+
+    own: the tensors of the network. state: those of the file, under the names of the network. mapped: those that were
+    mapped to another body. classifier: prefixes of names. tables: why the tensors with a joint axis are mapped or new.
+    differs: whether the bodies differ, so that tensors with a joint axis are not kept.
+    """
+    rows, values = [], {}
+    for name, value in own.items():
+        what, why, found = NEW, "", state.get(name)
+        if name.startswith(classifier):
+            why = "classifier"
+        elif name in mapped:
+            what, why, values[name] = MAPPED, tables[name], mapped[name]
+        elif found is None:
+            why = "not in the file"
+        elif found.shape != value.shape or (differs and name in tables):
+            why = "; ".join(filter(None, [f"{sizes(found)} in the file", tables.get(name)]))
+        else:
+            what, values[name] = KEPT, found
+        rows.append(Row(name, sizes(value), what, why))
+    return rows, values
 
 
 def find_origin(content: Any, raw: Mapping[str, Tensor], path: str, config: Config, body: Any) -> Origin:
@@ -221,28 +238,27 @@ def classifier_of(config: Config, model: nn.Module) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def check_share(rows: list[Row], own: Mapping[str, Tensor], config: Config, path: str, fits: str) -> None:
+def check_share(rows: list[Row], own: Mapping[str, Tensor], config: Config, path: str, hint: str) -> None:
     """Raise ValueError if little of the network, tables of joints left out, comes from the file."""
     backbone = [row for row in rows if row.why != "classifier"]
     total = sum(own[row.name].numel() for row in backbone)
     share = sum(own[row.name].numel() for row in backbone if row.what != NEW) / max(total, 1)
     if share < LEAST:
-        hint = f"; {fits}" if fits else ""
         raise ValueError(
             f"{path}: expected weights of {config.model} with these model_args, got others: {share:.0%} of its values "
-            f"fit{hint}"
+            f"fit{f'; {hint}' if hint else ''}"
         )
 
 
-def tell(rows: list[Row], path: str, how: str, unused: list[str]) -> list[str]:
-    """Counts for the log."""
+def summary(rows: list[Row], path: str, how: str, unused: list[str]) -> str:
+    """The line of the log with the counts."""
     counts = Counter(row.what for row in rows)
     new = [row.name for row in rows if row.what == NEW]
     text = f"fine-tuning {path}: {counted(counts[KEPT], 'tensor')} kept, "
     text += f"{counts[MAPPED]} mapped ({how}), " if counts[MAPPED] else ""
     text += f"{counts[NEW]} new ({', '.join(new[:3])}{', ...' if len(new) > 3 else ''})"
     text += f"; {len(unused)} of the file not used ({', '.join(unused[:3])})" if unused else ""
-    return [f"{text}; {FINETUNE} lists them"]
+    return f"{text}; {FINETUNE} lists them"
 
 
 def differences(
