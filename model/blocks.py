@@ -27,6 +27,22 @@ def block_table(channels: Sequence[int], in_channels: int) -> Iterator[tuple[int
         yield C_in, C_out, 2 if i > 0 and C_out > C_in else 1
 
 
+class StridedConv(nn.Conv2d):
+    """A 1x1 convolution of every `stride`-th frame: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V).
+
+    With fewer than 16 channels, it selects the frames first in training. Otherwise, oneDNN's gradient of the weights
+    writes outside of its memory on processors with AVX-512 (PyTorch 2.13).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__(in_channels, out_channels, 1, (stride, 1))
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.training and self.in_channels < 16:
+            return F.conv2d(x[:, :, :: self.stride[0]], weight, bias)
+        return super()._conv_forward(x, weight, bias)
+
+
 class TemporalConv(nn.Module):
     """BN(conv(x)) over time: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V).
 
@@ -52,7 +68,11 @@ class TemporalConv(nn.Module):
             raise ValueError(f"kernel_size: expected an odd number of frames, got {kernel_size}")
         size, padding = (kernel_size, 1), ((kernel_size - 1) * dilation // 2, 0)
         options = {"stride": (stride, 1), "padding": padding, "dilation": (dilation, 1), "padding_mode": padding_mode}
-        self.conv = nn.Conv2d(in_channels, out_channels, size, **options)
+        self.conv = (
+            StridedConv(in_channels, out_channels, stride)
+            if kernel_size == 1
+            else nn.Conv2d(in_channels, out_channels, size, **options)
+        )
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +123,7 @@ class MultiScaleTemporalConv(nn.Module):
         for d in dilations:
             self.branches.append(nn.Sequential(*entry(), temporal(width, width, kernel_size, stride, d)))
         self.branches.append(nn.Sequential(*entry(), nn.MaxPool2d((3, 1), (stride, 1), (1, 0)), nn.BatchNorm2d(width)))
-        self.branches.append(nn.Sequential(nn.Conv2d(in_channels, width, 1, (stride, 1)), nn.BatchNorm2d(width)))
+        self.branches.append(nn.Sequential(StridedConv(in_channels, width, stride), nn.BatchNorm2d(width)))
 
     def forward(self, x: Tensor) -> Tensor:
         return run_branches(x, self.branches)
@@ -132,7 +152,7 @@ class MultiBranchTemporalConv(nn.Module):
 
         self.branches = nn.ModuleList(branch(w, dilated(w, d)) for d, w in enumerate((first, *[width] * 3), start=1))
         self.branches.append(branch(width, nn.MaxPool2d((3, 1), (stride, 1), (1, 0))))
-        self.branches.append(nn.Conv2d(channels, width, 1, (stride, 1)))
+        self.branches.append(StridedConv(channels, width, stride))
         layers = nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1)
         self.transform = nn.Sequential(*layers)
         self.bn = nn.BatchNorm2d(channels)

@@ -67,7 +67,7 @@ class MultiBranchTemporalConv(nn.Module):
         for d, w in enumerate((channels - 5 * width, width, width, width), start=1):
             self.branches.append(self.branch(channels, w, blocks.TemporalConv(w, w, 3, stride, d)))
         self.branches.append(self.branch(channels, width, nn.MaxPool2d((3, 1), (stride, 1), (1, 0))))
-        self.branches.append(nn.Conv2d(channels, width, 1, (stride, 1)))
+        self.branches.append(blocks.StridedConv(channels, width, stride))
         layers = nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1)
         self.transform = nn.Sequential(*layers)
         self.bn = nn.BatchNorm2d(channels)
@@ -122,7 +122,7 @@ class Block(nn.Module):
         if i and in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
         elif i:
-            conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
+            conv = blocks.StridedConv(in_channels, out_channels, stride)
             self.residual = blocks.ConvNorm(conv, nn.BatchNorm2d(out_channels))
         for name, part in self.named_children():
             if name in self.unused():

@@ -49,7 +49,7 @@ class Block(nn.Module):
         if not first and in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
         elif not first:
-            conv = nn.Conv2d(in_channels, out_channels, 1, (stride, 1))
+            conv = blocks.StridedConv(in_channels, out_channels, stride)
             self.residual = blocks.ConvNorm(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor, A: Tensor) -> Tensor:

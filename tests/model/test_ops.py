@@ -211,3 +211,24 @@ def test_maps_and_their_gradients_keep_the_channels_last_through_the_whole_netwo
             module.register_forward_hook(look(key))
     model(clip(name)).sum().backward()
     assert not lost
+
+
+@pytest.mark.parametrize("channels", [3, 12, 16])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_strided_convolution_equals_a_plain_one_in_training_and_evaluation(channels, stride):
+    conv, x = blocks.StridedConv(channels, 4, stride), random_map(2, channels, 53, 20).detach().float()
+    plain = nn.Conv2d(channels, 4, 1, (stride, 1)).double()
+    plain.load_state_dict(conv.state_dict())
+    for training in (True, False):
+        mine, theirs = x.clone().requires_grad_(training), x.double().requires_grad_(training)
+        conv.train(training).requires_grad_(training)
+        y, expected = conv(mine), plain(theirs)
+        torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
+        if training:
+            y.square().sum().backward()
+            expected.square().sum().backward()
+            torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-4)
+            for name, parameter in conv.named_parameters():
+                torch.testing.assert_close(
+                    parameter.grad.double(), plain.get_parameter(name).grad, rtol=1e-4, atol=1e-3
+                )
