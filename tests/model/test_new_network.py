@@ -111,7 +111,9 @@ def test_the_page_of_networks_and_the_benchmark_show_it(project):
 
 def test_the_tests_of_all_networks_run_on_it_and_pass(project):
     files = ("tests/model", "tests/test_layers.py")
-    found = run("-m", "pytest", *files, "-k", "newnet or network_file_imports", "-p", "no:cacheprovider", "-vv", cwd=project)
+    found = run(
+        "-m", "pytest", *files, "-k", "newnet or network_file_imports", "-p", "no:cacheprovider", "-vv", cwd=project
+    )
     for test in (
         "test_the_header_names_the_paper",
         "test_every_parameter_gets_a_gradient",
