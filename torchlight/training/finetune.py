@@ -119,7 +119,7 @@ def load(config: Config, model: nn.Module, feeder: Feeder, path: str) -> Start:
     if differs or (others and both_known and not selects):
         backbone = {name: value for name, value in state.items() if not name.startswith(classifier)}
         mapped, how = adapt(config, model, backbone, origin, body)
-    rows, values = match(own, state, mapped, classifier, {name: how for name in tables}, differs)
+    rows, values = match(own, state, mapped, classifier, dict.fromkeys(tables, how), differs)
     hint = hint or checkpoint.trained_network(content)
     if not hint and origin.model not in (None, config.model):
         hint = f"the file contains {quote(origin.model)}"
