@@ -28,22 +28,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.networks import SETTINGS, check_names
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
-from model import ctrgcn
+from model import gpu
 from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
 from torchlight.system.text import counted
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 KINDS = {  # kind: words in the name of an operation; the first kind that matches is used
+    "triton": ("skeleton::",),  # the kernels of this project
     "convolutions": ("convolution",),
     "norms": ("norm",),
-    "triton": ("skeleton::",),  # the kernels of this project
     "products": ("bmm", "attention"),
     "linear": ("mm",),
     "pooling": ("pool",),
@@ -100,15 +100,21 @@ def is_free(function: Any, name: str) -> bool:
     return name.startswith(FREE) or any(alias is not None and not alias.is_write for alias in aliases)
 
 
-def cost_of_products(weight: Tensor, basis: Tensor, T: Tensor, grad: Tensor | None = None) -> Cost:
-    """The cost of `sum_of_products` in model/kernels/products.py, or of its gradients if the gradient is given."""
-    N, _, K, V, _ = T.shape
+def cost_of_kernel(name: str, args: tuple, out: Any) -> Cost:
+    """The cost of an operator of model/kernels/. Partial sums, which are small, are not counted."""
+    lists = [x for x in args if isinstance(x, list)]
+    if name == "sum_of_gradients":
+        return Cost(1, size((args, out)))
+    if lists:  # norms: one launch for each map, and one to combine the sums
+        return Cost(len(lists[0]) + (name in ("statistics", "masked_gradient")), size((args, out)))
+    weight, psi, phi, _, T, *_ = args
+    N, _, V, _, _ = T.shape
     topologies, products = 2 * N * weight.numel() * V * V, 2 * T.numel() * V
-    if grad is None:
-        return Cost(1, size((weight, basis, T)) + size(T) // K, topologies + products)
-    partial = 4 * N * -(-V // TARGETS) * weight.numel()  # float32, written and read
-    moved = 2 * size((weight, basis, T, grad)) + size((weight, basis)) + 2 * partial
-    return Cost(4, moved, 3 * topologies + 2 * products)
+    if name == "refined_products":
+        return Cost(1, size((args, out)), topologies + products)
+    read_again = size((weight, psi, phi, args[-1]))  # by the second kernel
+    partial = 4 * N * -(-V // TARGETS) * (weight.numel() + psi.numel() // N)  # float32
+    return Cost(6, size((args, out)) + read_again + 2 * partial, 3 * topologies + 2 * products)
 
 
 def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
@@ -116,8 +122,8 @@ def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
     name = function._schema.name.removeprefix("aten::")
     if is_free(function, name):
         return Cost()
-    if name.startswith("skeleton::sum_of_products"):
-        return cost_of_products(*args)
+    if name.startswith("skeleton::"):
+        return cost_of_kernel(name.removeprefix("skeleton::"), args, out)
     kwargs = {key: value for key, value in kwargs.items() if key != "out"}  # written, not read
     count = flop_registry.get(function._overloadpacket)
     flops = count(*args, **kwargs, out_val=out) if count else 0
@@ -138,6 +144,16 @@ def cost_of(function: Any, args: tuple, kwargs: dict, out: Any) -> Cost:
     return Cost(1, read + written, flops)
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the memory format of a map (N, C, H, W) is channels last, and not also contiguous."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def to_channels_last(x: Any) -> Any:
+    """A map without data in this memory format."""
+    return torch.empty_like(x, memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x
+
+
 class Counter(TorchDispatchMode):
     """A context that sums the costs of all operations, {kind: Cost}."""
 
@@ -147,6 +163,8 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
+        if "convolution" in function._schema.name and is_channels_last(args[0]):
+            out = tree_map(to_channels_last, out)
         cost = cost_of(function, args, kwargs or {}, out)
         if cost.launches:
             self.costs[kind_of(function._schema.name.removeprefix("aten::"))] += cost
@@ -208,7 +226,7 @@ def build_parser() -> Parser:
     parser.option("only", nargs="+", default=list(SETTINGS), metavar="NETWORK", help=f"of {', '.join(SETTINGS)}")
     parser.option("batch", nargs="+", type=whole_number(1, 10**6), default=[64], help="clips in a batch (64)")
     parser.option("precision", choices=RATES, default="float32", help="data type (float32)")
-    parser.option("kernels", choices=ctrgcn.KERNELS, default="auto", help="kernels of CTR-GCN (auto)")
+    parser.option("kernels", choices=gpu.KERNELS, default="auto", help="kernels of CTR-GCN (auto)")
     parser.option("bandwidth", type=float, default=4.3, help="TB/s of the memory (4.3: H200)")
     parser.option("launch", type=float, default=6.0, help="microseconds of the host per launch (6: an assumption)")
     for kind, what in (

@@ -19,11 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import blocks, network, ops
+from model import blocks, gpu, network, ops
 from model.fuse_norms import fuse_norms
 
 WIDTHS = (64,) * 4 + (128,) * 3 + (256,) * 3
-KERNELS = ("auto", "torch", "triton")
 
 
 class Subset(nn.Module):
@@ -49,9 +48,8 @@ class GraphConv(nn.Module):
 
     topologies = ("PA",)
 
-    def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool, kernels: str):
+    def __init__(self, in_channels: int, out_channels: int, A: Tensor, adaptive: bool):
         super().__init__()
-        self.kernels = kernels
         self.convs = nn.ModuleList(Subset(in_channels, out_channels) for _ in A)
         if adaptive:
             self.PA = nn.Parameter(A.clone())
@@ -67,14 +65,16 @@ class GraphConv(nn.Module):
         x_t, mean = ops.matrices_and_mean(x)
         T = ops.conv_subsets(x_t, [s.conv3 for s in self.convs])  # (N, C_out, K, V, T)
         M, xi = self.correlations(mean), [s.conv4 for s in self.convs]
-        kernels = self.kernels if self.training else "torch"
-        Z = ops.refined_products(self.PA, self.alpha, xi, M, T, kernels)  # sum_k R_k T_k, (N, C_out, V, T)
+        Z = ops.refined_products(self.PA, self.alpha, xi, M, T)  # sum_k R_k T_k, (N, C_out, V, T)
         return F.relu(self.down(x) + ops.transposed(self.bn(Z)), inplace=True)
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """psi(x) and phi(x) of every subset: (N, C_in, V) -> two tensors (N, K, R, 1, V)."""
+        return ops.embed(x.unsqueeze(2), [s.conv1 for s in self.convs], [s.conv2 for s in self.convs])
 
     def correlations(self, x: Tensor) -> Tensor:
         """M_ij = tanh(psi(x_i) - phi(x_j)) of every subset, Q = xi(M): (N, C_in, V) -> (N, K, R, V, V), j before i."""
-        convs_psi, convs_phi = [s.conv1 for s in self.convs], [s.conv2 for s in self.convs]
-        psi, phi = ops.embed(x.unsqueeze(2), convs_psi, convs_phi)  # (N, K, R, 1, V)
+        psi, phi = self.embed(x)
         return torch.tanh(psi - phi.transpose(3, 4))
 
 
@@ -85,6 +85,19 @@ class RectifiedTemporalConv(blocks.MultiScaleTemporalConv):
         return F.relu(super().forward(x))
 
 
+class Block(blocks.Block):
+    """A block that can be trained with Triton kernels: (N, C_in, T, V) -> (N, C_out, ceil(T / stride), V)."""
+
+    def __init__(self, *args: Any, kernels: str, **options: Any):
+        super().__init__(*args, **options)
+        self.kernels = kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        if gpu.use_triton(self.kernels, self, x):
+            return gpu.load_block().forward(self, x)
+        return super().forward(x)
+
+
 class Model(network.BlockNetwork):
     """CTR-GCN. (N, C, T, V, M) or, for one person, (N, T, V * C) -> (N, num_class).
 
@@ -92,8 +105,8 @@ class Model(network.BlockNetwork):
     kernel_size: frames of the temporal convolutions, of which some are dilated by 2.
     relu_after_tcn: a ReLU between temporal convolution and residual, as in PYSKL's weights. The first block has no
     residual and needs no additional ReLU.
-    kernels: `triton` for products that do not store the topologies in GPU memory in training (package triton); `torch`
-    for PyTorch's operations. `auto` is the same as `torch`, because the speed of the Triton kernels is not known.
+    kernels: `triton` for kernels with less memory traffic in training on a GPU (package triton); `torch` for PyTorch's
+    operations. `auto` is the same as `torch`, because the speed of the Triton kernels is not known.
 
     >>> model = Model(60, 25, 2, "graph.ntu_rgb_d.Graph")
     >>> model(torch.zeros(1, 3, 16, 25, 2)).shape
@@ -118,15 +131,15 @@ class Model(network.BlockNetwork):
         kernels: str = "auto",
         kernel_size: int = 5,
     ):
-        if kernels not in KERNELS:
-            raise ValueError(f"kernels: expected {', '.join(KERNELS[:-1])} or {KERNELS[-1]}, got {kernels}")
+        if kernels not in gpu.KERNELS:
+            raise ValueError(f"kernels: expected {', '.join(gpu.KERNELS[:-1])} or {gpu.KERNELS[-1]}, got {kernels}")
         A = network.load_graph(graph, graph_args, num_point)
         layers = []
         for C_in, C_out, stride in blocks.block_table(WIDTHS if channels is None else channels, in_channels):
-            gcn = GraphConv(C_in, C_out, A, adaptive, kernels)
+            gcn = GraphConv(C_in, C_out, A, adaptive)
             temporal = RectifiedTemporalConv if relu_after_tcn and layers else blocks.MultiScaleTemporalConv
             tcn = temporal(C_out, C_out, kernel_size, stride, dilations=(1, 2))
-            layers.append(blocks.Block(gcn, tcn, C_in, C_out, stride, first=not layers))
+            layers.append(Block(gcn, tcn, C_in, C_out, stride, first=not layers, kernels=kernels))
             blocks.init_norms(tcn, std=0.02)
         super().__init__(layers, C_out, num_class, num_point, num_person, in_channels, drop_out)
         self.num_point = num_point

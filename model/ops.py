@@ -122,49 +122,34 @@ def conv_subsets(x: Tensor, convs: Iterable[nn.Conv2d]) -> Tensor:
     return F.conv2d(x, weight, bias).unflatten(1, (-1, len(convs)))
 
 
-def refined_products(
-    A: Tensor, alpha: Tensor, xi: Iterable[nn.Conv2d], M: Tensor, T: Tensor, kernels: str = "auto"
-) -> Tensor:
+def refined_products(A: Tensor, alpha: Tensor, xi: Iterable[nn.Conv2d], M: Tensor, T: Tensor) -> Tensor:
     """Z = sum_k R_k T_k with R_k = A_k + alpha xi_k(M_k), one topology for every channel: -> (N, C, V, T).
 
     A (K, V, V) with row target, M (N, K, R, V, V) with row source, alpha (1,), xi_k 1x1 convolutions, T (N, C, K, V,
     T). With xi_k(M) = W M + b, `R_k = [alpha W, alpha b, 1] [M; 1; A]` is one product. The topologies of all subsets
-    are contiguous in memory, so the sum over them is also part of one product. kernels: as in `sum_of_products`.
+    are contiguous in memory, so the sum over them is also part of one product.
     """
-    weight = torch.stack([torch.cat([conv.weight.flatten(1), conv.bias[:, None]], dim=1) for conv in xi])
-    weight = F.pad(alpha * weight, (0, 1), value=1.0)  # (K, C, R + 2)
+    weight = refinement_weight(alpha, xi)
     A = A.transpose(1, 2).unsqueeze(1).to(M.dtype).expand(M.shape[0], -1, -1, -1, -1)  # (N, K, 1, V, V), row source
     basis = torch.cat([M, torch.ones_like(A), A], dim=2).flatten(3)  # (N, K, R + 2, V * V)
-    return sum_of_products(weight.to(T.dtype), basis.to(T.dtype), T, kernels)
+    return sum_of_products(weight.to(T.dtype), basis.to(T.dtype), T)
 
 
-def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor, kernels: str = "auto") -> Tensor:
+def refinement_weight(alpha: Tensor, xi: Iterable[nn.Conv2d]) -> Tensor:
+    """[alpha W, alpha b, 1] of the 1x1 convolutions xi_k(M) = W M + b of all subsets: (K, C, R + 2)."""
+    weight = torch.stack([torch.cat([conv.weight.flatten(1), conv.bias[:, None]], dim=1) for conv in xi])
+    return F.pad(alpha * weight, (0, 1), value=1.0)
+
+
+def sum_of_products(weight: Tensor, basis: Tensor, T: Tensor) -> Tensor:
     """Z_c = sum_k R_kc^T T_kc with R_k = W_k B_k: W (K, C, R), B (N, K, R, V * V), T (N, C, K, V, T) -> (N, C, V, T).
 
-    With kernels `triton`, the topologies are never stored in memory if `takes_triton` is true. Otherwise, exported and
-    compiled networks use the formula, and others use an equivalent without a copy of the topologies.
-
-    Raises:
-        ValueError: the package triton is missing.
+    Exported and compiled networks use the formula; others use an equivalent without a copy of the topologies.
     """
-    if kernels == "triton" and takes_triton(T):
-        try:
-            from model.kernels import products
-        except ImportError as error:
-            raise ValueError(
-                f"kernels: expected auto or torch, because triton cannot be imported ({error}), got triton; "
-                "pip install -r requirements/triton.txt"
-            ) from error
-        return products.sum_of_products(weight, basis, T)
     if torch.compiler.is_compiling():
         R = torch.stack([W_k @ B_k for W_k, B_k in zip(weight, basis.unbind(1), strict=True)], dim=2)
         return R.unflatten(3, (T.shape[3], -1)).flatten(2, 3).transpose(2, 3) @ T.flatten(2, 3)
     return _SumOfProducts.apply(weight, basis, T)
-
-
-def takes_triton(x: Tensor) -> bool:
-    """Whether the Triton kernels support a tensor: on a GPU, or without data, and at most 32 bits."""
-    return x.device.type in ("cuda", "meta") and x.dtype != torch.float64
 
 
 class _SumOfProducts(torch.autograd.Function):

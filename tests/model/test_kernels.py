@@ -9,14 +9,38 @@ from importlib.util import find_spec
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from model import ctrgcn, ops
+from model import ctrgcn, gpu, kernels, ops
 from tests.model.zoo import build, clip
 from torchlight.system.paths import ROOT
 
-products = importlib.import_module("model.kernels.products") if find_spec("triton") else None
+products, norms, block = (
+    importlib.import_module(f"model.kernels.{name}") if find_spec("triton") else None
+    for name in ("products", "norms", "block")
+)
 needs_triton = pytest.mark.skipif(products is None, reason="triton is not installed")
+
+
+def same(found, expected, bound):
+    """Whether the largest difference is at most this fraction of the largest value."""
+    return (found - expected).abs().max() <= bound * expected.abs().max()
+
+
+def inputs(persons, C, K, R, V, T):
+    """Inputs of the products; the last weight of each channel must be 1."""
+    weight = torch.cat([torch.randn(K, C, R + 1), torch.ones(K, C, 1)], dim=2)
+    psi, phi, A = torch.randn(persons, K, R, V), torch.randn(persons, K, R, V), torch.randn(K, V, V)
+    return [weight, psi, phi, A, torch.randn(persons, T, V, K, C), torch.randn(K, C)]
+
+
+def products_by_pytorch(weight, psi, phi, A, T, bias):
+    """The equation, with the layouts of `ops`."""
+    M = torch.tanh(psi.unsqueeze(3) - phi.unsqueeze(4))  # (N, K, R, V, V), row source
+    A = A.transpose(1, 2).expand(len(psi), 1, *A.shape).transpose(1, 2)
+    basis = torch.cat([M, torch.ones_like(A), A], dim=2).flatten(3)
+    return ops.sum_of_products(weight, basis, (T + bias).permute(0, 4, 3, 2, 1)).transpose(1, 3)
 
 
 @needs_triton
@@ -32,33 +56,129 @@ needs_triton = pytest.mark.skipif(products is None, reason="triton is not instal
     ],
 )
 def test_products_and_all_gradients_equal_those_of_pytorch_in_float64(dtype, persons, C, K, R, V, T):
-    shapes = (K, C, R), (persons, K, R, V * V), (persons, C, K, V, T)
-    given = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    given = [x.to(dtype).requires_grad_() for x in inputs(persons, C, K, R, V, T)]
     exact = [x.detach().double().requires_grad_() for x in given]
-    found, expected = products.sum_of_products(*given), ops.sum_of_products(*exact)
+    found, expected = products.refined_products(*given), products_by_pytorch(*exact)
     grad = torch.randn(found.shape).to(dtype)
-    sides = [
-        (Z, *torch.autograd.grad(Z, leaves, g))
-        for Z, leaves, g in ((found, given, grad), (expected, exact, grad.double()))
-    ]
+    weight, *others = torch.autograd.grad(found, given, grad)
+    weight_expected, *others_expected = torch.autograd.grad(expected, exact, grad.double())
     bound = 1e-6 if dtype == torch.float32 else 1e-2
-    for a, b in zip(*sides, strict=True):
-        assert a.dtype == dtype and (a - b).abs().max() <= bound * b.abs().max()
+    pairs = zip(
+        (found, weight[..., :-1], *others), (expected, weight_expected[..., :-1], *others_expected), strict=True
+    )
+    assert all(a.dtype == dtype and same(a, b, bound) for a, b in pairs)
+    assert not weight[..., -1].any()
 
 
 @needs_triton
-def test_the_products_are_an_operator_for_autograd_and_the_compiler_also_with_other_strides():
-    N, C, K, R, V, T = 2, 9, 2, 3, 17, 5
-    weight, basis, maps = torch.randn(K, C, R), torch.randn(N, K, R, V * V), torch.randn(N, C, K, V, T)
-    across = torch.randn(N, C, K, T, V).transpose(3, 4)
-    for given in ((weight, basis, maps), (weight, basis, across)):
-        torch.library.opcheck(products.sum_of_products, [x.requires_grad_() for x in given])
-        torch.library.opcheck(products.gradients, [x.detach() for x in (*given, torch.randn(N, C, V, T))])
+def test_the_kernels_are_operators_for_autograd_and_the_compiler_also_with_other_strides():
+    given = inputs(2, 9, 2, 3, 17, 5)
+    torch.library.opcheck(products.refined_products, [x.requires_grad_() for x in given])
+    across = [x.detach() for x in given]
+    across[4] = torch.randn(2, 9, 2, 17, 5).permute(0, 4, 3, 2, 1)
+    torch.library.opcheck(products.gradients, [*across, torch.randn(2, 9, 17, 5).permute(0, 3, 2, 1)])
+    wide, x, vector, statistics = torch.randn(40, 12), torch.randn(40, 5), torch.randn(12), torch.rand(3, 12)
+    xs, sums = [wide[:, 3:10], x], (torch.randn(12), torch.randn(12))
+    torch.library.opcheck(norms.statistics, [xs, 1e-5])
+    torch.library.opcheck(norms.relu_of_norms, [xs, [statistics, vector, vector], wide, []])
+    torch.library.opcheck(norms.masked_gradient, [wide, wide, xs, statistics, wide, statistics])
+    torch.library.opcheck(norms.norm_gradient, [wide, xs, statistics, vector, *sums])
+    torch.library.opcheck(norms.sum_of_gradients, [[wide[:, :5], x], torch.randn(2, 4, 5)])
+
+
+def sum_of_norms(function, dtype, to, widths, residual):
+    """y = function(maps, residual), all gradients, and the buffers of the norms; the values are rounded to `dtype`.
+
+    All maps except the last are parts of one wider map; the last one was computed without its bias.
+    """
+    torch.manual_seed(0)
+    leaves, layers = [], []
+
+    def leaf(*shape):
+        leaves.append((3 + 2 * torch.randn(shape)).to(dtype).to(to))
+        return leaves[-1].requires_grad_()
+
+    def normed(x, bias=None):
+        layers.append(nn.BatchNorm2d(x.shape[1]).to(torch.float64 if to == torch.float64 else torch.float32))
+        for value in (layers[-1].weight, layers[-1].bias, layers[-1].running_mean):
+            value.data.copy_(1 + torch.randn(x.shape[1]))
+        return block.Normed(x, layers[-1], bias)
+
+    def random_map(C):
+        return leaf(2, 33, 25, C).permute(0, 3, 1, 2)  # 1650 positions: two programs for the sums
+
+    maps = [normed(x) for x in random_map(sum(widths[:-1])).split(widths[:-1], dim=1)]
+    maps.append(normed(random_map(widths[-1]), torch.randn(widths[-1]).to(layers[0].weight.dtype)))
+    r = None if residual == "none" else random_map(sum(widths))
+    y = function(maps, normed(r) if residual == "norm" else r)
+    wanted = leaves + [parameter for layer in layers for parameter in layer.parameters()]
+    grads = torch.autograd.grad(y, wanted, torch.randn(y.shape).to(dtype).to(to))
+    assert y.dtype == to and [g.dtype for g in grads] == [x.dtype for x in wanted]
+    return [y, *grads, *(buffer for layer in layers for buffer in layer.buffers())]
+
+
+def relu_of_sum_by_pytorch(parts, residual):
+    """The equation; the bias that a convolution omitted has no effect except on the running mean."""
+    other = [residual] if isinstance(residual, block.Normed) else []
+    *maps, last = [
+        part.norm(part.x if part.bias is None else part.x + part.bias[:, None, None]) for part in (*parts, *other)
+    ]
+    return F.relu(
+        torch.cat(maps, 1) + last if other else torch.cat([*maps, last], 1) + (0 if residual is None else residual)
+    )
 
 
 @needs_triton
+@pytest.mark.parametrize("residual", ["none", "map", "norm"])
+@pytest.mark.parametrize(
+    ("dtype", "widths"), [(torch.float32, (9, 3, 5)), (torch.float32, (70, 2)), (torch.bfloat16, (9, 3, 5))]
+)
+def test_norms_their_statistics_and_all_gradients_equal_those_of_pytorch_in_float64(dtype, widths, residual):
+    found = sum_of_norms(block.relu_of_sum, dtype, dtype, widths, residual)
+    expected = sum_of_norms(relu_of_sum_by_pytorch, dtype, torch.float64, widths, residual)
+    bound = 1e-5 if dtype == torch.float32 else 2e-2
+    assert len(found) == len(expected) and all(same(a, b, bound) for a, b in zip(found, expected, strict=True))
+
+
+@needs_triton
+def test_undefined_values_stay_visible():
+    x = torch.randn(2, 3, 4, 5)
+    x[0, 1, 2, 3] = float("nan")
+    y = block.relu_of_sum([block.Normed(x, nn.BatchNorm2d(3))])
+    assert y[:, 1].isnan().all() and y[:, ::2].isfinite().all()
+
+
+@needs_triton
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_gradients_of_a_map_and_of_its_mean_are_added_in_one_pass(count):
+    x = torch.randn(2, 7, 3, 5, requires_grad=True)
+    mean, *copies = block._Inputs.apply(x)
+    factors = torch.randn(count, 2, 7, 3, 5)
+    expected = factors.sum(0) + mean.detach().unsqueeze(2).expand_as(x) / 3
+    loss = (mean**2).sum() / 2 + sum((a * f).sum() for a, f in zip(copies, factors, strict=False))
+    assert torch.allclose(torch.autograd.grad(loss, x)[0], expected, atol=1e-6)
+
+
+def gradients(model, option, network, data):
+    """Gradients and buffers after one training step with this option `kernels`. network: model, or compiled."""
+    for module in model.modules():
+        if isinstance(module, ctrgcn.Block):
+            module.kernels = option
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+    model.zero_grad()
+    F.cross_entropy(network(data).float(), torch.tensor([0, 1])).backward()
+    return [p.grad.clone() for p in model.parameters()], [b.clone() for b in model.buffers()]
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [({}, None), ({"relu_after_tcn": True}, None), ({}, torch.bfloat16)],
+    ids=["plain", "relu_after_tcn", "bfloat16"],
+)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_training_step_with_the_kernels_has_the_same_gradients(compiled, monkeypatch):
+def test_a_training_step_with_the_kernels_has_the_same_gradients(compiled, options, precision, monkeypatch):
     launched, kernel, compiler = [], products._products, CompileCounterWithBackend("aot_eager")
 
     class Launches:
@@ -67,38 +187,62 @@ def test_a_training_step_with_the_kernels_has_the_same_gradients(compiled, monke
             return kernel[grid]
 
     monkeypatch.setattr(products, "_products", Launches())
-    monkeypatch.setattr(ops, "takes_triton", lambda x: True)
-    model, data, gradients = build("ctrgcn", channels=[8, 16]).train(), clip("ctrgcn"), []
-    torch.nn.init.ones_(model.l2.gcn1.alpha)
-    for kernels in ("torch", "triton"):
-        for block in (model.l1, model.l2):
-            block.gcn1.kernels = kernels
-        model.zero_grad()
+    monkeypatch.setattr(gpu, "use_triton", lambda option, *_: option == "triton")
+    model, data = build("ctrgcn", channels=[8, 16], **options).train(), clip("ctrgcn")
+    for block_ in (model.l1, model.l2):
+        nn.init.ones_(block_.gcn1.alpha)
+        nn.init.ones_(block_.gcn1.bn.weight)
+    with torch.autocast("cpu", precision, enabled=precision is not None):
         network = torch.compile(model, backend=compiler) if compiled else model
-        F.cross_entropy(network(data), torch.tensor([0, 1])).backward()
-        gradients.append([p.grad.clone() for p in model.parameters()])
-    assert len(launched) == 2 and compiler.frame_count == 2 * compiled
-    for a, b in zip(*gradients, strict=True):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5 * max(float(g.abs().max()) for g in gradients[0]))
+        expected, buffers = gradients(model, "torch", model, data)
+        found, found_buffers = gradients(model, "triton", network, data)
+    assert len(launched) == 2 and compiler.frame_count == compiled
+    # the interpreter truncates to bfloat16, and does not round
+    largest, bound = max(float(g.abs().max()) for g in expected), 1e-5 if precision is None else 0.1
+    assert all((a - b).abs().max() <= bound * largest for a, b in zip(found, expected, strict=True))
+    assert all(torch.allclose(a, b, 0.1 * bound, bound) for a, b in zip(found_buffers, buffers, strict=True))
 
 
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from model.kernels import products
+from model.kernels import norms, products
 
-TILES = {
-    "_products": {"BC": products.CHANNELS, "BT": products.FRAMES},
-    "_grad_T": {"BC": products.CHANNELS, "BT": products.FRAMES},
-    "_grad_terms": {"BC": 16, "BT": 16, "BI": products.TARGETS, "RP": 64},
+PRODUCTS = {"K": 3, "R": 32, "V": 25, "VP": 32, "PRECISION": "PRECISION_"}
+WIDE = {"BC": products.CHANNELS, "BT": products.FRAMES}
+TILE = {"BL": norms.TILE // norms.CHANNELS, "BC": norms.CHANNELS}
+SUMS = TILE | {"ROWS": norms.ROWS}
+KERNELS = {
+    products._products: PRODUCTS | WIDE,
+    products._grad_T: PRODUCTS | WIDE,
+    products._grad_terms: PRODUCTS | {"BC": 16, "BT": 16, "BI": products.TARGETS, "RP": 64},
+    norms._moments: SUMS,
+    norms._combine: SUMS,
+    norms._relu_of_norms: TILE | {"HAS_R": True, "NORM_R": True},
+    norms._masked_gradient: SUMS | {"HAS_R": True},
+    norms._norm_gradient: TILE,
+    norms._sum: TILE | {"COUNT": 3},
 }
-for name, tiles in TILES.items():
-    kernel, constants = getattr(products, name), {"K": 3, "R": 34, "V": 25, "VP": 32, "PRECISION": "PRECISION_"} | tiles
-    kinds = dict.fromkeys(constants, "constexpr") | {"C": "i32", "frames": "i32", "grad_weight": "*fp32"}
-    signature = {argument: kinds.get(argument, "*TYPE_") for argument in kernel.arg_names}
+MAPS = {"x", "y", "z", "r", "T", "Z", "grad", "grad_T", "masked", "mean"}
+PARTIAL = {"grad_weight", "grad_phi", "grad_A", "grad_bias", "sums", "parts", "norm", "norm_r", "total", "product"}
+NUMBERS = {"C", "frames", "L", "P", "V", "C_total", "positions"}
+
+def kind(kernel, argument, constants):
+    if argument in constants:
+        return "constexpr"
+    if argument in NUMBERS or argument.startswith("stride"):
+        return "i32"
+    if argument == "eps" or argument in PARTIAL:
+        return "fp32" if argument == "eps" else "*fp32"
+    of_norms = kernel.__module__.endswith("norms")
+    return "*fp32" if of_norms and argument not in MAPS and argument != "out" else "*TYPE_"
+
+for kernel, constants in KERNELS.items():
+    signature = {argument: kind(kernel, argument, constants) for argument in kernel.arg_names}
     source = ASTSource(kernel, signature, {(kernel.arg_names.index(c),): value for c, value in constants.items()})
-    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
-    print(compiled.metadata.shared, "mma" in compiled.asm["ptx"])
+    warps = 8 if kernel.__module__.endswith("products") else 4
+    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    print(kernel.__name__, compiled.metadata.shared, "mma" in compiled.asm["ptx"])
 """
 
 
@@ -109,21 +253,29 @@ def test_the_kernels_compile_for_hopper_within_its_shared_memory_and_use_tensor_
     code = COMPILE.replace("PRECISION_", precision).replace("TYPE_", dtype)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    shared, tensor_cores = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
-    assert len(shared) == 3 and max(map(int, shared)) <= 227 * 1024
-    assert set(tensor_cores) == {str(precision == "tf32")}
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) == 9 and max(int(shared) for _, shared, _ in lines) <= 227 * 1024
+    assert [used for name, _, used in lines[:3]] == [str(precision == "tf32")] * 3
 
 
 def test_kernels_are_only_used_in_training_on_a_gpu_and_only_if_selected(monkeypatch):
-    assert not ops.takes_triton(torch.zeros(1))
-    assert build("ctrgcn", channels=[8]).l1.gcn1.kernels == "auto"
-    monkeypatch.setattr(ops, "takes_triton", lambda x: True)
-    monkeypatch.setitem(sys.modules, "model.kernels", None)
-    model = build("ctrgcn", channels=[8])
-    assert model(clip("ctrgcn")).isfinite().all()
-    model.l1.gcn1.kernels = "triton"
-    with pytest.raises(ValueError, match="kernels: expected auto or torch, because triton cannot be imported"):
-        model.train()(clip("ctrgcn"))
-    assert model.eval()(clip("ctrgcn")).isfinite().all()
+    model, x = build("ctrgcn", channels=[8]), torch.zeros(1, device="meta")
+    block = model.l1.train()
+    assert block.kernels == "auto" and not gpu.use_triton("auto", block, x)
+    assert gpu.use_triton("triton", block, x) and not gpu.use_triton("triton", block, torch.zeros(1))
+    assert not gpu.use_triton("triton", block, x.double()) and not gpu.use_triton("triton", block.eval(), x)
+    block.train().gcn1.bn.eval()
+    assert not gpu.use_triton("triton", block, x)
+    assert not gpu.use_triton("triton", nn.SyncBatchNorm.convert_sync_batchnorm(block.train()), x)
     with pytest.raises(ValueError, match="kernels: expected auto, torch or triton, got cuda"):
-        ctrgcn.Model(5, 25, 2, "graph.ntu_rgb_d.Graph", kernels="cuda")
+        build("ctrgcn", channels=[8], kernels="cuda")
+
+
+def test_without_triton_a_message_names_the_file_to_install(monkeypatch):
+    monkeypatch.setattr(gpu, "use_triton", lambda option, *_: option == "triton")
+    monkeypatch.delattr(kernels, "block", raising=False)
+    monkeypatch.setitem(sys.modules, "model.kernels.block", None)
+    with pytest.raises(
+        ValueError, match="kernels: expected auto or torch, because triton cannot be imported.*requirements/triton.txt"
+    ):
+        build("ctrgcn", channels=[8], kernels="triton").train()(clip("ctrgcn"))

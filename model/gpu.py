@@ -1,0 +1,36 @@
+"""Selection of the kernels for GPUs in `model/kernels/`, which require Triton and replace PyTorch's operations."""
+
+from types import ModuleType
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+KERNELS = ("auto", "torch", "triton")  # `auto` is the same as `torch`
+
+
+def use_triton(kernels: str, block: nn.Module, x: Tensor) -> bool:
+    """Whether Triton is selected and supports this training step.
+
+    The input is on a GPU, or has no data, and has at most 32 bits. All norms of the block use the statistics of the
+    batch, and do not share them between GPUs.
+    """
+    if kernels != "triton" or not block.training or x.device.type not in ("cuda", "meta") or x.dtype.itemsize > 4:
+        return False
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    return all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms)
+
+
+def load_block() -> ModuleType:
+    """The module `model.kernels.block`.
+
+    Raises:
+        ValueError: the package triton is missing.
+    """
+    try:
+        from model.kernels import block
+    except ImportError as error:
+        raise ValueError(
+            f"kernels: expected auto or torch, because triton cannot be imported ({error}), got triton; "
+            "pip install -r requirements/triton.txt"
+        ) from error
+    return block
