@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torchlight.training import cuda_graph
+from torchlight.training.cuda_graph import StepGraphs
+
 PACKAGES = ("model", "graph", "feeders", "torchlight")  # that `other_checkout` exchanges
 Work = Callable[[], object]
 
@@ -51,17 +54,28 @@ def call(model: nn.Module, data: Tensor, precision: str) -> Tensor:
         return model(data)
 
 
-def training_step(model: nn.Module, data: Tensor, label: Tensor, precision: str = "float32") -> Work:
-    """Forward pass, loss, backward pass and a step of SGD."""
+def training_step(
+    model: nn.Module, data: Tensor, label: Tensor, precision: str = "float32", record: bool = False
+) -> Work:
+    """Forward pass, loss, backward pass and a step of SGD. record: replay the first three as a CUDA graph."""
     model.train()
     settings = {"lr": 1e-6, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
     optimizer = torch.optim.SGD(model.parameters(), **settings, fused=data.device.type == "cuda")
 
+    graphs = StepGraphs(model.parameters()) if record else None
+
+    def gradients(batches: list[dict[str, Tensor]]) -> None:
+        (batch,) = batches
+        F.cross_entropy(call(model, batch["data"], precision).float(), batch["label"]).backward()
+
     def step() -> None:
-        F.cross_entropy(call(model, data, precision).float(), label).backward()
+        batches = [{"data": data, "label": label}]
+        graphs.run(gradients, batches) if graphs else gradients(batches)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    for _ in range(cuda_graph.WARM_UP if record else 0):
+        step()
     return step
 
 

@@ -90,6 +90,14 @@ SETTINGS = {header(name)[0]: setting(name, recipe(name)) for name in networks()}
 SETTINGS["CTR-GCN, NW-UCLA"] = setting("ctrgcn", load_config(CONFIG / "NW-UCLA/ctrgcn.yaml"))
 
 
+def select_kernels(model: nn.Module, kernels: str) -> bool:
+    """Set the option `kernels` of all modules that have it. Returns whether there are any."""
+    found = [module for module in model.modules() if hasattr(module, "kernels")]
+    for module in found:
+        module.kernels = kernels
+    return bool(found)
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raise ValueError for `--only` with a name that is not in `SETTINGS`."""
     if unknown := [name for name in names if name not in SETTINGS]:

@@ -27,10 +27,11 @@ from torch import nn
 
 from benchmarks import pages, performance_page, preparation
 from benchmarks.measure import Work, in_turns, inference, other_checkout, training_step
-from benchmarks.networks import SETTINGS, Setting, check_names
+from benchmarks.networks import SETTINGS, Setting, check_names, select_kernels
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
 from model import catalog
+from torchlight.contract import is_graph_safe
 from torchlight.runtime.malloc import keep_memory
 from torchlight.system.command import Parser
 from torchlight.system.command import run as run_command
@@ -56,6 +57,7 @@ def build_parser() -> Parser:
     threads = torch.get_num_threads()
     parser.option("threads", type=whole_number(1, 1024), default=threads, help="CPU threads (all cores)")
     parser.option("device", default="cpu", help="cpu, or the number of a GPU (cpu)")
+    parser.option("compile", action="store_true", help="on a GPU: also measure compiled training steps, takes minutes")
     parser.option("against", type=Path, metavar="PATH", help="compare with another checkout of this project")
     parser.option("profile", action="store_true", help="print where the time of each network goes")
     return parser
@@ -146,7 +148,27 @@ def network_sides(setting: Setting, what: str, batch: int, args: argparse.Namesp
     sides = {"reference": work(reference(model), merge=False)} if has_reference(model) else {}
     on_gpu = () if args.device == CPU else ("tf32 convolutions", "tf32")
     precisions = ("float32", *on_gpu, "bfloat16")
-    return sides | {precision: work(setting.build(args.device), precision) for precision in precisions}
+    sides |= {precision: work(setting.build(args.device), precision) for precision in precisions}
+    if what == STEP and on_gpu:
+        sides |= {
+            ", ".join(("bfloat16", *options)): training_step_with(setting.build(args.device), data, label, options)
+            for options in step_options(model, args.compile)
+        }
+    return sides
+
+
+def step_options(model: nn.Module, compiled: bool) -> list[tuple[str, ...]]:
+    """Combinations of options that make a training step on a GPU faster and that the network supports."""
+    kernels = ((), ("triton",)) if select_kernels(model, "auto") else ((),)
+    runs = ((), *((("CUDA graph",),) if is_graph_safe(model) else ()), *((("compile",),) if compiled else ()))
+    return [kernel + how for kernel in kernels for how in runs if kernel + how]
+
+
+def training_step_with(model: nn.Module, data: torch.Tensor, label: torch.Tensor, options: tuple[str, ...]) -> Work:
+    """`training_step` in bfloat16 with some of `step_options`."""
+    select_kernels(model, "triton" if "triton" in options else "auto")
+    model = torch.compile(model) if "compile" in options else model
+    return training_step(model, data, label, "bfloat16", record="CUDA graph" in options)
 
 
 def build_there(setting: Setting, args: argparse.Namespace) -> nn.Module:

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.networks import SETTINGS, check_names
+from benchmarks.networks import SETTINGS, check_names, select_kernels
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
 from model import gpu
@@ -177,13 +177,6 @@ def training_step(model: nn.Module, data: Tensor, label: Tensor) -> dict[str, Co
     with Counter() as counter:
         F.cross_entropy(model(data), label).backward()
     return dict(counter.costs)
-
-
-def select_kernels(model: nn.Module, kernels: str) -> None:
-    """Set the option `kernels` of all modules that have it."""
-    for module in model.modules():
-        if hasattr(module, "kernels"):
-            module.kernels = kernels
 
 
 def total(costs: Iterable[Cost]) -> Cost:

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import measure
 from benchmarks.networks import Setting
+from tests.recorded import pretend_graphs
 from torchlight.system.paths import ROOT
 
 CPU = torch.device("cpu")
@@ -45,6 +46,19 @@ def test_a_training_step_changes_the_weights_and_inference_does_not():
     assert torch.equal(model.fc.weight, before) and not model.training
     measure.training_step(model, data, label)()
     assert not torch.equal(model.fc.weight, before) and model.training
+
+
+def test_a_recorded_training_step_changes_the_weights_as_any_other(monkeypatch):
+    weights = []
+    for record in (False, True):
+        model, (data, label) = SMALL.build(CPU), SMALL.clips(1, CPU)
+        graphs = pretend_graphs(monkeypatch, list(model.buffers())) if record else []
+        step = measure.training_step(model, data, label, record=record)
+        for _ in range(3 if record else 4):  # one step was a warm-up
+            step()
+        assert len(graphs) == record
+        weights.append(model.fc.weight.clone())
+    assert torch.equal(*weights)
 
 
 @pytest.fixture

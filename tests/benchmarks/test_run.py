@@ -150,6 +150,13 @@ def test_all_sides_of_a_comparison_compute_the_same_logits():
         assert torch.allclose(model(data), run.reference(model)(data), atol=1e-5)
 
 
+def test_a_training_step_on_a_gpu_is_also_measured_with_all_options_that_the_network_supports():
+    ours, other = SMALL.build(CPU), SETTINGS["MS-G3D"].build(CPU)
+    assert run.step_options(ours, False) == [("CUDA graph",), ("triton",), ("triton", "CUDA graph")]
+    assert ("triton", "compile") in run.step_options(ours, True)
+    assert not any("triton" in options for options in run.step_options(other, True))
+
+
 def test_feeding_asks_for_every_clip_once(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("feeders.feeder_ntu.Feeder.__getitems__", lambda self, indices: asked.extend(indices))
