@@ -26,12 +26,15 @@ def now(device: torch.device) -> float:
 
 
 def in_turns(sides: dict[str, Work], rounds: int, device: torch.device) -> dict[str, dict[str, float]]:
-    """Time every side in every round, after one warm-up call each, so that slow phases of the machine affect all sides.
+    """Time every side in every round, so that slow phases of the machine affect all sides.
+
+    Before, every side is called once, and on a GPU until CUDA graphs are recorded.
 
     Returns {side: {seconds (median), ratio (median over the rounds of first side / this side), low, high (quartiles)}}.
     """
     for work in sides.values():
-        work()
+        for _ in range(1 if device.type == "cpu" else cuda_graph.WARM_UP + 1):
+            work()
     taken: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, work in sides.items():
@@ -74,8 +77,6 @@ def training_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    for _ in range(cuda_graph.WARM_UP if record else 0):
-        step()
     return step
 
 

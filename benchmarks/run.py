@@ -75,6 +75,8 @@ def act(argv: list[str]) -> None:
     if args.profile and args.against:
         raise ValueError("--profile: cannot be combined with --against")
     args.device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")
+    if args.compile and args.device == CPU:
+        raise ValueError("--compile: expected --device with the number of a GPU, got cpu")
     torch.set_num_threads(args.threads)
     keep_memory()
     how = f"PyTorch {torch.__version__}, `{shlex.join(['python', '-m', 'benchmarks.run', *argv])}`"

@@ -66,8 +66,10 @@ def branches(chains: Sequence[nn.Sequential], x: Tensor) -> list[Normed]:
 
 def shortcut(path: nn.Module | None, x: Tensor) -> Tensor | Normed | None:
     """The residual path of a graph convolution or a block, before its norm."""
-    if path is None or isinstance(path, nn.Identity):
-        return x if path is not None else None
+    if path is None:
+        return None
+    if isinstance(path, nn.Identity):
+        return x
     conv, norm = (path.conv, path.bn) if isinstance(path, blocks.TemporalConv) else path
     return convolved(x, conv, norm)
 

@@ -103,11 +103,10 @@ def sum_of_gradients(grads: list[Tensor], mean: Tensor) -> Tensor:
     L, C = grads[0].shape
     N, V, _ = mean.shape
     out = grads[0].new_empty(L, C, dtype=mean.dtype)
-    a, b, c = (grads * 3)[:3]
+    three = (grads * 3)[:3]  # the kernel reads the first COUNT
+    strides = [grad.stride(0) for grad in three]
     grid, sizes = _grid(out)
-    _sum[grid](
-        a, b, c, mean, out, a.stride(0), b.stride(0), c.stride(0), L // N, V, L, C, COUNT=len(grads), **sizes
-    )  # fmt: skip
+    _sum[grid](*three, mean, out, *strides, L // N, V, L, C, COUNT=len(grads), **sizes)
     return out
 
 

@@ -136,6 +136,8 @@ def test_mistakes_are_one_line_errors(capsys, tmp_path):
     assert "--against: expected a checkout" in capsys.readouterr().err
     assert run.main(["--profile", "--against", str(run.ROOT)]) == 2
     assert "--profile: cannot be combined with --against" in capsys.readouterr().err
+    assert run.main(["--compile"]) == 2
+    assert "--compile: expected --device with the number of a GPU, got cpu" in capsys.readouterr().err
 
 
 def test_every_setting_of_the_benchmark_is_a_network_of_its_paper_at_full_size():
