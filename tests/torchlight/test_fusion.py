@@ -262,6 +262,7 @@ def test_all_mistakes_in_the_files_are_reported_together_and_nothing_is_written(
         (["--dataset", "tiny", "--alpha", "1", "2", "3"], "expected 2 weights, one per stream (joint, bone), got 3"),
         (["--dataset", "tiny", "--alpha", "0", "0"], "not all 0"),
         (["--dataset", "tiny", "--alpha", "1", "nan"], "expected finite weights of 0 or more"),
+        (["--dataset", "tiny", "--alpha", "2", "-1"], "expected finite weights of 0 or more"),
         (
             ["--dataset", "tiny", "--alpha", "1", "1", "--preset", "agcn"],
             "expected either --alpha or --preset, got both",

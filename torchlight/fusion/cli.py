@@ -205,17 +205,10 @@ def choose_weights(args: argparse.Namespace, found: list[ScoreFile]) -> tuple[li
     """One weight per stream, and the origin of the weights in words.
 
     Raises:
-        ConfigError: there is not one weight per stream, a weight is negative or not finite, or all weights are 0.
+        ValueError: the weights of --alpha are refused, or the preset has no weight for one of the streams.
     """
     if args.alpha:
-        weights = [1.0, *args.alpha] if len(args.alpha) == 1 and len(found) == 2 else args.alpha
-        if len(weights) != len(found):
-            names = ", ".join(file.name for file in found)
-            raise ConfigError([f"alpha: expected {len(found)} weights, one per stream ({names}), got {len(weights)}"])
-        if not (np.isfinite(weights).all() and min(weights) >= 0 < max(weights)):
-            shown = " ".join(map(str, weights))
-            raise ConfigError([f"alpha: expected finite weights of 0 or more and not all 0, got {shown}"])
-        return list(weights), "--alpha"
+        return fuse.given_weights(args.alpha, [file.name for file in found]), "--alpha"
     preset = args.preset or (None if args.scores else fuse.DEFAULT_PRESET)
     if preset is None:
         return [1.0] * len(found), "equal weights; choose others with --alpha or --preset"

@@ -18,11 +18,13 @@ tsgcnext  logits, by position instead of modality, as the published program comp
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from torchlight.system.modalities import MODALITIES
+from torchlight.system.text import counted
 from torchlight.training.scores import is_correct
 
 SPACES = ("logits", "softmax", "unit")
@@ -77,6 +79,22 @@ def preset_weights(name: str, modalities: list[str | None]) -> list[float]:
         advice = f"give --preset {' or '.join(fitting)}, or --alpha" if fitting else "leave them out or give --alpha"
         raise ValueError(f"preset {name}: expected streams of {known}, got {', '.join(unknown)}; {advice}")
     return [preset.by_modality[m] for m in modalities]
+
+
+def given_weights(alpha: Sequence[float], names: Sequence[str]) -> list[float]:
+    """The weights of the option `alpha` for the streams `names`; a single W for two streams means 1 and W.
+
+    Raises:
+        ValueError: there is not one weight per stream, a weight is negative or not finite, or all weights are 0.
+    """
+    weights = [1.0, *alpha] if len(alpha) == 1 and len(names) == 2 else list(alpha)
+    if len(weights) != len(names):
+        streams = f"one per stream ({', '.join(names)})"
+        raise ValueError(f"alpha: expected {counted(len(names), 'weight')}, {streams}, got {len(weights)}")
+    if not (np.isfinite(weights).all() and min(weights) >= 0 < max(weights)):
+        shown = " ".join(map(str, weights))
+        raise ValueError(f"alpha: expected finite weights of 0 or more and not all 0, got {shown}")
+    return weights
 
 
 def are_probabilities(scores: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.poses.recording import Facts, Recording
 from torchlight.config.options import Config, ConfigError
-from torchlight.fusion.fuse import PRESETS, lengths, preset_weights, softmax
+from torchlight.fusion.fuse import PRESETS, given_weights, lengths, preset_weights, softmax
 from torchlight.predict.clips import (
     Clip,
     Settings,
@@ -22,7 +22,6 @@ from torchlight.predict.clips import (
 from torchlight.predict.load import TrainedStream, open_stream
 from torchlight.predict.prediction import Prediction
 from torchlight.predict.stream import Stream
-from torchlight.system.text import counted
 from torchlight.training import engine
 from torchlight.training.device import autocast, choose_device
 from torchlight.training.experiment import PooledFeatures
@@ -34,9 +33,9 @@ class Recognizer:
     """One trained network, or the streams of an ensemble.
 
     weights: checkpoint files. config: the configuration of the training, for checkpoints of other programs; checkpoints
-    of this program contain it. device: as `--device`; default: GPU 0 if there is one. alpha: a weight for each stream;
-    default: those of `preset`. ema: use the moving average of the weights. recipe: how the training clips were
-    prepared, if the data does not state it. changes: options that override those of the training, such as `precision`.
+    of this program contain it. device: as `--device`; default: GPU 0 if there is one. alpha: as `--alpha`; default: the
+    weights of `preset`. ema: use the moving average of the weights. recipe: how the training clips were prepared, if
+    the data does not state it. changes: options that override those of the training, such as `precision`.
 
     Raises:
         ValueError: a checkpoint cannot be read, lacks necessary facts, or does not match the others.
@@ -84,14 +83,11 @@ class Recognizer:
         """The space of the fusion, and a weight for each stream."""
         if preset not in PRESETS:
             raise ValueError(f"preset: expected {', '.join(PRESETS)}, got {preset!r}")
-        if len(alpha) and (len(alpha) != len(self.streams) or not np.isfinite(alpha).all() or not np.sum(alpha) > 0):
-            number = counted(len(self.streams), "weight")
-            raise ValueError(f"alpha: expected {number} with a sum above 0, got {list(alpha)}")
+        modalities = [stream.config.modality for stream in self.streams]
+        weights = given_weights(alpha, modalities) if len(alpha) else []
         if len(self.streams) == 1:
             return "logits", np.ones(1)
-        if len(alpha):
-            return PRESETS[preset].space, np.asarray(alpha, np.float64)
-        return PRESETS[preset].space, np.array(preset_weights(preset, [s.config.modality for s in self.streams]))
+        return PRESETS[preset].space, np.array(weights or preset_weights(preset, modalities), np.float64)
 
     def predict(
         self,

@@ -135,7 +135,7 @@ def test_weights_and_a_source_are_needed(main, weights, long, missing):
         (["--image-size", "640", "-1"], "image_size: expected width and height in pixels, got (640, -1)"),
         (["--image-size", "640", "a"], "image_size: expected"),
         (["--recipe", "ctrgnc"], "recipe: expected none for ucla, got 'ctrgnc'"),
-        (["--alpha", "1", "2"], "alpha: expected 1 weight with a sum above 0, got [1.0, 2.0]"),
+        (["--alpha", "1", "2"], "alpha: expected 1 weight, one per stream (joint), got 2"),
         (["--preset", "mine"], "preset: expected ctrgcn"),
         (["--threshold", "2"], "threshold: expected 0 to 1, got 2"),
         (["--persons", "both"], "persons: expected auto, scene or each"),
@@ -320,8 +320,9 @@ def test_two_streams_are_fused(main, weights, long, tmp_path):
     header, row = lines_of(tmp_path / "out.jsonl")
     (expected,) = Recognizer([weights, tmp_path / "bone.pt"], device="cpu", alpha=[3, 1]).predict(long)
     assert header["alpha"] == [3, 1] and row["p"] == pytest.approx(expected.probability, abs=1e-6)
-    code, _, err = main(*both, "--alpha", 1)
-    assert code == 2 and err.splitlines() == ["error: alpha: expected 2 weights with a sum above 0, got [1.0]"]
+    code, _, err = main(*both, "--alpha", -1, 2)
+    assert code == 2
+    assert err.splitlines() == ["error: alpha: expected finite weights of 0 or more and not all 0, got -1.0 2.0"]
 
 
 def pose_lines(count, joints=20):

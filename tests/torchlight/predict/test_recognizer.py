@@ -254,8 +254,9 @@ def test_streams_of_an_ensemble_are_fused_with_published_weights(ucla, tmp_path,
     (pyskl,) = Recognizer([path, bone], device="cpu", preset="pyskl").predict(file)
     softmax = [np.exp(s - s.max()) / np.exp(s - s.max()).sum() for s in (first, other)]
     assert np.allclose(pyskl.probabilities, np.mean(softmax, 0), atol=1e-6)
-    with pytest.raises(ValueError, match="alpha: expected 2 weights"):
-        Recognizer([path, bone], device="cpu", alpha=[1])
+    assert Recognizer([path, bone], device="cpu", alpha=[0.5]).alpha.tolist() == [1, 0.5]  # as in ensemble.py
+    with pytest.raises(ValueError, match="alpha: expected 2 weights, one per stream"):
+        Recognizer([path, bone], device="cpu", alpha=[1, 1, 1])
 
 
 def test_a_stream_of_frames_predicts_the_window_that_ends_now(ucla):
