@@ -155,12 +155,12 @@ class Stream:
         waiting = [{"track": t, "state": "warming up"} for t in self.buffers if t not in ready]
         if not ready:
             return waiting
-        per_stream = []
-        for stream in self.streams:
-            clips: list[Clip] = []
-            for group in [ready] if self.is_scene else [[track] for track in ready]:
-                clips += self.clips(time, group, stream)
-            per_stream.append(clips)
+        per_stream: list[list[Clip]] = [[] for _ in self.streams]
+        for group in [ready] if self.is_scene else [[track] for track in ready]:
+            of_group = [self.clips(time, group, stream) for stream in self.streams]
+            if all(of_group):  # the preparation of one stream may need more of a person than that of another
+                for clips, more in zip(per_stream, of_group, strict=True):
+                    clips += more
         found = self.predict(per_stream) if per_stream[0] else []
         known = {prediction.person for prediction in found}
         if not self.is_scene:

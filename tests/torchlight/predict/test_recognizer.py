@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data.custom import example
+from data.poses.recording import PoseFileError
 from data.recipes import Recipe
 from feeders.clip_store import ClipStore
 from graph.skeleton import find_skeleton
@@ -269,6 +270,21 @@ def test_a_stream_of_frames_predicts_the_window_that_ends_now(ucla):
     end = round(last["window"][1] * 30)
     expected = recognizer.predict(x[end - 30 : end + 1])[0]
     assert dict(map(tuple, last["top"]))[expected.name] == pytest.approx(expected.probability, abs=1e-3)
+
+
+def test_a_person_whom_one_network_of_an_ensemble_cannot_use_gets_no_label_in_a_stream(ucla):
+    path, _, file = ucla
+    recognizer = Recognizer([path, path], device="cpu", alpha=[1, 1])
+
+    class Strict(Recipe):
+        def prepare(self, recording):
+            raise PoseFileError("expected more frames")
+
+    recipe = recognizer.streams[1].recipe
+    recognizer.streams[1].recipe = Strict(recipe.skeleton, recipe.facts)
+    live = recognizer.stream(settings=Settings(window=0.5, stride=0.2))
+    found = [update for t, frame in enumerate(array_of(file)) for update in live.push(t / 30, frame)]
+    assert found and {update["state"] for update in found} == {"warming up"}
 
 
 def test_poses_of_another_number_of_joints_or_coordinates_are_refused_in_a_stream(ucla):
