@@ -22,7 +22,7 @@ from torchlight.config.options import COMMAND_LINE, Config, ConfigError
 from torchlight.predict import Prediction, Recognizer, Settings, evaluate, output
 from torchlight.predict.clips import recording_name
 from torchlight.predict.segments import Segment, find_segments, spread
-from torchlight.predict.view import write_views
+from torchlight.predict.view import save_pictures
 from torchlight.system.command import RunError
 from torchlight.system.files import similar
 from torchlight.system.text import counted, nearest, printable
@@ -70,18 +70,29 @@ def predict(config: Config) -> None:
         return
     found: list[Labeled] = []
     failures: dict[str, str] = {}  # reasons by recording
+    stopped: BaseException | None = None
     files = sources(config.source)
-    for file in tqdm(files, "predict", disable=len(files) < 2 or not sys.stderr.isatty()):
+    for done, file in enumerate(tqdm(files, "predict", disable=len(files) < 2 or not sys.stderr.isatty())):
         try:
             found += labeled(recognizer, file, settings, config, background, failures)
         except (ValueError, OSError) as error:
             if len(files) == 1:
                 raise
             failures[str(file)] = " ".join(str(error).split())
+        except BaseException as error:  # an interrupt, for example: the results so far are written before it is raised
+            if len(files) > 1:
+                log.warning("stopped after %d of %d files", done, len(files))
+            stopped = error
+            break
     report(found, config)
-    write(found, recognizer, config, settings)
+    write(found, recognizer, config)
     for reason in failures.values():
         log.error("error: %s", printable(reason))
+    if stopped is not None:
+        raise stopped
+    if config.save_picture and found:
+        shown = (recognizer.shown(one.source if one.video is None else one.video, settings) for one in found)
+        save_pictures(Path(config.save_picture), found, shown, recognizer.streams[0].recipe.skeleton)
     if truth is not None and found:
         compare(found, truth, background, list(failures))
     if failures:
@@ -250,42 +261,18 @@ def check_effect(config: Config, settings: Settings, live: bool) -> None:
         raise ConfigError([f"{key}: expected {reason}" for key in sorted(wrong)])
 
 
-def write(found: list[Labeled], recognizer: Recognizer, config: Config, settings: Settings) -> None:
-    """Write `output` and `save_picture`. With several recordings, each has its own files of segments and pictures."""
-    if config.output and found:
-        path = Path(config.output)
-        if settings.window is None or path.suffix.lower() == ".jsonl":
-            output.write_predictions(path, header(recognizer, config), rows(found, config))
-            log.info("wrote %s", path)
-        else:
-            for one, file in zip(found, output.file_names(path, [one.source for one in found]), strict=True):
-                output.write_segments(file, one.segments, recognizer.class_names)
-                log.info("wrote %s", file)
-    if config.save_picture and found:
-        save_pictures(found, recognizer, Path(config.save_picture), settings)
-
-
-def save_pictures(found: list[Labeled], recognizer: Recognizer, path: Path, settings: Settings) -> None:
-    """Write a .gif for each recording, or one page (.html) with all of them."""
-    skeleton = recognizer.streams[0].recipe.skeleton
-    shown = (recognizer.shown(one.source if one.video is None else one.video, settings) for one in found)
-    if path.suffix.lower() == ".html":
-        write_views(path, found, shown, skeleton)
+def write(found: list[Labeled], recognizer: Recognizer, config: Config) -> None:
+    """Write `output`. With several recordings, each has its own file of segments."""
+    if not config.output or not found:
         return
-    from data.pictures import animate  # matplotlib is slow to import
-
-    for one, recording, file in zip(found, shown, output.file_names(path, [one.source for one in found]), strict=True):
-        animate(recording, skeleton.inward, lambda time, one=one: caption(one, time), file)
+    path = Path(config.output)
+    if config.window is None or path.suffix.lower() == ".jsonl":
+        output.write_predictions(path, header(recognizer, config), rows(found, config))
+        log.info("wrote %s", path)
+        return
+    for one, file in zip(found, output.file_names(path, [one.source for one in found]), strict=True):
+        output.write_segments(file, one.segments, recognizer.class_names)
         log.info("wrote %s", file)
-
-
-def caption(found: Labeled, time: float) -> str:
-    """The caption for a time in seconds."""
-    names = found.predictions[0].class_names
-    if not len(found.times):
-        return "\n".join(f"{names[p.label]} {100 * p.probability:.0f} %" for p in found.predictions[:3])
-    now = [s for s in found.segments if s.start <= time < s.end]
-    return "\n".join(f"{s.person or ''} {names[s.label]} {100 * s.mean:.0f} %" for s in now[:3]) or "nothing"
 
 
 def rows(found: list[Labeled], config: Config) -> Iterator[output.Row]:

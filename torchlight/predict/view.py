@@ -1,4 +1,4 @@
-"""Predictions of a recording as a view of moving skeletons with labels and probabilities over time."""
+"""Recordings with their predictions as pictures: moving skeletons with labels and probabilities over time."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 
 from data.poses.recording import ASSUMED_RATE, Recording
 from graph.body import Skeleton
+from torchlight.predict.output import file_names
 from torchlight.predict.prediction import Prediction
 from torchlight.predict.segments import Segment, spread
 from torchlight.system.clip_view import ClipView, render, to_viewer, without_empty, write_page
@@ -25,6 +26,31 @@ class Labeled(Protocol):
     predictions: Sequence[Prediction]
     segments: Sequence[Segment]
     times: np.ndarray
+
+
+def save_pictures(path: Path, found: Sequence[Labeled], shown: Iterable[Recording], skeleton: Skeleton) -> None:
+    """Write a .gif for each recording, or one page (.html) with all of them. Raises OSError.
+
+    shown: the recordings in the joints of `skeleton`.
+    """
+    if path.suffix.lower() == ".html":
+        write_views(path, found, shown, skeleton)
+        return
+    from data.pictures import animate  # matplotlib is slow to import
+
+    files = file_names(path, [one.predictions[0].source for one in found])
+    for one, recording, file in zip(found, shown, files, strict=True):
+        animate(recording, skeleton.inward, lambda time, one=one: caption(one, time), file)
+        log.info("wrote %s", file)
+
+
+def caption(found: Labeled, time: float) -> str:
+    """The caption for a time in seconds."""
+    names = found.predictions[0].class_names
+    if not len(found.times):
+        return "\n".join(f"{names[p.label]} {100 * p.probability:.0f} %" for p in found.predictions[:3])
+    now = [s for s in found.segments if s.start <= time < s.end]
+    return "\n".join(f"{s.person or ''} {names[s.label]} {100 * s.mean:.0f} %" for s in now[:3]) or "nothing"
 
 
 def write_views(path: Path, found: Sequence[Labeled], shown: Iterable[Recording], skeleton: Skeleton) -> None:

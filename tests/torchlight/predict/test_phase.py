@@ -87,6 +87,22 @@ def test_one_bad_file_of_a_folder_is_listed_and_the_others_are_predicted(predict
     assert len(lines_of(tmp_path / "out.jsonl")) == 1 + 3
 
 
+@pytest.mark.parametrize("stop, exit_code", [(KeyboardInterrupt(), 130), (RuntimeError("broken"), 1)])
+def test_results_before_an_interrupt_are_written(main, weights, mixed, monkeypatch, tmp_path, stop, exit_code):
+    predict, last = Recognizer.predict, max(map(str, mixed.rglob("a*.json")))
+
+    def interrupted(self, source, *arguments, **settings):
+        if str(source) == last:
+            raise stop
+        return predict(self, source, *arguments, **settings)
+
+    monkeypatch.setattr(Recognizer, "predict", interrupted)
+    words = ("--source", mixed, "--output", tmp_path / "out.jsonl", "--save-picture", tmp_path / "out.gif")
+    code, out, err = main("--phase", "predict", "--device", "cpu", "--weights", weights, *words)
+    assert code == exit_code and len(err.splitlines()) == 1 and "stopped after 3 of 4 files" in out
+    assert len(lines_of(tmp_path / "out.jsonl")) == 1 + 2 and "bad.json" in out and not list(tmp_path.glob("*.gif"))
+
+
 def test_a_single_bad_file_is_an_error_of_one_line(predict, mixed):
     only_error(predict("--source", mixed / "bad.json"), str(mixed / "bad.json"))
 
