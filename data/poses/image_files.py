@@ -2,6 +2,7 @@
 Kinetics-Skeleton."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from graph.layouts import layout_of_names
 from torchlight.system.files import read_json, read_text
 
 NUMBER = re.compile(r"\d+", re.ASCII)
+LAST_NUMBER = re.compile(r"[-_. ]*\d+\D*$", re.ASCII)  # with the text around it
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 26: "halpe_26", 133: "coco_wholebody_133"}
 HALPE_FULL = 136  # joints; the first 26 are those of halpe_26
 # Joint 1 is the neck if its median distance from the middle of the shoulders is at most this, in body heights.
@@ -27,6 +29,29 @@ def last_number(name: str) -> int | None:
     """
     numbers = NUMBER.findall(Path(name).name.rpartition(".")[0] or name)
     return int(numbers[-1]) if numbers else None
+
+
+def by_video(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files of single frames by the name of their video, which precedes the number of the frame. If no number is
+    repeated, all files are of one video.
+
+    >>> [*by_video([Path("a_01.json"), Path("a_02.json"), Path("b_01.json")])]
+    ['a', 'b']
+    """
+    numbers, videos = [last_number(file.name) for file in files], {}
+    for file in files:
+        videos.setdefault(LAST_NUMBER.sub("", file.stem), []).append(file)
+    are_repeated = None not in numbers and len(set(numbers)) < len(numbers)
+    return videos if are_repeated and len(videos) < len(files) else {"": list(files)}
+
+
+def read_folder(
+    path: Path, suffix: str, read: Callable[[list[Path]], Detections]
+) -> Detections | list[tuple[str, Detections]]:
+    """The files of a folder, one or more per frame, as one recording or as those of several videos with their names."""
+    videos = by_video(sorted(file for file in path.glob(f"*{suffix}") if not file.name.startswith(".")))
+    found = [(name, read(files)) for name, files in videos.items()]
+    return found if len(found) > 1 else found[0][1]
 
 
 def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
@@ -55,9 +80,14 @@ def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
         facts.guessed.append(f"layout {facts.layout}, from the number of joints")
 
 
-def read_openpose(path: Path) -> Detections:
-    """A folder of OpenPose JSON files, one per frame, or one such file; all-zero joints were not seen."""
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+def read_openpose(path: Path) -> Detections | list[tuple[str, Detections]]:
+    """A folder of OpenPose JSON files, one per frame, of one or more videos, or one such file; all-zero joints were not
+    seen."""
+    return read_folder(path, ".json", _openpose) if path.is_dir() else _openpose([path])
+
+
+def _openpose(files: list[Path]) -> Detections:
+    """The frames of one video."""
     numbers = [last_number(file.name) for file in files]
     if len(files) == 1 or None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(len(files)))
@@ -184,12 +214,17 @@ def read_mmpose(path: Path, content: Any) -> Detections:
     return Detections(frames, facts)
 
 
-def read_yolo_labels(path: Path) -> Detections:
-    """A folder of YOLO-pose text files NAME_FRAME.txt, a person per row: class, box (4), x y [c] per joint,
-    [confidence], [track]."""
+def read_yolo_labels(path: Path) -> Detections | list[tuple[str, Detections]]:
+    """A folder of YOLO-pose text files NAME_FRAME.txt of one or more videos, a person per row: class, box (4), x y [c]
+    per joint, [confidence], [track]."""
+    return read_folder(path, ".txt", _yolo_labels)
+
+
+def _yolo_labels(files: list[Path]) -> Detections:
+    """The frames of one video."""
     facts = Facts("YOLO-pose labels", units="share", start=1)  # no file is written for frames without a person
     rows: dict[int, list[tuple[Path, list[float]]]] = {}
-    for file in sorted(path.glob("*.txt")):
+    for file in files:
         found = rows.setdefault(last_number(file.name) or 0, [])
         for line in filter(str.strip, read_text(file).splitlines()):
             try:

@@ -146,14 +146,14 @@ def is_clip_store(folder: Path) -> bool:
 
 
 def _recognize_folder(path: Path) -> Reader:
-    files = sorted(path.iterdir())
-    kinds = {file.suffix.lower() for file in files if not file.name.startswith(".")}
+    files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    kinds = {file.suffix.lower() for file in files}
     if ".json" in kinds:
         first = next(file for file in files if file.suffix.lower() == ".json")
         content = read_json(first, JSON_LIMIT)
         if isinstance(content, dict) and "people" in content:
             return image_files.read_openpose
-    if kinds == {".txt"} and all(image_files.last_number(file.name) is not None for file in path.glob("*.txt")):
+    if kinds == {".txt"} and all(image_files.last_number(file.name) is not None for file in files):
         return image_files.read_yolo_labels
     raise PoseFileError(
         f"{path}: expected a folder of OpenPose JSON files or of YOLO-pose label files, got {len(files)} other files"

@@ -124,6 +124,39 @@ TWO = {  # persons of the first 17 joints of `walk`, in pixels
 }
 
 
+@pytest.mark.parametrize("write", [openpose, yolo])
+def test_frames_of_several_videos_in_one_folder_are_one_recording_each(tmp_path, write):
+    path = write(tmp_path)
+    ((_, alone),) = read(path)
+    for file in list(path.iterdir()):
+        if int(file.stem.split("_")[1]) <= T // 2:
+            (path / file.name.replace("v_", "other.take-")).write_bytes(file.read_bytes())
+    (first, other), (second, v) = read(path)
+    frames = other.points.shape[1]
+    assert (first, second, frames) == ("other.take", "v", T // 2 + (write is openpose))  # which counts from 0
+    np.testing.assert_array_equal(v.points, alone.points)
+    np.testing.assert_array_equal(other.points, alone.points[:, :frames])
+
+
+@pytest.mark.parametrize("write", [openpose, yolo])
+def test_hidden_files_of_a_folder_are_not_read(tmp_path, write):
+    path = write(tmp_path)
+    ((_, expected),) = read(path)
+    for suffix in (".json", ".txt"):
+        (path / f"._v_1{suffix}").write_bytes(b"\0")
+    ((_, found),) = read(path)
+    np.testing.assert_array_equal(found.points, expected.points)
+
+
+def test_frames_whose_number_is_not_the_last_one_of_the_name_are_one_recording(tmp_path):
+    path = openpose(tmp_path)
+    ((_, expected),) = read(path)
+    for file in list(path.iterdir()):
+        file.rename(path / f"{file.stem}_view1.json")
+    ((_, found),) = read(path)
+    np.testing.assert_array_equal(found.points, expected.points)
+
+
 @pytest.mark.parametrize("form", TWO)
 def test_two_people_have_the_same_points_in_every_format(tmp_path, form):
     ((_, recording),) = read(TWO[form](tmp_path))
