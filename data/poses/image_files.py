@@ -13,7 +13,7 @@ from graph.layouts import layout_of_names
 from torchlight.system.files import read_json, read_text
 
 NUMBER = re.compile(r"\d+", re.ASCII)
-LAST_NUMBER = re.compile(r"[-_. ]*\d+\D*$", re.ASCII)  # with the text around it
+LAST_NUMBER = re.compile(r"[-_. ]*\d+\D*$", re.ASCII)  # with the separator before and the text after it
 LAYOUTS = {17: "coco_17", 18: "openpose_18", 26: "halpe_26", 133: "coco_wholebody_133"}
 HALPE_FULL = 136  # joints; the first 26 are those of halpe_26
 # Joint 1 is the neck if its median distance from the middle of the shoulders is at most this, in body heights.
