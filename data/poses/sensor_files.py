@@ -1,6 +1,7 @@
 """Poses of depth cameras and motion capture: NTU .skeleton, NW-UCLA JSON, Azure Kinect JSON, MediaPipe JSON, BVH,
 C3D."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,11 @@ def _landmarks(path: Path, content: list[Any], key: str, index: list[int]) -> tu
 
 def read_bvh(path: Path) -> Recording:
     """BVH: positions of the joints by forward kinematics, with rotations in degrees in the order of the channels; end
-    sites are left out."""
+    sites are left out.
+
+    Position channels of joints other than the root are positions relative to the parent in most programs, which then
+    replace OFFSET, and displacements in others. They are told apart by their values.
+    """
     words = read_text(path, MAX_BYTES).split()
     try:
         joints, at = _bvh_hierarchy(words)
@@ -123,6 +128,7 @@ def read_bvh(path: Path) -> Recording:
     width = sum(len(channels) for _, _, _, channels in joints)
     if motion.shape[1] != width:
         raise PoseFileError(f"{path}: expected {width} numbers per frame, got {motion.shape[1]}")
+    relative = _positions_replace_offsets(joints, motion)
     points, turned, column = np.zeros((count, len(joints), 3)), [], 0
     for v, (_, parent, offset, channels) in enumerate(joints):
         rotation = np.broadcast_to(np.eye(3), (count, 3, 3))
@@ -131,7 +137,7 @@ def read_bvh(path: Path) -> Recording:
             value, axis = motion[:, column], "XYZ".index(channel[0].upper())
             column += 1
             if channel.lower().endswith("position"):
-                shift[:, axis] = value if parent is None else shift[:, axis] + value
+                shift[:, axis] = value if parent is None or relative else shift[:, axis] + value
             else:
                 rotation = rotation @ _about(axis, np.deg2rad(value))
         if parent is None:
@@ -179,6 +185,21 @@ def _bvh_hierarchy(words: list[str]) -> tuple[list[tuple[str, int | None, np.nda
         else:
             raise ValueError(f"the word {word[:30]!r}")
     return joints, at
+
+
+def _positions_replace_offsets(
+    joints: Sequence[tuple[str, int | None, np.ndarray, list[str]]], motion: np.ndarray
+) -> bool:
+    """Whether the typical values (medians) of the position channels are closer to the offsets than to zero."""
+    column, to_offset, to_zero = 0, 0.0, 0.0
+    for _, parent, offset, channels in joints:
+        for channel in channels:
+            if parent is not None and channel.lower().endswith("position") and len(motion):
+                typical = np.median(motion[:, column])
+                to_offset += abs(typical - offset["XYZ".index(channel[0].upper())])
+                to_zero += abs(typical)
+            column += 1
+    return to_offset < to_zero
 
 
 def _about(axis: int, angle: np.ndarray) -> np.ndarray:

@@ -291,6 +291,14 @@ def test_bvh_gives_positions_by_forward_kinematics(tmp_path):
     assert recording.facts.rate == 20 and recording.facts.joints == ("hip", "knee")
 
 
+@pytest.mark.parametrize("knee", ["0 -1 0", "0 0 0"])
+def test_position_channels_of_bvh_joints_may_contain_the_offset_or_not(tmp_path, knee):
+    head = BVH[: BVH.index("1 2 3")].replace("CHANNELS 3", "CHANNELS 6 Xposition Yposition Zposition")
+    (tmp_path / "a.bvh").write_text(head + f"1 2 3 0 0 0 {knee} 0 0 0\n1 2 3 90 0 0 {knee} 0 0 0\n")
+    ((_, recording),) = read(tmp_path / "a.bvh")
+    np.testing.assert_allclose(recording.points[0], [[[1, 2, 3], [1, 1, 3]], [[1, 2, 3], [2, 2, 3]]], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("up", "axes", "guessed"), [("+Y", "y_up", 0), ("+Z", "world_z_up", 0), (None, "world_z_up", 1)]
 )
