@@ -19,7 +19,6 @@ from torchlight.config.options import Config
 from torchlight.predict import Recognizer, Settings
 from torchlight.predict.live import run
 from torchlight.predict.overlay import Overlay, VideoFile, Window
-from torchlight.system.files import atomic
 
 log = logging.getLogger("torchlight")
 ADDRESS = re.compile(r"-|\d+|[a-z]+://.*")
@@ -47,6 +46,7 @@ def predict_live(
     config: Config, recognizer: Recognizer, settings: Settings, header: dict[str, Any], background: int | None
 ) -> None:
     """Write one JSON line per result to `output`, or to standard output, until the source ends or Ctrl-C is pressed.
+    Every line is written at once, so an error loses no results.
 
     Raises:
         ValueError: the source cannot be opened, a package is missing, or the poses do not fit the network.
@@ -65,7 +65,8 @@ def predict_live(
             sinks.append(Window())
         bones = find_layout(facts.layout).skeleton if facts.layout else None
         display = Overlay(sinks, facts, bones) if sinks else None
-        out: IO[str] = stack.enter_context(atomic(Path(config.output), "w")) if config.output else sys.stdout
+        # not written atomically: results are complete lines that other programs may follow, and survive every error
+        out: IO[str] = stack.enter_context(open(config.output, "w", encoding="utf-8")) if config.output else sys.stdout
         header |= {"window": stream.window, "stride": stream.stride, "off": hysteresis["off"]} | video_versions()
         header |= layout_map(facts.layout, recognizer)
         dropped = (lambda: camera.dropped) if camera else (lambda: 0)

@@ -386,6 +386,13 @@ def test_damaged_lines_and_a_wrong_layout_on_standard_input_are_one_line_errors(
         assert code == 2 and len(errors) == 1 and message in errors[0]
 
 
+def test_results_before_a_damaged_line_on_standard_input_stay_in_the_output(predict, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*pose_lines(90), "{"])))
+    code, _, _ = predict("--source", "-", "--window", 1, "--stride", 0.5, "--output", tmp_path / "live.jsonl")
+    header, *rows = lines_of(tmp_path / "live.jsonl")
+    assert code == 2 and header["window"] == 1 and rows[-1]["top"]
+
+
 def test_the_output_of_a_live_source_is_json_lines_only(predict):
     only_error(predict("--source", "-", "--output", "x.csv"), "expected a file name with .jsonl, got .csv")
     only_error(predict("--source", "-", "--window", 1, "--truth", "x.csv"), "truth: expected a recording to compare")
