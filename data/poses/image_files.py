@@ -81,9 +81,8 @@ def layout_of(detections: dict[int, list[Detection]], facts: Facts) -> None:
 
 
 def read_openpose(path: Path) -> Detections | list[tuple[str, Detections]]:
-    """A folder of OpenPose JSON files, one per frame, of one or more videos, or one such file; all-zero joints were not
-    seen."""
-    return read_folder(path, ".json", _openpose) if path.is_dir() else _openpose([path])
+    """A folder of OpenPose JSON files, one per frame, of one or more videos."""
+    return read_folder(path, ".json", _openpose)
 
 
 def _openpose(files: list[Path]) -> Detections:
@@ -91,18 +90,33 @@ def _openpose(files: list[Path]) -> Detections:
     numbers = [last_number(file.name) for file in files]
     if len(files) == 1 or None in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(len(files)))
+    return _openpose_frames(
+        {number: (str(file), read_json(file)) for number, file in sorted(zip(numbers, files, strict=True))}
+    )
+
+
+def read_openpose_list(path: Path, frames: list[Any]) -> Detections:
+    """A list of objects {people} of OpenPose, one per frame. DWPose in ComfyUI writes them with the size of the images
+    (canvas_width, canvas_height)."""
+    return _openpose_frames({number: (f"{path}: frame {number}", frame) for number, frame in enumerate(frames)})
+
+
+def _openpose_frames(contents: dict[int, tuple[str, Any]]) -> Detections:
+    """Frame number -> (origin for messages, {people}); all-zero joints were not seen."""
     facts = Facts("OpenPose")
     frames: dict[int, list[Detection]] = {}
-    for number, file in sorted(zip(numbers, files, strict=True)):
-        content = read_json(file)
+    for number, (origin, content) in contents.items():
         people = content.get("people") if isinstance(content, dict) else None
         if not isinstance(people, list):
-            raise PoseFileError(f"{file}: expected an object with the list people")
+            raise PoseFileError(f"{origin}: expected an object with the list people")
+        size = content.get("canvas_width"), content.get("canvas_height")
+        if all(type(side) is int and side > 0 for side in size):
+            facts.image_size = size
         frames[number] = []
         for person in people:
             flat = person.get("pose_keypoints_2d") if isinstance(person, dict) else None
             if flat:
-                points = flat_points(flat, 3, f"{file}: people")
+                points = flat_points(flat, 3, f"{origin}: people")
                 frames[number].append(Detection(points[:, :2], points[:, 2], confidence=float(points[:, 2].mean())))
     _from_shares(frames, facts)
     layout_of(frames, facts)

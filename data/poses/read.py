@@ -193,7 +193,7 @@ def read_json_form(path: Path, content: Any) -> Any:
     """The recording in a JSON value, recognized by its keys; raises PoseFileError for other content."""
     if isinstance(content, dict):
         if "people" in content:
-            return image_files.read_openpose(path)
+            return image_files.read_openpose_list(path, [content])
         if "k4abt_sdk_version" in content or {"joint_names", "frames"} <= content.keys():
             return sensor_files.read_azure(path, content)
         if "instance_info" in content:
@@ -218,6 +218,8 @@ def read_json_form(path: Path, content: Any) -> Any:
     if isinstance(first, list):
         return image_files.read_ultralytics(path, content)
     if isinstance(first, dict) and all(isinstance(item, dict) for item in content):
+        if "people" in first:
+            return image_files.read_openpose_list(path, content)
         if "instances" in first or "keypoint_scores" in first:
             return image_files.read_mmpose(path, content)
         if {"pose_landmarks", "pose_world_landmarks", "landmarks"} & first.keys():

@@ -15,7 +15,7 @@ from torchlight.system.files import read_text
 
 MAX_BYTES = 512 * 2**20
 ASSUMED_IMAGE = (1920, 1080)  # width and height of an image; only the ratio matters here
-C3D_AXES = {"+Y": "y_up", "+Z": "world_z_up"}  # by the parameter POINT:Y_SCREEN
+C3D_AXES = {"+Y": "y_up", "+Z": "world_z_up"}  # by the parameter POINT:Y_SCREEN, the vertical axis of the screen
 
 
 def read_ntu(path: Path) -> Detections:
@@ -223,17 +223,16 @@ def read_c3d(path: Path) -> Recording:
             reader = c3d.Reader(file)
             labels = [label.strip() for label in reader.point_labels]
             frames = [(number, points[:, :5].copy()) for number, points, _ in reader.read_frames()]
-            rate, units = float(reader.point_rate), reader.get("POINT:UNITS").string_value.strip() or "unknown"
-            up = reader.get("POINT:Y_SCREEN")  # the vertical axis of the screen
-            up = "" if up is None else up.string_value.strip().upper()
+            rate, found = float(reader.point_rate), [reader.get(f"POINT:{name}") for name in ("UNITS", "Y_SCREEN")]
+            units, up = ("" if value is None else value.string_value.strip() for value in found)
     except Exception as error:  # the package raises any exception for a damaged file
         raise PoseFileError(f"{path}: not a readable C3D file ({type(error).__name__}: {error})") from error
     values = np.stack([points for _, points in frames])  # (T, V, 5): x, y, z, residual, cameras
     points = np.where(values[..., 3:4] < 0, np.nan, values[..., :3]).astype(np.float32)
     numbers = np.array([number for number, _ in frames])
-    facts = Facts(
-        "C3D", joints=tuple(labels[: points.shape[1]]), axes=C3D_AXES.get(up, "world_z_up"), units=units, rate=rate
-    )
-    if up not in C3D_AXES:
+    axes = C3D_AXES.get(up.upper())
+    joints = tuple(labels[: points.shape[1]])
+    facts = Facts("C3D", joints=joints, axes=axes or "world_z_up", units=units or "unknown", rate=rate)
+    if axes is None:
         facts.guessed.append("z is up")
     return Recording(points[None], None, ("1",), numbers, facts)

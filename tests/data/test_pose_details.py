@@ -48,6 +48,19 @@ def test_openpose_coordinates_relative_to_the_image_are_shares(tmp_path, scale):
     np.testing.assert_allclose(points * SIZE, walk(17), atol=0.01)
 
 
+@pytest.mark.parametrize("scale", [(1, 1), SIZE])
+def test_openpose_frames_in_one_file_have_the_size_of_the_canvas(tmp_path, scale):
+    points = walk(18) / np.float32(scale)
+    people = [[{"pose_keypoints_2d": triples(p)} for p in frame] for frame in points.swapaxes(0, 1)]
+    frames = [{"people": found, "canvas_width": int(SIZE[0]), "canvas_height": int(SIZE[1])} for found in people]
+    ((_, recording),) = read(as_json("dwpose", [{**frames[0], "people": []}, *frames])(tmp_path))
+    facts = recording.facts
+    assert (facts.layout, facts.units) == ("openpose_18", "px" if scale == (1, 1) else "share")
+    assert facts.image_size == tuple(SIZE) and not recording.seen[:, 0].any()
+    found = recording.points[np.argsort(recording.points[:, 1, 0, 0]), 1:]
+    np.testing.assert_allclose(found, points, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("dims", "names", "layout"),
     [

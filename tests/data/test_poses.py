@@ -300,17 +300,19 @@ def test_position_channels_of_bvh_joints_may_contain_the_offset_or_not(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("up", "axes", "guessed"), [("+Y", "y_up", 0), ("+Z", "world_z_up", 0), (None, "world_z_up", 1)]
+    ("up", "units", "axes", "guessed"),
+    [("+Y", "mm", "y_up", 0), ("+Z", "mm", "world_z_up", 0), (None, "mm", "world_z_up", 1), ("+Y", None, "y_up", 0)],
 )
-def test_the_vertical_axis_of_a_c3d_file_is_the_stated_one(tmp_path, monkeypatch, up, axes, guessed):
-    stated = {"POINT:UNITS": SimpleNamespace(string_value="mm  ")}
-    stated |= {} if up is None else {"POINT:Y_SCREEN": SimpleNamespace(string_value=f"{up}  ")}
+def test_vertical_axis_and_units_of_a_c3d_file_are_the_stated_ones(tmp_path, monkeypatch, up, units, axes, guessed):
+    given = {"POINT:UNITS": units, "POINT:Y_SCREEN": up}
+    stated = {name: SimpleNamespace(string_value=f"{text}  ") for name, text in given.items() if text is not None}
     marks = np.ones((1, 5), np.float32)
     reader = SimpleNamespace(point_labels=["A"], read_frames=lambda: [(1, marks, None)], point_rate=60, get=stated.get)
     monkeypatch.setitem(sys.modules, "c3d", SimpleNamespace(Reader=lambda _: reader))
     (tmp_path / "a.c3d").write_bytes(b"\x02P")
     ((_, recording),) = read(tmp_path / "a.c3d")
     assert recording.facts.axes == axes and len(recording.facts.guessed) == guessed
+    assert recording.facts.units == (units or "unknown")
 
 
 def test_trc_is_read_with_its_rate_units_and_gaps_even_if_the_counts_in_its_header_are_wrong(tmp_path):
