@@ -33,7 +33,8 @@ TO_KINECT = {  # the rotation from each axis system to Kinect's
 
 @dataclass(frozen=True)
 class Layout:
-    """A body layout: the skeleton, the number of coordinates, their units and axes, and the parts of the body."""
+    """A body layout: the skeleton, the number of coordinates, their units and axes, and the parts of the body.
+    other_names: names of the same joints in other programs."""
 
     name: str
     title: str
@@ -43,6 +44,7 @@ class Layout:
     skeleton: Skeleton
     parts: dict[str, tuple[int, ...]]
     aliases: tuple[str, ...]
+    other_names: tuple[tuple[str, ...], ...] = ()
 
     @property
     def num_joint(self) -> int:
@@ -156,8 +158,8 @@ def _layout(name: str, entry: dict[str, Any]) -> Layout:
     bones, left, right = tuple(entry.get("bone_parents", parents)), tuple(entry["left"]), tuple(entry["right"])
     skeleton = Skeleton(name, joints, parents, bones, entry["center"], left, right)
     parts = {part: tuple(indices) for part, indices in entry["parts"].items()}
-    aliases = tuple(entry["aliases"])
-    return Layout(name, entry["title"], entry["dims"], entry["units"], entry["axes"], skeleton, parts, aliases)
+    aliases, others = tuple(entry["aliases"]), tuple(map(tuple, entry.get("other_names", ())))
+    return Layout(name, entry["title"], entry["dims"], entry["units"], entry["axes"], skeleton, parts, aliases, others)
 
 
 def find_layout(name: str) -> Layout:
@@ -227,11 +229,12 @@ def _nearest(wanted: list[frozenset[str]]) -> tuple[Layout, list[int]] | None:
     found = []
     for layout in layouts().values():
         own = [words_of(joint) for joint in layout.skeleton.joints]
-        places = [wanted.index(words) if words in wanted else -1 for words in own]
         trunk = [i for i, words in enumerate(own) if words & {"shoulder", "hip"} and words & {"left", "right"}]
-        share = sum(place >= 0 for place in places) / len(places)
-        if share >= MOST_NAMED and len(trunk) >= 4 and all(places[i] >= 0 for i in trunk):
-            found.append((share, layout, places))
+        for names in (layout.skeleton.joints, *layout.other_names):
+            places = [wanted.index(words) if words in wanted else -1 for words in map(words_of, names)]
+            share = sum(place >= 0 for place in places) / len(places)
+            if share >= MOST_NAMED and len(trunk) >= 4 and all(places[i] >= 0 for i in trunk):
+                found.append((share, layout, places))
     best = max(found, key=lambda item: (item[0], item[1].num_joint), default=None)
     return None if best is None else best[1:]
 
@@ -314,8 +317,8 @@ def _rule(text: str) -> Rule:
 def to_axes(points: np.ndarray, source: str, target: str) -> np.ndarray:
     """3-D points (..., 3) from one axis system to another; all systems are right-handed, so every change is a rotation.
 
-    camera: x right in the image, y down, z away. kinect: x to the sensor's left, y up, z away. smpl, y_up: y up, z
-    where the body faces. world_z_up: z up.
+    camera: x right in the image, y down, z away. kinect: x to the sensor's left, y up, z away. smpl: y up, z where the
+    body faces. y_up, world_z_up: y or z up; where the body faces is not known and not changed.
 
     Raises:
         ValueError: an unknown system.

@@ -127,13 +127,15 @@ def to_joints(
 
 
 def plain_names(joints: Sequence[str]) -> list[str]:
-    """Names without the preceding name of a group: `NOSE` for `POSE_LANDMARKS NOSE` in .pose files."""
-    groups = [name.partition(" ")[0] for name in joints]
-    grouped = all(" " in name for name in joints) and len(set(groups)) * 3 <= len(joints)
+    """Names without the preceding name of a group: `NOSE` for `POSE_LANDMARKS NOSE` in .pose files, `Hips` for
+    `mixamorig:Hips`."""
+    mark = ":" if all(":" in name for name in joints) else " "
+    groups = [name.partition(mark)[0] for name in joints]
+    grouped = all(mark in name for name in joints) and len(set(groups)) * 3 <= len(joints)
     seen: set[str] = set()
     names = []
     for name in joints:
-        short = name.partition(" ")[2] if grouped else name
+        short = name.partition(mark)[2] if grouped else name
         names.append(name if short in seen else short)  # a later group may repeat the names of the first
         seen.add(short)
     return names

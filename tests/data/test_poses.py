@@ -291,6 +291,19 @@ def test_bvh_gives_positions_by_forward_kinematics(tmp_path):
     assert recording.facts.rate == 20 and recording.facts.joints == ("hip", "knee")
 
 
+def test_a_bvh_file_of_mixamo_is_converted_to_the_body_of_a_network(tmp_path):
+    hips, *names = [name.title().replace(" ", "") for name in find_layout("mocap_20").other_names[1]]
+    joint = "JOINT mixamorig:{}\n{{\nOFFSET {} {} 0\nCHANNELS 0\n}}\n"  # all are children of the hips
+    text = f"HIERARCHY\nROOT mixamorig:{hips}\n{{\nOFFSET 0 0 0\nCHANNELS 3 Xposition Yposition Zposition\n"
+    text += "".join(joint.format(name, i, i % 5) for i, name in enumerate(names, 1))
+    (tmp_path / "a.bvh").write_text(text + "}\nMOTION\nFrames: 1\nFrame Time: 0.05\n0 0 0\n")
+    ((_, recording),) = read(tmp_path / "a.bvh")
+    found = to_body(recording, Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False))
+    assert found.facts.layout == "mocap_20" and "left hand" in found.facts.imputed
+    left_arm = names.index("LeftArm") + 1  # the joint at the shoulder; LeftShoulder is at the collar bone
+    np.testing.assert_allclose(found.points[0, 0, 4] * 4 / 1.6, [left_arm, left_arm % 5, 0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("knee", ["0 -1 0", "0 0 0"])
 def test_position_channels_of_bvh_joints_may_contain_the_offset_or_not(tmp_path, knee):
     head = BVH[: BVH.index("1 2 3")].replace("CHANNELS 3", "CHANNELS 6 Xposition Yposition Zposition")

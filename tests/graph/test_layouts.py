@@ -96,6 +96,27 @@ def test_a_layout_is_found_by_name_alias_joint_count_and_joint_names():
         find_map("dhg_22", "coco_17")
 
 
+def camel(name):
+    return "".join(word.title() for word in name.split())
+
+
+def unreal(name):
+    side, _, rest = name.partition(" ")
+    return f"{rest}_{side[0]}" if side in ("left", "right") else name.replace(" ", "_")
+
+
+@pytest.mark.parametrize(
+    ("names", "spell"), list(zip(layouts()["mocap_20"].other_names, (camel, camel, unreal), strict=True)), ids="abc"
+)
+def test_skeletons_of_motion_capture_are_found_by_the_names_of_each_program(names, spell):
+    """In another order, with a further joint and without toes."""
+    toes = [i for i, joint in enumerate(layouts()["mocap_20"].skeleton.joints) if joint.endswith("toe")]
+    given = [spell("left thumb"), *(spell(name) for i, name in enumerate(names) if i not in toes)][::-1]
+    layout, places = nearest_layout(given)
+    assert layout.name == "mocap_20" and [i for i, place in enumerate(places) if place < 0] == toes
+    assert all(given[place] == spell(names[i]) for i, place in enumerate(places) if place >= 0)
+
+
 @pytest.mark.parametrize("source", ["camera", "kinect", "smpl", "world_z_up"])
 @pytest.mark.parametrize("target", ["camera", "kinect", "smpl", "world_z_up"])
 def test_axes_are_rotated_and_never_mirrored(source, target):
