@@ -185,7 +185,7 @@ def _to_meters(points: np.ndarray, facts: Facts) -> np.ndarray:
 def _without_depth(points: np.ndarray, facts: Facts) -> np.ndarray:
     """Image points as 3-D points with z = 0, in Kinect axes: x to the left of the image, y up."""
     if facts.units == "share":
-        points = _to_pixels(points, facts)
+        points = _to_pixels(points[..., :2], facts)
     x, y = points[..., 0], points[..., 1]
     facts.axes, facts.units = "kinect", "unknown"
     facts.guessed.append("the poses have no depth (z = 0); networks of 3-D poses recognize them with low accuracy")

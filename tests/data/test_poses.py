@@ -471,12 +471,13 @@ def test_the_assumed_image_size_fits_the_joints_and_is_noted(units, scale, size)
     assert f"the file has no image size: {size[0]} x {size[1]} is assumed" in facts.guessed
 
 
-def test_shares_of_an_unknown_image_have_the_proportions_of_the_assumed_size_in_3d():
-    pixels = np.random.default_rng(5).uniform(0.1, 0.9, (1, T, 25, 2)).astype(np.float32) * np.float32([1920, 1080])
-    body = Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False)
+@pytest.mark.parametrize("channels", [2, 3])  # image landmarks of MediaPipe have a third coordinate
+def test_shares_of_an_unknown_image_have_the_proportions_of_the_assumed_size_in_3d(channels):
+    size, body = np.float32([1920, 1080]), Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False)
+    shares = np.random.default_rng(5).uniform(0.1, 0.9, (1, T, 25, channels)).astype(np.float32)
     found = [
         to_body(Recording(points, None, ("1",), np.arange(T), Facts("t", "openpose_body_25", units=units)), body)
-        for points, units in ((pixels, "px"), (pixels / np.float32([1920, 1080]), "share"))
+        for points, units in ((shares[..., :2] * size, "px"), (shares, "share"))
     ]
     np.testing.assert_allclose(found[1].points, found[0].points, rtol=1e-4, atol=1e-4)
     assert "the file has no image size: 1920 x 1080 is assumed" in found[1].facts.guessed
