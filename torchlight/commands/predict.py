@@ -78,7 +78,8 @@ def predict(config: Config) -> None:
         except (ValueError, OSError) as error:
             if len(files) == 1:
                 raise
-            failures[str(file)] = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
+            failures[str(file)] = reason if str(file) in reason else f"{file}: {reason}"
         except BaseException as error:  # an interrupt, for example: the results so far are written before it is raised
             if len(files) > 1:
                 log.warning("stopped after %d of %d files", done, len(files))

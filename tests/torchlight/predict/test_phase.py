@@ -103,6 +103,15 @@ def test_results_before_an_interrupt_are_written(main, weights, mixed, monkeypat
     assert len(lines_of(tmp_path / "out.jsonl")) == 1 + 2 and "bad.json" in out and not list(tmp_path.glob("*.gif"))
 
 
+def test_the_reason_for_each_recording_that_fails_names_its_file(predict, mixed, monkeypatch):
+    def fail(*arguments, **settings):
+        raise ValueError("expected a person")
+
+    monkeypatch.setattr(Recognizer, "predict", fail)
+    _, out, _ = predict("--source", mixed)
+    assert {f"error: {path}: expected a person" for path in mixed.rglob("a*.json")} <= set(out)
+
+
 def test_a_single_bad_file_is_an_error_of_one_line(predict, mixed):
     only_error(predict("--source", mixed / "bad.json"), str(mixed / "bad.json"))
 
