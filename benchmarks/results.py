@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import pages, results_page
 from benchmarks.models_page import read_published
-from benchmarks.results_page import COLUMNS, HELD_OUT, Row
+from benchmarks.results_page import COLUMNS, HELD_OUT, STREAMS, Row
 from data.cli import whole_number
 from torchlight.commands.programs import call, train_and_test
 from torchlight.config.load import load_config
@@ -29,7 +29,7 @@ from torchlight.config.options import Config, ConfigError
 from torchlight.system.command import Parser, RunError
 from torchlight.system.command import run as run_command
 from torchlight.system.files import read_json
-from torchlight.system.modalities import COORDINATES, MODALITIES
+from torchlight.system.modalities import MODALITIES
 from torchlight.system.paths import ROOT
 from torchlight.system.text import counted, nearest
 from torchlight.training.run_dir import CONFIG, METRICS, read_environment, read_metrics
@@ -57,7 +57,7 @@ def build_parser() -> Parser:
     )
     parser.option("dataset", default="NW-UCLA", help="benchmark, a folder below config/ (%(default)s)")
     parser.option("models", nargs="+", default=["ctrgcn"], help="configurations, e.g. ctrgcn recipe/ctrgcn (ctrgcn)")
-    parser.option("modalities", nargs="+", default=list(COORDINATES), choices=MODALITIES, help="streams (all four)")
+    parser.option("modalities", nargs="+", default=list(STREAMS), choices=MODALITIES, help="streams (the usual four)")
     parser.option("seeds", type=int, nargs="+", default=[1], help="seeds (1)")
     parser.option("budget", choices=("full", "cpu"), default="full", help=f"cpu: {CPU_EPOCHS} single passes")
     parser.option("name", default="", help="name of a variant; required with further flags of main.py after --")

@@ -145,6 +145,11 @@ def test_every_stream_gets_its_folder_and_the_flags_of_the_budget():
     assert command.endswith("--hold-out s01")
 
 
+def test_the_four_streams_of_the_usual_fusion_are_trained_by_default():
+    plans = results.make_plans(results.build_parser().parse_args([]), [])
+    assert [plan.folder.name for plan in plans] == ["joint", "bone", "joint_motion", "bone_motion"]
+
+
 def test_the_full_budget_is_the_recipe_as_it_is():
     args = results.build_parser().parse_args(["--models", "recipe/ctrgcn"])
     folder = "work_dir/results/full/seed1/NW-UCLA/recipe/ctrgcn/joint"

@@ -10,10 +10,9 @@ import pytest
 from benchmarks import pages, results_page
 from benchmarks.results import RUNS
 from torchlight.system.files import read_text
-from torchlight.system.paths import ROOT
 from torchlight.training.scores import SCORE_FILE, align, read_scores, top_k
 
-SCORES = ROOT / "benchmarks" / "results" / "scores"  # as RUNS / "full"
+SCORES = results_page.SCORES  # as RUNS / "full"
 FILES = sorted(SCORES.rglob(SCORE_FILE))
 ROWS = pages.read_table(results_page.TABLE, results_page.COLUMNS)
 
