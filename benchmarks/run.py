@@ -30,7 +30,7 @@ from benchmarks.measure import Work, in_turns, inference, other_checkout, traini
 from benchmarks.networks import SETTINGS, Setting, check_names, select_kernels
 from benchmarks.reference import has_reference, reference
 from data.cli import whole_number
-from model import catalog
+from model import catalog, gpu
 from torchlight.contract import is_graph_safe
 from torchlight.runtime.malloc import keep_memory
 from torchlight.system.command import Parser
@@ -77,30 +77,35 @@ def act(argv: list[str]) -> None:
     args.device = CPU if args.device == "cpu" else torch.device(f"cuda:{args.device}")
     if args.compile and args.device == CPU:
         raise ValueError("--compile: expected --device with the number of a GPU, got cpu")
+    if args.device != CPU:
+        torch.cuda.set_device(args.device)  # CUDA graphs and Triton use the current device
     torch.set_num_threads(args.threads)
     keep_memory()
     how = f"PyTorch {torch.__version__}, `{shlex.join(['python', '-m', 'benchmarks.run', *argv])}`"
     measured = {"date": f"{datetime.date.today()}", "commit": (git_commit() or "unknown")[:7], "how": how}
-    found: dict[str, dict] = {"machine": machine(args.device)}
     if args.profile:
         return profile(args)
-    if "networks" in args.parts:
-        found["networks"] = {name: {"measured": measured} | network(name, args) for name in args.only}
+    for name in args.only if "networks" in args.parts else ():
+        result = {"networks": {name: {"measured": measured} | network(name, args)}}
+        if not args.against:
+            store(args, result)  # after every network: a run takes long
+    found: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
         if "feeding" in args.parts:
             found["feeding"] = {"measured": measured, "modalities": feed(args, Path(folder))}
         if "preparation" in args.parts:
             recipes = prepare(args, Path(folder))
             found["preparation"] = {"measured": measured, "workers": args.threads, "recipes": recipes}
-    if not args.against:
-        store(found)
+    if found and not args.against:
+        store(args, found)
 
 
-def store(found: dict[str, dict]) -> None:
+def store(args: argparse.Namespace, found: dict[str, dict]) -> None:
     """Replace the results of the same networks and parts on this machine, and write the page."""
-    path = performance_page.RESULTS / f"{performance_page.slug(found['machine']['name'])}.json"
+    facts = machine(args.device)
+    path = performance_page.RESULTS / f"{performance_page.slug(facts['name'])}.json"
     old = read_json(path) if path.exists() else {}
-    found = old | found | {"networks": old.get("networks", {}) | found.get("networks", {})}
+    found = old | {"machine": facts} | found | {"networks": old.get("networks", {}) | found.get("networks", {})}
     with atomic(path, "w") as file:
         file.write(json.dumps(found, indent=1) + "\n")
     print(f"wrote {path}")
@@ -125,13 +130,21 @@ def network(name: str, args: argparse.Namespace) -> dict[str, object]:
         print(f"{setting.model}: no reference formulation, so no factors are measured", flush=True)
 
     def compare(what: str, batch: int) -> dict[str, dict[str, float]]:
-        result = in_turns(network_sides(setting, what, batch, args), args.rounds, args.device)
+        try:
+            result = in_turns(network_sides(setting, what, batch, args), args.rounds, args.device)
+        except torch.OutOfMemoryError:
+            result = {}
+            print(f"{name}, {what}, {counted(batch, 'clip')}: not measured, out of GPU memory", flush=True)
         gc.collect()
+        torch.cuda.empty_cache()
         report(f"{name}, {what}", batch, result)
         return result
 
     batches = (setting.batch,) if args.device == CPU else (setting.batch, 64, 256)
-    found = {what: [{"batch": N, "sides": compare(what, N)} for N in batches] for what in (STEP, INFERENCE)}
+    found = {
+        what: [{"batch": N, "sides": sides} for N in batches if (sides := compare(what, N))]
+        for what in (STEP, INFERENCE)
+    }
     return {"frames": setting.frames, **found, "one clip": compare(INFERENCE, 1)}
 
 
@@ -161,7 +174,7 @@ def network_sides(setting: Setting, what: str, batch: int, args: argparse.Namesp
 
 def step_options(model: nn.Module, compiled: bool) -> list[tuple[str, ...]]:
     """Combinations of options that make a training step on a GPU faster and that the network supports."""
-    kernels = ((), ("triton",)) if select_kernels(model, "auto") else ((),)
+    kernels = ((), ("triton",)) if select_kernels(model, "auto") and gpu.can_load_block() else ((),)
     runs = ((), *((("CUDA graph",),) if is_graph_safe(model) else ()), *((("compile",),) if compiled else ()))
     return [kernel + how for kernel in kernels for how in runs if kernel + how]
 

@@ -78,7 +78,11 @@ def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
 def random_rotation(x: Tensor, angles: Tensor) -> Tensor:
     """Rotate each clip about the origin by three angles (N, 3) in radians, in float32: (N, 3, T, V, M) -> same."""
     rx, ry, rz = rotation(angles.float())
-    return apply_matrix(rz @ ry @ rx, x)
+
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        return apply_matrix(a, b[..., None, None])[..., 0, 0]
+
+    return apply_matrix(product(product(rz, ry), rx), x)
 
 
 def choose_map(T: int, size: int, begin: Tensor) -> Tensor:

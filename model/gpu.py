@@ -1,5 +1,6 @@
 """Selection of the kernels for GPUs in `model/kernels/`, which require Triton and replace PyTorch's operations."""
 
+from contextlib import suppress
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -24,13 +25,20 @@ def load_block() -> ModuleType:
     """The module `model.kernels.block`.
 
     Raises:
-        ValueError: the package triton is missing.
+        ValueError: the package triton is missing or too old.
     """
     try:
         from model.kernels import block
     except ImportError as error:
         raise ValueError(
-            f"kernels: expected auto or torch, because triton cannot be imported ({error}), got triton; "
+            f"kernels: expected auto or torch, because the kernels cannot be imported ({error}), got triton; "
             "pip install -r requirements/triton.txt"
         ) from error
     return block
+
+
+def can_load_block() -> bool:
+    """Whether Triton is installed, in a version that can compile the kernels."""
+    with suppress(ValueError):
+        return bool(load_block())
+    return False

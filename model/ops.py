@@ -184,12 +184,24 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropo
     with a gradient. In that case, v is divided by the keep rate instead of scaling the kept weights, and the mask is
     made from uniform random numbers, which is faster than PyTorch's dropout.
     """
+    if q.device.type == "cuda":
+        return padded_attention(q, k, v, bias, scale, dropout)
     if q.device.type != "cpu" or not (dropout or torch.is_grad_enabled()):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout, scale=scale)
     weight = (scale * q @ k.transpose(2, 3)).add_(bias).softmax(3)
     if dropout:
         weight, v = weight * (torch.rand(weight.shape) < 1 - dropout), v / (1 - dropout)
     return weight @ v
+
+
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, dropout: float) -> Tensor:
+    """`attention` with rows that are padded with zeros to a multiple of 8 numbers.
+
+    On GPUs, the fused kernels that support a bias require this. For other widths, PyTorch stores all weights.
+    """
+    width = q.shape[-1]
+    q, k, v = (F.pad(x, (0, -width % 8)) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout, scale=scale)[..., :width]
 
 
 def distances(x: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 5):  # no products of fewer than 16 rows
+    raise ImportError(f"expected triton 3.5 or later, which is part of PyTorch 2.9, got {triton.__version__}")
+
 CHANNELS, FRAMES, TARGETS = 8, 64, 8  # maximum tile sizes of a program; chosen to fit a Hopper GPU, not tuned
 INPUTS = "Tensor weight, Tensor psi, Tensor phi, Tensor A, Tensor T, Tensor bias"
 

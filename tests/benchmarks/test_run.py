@@ -10,6 +10,7 @@ import torch
 from benchmarks import pages, performance_page, preparation, run
 from benchmarks.networks import SETTINGS, Setting
 from benchmarks.performance_page import RESULTS, make_page, slug
+from model import gpu
 from torchlight.training.engine import for_inference
 
 CPU = torch.device("cpu")
@@ -120,11 +121,39 @@ def test_new_results_replace_those_of_the_same_network_or_part_and_keep_the_rest
     networks = {name: stored["networks"][name] for name in ("CTR-GCN", "ST-GCN")}
     new = networks["CTR-GCN"] | {"frames": 65, "measured": networks["CTR-GCN"]["measured"] | {"commit": "1234567"}}
     (tmp_path / "test-1-thread.json").write_text(json.dumps(stored | {"networks": networks}))
-    run.store({"machine": stored["machine"], "networks": {"CTR-GCN": new}})
+    run.store(Namespace(device=CPU), {"networks": {"CTR-GCN": new}})
     found = json.loads((tmp_path / "test-1-thread.json").read_text())
     assert found == stored | {"networks": networks | {"CTR-GCN": new}}
     page = (tmp_path / "performance.md").read_text()
     assert "commit 1234567" in page and "`: ST-GCN" in page
+
+
+def test_a_batch_too_large_for_the_gpu_is_left_out_and_the_rest_is_stored(small, tmp_path, monkeypatch, capsys):
+    measure, full = run.in_turns, iter([True])
+
+    def in_turns(*args):
+        if next(full, False):
+            raise torch.OutOfMemoryError
+        return measure(*args)
+
+    monkeypatch.setattr(run, "in_turns", in_turns)
+    assert run.main([*small, "--parts", "networks"]) == 0
+    assert "CTR-GCN, training step, 1 clip: not measured, out of GPU memory" in capsys.readouterr().out
+    network = json.loads((tmp_path / "test-1-thread.json").read_text())["networks"]["CTR-GCN"]
+    assert network["training step"] == [] and len(network["inference"]) == 1
+
+
+def test_each_network_is_stored_as_soon_as_it_is_measured(small, tmp_path, monkeypatch):
+    measure = run.network
+
+    def network(name, args):
+        if name == "ST-GCN":
+            raise ValueError("no")
+        return measure(name, args)
+
+    monkeypatch.setattr(run, "network", network)
+    assert run.main([*small[:2], "ST-GCN", *small[2:], "--parts", "networks"]) == 2
+    assert list(json.loads((tmp_path / "test-1-thread.json").read_text())["networks"]) == ["CTR-GCN"]
 
 
 def test_mistakes_are_one_line_errors(capsys, tmp_path):
@@ -152,11 +181,14 @@ def test_all_sides_of_a_comparison_compute_the_same_logits():
         assert torch.allclose(model(data), run.reference(model)(data), atol=1e-5)
 
 
-def test_a_training_step_on_a_gpu_is_also_measured_with_all_options_that_the_network_supports():
+def test_a_training_step_on_a_gpu_is_also_measured_with_all_options_that_the_network_supports(monkeypatch):
+    monkeypatch.setattr(gpu, "can_load_block", lambda: True)
     ours, other = SMALL.build(CPU), SETTINGS["MS-G3D"].build(CPU)
     assert run.step_options(ours, False) == [("CUDA graph",), ("triton",), ("triton", "CUDA graph")]
     assert ("triton", "compile") in run.step_options(ours, True)
     assert not any("triton" in options for options in run.step_options(other, True))
+    monkeypatch.setattr(gpu, "can_load_block", lambda: False)
+    assert run.step_options(ours, False) == [("CUDA graph",)]
 
 
 def test_feeding_asks_for_every_clip_once(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Launches, bytes and operations of a step, counted without a GPU."""
 
-from importlib.util import find_spec
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +10,7 @@ from benchmarks import traffic
 from benchmarks.networks import SETTINGS
 from benchmarks.reference import reference
 from benchmarks.traffic import Cost, Counter
+from model import gpu
 
 N, C, D, T, V = 2, 3, 5, 4, 7
 FLOAT = 4  # bytes
@@ -95,7 +94,7 @@ def test_a_step_in_bfloat16_has_the_same_launches_and_moves_half_the_bytes():
     assert half.flops == single.flops
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(not gpu.can_load_block(), reason="triton is not installed, or too old")
 def test_triton_kernels_read_their_inputs_and_write_their_results_without_topologies():
     from model.kernels import products
 
@@ -114,7 +113,7 @@ def test_triton_kernels_read_their_inputs_and_write_their_results_without_topolo
     assert products.TARGETS == traffic.TARGETS
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(not gpu.can_load_block(), reason="triton is not installed, or too old")
 def test_kernels_of_norms_read_each_map_once_and_launch_once_for_each_map_and_each_combination_of_sums():
     from model.kernels import norms
 

@@ -70,6 +70,14 @@ def test_a_rotation_by_the_published_angles_is_the_published_one(record):
     np.testing.assert_allclose(found, record["ntu_random_rot_out"], rtol=0, atol=2e-7)  # products round by CPU
 
 
+def test_a_rotation_on_a_gpu_uses_no_matrix_product_that_could_be_rounded_to_tf32(monkeypatch):
+    x, angles = torch.randn(2, 3, 4, 5, 1), torch.rand(2, 3)
+    expected = random_rotation(x, angles)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+    monkeypatch.setattr(torch.Tensor, "__matmul__", None)
+    torch.testing.assert_close(random_rotation(x, angles), expected)
+
+
 def test_unify_keeps_the_published_thirteen_joints(record, npz, coco_npz):
     feeder = Feeder(npz, part="test", p_interval=[0.95], unify=True)
     np.testing.assert_array_equal(feeder.batch([0, 2], 0)["data"].numpy(), record["ntu_unify"])

@@ -4,7 +4,6 @@ import importlib
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -17,10 +16,10 @@ from tests.model.zoo import build, clip
 from torchlight.system.paths import ROOT
 
 products, norms, block = (
-    importlib.import_module(f"model.kernels.{name}") if find_spec("triton") else None
+    importlib.import_module(f"model.kernels.{name}") if gpu.can_load_block() else None
     for name in ("products", "norms", "block")
 )
-needs_triton = pytest.mark.skipif(products is None, reason="triton is not installed")
+needs_triton = pytest.mark.skipif(products is None, reason="triton is not installed, or too old")
 
 
 def same(found, expected, bound):
@@ -271,11 +270,19 @@ def test_kernels_are_only_used_in_training_on_a_gpu_and_only_if_selected(monkeyp
         build("ctrgcn", channels=[8], kernels="cuda")
 
 
+@needs_triton
+def test_a_version_of_triton_that_cannot_compile_the_kernels_is_named(monkeypatch):
+    monkeypatch.setattr(products.triton, "__version__", "3.4.0")
+    with pytest.raises(ImportError, match=r"expected triton 3\.5 or later.*got 3\.4\.0"):
+        importlib.reload(products)
+
+
 def test_without_triton_a_message_names_the_file_to_install(monkeypatch):
     monkeypatch.setattr(gpu, "use_triton", lambda option, *_: option == "triton")
     monkeypatch.delattr(kernels, "block", raising=False)
     monkeypatch.setitem(sys.modules, "model.kernels.block", None)
     with pytest.raises(
-        ValueError, match="kernels: expected auto or torch, because triton cannot be imported.*requirements/triton.txt"
+        ValueError,
+        match="kernels: expected auto or torch, because the kernels cannot be imported.*requirements/triton.txt",
     ):
         build("ctrgcn", channels=[8], kernels="triton").train()(clip("ctrgcn"))

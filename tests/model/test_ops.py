@@ -152,6 +152,21 @@ def test_matrices_have_channels_of_ones_behind_them_up_to_a_multiple_of_eight(C)
     assert torch.equal(y[:, :C], x.transpose(2, 3)) and (y[:, C:] == 1).all()
 
 
+@pytest.mark.parametrize("width", [3, 6, 8])
+def test_padded_attention_is_the_equation_and_so_are_its_gradients(width):
+    given = [torch.randn(2, 4, 5, width).double() for _ in range(3)] + [torch.randn(4, 5, 5).double()]
+    found, expected = ([x.clone().requires_grad_() for x in given] for _ in range(2))
+    y = ops.padded_attention(*found, 0.3, 0.0)
+    q, k, v, bias = expected
+    z = (0.3 * q @ k.transpose(2, 3) + bias).softmax(3) @ v
+    factor = torch.randn_like(z)
+    (y * factor).sum().backward()
+    (z * factor).sum().backward()
+    torch.testing.assert_close(y, z)
+    for x, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(x.grad, other.grad)
+
+
 def test_transposed_matrices_are_a_view_whose_gradient_is_matrices():
     y = torch.randn(2, 3, 7, 5).double().requires_grad_()
     weight = random_map(C=3).detach()

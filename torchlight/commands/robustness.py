@@ -1,6 +1,7 @@
 """`--phase robustness`: the accuracy on test clips that are degraded step by step."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 from torchlight.config.options import Config, ConfigError
@@ -26,6 +27,7 @@ def measure(config: Config) -> None:
     names = config.curves or list(CURVES)
     if unknown := [name for name in names if name not in CURVES]:
         raise ConfigError([f"curves: unknown curve {unknown[0]}; {nearest(unknown[0], CURVES)}"])
+    config = replace(config, data_on_device=False)  # clips are changed on the host, in worker processes
     with open_experiment(config, ("test",)) as experiment:
         feeder, rows = experiment.feeders["test"], []
         if not (isinstance(feeder, RawClipFeeder) and isinstance(feeder, DescribedFeeder)):

@@ -81,9 +81,9 @@ class StepGraphs:
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 result = function(own)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
             cause = error.__context__ or error  # ending the recording after an error raises another error
+            if is_out_of_memory(cause):
+                raise cause from None
             reason = " ".join(str(cause).split())[:300]
             raise RunError(f"the training step cannot be recorded ({reason}); give --cuda-graph false") from error
         self.pool = graph.pool()

@@ -12,6 +12,8 @@ from feeders.feeder_ucla import Feeder
 from graph.kinetics import SKELETON as KINETICS
 from graph.ucla import SKELETON as UCLA
 from tests.torchlight import tiny
+from torchlight.commands import robustness as phase
+from torchlight.config.options import Config
 from torchlight.predict import robustness
 
 BODY = Recipe(UCLA, {"recipe": "ctrgcn", "channels": 3})
@@ -98,6 +100,15 @@ def test_scores_of_flat_poses_become_zero_and_are_not_moved():
     noisy, lost = change("noise", 8, clip, recipe), change("joints", 4, clip, recipe)
     assert (noisy[..., :2] != clip[..., :2]).all() and (noisy[..., 2] == clip[..., 2]).all()
     assert ((lost == 0).all((0, 1, 3))).sum() == 4
+
+
+def test_clips_stay_in_main_memory_because_worker_processes_cannot_use_a_gpu(monkeypatch):
+    def opened(config, parts):
+        raise InterruptedError(config.data_on_device)
+
+    monkeypatch.setattr(phase, "open_experiment", opened)
+    with pytest.raises(InterruptedError, match="False"):
+        phase.measure(Config(weights="x.pt"))
 
 
 @pytest.mark.parametrize("name", robustness.CURVES)
