@@ -52,9 +52,7 @@ def find_files(
     found.sort(key=lambda file: (clip_name(file), str(file)))
     for one, other in zip(found, found[1:], strict=False):
         if clip_name(one) == clip_name(other):
-            raise ValueError(
-                f"{one}: expected a unique clip name, got {other} as well; remove one or give narrower --raw folders"
-            )
+            raise ValueError(f"{one}: expected a unique clip name, got {other} as well; rename or remove one")
     return found
 
 

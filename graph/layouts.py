@@ -265,8 +265,7 @@ def find_map(source: str, target: str) -> LayoutMap:
         last = find_map(BETWEEN, second.name)
         return LayoutMap(first, second, last.steps, find_map(first.name, BETWEEN))
     if first.name not in table:
-        known = ", ".join(table) or "no other layout"
-        raise ValueError(f"layout: expected {known} as source of a map to {second.name}, got {first.name}")
+        raise ValueError(f"layout: expected recordings of {', '.join([second.name, *table])}, got {first.name}")
     return LayoutMap(first, second, tuple(_step(text) for text in table[first.name].split()))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from data.cli import say, whole_number
 from data.clip import is_utf8
+from data.poses.read import LABELS as TABLE
 from data.raw_files import MAX_CLASSES, clip_name, read_class_names, text_name
 from graph.body import Skeleton
 from graph.skeleton_file import read_skeleton_file
@@ -24,7 +25,6 @@ from torchlight.system.command import Parser
 from torchlight.system.files import read_text
 from torchlight.system.text import counted, nearest, printable, quote
 
-TABLE = "labels.csv"
 SPLIT, PARTS = "own", ("train", "test")
 COLUMNS = ("name", "label", "split", "group")
 WEIGHTED = re.compile(r"(.+):(\d+\.?\d*|\.\d+)", re.ASCII)  # one of several soft labels
@@ -182,10 +182,12 @@ def _parse_labels(path: Path, rows: list[dict[str, str]]) -> tuple[str | None, d
     """The kind of the labels (see `LabelTable.targets`), and {clip name: {label: weight}}; raises ValueError."""
     found: dict[str, dict[str, float]] = {}
     kinds: dict[str, str] = {}
-    for row in rows:
-        name, words = row["name"], [word.strip() for word in row["label"].split(";")]
+    cells = [[word.strip() for word in row["label"].split(";")] for row in rows]
+    weighted = any(len(words) > 1 and all(map(WEIGHTED.fullmatch, words)) for words in cells)
+    for row, words in zip(rows, cells, strict=True):
+        name = row["name"]
         matches = [WEIGHTED.fullmatch(word) for word in words]
-        if len(words) == 1:
+        if len(words) == 1 and not (weighted and matches[0]):
             found[name] = {words[0]: 1.0}
             continue
         soft = all(matches)
@@ -222,13 +224,20 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of the table; each has a name and a label."""
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
-        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+        rows = list(reader)
         columns = tuple(reader.fieldnames or ())
     except csv.Error as error:
         raise ValueError(f"{path}: not a CSV table: {error}") from error
     if not {"name", "label"} <= set(columns) <= set(COLUMNS):
         raise ValueError(f"{path}: expected the columns name, label and optionally split, group, got {quote(columns)}")
     for number, row in enumerate(rows, 1):
+        if any(extra := row.pop(None, [])):  # cells without a column
+            got = ",".join([row["label"], *extra])
+            raise ValueError(
+                f"{path}: clip {number} ({quote(row['name'])}): expected {counted(len(columns), 'cell')}, got "
+                f'{len(columns) + len(extra)}; quote labels with commas, e.g. "{printable(got)}"'
+            )
+        row |= {key: (value or "").strip() for key, value in row.items()}
         if not (row["name"] and row["label"]):
             raise ValueError(f"{path}: clip {number}: expected a name and a label, got {quote(row)}")
         if max(map(len, row.values())) > MAX_LENGTH:

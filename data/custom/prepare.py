@@ -108,6 +108,11 @@ def source(args: Namespace) -> RawSource:
         raise ValueError(f"--skeleton: expected a YAML file or a body layout, got none; known: {', '.join(layouts())}")
     if len(args.raw) != 1:
         raise ValueError(f"--raw: expected one folder, got {len(args.raw)}")
+    if is_recording(args.raw[0]):
+        raise ValueError(
+            f"--raw: expected a folder of recordings, got the frames of one or more in {args.raw[0]}; give the folder "
+            "above it, or one folder for the frames of each recording"
+        )
     name = skeleton_name(str(args.skeleton))
     skeleton = find_skeleton(name)
     say_tree(name, skeleton)
@@ -186,7 +191,9 @@ def read_clips(recipe: Recipe, label: dict[str, int], path: Path) -> list[Clip |
     clip = _clip(name, label[name], own_frames(data, recipe.body, recipe.facts["recipe"]), persons)
     clip.image = recipe.image(recipe.with_size(facts))
     seen = data.any(-1)  # joints of these files that were not seen are all zero
-    clip.missing = 1 - float(seen[seen.any(-1)].mean()) if seen.any() else 1.0
+    if not seen.any():
+        raise BadFile("expected at least one joint, got only zeros")
+    clip.missing = 1 - float(seen[seen.any(-1)].mean())
     return [clip]
 
 

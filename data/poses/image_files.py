@@ -156,6 +156,10 @@ def read_coco_results(path: Path, entries: list[Any]) -> Detections:
             track = str(int(flat[0])) if len(flat) else None
         found = Detection(points[:, :2], points[:, 2], track, float(entry.get("score", 0.0)))
         frames.setdefault(number, []).append(found)
+    persons = [person for found in frames.values() for person in found]
+    if len({person.track for person in persons}) == 1 and len(persons) > len(frames):
+        for person in persons:
+            person.track = None  # without tracking, the number of every person is 0
     numbers = sorted(frames)
     if not alpha and len(numbers) > 1 and np.median(np.diff(numbers)) > 1:
         frames = {i: frames[number] for i, number in enumerate(numbers)}

@@ -86,6 +86,7 @@ def finish(found: Recording | Detections, cutoff: float | None = None) -> Record
 
 
 Reader = Callable[[Path], Any]
+LABELS = "labels.csv"  # the table of the labels of recordings
 
 
 def recognize(path: Path) -> Reader:
@@ -140,6 +141,11 @@ def is_recording(folder: Path) -> bool:
         return False
 
 
+def describes_recordings(file: Path) -> bool:
+    """Whether a file beside recordings contains their labels or a body."""
+    return file.name == LABELS or file.suffix.lower() in (".yaml", ".yml")
+
+
 def is_clip_store(folder: Path) -> bool:
     """Whether a folder contains prepared clips rather than recordings."""
     return (folder / MANIFEST).is_file() and (folder / FRAMES).is_file()
@@ -149,15 +155,23 @@ def _recognize_folder(path: Path) -> Reader:
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     kinds = {file.suffix.lower() for file in files}
     if ".json" in kinds:
-        first = next(file for file in files if file.suffix.lower() == ".json")
-        content = read_json(first, JSON_LIMIT)
-        if isinstance(content, dict) and "people" in content:
+        frames = [file for file in files if file.suffix.lower() == ".json"]
+        if any(map(_is_openpose, [file for file in frames if file.stem.endswith("_keypoints")][:3] or frames[:1])):
             return image_files.read_openpose
     if kinds == {".txt"} and all(image_files.last_number(file.name) is not None for file in files):
         return image_files.read_yolo_labels
     raise PoseFileError(
         f"{path}: expected a folder of OpenPose JSON files or of YOLO-pose label files, got {len(files)} other files"
     )
+
+
+def _is_openpose(file: Path) -> bool:
+    """Whether a file is a frame of OpenPose; False for damaged files, because another one may tell."""
+    try:
+        content = read_json(file, JSON_LIMIT)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "people" in content
 
 
 def _recognize_zip(path: Path) -> Reader:

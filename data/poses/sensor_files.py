@@ -146,7 +146,8 @@ def read_bvh(path: Path) -> Recording:
             points[:, v] = points[:, parent] + (turned[parent] @ shift[..., None])[..., 0]
             rotation = turned[parent] @ rotation
         turned.append(rotation)
-    facts = Facts("BVH", joints=tuple(joint[0] for joint in joints), axes="y_up", units="unknown")
+    facts = Facts("BVH", joints=tuple(joint[0] for joint in joints), axes="smpl", units="unknown")
+    facts.guessed.append("the file does not state its axes: y up, and a rest pose that faces +z, are assumed")
     facts.rate = round(1 / step, 3) if step > 0 else None
     return Recording(points[None].astype(np.float32), None, ("1",), np.arange(count), facts)
 

@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,12 @@ LIKELIHOOD = 0.6  # DeepLabCut's default cutoff; points with a lower likelihood 
 # Median absolute values of landmarks of MediaPipe
 AT_ORIGIN = 0.01  # hips of world landmarks, meters
 MAX_SHARE, MIN_LARGE = 2, 10  # shares of the image; pixels and millimeters
-SCORES, FRAME = ("visibility", "score", "c", "likelihood"), ("frame", "frame_idx")  # names of columns
+# Names of columns
+SCORES = ("visibility", "score", "c", "conf", "confidence", "likelihood")
+FRAME = ("frame", "frame_idx", "frame_index", "frame_number", "frame_num", "frame_no", "frame_id")
+PERSON = ("person", "person_id", "person_idx", "track", "track_id", "subject", "subject_id", "body_id")
+TIME = {"timestamp_ms": 1e-3, "time_ms": 1e-3, "timestamp_us": 1e-6, "timestamp_s": 1.0, "time_s": 1.0, "seconds": 1.0}
+TIME |= {"time": 0.0, "timestamp": 0.0}  # seconds per unit; 0: the unit is not known
 COLUMN = re.compile(rf"(.+)[._]([xyz]|{'|'.join(SCORES)})")
 DECODER = re.compile(r"([xyzv])(\d+)", re.ASCII)
 
@@ -124,15 +130,15 @@ def read_sleap(path: Path, rows: list[list[str]]) -> Detections:
     return Detections(frames, Facts("SLEAP", joints=tuple(joints), start=0))
 
 
-def read_columns(path: Path, rows: list[list[str]]) -> Recording:
-    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and optionally `frame` or `frame_idx`,
-    from 0 or 1: MediaPipe, FreeMoCap, custom tables."""
+def read_columns(path: Path, rows: list[list[str]]) -> Recording | Detections:
+    """A column per coordinate, JOINT_x, JOINT_y[, JOINT_z][, JOINT_visibility], and optionally columns for the number
+    of the frame, from 0 or 1, for the person and for the time: MediaPipe, FreeMoCap, custom tables."""
     head = [name.strip() for name in rows[0]]
     place = {match.groups(): i for i, name in enumerate(head) if (match := COLUMN.fullmatch(name))}
     joints = [joint for joint, word in place if word == "x"]
     if not joints:
         raise PoseFileError(f"{path}: expected columns such as nose_x and nose_y, got {', '.join(head[:6])}")
-    table = numbers(rows[1:], path)
+    table, index, facts = numbered_rows(path, rows, set(place.values()), "table of columns")
     dims = 3 if (joints[0], "z") in place else 2
     missing = [f"{joint}_{axis}" for joint in joints for axis in "xyz"[:dims] if (joint, axis) not in place]
     if missing:
@@ -140,20 +146,66 @@ def read_columns(path: Path, rows: list[list[str]]) -> Recording:
     points = np.stack([table[:, [place[joint, axis] for axis in "xyz"[:dims]]] for joint in joints], 1)
     seen = next((word for word in SCORES if (joints[0], word) in place), None)
     score = np.stack([table[:, place[joint, seen]] for joint in joints], 1) if seen else None
-    numbered = next((i for i, name in enumerate(head) if name.lower() in FRAME), None)
-    index = np.arange(len(table)) if numbered is None else table[:, numbered]
-    found = one_person(points, score, index, [joint.removeprefix("body_") for joint in joints], "table of columns")
-    found.facts.start = int(found.frames[0] == 1)
-    return found
+    facts.joints = tuple(joint.removeprefix("body_") for joint in joints)
+    facts.start = int(index.min() == 1)
+    if (person := find_column(head, PERSON)) is None:
+        return one_person(points, score, index, facts)
+    frames: dict[int, list[Detection]] = {}
+    for i, number in enumerate(index.astype(np.int64).tolist()):
+        found = Detection(points[i].astype(np.float32), None if score is None else np.nan_to_num(score[i]))
+        found.track = rows[i + 1][person].strip()
+        frames.setdefault(number, []).append(found)
+    return Detections(frames, mediapipe_facts(points, facts))
 
 
-def one_person(
-    points: np.ndarray, score: np.ndarray | None, index: np.ndarray, joints: Sequence[str], form: str
-) -> Recording:
+def find_column(head: Sequence[str], names: Iterable[str]) -> int | None:
+    """The place of the first column with one of these names, None if there is none."""
+    return next((i for i, name in enumerate(head) if name.lower() in names), None)
+
+
+def numbered_rows(path: Path, rows: list[list[str]], used: set[int], form: str) -> tuple[np.ndarray, np.ndarray, Facts]:
+    """The used columns as numbers (n, columns), the others NaN; the frame number of each row (n,); and the rate.
+
+    Frame numbers come from a column for the frame or for the time; without both, rows are consecutive frames.
+
+    Raises:
+        PoseFileError: a used cell is not a number, or a frame number is missing.
+    """
+    head = [name.strip() for name in rows[0]]
+    person, frame, time = find_column(head, PERSON), find_column(head, FRAME), find_column(head, TIME)
+    used = used | {i for i in (frame, time) if i is not None}
+    table = numbers([[cell if i in used else "" for i, cell in enumerate(row)] for row in rows[1:]], path)
+    facts = Facts(form)
+    if others := [name for i, name in enumerate(head) if i not in used | {person} and name]:
+        facts.guessed.append(f"ignored columns: {', '.join(others[:6])}{', ...' if len(others) > 6 else ''}")
+    index = np.arange(len(table), dtype=float) if frame is None else table[:, frame]
+    if not np.isfinite(index).all() or (index != np.round(index)).any():
+        raise PoseFileError(f"{path}: expected whole frame numbers in the column {head[frame]}, got others")
+    if time is not None and np.isfinite(table[:, time]).all():
+        distinct, place = np.unique(table[:, time], return_inverse=True)
+        step = float(np.median(np.diff(distinct))) if len(distinct) > 1 else 0.0
+        unit = TIME[head[time].lower()] or next((u for u in (1.0, 1e-3, 1e-6) if step * u <= 1), 1e-9)
+        frames = np.unique(index)
+        if frame is None and step:
+            steps = np.diff(distinct) / step  # frames without a person may be missing
+            index = np.concatenate([[0], np.rint(steps).clip(1).cumsum()])[place]
+            facts.rate = round(1 / (step * unit), 3)
+        elif step and len(frames) > 1:
+            facts.rate = round(float(np.ptp(frames) / (np.ptp(distinct) * unit)), 3)
+    elif frame is None and person is not None:
+        seen: Counter[str] = Counter()
+        for i, row in enumerate(rows[1:]):  # the rows of each person are consecutive frames
+            index[i] = seen[row[person].strip()]
+            seen[row[person].strip()] += 1
+        facts.guessed.append("the rows of each person are interpreted as consecutive frames")
+    return table, index, facts
+
+
+def one_person(points: np.ndarray, score: np.ndarray | None, index: np.ndarray, facts: Facts) -> Recording:
     """A recording of one person: points (n, V, C), scores (n, V) or None, frame numbers (n,)."""
     placed, frames = at_frames(index, points)
     scores = None if score is None else np.nan_to_num(at_frames(index, score)[0])[None]
-    return Recording(placed[None], scores, ("1",), frames, mediapipe_facts(placed, Facts(form, joints=tuple(joints))))
+    return Recording(placed[None], scores, ("1",), frames, mediapipe_facts(placed, facts))
 
 
 def assume_axes(facts: Facts) -> None:
@@ -208,24 +260,23 @@ def _typical(values: np.ndarray) -> float:
 
 
 def read_decoder(path: Path, rows: list[list[str]]) -> Recording:
-    """MediaPipe as `class, x1, y1, z1, v1, x2, ...`; frames without a person are missing in such files."""
+    """MediaPipe as `class, x1, y1, z1, v1, x2, ...`, numbered from 0 or 1, in any order; frames without a person are
+    missing in such files."""
     head = [name.strip() for name in rows[0]]
-    first = next(i for i, name in enumerate(head) if DECODER.fullmatch(name))
-    table = numbers([row[first:] for row in rows[1:]], path)
-    axes = [DECODER.fullmatch(name) for name in head[first:]]
-    if None in axes:
-        raise PoseFileError(f"{path}: expected columns such as x1, y1, z1, v1, got {head[first + axes.index(None)]}")
-    count = max(int(match[2]) for match in axes)
-    width = len(axes) // count
-    values = table.reshape(len(table), count, width)
-    dims = min(width, 3)
-    recording = one_person(
-        values[..., :dims], values[..., 3] if width > 3 else None, np.arange(len(table)), (), "MediaPipe table"
-    )
-    recording.facts.guessed.append(
-        "rows are interpreted as consecutive frames; such tables leave out frames without a person"
-    )
-    return recording
+    place = {(m[1], int(m[2])): i for i, name in enumerate(head) if (m := DECODER.fullmatch(name))}
+    joints = sorted({joint for _, joint in place})
+    axes = [axis for axis in "xyzv" if axis in "xy" or (axis, joints[0]) in place]
+    missing = [f"{axis}{joint}" for joint in joints for axis in axes if (axis, joint) not in place]
+    if missing:
+        raise PoseFileError(f"{path}: expected the columns {', '.join(missing[:6])}")
+    table, index, facts = numbered_rows(path, rows, set(place.values()), "MediaPipe table")
+    values = np.stack([table[:, [place[axis, joint] for axis in axes]] for joint in joints], 1)
+    if find_column(head, (*FRAME, *TIME)) is None:
+        facts.guessed.append(
+            "rows are interpreted as consecutive frames; such tables leave out frames without a person"
+        )
+    dims = len(axes) - ("v" in axes)
+    return one_person(values[..., :dims], values[..., dims] if "v" in axes else None, index, facts)
 
 
 def read_trc(path: Path) -> Recording:

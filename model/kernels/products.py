@@ -26,7 +26,7 @@ def refined_products(weight: Tensor, psi: Tensor, phi: Tensor, A: Tensor, T: Ten
     M_kr[i, j] = tanh(psi_kr[i] - phi_kr[j]) for r < R, 1 for r = R, and A_k[i, j] for r = R + 1. W_kcr must be 1 for
     r = R + 1. W (K, C, R + 2), psi and phi (N, K, R, V), A (K, V, V), T (N, T, V, K, C), b (K, C) -> (N, T, V, C).
 
-    All tensors have the same data type. Sums are computed in float32. The factors of matrix products are rounded to
+    All tensors have the same data type. Sums are computed in float32. The factors of matrix products are truncated to
     TF32 if this data type has 16 bits, or with `tf32: true`. The reference is `ops.refined_products`.
     """
     N, frames, V, _, C = T.shape

@@ -109,13 +109,14 @@ def test_files_of_the_wrong_shape_or_without_label_are_omitted(tmp_path, body, c
     np.savez(raw / "objects.npz", keypoint=np.array([{}], dtype=object))
     (raw / "text.csv").write_text("nose_x,nose_y\n1,2\n")
     (raw / "stray.json").write_text("{}")
-    names = ("good", "also", "crowd", "wide", "objects", "text")
+    np.savez(raw / "nobody.npz", keypoint=np.zeros_like(POSES))
+    names = ("good", "also", "crowd", "wide", "objects", "text", "nobody")
     rows = [f"{name},{i % 2},{'test' if name == 'also' else 'train'}\n" for i, name in enumerate(names)]
     (raw / "labels.csv").write_text("name,label,split\n" + "".join(rows))
     assert cli("custom", "--raw", raw, "--skeleton", body, "--channels", 2, "--out", tmp_path / "c.clips") == 0
     assert ClipStore(tmp_path / "c.clips").name.tolist() == ["also", "good"]
     left_out = {entry["file"] for entry in json.loads((tmp_path / "c.clips.report.json").read_text())["left out"]}
-    assert left_out == {"crowd.npz", "wide.npz", "objects.npz", "text.csv", "stray.json"}
+    assert left_out == {"crowd.npz", "wide.npz", "objects.npz", "text.csv", "stray.json", "nobody.npz"}
 
 
 def test_groups_that_the_table_puts_into_both_parts_are_named(tmp_path, capsys):
@@ -152,6 +153,7 @@ def test_a_group_stays_on_one_side_and_the_seed_decides_which(tmp_path):
         (f"name,label\na,{10**15}\nb,0\n", "without large gaps, got 1000000000000000"),
         (f"name,label\na,1{'0' * 100}\nb,0\n", "without large gaps"),
         ("name,label\na,007\nb,0\n", "unknown label '007' of 'a'"),
+        ("name,label\na,drink, water\nb,0\n", "clip 1 .'a'.: expected 2 cells, got 3; quote .* \"drink, water\""),
         ("name,label\na,\nb,0\n", "clip 1: expected a name and a label"),
         ("name,label\na,0\n,1\n", "clip 2: expected a name and a label"),
         (f"name,label\na,{'x' * 300}\nb,0\n", "clip 1: expected at most 255 characters"),
@@ -297,6 +299,8 @@ def test_several_labels_and_weights_of_labels_become_targets(tmp_path):
     soft = table_of(tmp_path, "wave", "wave:0.7;clap:0.3", "clap:0.5;wave:.5")
     assert soft.targets == "soft" and soft.label == {"c0": 1, "c1": 1, "c2": 0}
     assert soft.columns(["c1"])["target"][0].tolist() == pytest.approx([0.3, 0.7])
+    alone = table_of(tmp_path, "wave:1.0", "wave:0.3;clap:0.7", test_share=0)
+    assert alone.classes == ["clap", "wave"] and alone.columns(["c0"])["target"].tolist() == [[0, 1]]
     plain = table_of(tmp_path, "hold: 1", "rest:5", "a", test_share=0)
     assert plain.targets is None and set(plain.columns(["c0"])) == {"group"} and plain.classes[1] == "hold: 1"
     assert set(plain.part.values()) == {"train"} and list(plain.split(["train"] * 3)["own"]) == ["train"]

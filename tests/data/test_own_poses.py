@@ -134,7 +134,7 @@ def test_recordings_that_cannot_become_clips_are_in_the_report(tmp_path, make):
     np.savez(raw / "run/crowd.npz", keypoint=people(33, 0, 3))
     make("mediapipe_pose_33")
     reasons = left_out(tmp_path)
-    assert reasons["flat.json"].startswith("layout: expected no other layout as source of a map to mediapipe_pose_33")
+    assert reasons["flat.json"].startswith("layout: expected recordings of mediapipe_pose_33, got coco_17")
     assert reasons["other.csv"].startswith("expected a layout with a map to mediapipe_pose_33, got the joints snout")
     assert reasons["nobody.npz"] == "expected at least one person, got none in 4 frames"
     assert "expected an array (up to 1 persons" in reasons["crowd.npz"]
@@ -317,3 +317,10 @@ def test_a_joint_that_was_not_seen_has_the_score_0_in_poses_without_scores(skele
     facts = {"recipe": recipe, "channels": 3, "num_person": 1}
     frames = Recipe(find_skeleton(f"graph.{skeleton}"), facts).whole(recording)[0].frames
     assert not frames[0, :, 3].any() and (np.delete(frames[0], 3, 1)[..., 2] == 1).all()
+
+
+def test_frames_in_the_folder_of_recordings_itself_are_refused_with_advice(tmp_path, cli, capsys):
+    pose_files.openpose(tmp_path / "raw")
+    arguments = ("--raw", tmp_path / "raw", "--skeleton", "coco_17", "--out", tmp_path / "s.clips")
+    assert cli("custom", *arguments) == 2
+    assert "--raw: expected a folder of recordings, got the frames of one or more" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 
 from data.poses.convert import Body, to_body
 from data.poses.parts import complete
-from data.poses.read import read
+from data.poses.read import is_recording, read
 from data.poses.recording import Detection, Detections, Facts, Recording
 from data.poses.sides import MIRRORED
 from data.poses.tracking import track
@@ -301,7 +301,57 @@ def test_a_bvh_file_of_mixamo_is_converted_to_the_body_of_a_network(tmp_path):
     found = to_body(recording, Body(find_skeleton("graph.ntu_rgb_d"), is_flat=False))
     assert found.facts.layout == "mocap_20" and "left hand" in found.facts.imputed
     left_arm = names.index("LeftArm") + 1  # the joint at the shoulder; LeftShoulder is at the collar bone
-    np.testing.assert_allclose(found.points[0, 0, 4] * 4 / 1.6, [left_arm, left_arm % 5, 0], rtol=1e-4)
+    # the body faces +z, the sensor is at -z: it is turned by 180 degrees
+    np.testing.assert_allclose(found.points[0, 0, 4] * 4 / 1.6, [-left_arm, left_arm % 5, 0], rtol=1e-4)
+
+
+def test_tables_with_columns_of_persons_frames_and_times_are_read(tmp_path):
+    x = walk(17, 2)
+    joints = find_layout("coco_17").skeleton.joints
+    head = [f"{joint}_{axis}".replace(" ", "_") for joint in joints for axis in ("x", "y", "conf")]
+    scored = np.concatenate([x, np.full((2, T, 17, 1), 0.9)], 3)
+
+    def table(name, columns, cells):
+        rows(tmp_path / name, [[*columns, *head]], [[*c, *scored[m, t].ravel()] for m, t, c in cells])
+        ((_, recording),) = read(tmp_path / name)
+        return recording
+
+    order = [(m, t) for t in range(T) for m in (0, 1)]
+    two = table("a.csv", ["frame_number", "track_id"], [(m, t, (2 * t, f"p{m}")) for m, t in order])
+    assert two.tracks == ("p0", "p1") and two.points.shape[1] == 2 * T - 1
+    np.testing.assert_allclose(two.points[:, ::2], x, rtol=1e-6)
+    alone = table("b.csv", ["person"], [(m, t, (m,)) for m, t in order])
+    np.testing.assert_allclose(alone.points, x, rtol=1e-6)
+    timed = table("c.csv", ["timestamp", "note"], [(0, t, (1000 + 20 * t, "x")) for t in range(T) if t != 2])
+    assert timed.facts.rate == 50 and "ignored columns: note" in timed.facts.guessed
+    assert timed.points.shape[1] == T and np.isnan(timed.points[0, 2]).all()
+    np.testing.assert_allclose(timed.score[0, 0], 0.9, rtol=1e-6)
+
+
+def test_a_table_of_numbered_columns_is_read_in_any_order_and_from_zero_or_one(tmp_path):
+    x = np.concatenate([walk(33, 1)[0] / SIZE, np.zeros((T, 33, 1)), np.full((T, 33, 1), 0.9)], 2)
+    for first in (0, 1):
+        head = [f"{axis}{v + first}" for axis in "xyzv" for v in range(33)]
+        rows(tmp_path / "a.csv", [["frame", *head]], [[5 + t, *x[t].T.ravel()] for t in range(T)])
+        ((_, recording),) = read(tmp_path / "a.csv")
+        np.testing.assert_allclose(recording.points[0, ..., :2], x[..., :2], rtol=1e-5)
+        np.testing.assert_allclose(recording.score, 0.9, rtol=1e-6)
+        assert recording.frames[0] == 5
+
+
+def test_alphapose_without_tracking_numbers_all_persons_zero_and_is_tracked(tmp_path):
+    as_json("alphapose", entries(idx=lambda m, t: [0.0], image_id=lambda m, t: f"{t}.jpg"))(tmp_path)
+    ((_, recording),) = read(tmp_path / "alphapose.json")
+    assert len(recording.tracks) == 2 and any("tracked" in text for text in recording.facts.guessed)
+
+
+def test_a_damaged_first_file_does_not_hide_that_a_folder_is_a_recording(tmp_path):
+    for t in range(4):
+        (tmp_path / f"v_{t:012}_keypoints.json").write_text('{"people": []}' if t else '{"peo')
+    (tmp_path / "a_info.json").write_text("{}")
+    assert is_recording(tmp_path)
+    with pytest.raises(ValueError, match="v_000000000000_keypoints.json"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("knee", ["0 -1 0", "0 0 0"])

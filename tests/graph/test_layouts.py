@@ -90,9 +90,11 @@ def test_a_layout_is_found_by_name_alias_joint_count_and_joint_names():
         joined = [spell(name).replace(" ", "") for name in layouts()["coco_17"].skeleton.joints]
         assert layout_of_names(joined) is layouts()["coco_17"]
         assert nearest_layout(joined[::-1]) == (layouts()["coco_17"], list(range(17))[::-1])
+    kinect = layouts()["kinect_v2_25"]
+    assert nearest_layout([name.title().replace(" ", "") for name in kinect.other_names[0]]) == (kinect, [*range(25)])
     with pytest.raises(ValueError, match="did you mean kinect_v2_25"):
         find_layout("kinect_v2_26")
-    with pytest.raises(ValueError, match="layout: expected .* as source of a map to coco_17, got dhg_22"):
+    with pytest.raises(ValueError, match="layout: expected recordings of coco_17, .*kinect_v2_25.*, got dhg_22"):
         find_map("dhg_22", "coco_17")
 
 

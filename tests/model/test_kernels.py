@@ -263,7 +263,8 @@ def test_kernels_are_only_used_in_training_on_a_gpu_and_only_if_selected(monkeyp
     assert block.kernels == "auto" and not gpu.use_triton("auto", block, x)
     assert gpu.use_triton("triton", block, x) and not gpu.use_triton("triton", block, torch.zeros(1))
     assert not gpu.use_triton("triton", block, x.double()) and not gpu.use_triton("triton", block.eval(), x)
-    block.train().gcn1.bn.eval()
+    assert not gpu.use_triton("triton", block.train(), torch.zeros(33, device="meta"))
+    block.gcn1.bn.eval()
     assert not gpu.use_triton("triton", block, x)
     assert not gpu.use_triton("triton", nn.SyncBatchNorm.convert_sync_batchnorm(block.train()), x)
     with pytest.raises(ValueError, match="kernels: expected auto, torch or triton, got cuda"):

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import logging
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.poses.read import is_clip_store, is_recording
+from data.poses.read import describes_recordings, is_clip_store, is_recording
 from data.poses.recording import Recording
 from data.poses.video import read_video
 from torchlight.commands.predict_live import is_live, layout_map, log_to_stderr, predict_live, video_versions
@@ -71,7 +72,7 @@ def predict(config: Config) -> None:
     found: list[Labeled] = []
     failures: dict[str, str] = {}  # reasons by recording
     stopped: BaseException | None = None
-    files = sources(config.source)
+    files = sources(config.source, config.output)
     for done, file in enumerate(tqdm(files, "predict", disable=len(files) < 2 or not sys.stderr.isatty())):
         try:
             found += labeled(recognizer, file, settings, config, background, failures)
@@ -134,13 +135,25 @@ def background_of(config: Config, recognizer: Recognizer) -> int | None:
     return recognizer.class_names.index(config.background)
 
 
-def sources(source: str) -> list[Path]:
-    """The recordings that a file, a folder or a pattern names, sorted; raises ConfigError if there is none."""
+def sources(source: str, results: str | None = None) -> list[Path]:
+    """The recordings that a file, a folder or a pattern names, sorted; raises ConfigError if there is none.
+
+    In a folder, tables of labels, YAML files and earlier results with this name are skipped.
+    """
     path = Path(source)
     if is_clip_store(path):
         raise ConfigError([f"source: expected recordings, got prepared clips ({source}); use --phase test for them"])
     if path.is_dir() and not is_recording(path):
-        found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        earlier = Path(results or "")
+        written = re.compile(rf"{re.escape(earlier.stem)}(-.*)?{re.escape(earlier.suffix)}")
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file()
+            and not file.name.startswith(".")
+            and not describes_recordings(file)
+            and not (results and written.fullmatch(file.name) and file.parent.resolve() == earlier.parent.resolve())
+        )
         folders = sorted({file.parent for file in found} - {path}, key=str)
         whole = [folder for folder in folders if is_recording(folder)]  # folders of OpenPose are one recording each
         found = sorted([*whole, *(file for file in found if file.parent not in whole)])

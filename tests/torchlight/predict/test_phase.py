@@ -103,6 +103,14 @@ def test_results_before_an_interrupt_are_written(main, weights, mixed, monkeypat
     assert len(lines_of(tmp_path / "out.jsonl")) == 1 + 2 and "bad.json" in out and not list(tmp_path.glob("*.gif"))
 
 
+def test_labels_and_earlier_results_in_the_folder_are_not_recordings(predict, mixed):
+    (mixed / "bad.json").unlink()
+    (mixed / "labels.csv").write_text("name,label\n")
+    (mixed / "body.yaml").write_text("joints: []\n")
+    (mixed / "found-segments.csv").write_text("an earlier result\n")
+    assert predict("--source", mixed, "--output", mixed / "found.csv")[0] == 0
+
+
 def test_the_reason_for_each_recording_that_fails_names_its_file(predict, mixed, monkeypatch):
     def fail(*arguments, **settings):
         raise ValueError("expected a person")
