@@ -153,8 +153,11 @@ def read_columns(path: Path, rows: list[list[str]]) -> Recording | Detections:
     frames: dict[int, list[Detection]] = {}
     for i, number in enumerate(index.astype(np.int64).tolist()):
         found = Detection(points[i].astype(np.float32), None if score is None else np.nan_to_num(score[i]))
-        found.track = rows[i + 1][person].strip()
-        frames.setdefault(number, []).append(found)
+        found.track = rows[i + 1][person].strip() or None
+        others = frames.setdefault(number, [])
+        if found.track is not None and found.track in [other.track for other in others]:
+            raise PoseFileError(f"{path}: expected one row for {head[person]} {found.track} in frame {number}, got two")
+        others.append(found)
     return Detections(frames, mediapipe_facts(points, facts))
 
 

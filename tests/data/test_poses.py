@@ -322,6 +322,8 @@ def test_tables_with_columns_of_persons_frames_and_times_are_read(tmp_path):
     np.testing.assert_allclose(two.points[:, ::2], x, rtol=1e-6)
     alone = table("b.csv", ["person"], [(m, t, (m,)) for m, t in order])
     np.testing.assert_allclose(alone.points, x, rtol=1e-6)
+    with pytest.raises(ValueError, match="expected one row for track_id -1 in frame 0, got two"):
+        table("d.csv", ["frame", "track_id"], [(m, t, (t, -1)) for m, t in order])
     timed = table("c.csv", ["timestamp", "note"], [(0, t, (1000 + 20 * t, "x")) for t in range(T) if t != 2])
     assert timed.facts.rate == 50 and "ignored columns: note" in timed.facts.guessed
     assert timed.points.shape[1] == T and np.isnan(timed.points[0, 2]).all()
