@@ -5,7 +5,8 @@ for name, recording in read("clip.json"):
 """
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def _recognize_folder(path: Path) -> Reader:
     kinds = {file.suffix.lower() for file in files}
     if ".json" in kinds:
         frames = [file for file in files if file.suffix.lower() == ".json"]
-        if any(map(_is_openpose, [file for file in frames if file.stem.endswith("_keypoints")][:3] or frames[:1])):
+        if _are_openpose([file for file in frames if file.stem.endswith("_keypoints")] or frames):
             return image_files.read_openpose
     if kinds == {".txt"} and all(image_files.last_number(file.name) is not None for file in files):
         return image_files.read_yolo_labels
@@ -165,13 +166,13 @@ def _recognize_folder(path: Path) -> Reader:
     )
 
 
-def _is_openpose(file: Path) -> bool:
-    """Whether a file is a frame of OpenPose; False for damaged files, because another one may tell."""
-    try:
-        content = read_json(file, JSON_LIMIT)
-    except ValueError:
-        return False
-    return isinstance(content, dict) and "people" in content
+def _are_openpose(files: Sequence[Path]) -> bool:
+    """Whether files are frames of OpenPose, judged by the first that is not damaged, of at most three."""
+    for file in files[:3]:
+        with suppress(ValueError):
+            content = read_json(file, JSON_LIMIT)
+            return isinstance(content, dict) and "people" in content
+    return False
 
 
 def _recognize_zip(path: Path) -> Reader:

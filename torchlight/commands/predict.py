@@ -4,7 +4,6 @@ import glob
 import hashlib
 import logging
 import platform
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -138,22 +137,17 @@ def background_of(config: Config, recognizer: Recognizer) -> int | None:
 def sources(source: str, results: str | None = None) -> list[Path]:
     """The recordings that a file, a folder or a pattern names, sorted; raises ConfigError if there is none.
 
-    In a folder, tables of labels, YAML files and earlier results with this name are skipped.
+    In a folder, tables of labels, YAML files and earlier results at the path `results` are skipped.
     """
     path = Path(source)
     if is_clip_store(path):
         raise ConfigError([f"source: expected recordings, got prepared clips ({source}); use --phase test for them"])
     if path.is_dir() and not is_recording(path):
-        earlier = Path(results or "")
-        written = re.compile(rf"{re.escape(earlier.stem)}(-.*)?{re.escape(earlier.suffix)}")
-        found = sorted(
-            file
-            for file in path.rglob("*")
-            if file.is_file()
-            and not file.name.startswith(".")
-            and not describes_recordings(file)
-            and not (results and written.fullmatch(file.name) and file.parent.resolve() == earlier.parent.resolve())
-        )
+        found = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        found = [file for file in found if not describes_recordings(file)]
+        if results is not None:
+            names = {name for file in found for name in (file.stem, file.parent.name)}
+            found = [file for file in found if not output.is_result(file, Path(results), names)]
         folders = sorted({file.parent for file in found} - {path}, key=str)
         whole = [folder for folder in folders if is_recording(folder)]  # folders of OpenPose are one recording each
         found = sorted([*whole, *(file for file in found if file.parent not in whole)])

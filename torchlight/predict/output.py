@@ -18,7 +18,7 @@ escaped.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, count
 from pathlib import Path
@@ -276,6 +276,20 @@ def file_names(path: Path, sources: Sequence[str]) -> Iterator[Path]:
         file, recording = split_source(source)
         name = "-".join(word for word in (file.name if file.is_dir() else file.stem, recording) if word)
         choices = chain((name, f"{file.parent.name}-{name}"), (f"{name}-{i}" for i in count(2)))
-        chosen = next(word for choice in choices if (word := re.sub(r"[^\w.-]+", "_", choice)) not in taken)
+        chosen = next(word for choice in choices if (word := _safe(choice)) not in taken)
         taken.add(chosen)
         yield path if len(sources) == 1 else path.with_name(f"{path.stem}-{chosen}{path.suffix}")
+
+
+def is_result(file: Path, path: Path, names: Collection[str]) -> bool:
+    """Whether `file_names` gives a file to one of the recordings in files or folders with these names."""
+    if file.parent.resolve() != path.parent.resolve() or file.suffix != path.suffix:
+        return False
+    name = file.stem.removeprefix(f"{path.stem}-")
+    return file.stem == path.stem or (
+        name != file.stem and any(f"{name}-".startswith(f"{_safe(known)}-") for known in names)
+    )
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -82,8 +82,8 @@ class StepGraphs:
                 result = function(own)
         except RuntimeError as error:
             cause = error.__context__ or error  # ending the recording after an error raises another error
-            if is_out_of_memory(cause):
-                raise cause from None
+            if full := next(filter(is_out_of_memory, (error, cause)), None):
+                raise full from None
             reason = " ".join(str(cause).split())[:300]
             raise RunError(f"the training step cannot be recorded ({reason}); give --cuda-graph false") from error
         self.pool = graph.pool()

@@ -107,8 +107,12 @@ def test_labels_and_earlier_results_in_the_folder_are_not_recordings(predict, mi
     (mixed / "bad.json").unlink()
     (mixed / "labels.csv").write_text("name,label\n")
     (mixed / "body.yaml").write_text("joints: []\n")
-    (mixed / "found-segments.csv").write_text("an earlier result\n")
+    recording = next(mixed.glob("*.json"))
+    (mixed / f"found-{recording.stem}.csv").write_text("an earlier result\n")
     assert predict("--source", mixed, "--output", mixed / "found.csv")[0] == 0
+    (mixed / "found-other.csv").write_text("not a result of a recording in this folder\n")
+    code, _, error = predict("--source", mixed, "--output", mixed / "found.csv")
+    assert code == 1 and [line for line in error if ".csv" in line] == [line for line in error if "found-other" in line]
 
 
 def test_the_reason_for_each_recording_that_fails_names_its_file(predict, mixed, monkeypatch):
